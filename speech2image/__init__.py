@@ -1,0 +1,71 @@
+"""Say it and see it: a spoken description becomes pictures, without text in between.
+
+    import speech2image
+
+    model = speech2image.load("flowers")
+    result = model.translate("clip.wav", n=8, seed=0)
+    result.grid().save("flower.png")
+
+Names are resolved on first use, so importing this package loads nothing else.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from speech2image.errors import (
+        CheckpointError,
+        DataError,
+        MissingExtraError,
+        OutputError,
+        SettingsError,
+        Speech2ImageError,
+        SpeechError,
+    )
+    from speech2image.pipeline import DirectRoute, Interpolation, Translation
+    from speech2image.pretrained import available_models, load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "pretrained",
+    "available_models": "pretrained",
+    "DirectRoute": "pipeline",
+    "Interpolation": "pipeline",
+    "Translation": "pipeline",
+    "CheckpointError": "errors",
+    "DataError": "errors",
+    "MissingExtraError": "errors",
+    "OutputError": "errors",
+    "SettingsError": "errors",
+    "Speech2ImageError": "errors",
+    "SpeechError": "errors",
+}
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DirectRoute",
+    "Interpolation",
+    "MissingExtraError",
+    "OutputError",
+    "SettingsError",
+    "Speech2ImageError",
+    "SpeechError",
+    "Translation",
+    "available_models",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it, once."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'speech2image' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"speech2image.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,280 @@
+"""Random access to a prepared data set for training: memory-mapped arrays, built once beside the shards.
+
+The arrays are named after the content of the shards they come from, and log-mels lie in one array a speech
+shard. So adding speech builds the new shards' log-mels alone, and an interrupted build goes on where it stopped.
+"""
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image.data.pairs import (
+    Header,
+    Spoken,
+    picture_shards,
+    read_header,
+    speech_shards,
+    stream_pictures,
+    stream_speech,
+)
+from speech2image.data.pictures import central_square
+from speech2image.data.progress import track
+from speech2image.errors import DataError, SpeechError
+from speech2image.files import writing
+
+N_MELS = 40
+
+
+@dataclass
+class PairArrays:
+    """A prepared data set of N samples and U utterances; make one with `PairArrays.open`.
+
+    Attributes:
+        folder: the shards folder; the arrays lie in `folder/arrays`.
+        ids: sample names [N].
+        labels: class numbers, int64 [N].
+        class_names: class number -> name.
+        splits: "train" or "test" [N].
+        captions: captions of every sample [N].
+        utterance_sample: index of the sample spoken of, int64 [U].
+        utterance_caption: index of the caption spoken, -1 if unknown, int64 [U].
+        utterance_voice: voice names [U].
+        workers: processes that build missing arrays.
+    """
+
+    folder: Path
+    ids: list[str]
+    labels: NDArray[np.int64]
+    class_names: dict[int, str]
+    splits: NDArray[np.str_]
+    captions: list[tuple[str, ...]]
+    utterance_sample: NDArray[np.int64]
+    utterance_caption: NDArray[np.int64]
+    utterance_voice: NDArray[np.str_]
+    workers: int = 1
+    _pictures: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
+    _speech: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
+    _log_mels: list[tuple[NDArray[np.float16], NDArray[np.int64]]] = field(default_factory=list, repr=False)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], *, workers: int = 1) -> "PairArrays":
+        """Open a shards folder.
+
+        Args:
+            folder: what `speech2image prepare` wrote.
+            workers: processes that build arrays not yet there.
+
+        Raises:
+            DataError: there are no shards, they are damaged, or speech speaks of a picture that is not there.
+        """
+        folder = Path(folder)
+        pictures = [(path, read_header(path)) for path in picture_shards(folder)]
+        if not pictures:
+            raise DataError(
+                f"no picture shards (pictures-*.tar) in {folder}; make them with: "
+                f"speech2image prepare oxford102|cub|folder|toy --out {folder}"
+            )
+        speech = [(path, read_header(path)) for path in speech_shards(folder)]
+        rows = [row for _, header in pictures for row in header.rows]
+        spoken = [row for _, header in speech for row in header.rows]
+        return cls(
+            folder=folder,
+            ids=[row["id"] for row in rows],
+            labels=np.array([row["label"] for row in rows], dtype=np.int64),
+            class_names={row["label"]: row["class"] for row in rows},
+            splits=np.array([row["split"] for row in rows], dtype=np.str_),
+            captions=[tuple(row["captions"]) for row in rows],
+            utterance_sample=_sample_indices(rows, spoken),
+            utterance_caption=np.array([row["caption"] for row in spoken], dtype=np.int64),
+            utterance_voice=np.array([row["voice"] for row in spoken], dtype=np.str_),
+            workers=workers,
+            _pictures=pictures,
+            _speech=speech,
+        )
+
+    @property
+    def voices(self) -> list[str]:
+        """Names of all voices, sorted."""
+        return sorted(set(self.utterance_voice.tolist()))
+
+    def samples_of(self, split: str) -> NDArray[np.int64]:
+        """Indices of the samples of a split ("train" or "test"), int64 [n]."""
+        return np.flatnonzero(self.splits == split)
+
+    def utterances_of(
+        self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()
+    ) -> NDArray[np.int64]:
+        """Indices of the utterances of a split, int64 [n]; `voices` keeps these alone, `exclude_voices` drops some."""
+        keep = self.splits[self.utterance_sample] == split
+        if voices is not None:
+            keep &= np.isin(self.utterance_voice, list(voices))
+        keep &= ~np.isin(self.utterance_voice, list(exclude_voices))
+        return np.flatnonzero(keep)
+
+    def pictures(self, size: int) -> NDArray[np.uint8]:
+        """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3], S = round(size * 304 / 256).
+
+        Each is the central square of its picture; training crops `size` out of S at random. Built at first use.
+        """
+        side = round(size * 304 / 256)
+        path = self._array_path(f"pictures-{side}-{_digest(self._pictures)}")
+        if not path.exists():
+            self._build_pictures(path, side)
+        return np.load(path, mmap_mode="r")
+
+    def _build_pictures(self, path: Path, side: int) -> None:
+        with writing(path) as temporary:
+            out = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=np.uint8, shape=(len(self.ids), side, side, 3)
+            )
+            samples = stream_pictures(shard for shard, _ in self._pictures)
+            for i, sample in enumerate(track(samples, f"pictures {side} x {side}", len(self.ids))):
+                out[i] = central_square(sample.image, side, sample.id)
+            out.flush()
+
+    def log_mel(self, u: int) -> NDArray[np.float32]:
+        """Log-mel of utterance `u`, float32 [40, n_frames]; all are built at first use."""
+        if not self._log_mels:
+            self.build_log_mels()
+        shard = int(np.searchsorted(self._starts, u, side="right")) - 1
+        i = int(u - self._starts[shard])
+        frames, offsets = self._log_mels[shard]
+        return np.ascontiguousarray(frames[offsets[i] : offsets[i + 1]].T, dtype=np.float32)
+
+    def n_frames(self) -> NDArray[np.int64]:
+        """Number of frames of every utterance, int64 [U]."""
+        if not self._log_mels:
+            self.build_log_mels()
+        return np.concatenate([np.diff(offsets) for _, offsets in self._log_mels] or [np.zeros(0, np.int64)])
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        return np.cumsum([0] + [len(header.rows) for _, header in self._speech])[:-1]
+
+    def build_log_mels(self) -> None:
+        """Build the log-mel arrays of those speech shards that have none yet, in `workers` processes; open all.
+
+        Raises:
+            DataError: there is no speech, or an utterance cannot be used.
+        """
+        if not self._speech:
+            raise DataError(
+                f"no speech in {self.folder}; speak the captions with: speech2image prepare ... --out {self.folder}"
+            )
+        targets = [
+            (path, self._array_path(f"log_mel-{path.stem}-{header.digest}")) for path, header in self._speech
+        ]
+        todo = [(shard, target) for shard, target in targets if not target.exists()]
+        for _ in track(_run(_build_log_mels, todo, self.workers), "log-mels", len(todo)):
+            pass
+        self._log_mels = [
+            (np.load(target, mmap_mode="r"), np.load(_offsets_path(target))) for _, target in targets
+        ]
+
+    @property
+    def teacher(self) -> NDArray[np.float16]:
+        """Teacher features of every sample's crops: memory-mapped float16 [N, n_crops, 1024].
+
+        Raises:
+            DataError: they are not made yet, or belong to another set of pictures.
+        """
+        return self._load("teacher.npy", len(self.ids), "speech2image prepare teacher")
+
+    def save_teacher(self, features: NDArray[np.float16]) -> None:
+        """Store teacher features [N, n_crops, 1024] as float16."""
+        self._save("teacher.npy", features, len(self.ids))
+
+    @property
+    def speech_embeddings(self) -> NDArray[np.float16]:
+        """Speech embedding of every utterance: memory-mapped float16 [U, 1024].
+
+        Raises:
+            DataError: they are not made yet, or speech was added since.
+        """
+        return self._load(
+            "speech_embeddings.npy", len(self.utterance_sample), "speech2image train embeddings"
+        )
+
+    def save_speech_embeddings(self, embeddings: NDArray[np.float16]) -> None:
+        """Store speech embeddings [U, 1024] as float16."""
+        self._save("speech_embeddings.npy", embeddings, len(self.utterance_sample))
+
+    def _save(self, name: str, array: NDArray[Any], rows: int) -> None:
+        if len(array) != rows:
+            raise DataError(f"{name} must have {rows} rows, one each; got {len(array)}")
+        with writing(self.folder / "arrays" / name) as temporary:
+            np.save(temporary, np.asarray(array, dtype=np.float16))
+
+    def _load(self, name: str, rows: int, command: str) -> NDArray[Any]:
+        path = self.folder / "arrays" / name
+        if not path.exists():
+            raise DataError(f"{path} is missing; make it with: {command} --data {self.folder}")
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+        if len(array) != rows:
+            raise DataError(
+                f"{path} has {len(array)} rows but the data set {rows}: it was made before the data changed; "
+                f"make it again with: {command} --data {self.folder}"
+            )
+        return array
+
+    def _array_path(self, stem: str) -> Path:
+        return self.folder / "arrays" / f"{stem}.npy"
+
+
+def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
+    index = {row["id"]: i for i, row in enumerate(rows)}
+    if len(index) != len(rows):
+        raise DataError("two samples have the same id; prepare the data set again in an empty folder")
+    lost = next((row["id"] for row in spoken if row["id"] not in index), None)
+    if lost is not None:
+        raise DataError(
+            f"speech shards speak of {lost}, which no picture shard holds; prepare the pictures in full"
+        )
+    return np.array([index[row["id"]] for row in spoken], dtype=np.int64)
+
+
+def _digest(shards: Sequence[tuple[Path, Header]]) -> str:
+    text = "\n".join(f"{path.name} {header.digest} {len(header.rows)}" for path, header in shards)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _run(function: Any, tasks: Sequence[Any], workers: int) -> Iterable[Any]:
+    """Call `function(task)` for every task, in this process or in `workers` fresh ones."""
+    if workers <= 1 or len(tasks) <= 1:
+        yield from map(function, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+        yield from pool.map(function, tasks)
+
+
+def _build_log_mels(task: tuple[Path, Path]) -> None:
+    """Speech shard -> flat frames float16 [total, 40] and offsets int64 [utterances + 1], offsets first."""
+    shard, target = task
+    mels = [_log_mel(item, shard) for item in stream_speech([shard])]
+    offsets = np.cumsum([0] + [len(mel) for mel in mels]).astype(np.int64)
+    with writing(_offsets_path(target)) as temporary:
+        np.save(temporary, offsets)
+    with writing(target) as temporary:
+        np.save(temporary, np.concatenate(mels) if mels else np.zeros((0, N_MELS), np.float16))
+
+
+def _log_mel(item: Spoken, shard: Path) -> NDArray[np.float16]:
+    from speech2image import audio
+
+    try:
+        return audio.log_mel(audio.load(item.utterance.audio)).T.astype(np.float16)
+    except SpeechError as error:
+        raise DataError(f"{shard.name}: an utterance of {item.sample} cannot be used: {error}") from error
+
+
+def _offsets_path(target: Path) -> Path:
+    return target.with_name(target.stem + ".offsets.npy")

@@ -1,0 +1,173 @@
+"""A picture of a corpus before it is read: what every corpus module lists, and what `prepare` turns into shards."""
+
+import hashlib
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from speech2image.data.pairs import SPLITS, Sample, Utterance
+from speech2image.data.pictures import Box, shard_picture
+from speech2image.errors import DataError, SpeechError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording on disk of caption number `caption` (-1: of no caption known) by `voice`."""
+
+    path: Path
+    caption: int
+    voice: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture of a corpus on disk.
+
+    Attributes:
+        id: see `Sample.id`.
+        image: picture file.
+        label: class number.
+        class_name: class name.
+        split: "train" or "test".
+        captions: descriptions.
+        recordings: recordings on disk.
+        source: where it comes from.
+        box: crop to the object in this box.
+        place: where the corpus lists it, for errors, e.g. "manifest.jsonl line 3".
+    """
+
+    id: str
+    image: Path
+    label: int
+    class_name: str
+    split: str
+    captions: tuple[str, ...] = ()
+    recordings: tuple[Recording, ...] = ()
+    source: str = ""
+    box: Box | None = None
+    place: str = ""
+
+
+def sample_id(name: str) -> str:
+    """File name (relative, `/` between parts) -> sample id: no suffix, no leading `images/`, only [A-Za-z0-9_/-].
+
+    >>> sample_id("images/001.Black_footed_Albatross/Black_0001.webp")
+    '001_Black_footed_Albatross/Black_0001'
+    """
+    stem = re.sub(r"\.[A-Za-z0-9]+$", "", name.replace("\\", "/"))
+    stem = re.sub(r"^(\./)?((images|jpg)/)?", "", stem)
+    return re.sub(r"[^A-Za-z0-9_/-]", "_", stem).strip("/")
+
+
+def load_entry(entry: Entry) -> Sample:
+    """Read an entry's picture and recordings.
+
+    Raises:
+        DataError: the picture or a recording is missing or cannot be read; names the entry's place.
+    """
+    where = f"{entry.image} ({entry.place})" if entry.place else str(entry.image)
+    image, suffix = shard_picture(_read(entry.image, "picture", entry.place), where, entry.box)
+    return Sample(
+        id=entry.id,
+        image=image,
+        image_suffix=suffix,
+        label=entry.label,
+        class_name=entry.class_name,
+        split=entry.split,
+        captions=entry.captions,
+        utterances=tuple(load_recording(recording, entry.place) for recording in entry.recordings),
+        source=entry.source,
+    )
+
+
+def load_recording(recording: Recording, place: str) -> Utterance:
+    """Read a recording; its bytes are kept when they are Opus or FLAC, and become FLAC otherwise.
+
+    Raises:
+        DataError: missing, unreadable, too short or silent.
+    """
+    from speech2image import audio
+
+    data = _read(recording.path, "recording", place)
+    try:
+        waveform = audio.load(data)
+        audio.log_mel(waveform)
+    except SpeechError as error:
+        raise DataError(f"recording {recording.path} ({place}): {error}") from error
+    suffix = recording.path.suffix.lower().lstrip(".")
+    if suffix not in ("opus", "flac"):
+        data, suffix = audio.encode_flac(waveform), "flac"
+    return Utterance(recording.caption, recording.voice, data, suffix)
+
+
+def _read(path: Path, kind: str, place: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        listed = f", listed in {place}" if place else ""
+        raise DataError(f"missing {kind} {path}{listed}: {error.strerror or error}") from error
+
+
+def check_entries(entries: Sequence[Entry], name: str) -> None:
+    """Check a corpus before it is prepared.
+
+    Raises:
+        DataError: it is empty, two pictures share an id, a file is missing, a split is unknown, or its training
+            pictures are all of one class, so that no mismatched picture can be drawn.
+
+    Warns:
+        UserWarning: a training class has one picture.
+    """
+    if not entries:
+        raise DataError(f"{name} holds no pictures: the data set is empty")
+    seen: dict[str, Entry] = {}
+    for entry in entries:
+        _check_entry(entry)
+        if entry.id in seen:
+            first = seen[entry.id].place or seen[entry.id].image
+            raise DataError(
+                f"{entry.place or entry.image}: the picture id {entry.id!r} came before, in {first}"
+            )
+        seen[entry.id] = entry
+    _check_classes(entries, name)
+
+
+def _check_entry(entry: Entry) -> None:
+    if entry.split not in SPLITS:
+        raise DataError(f"{entry.place}: split is {entry.split!r}, must be one of {', '.join(SPLITS)}")
+    if not entry.image.is_file():
+        raise DataError(f"missing picture {entry.image}, listed in {entry.place}")
+    for recording in entry.recordings:
+        if not recording.path.is_file():
+            raise DataError(f"missing recording {recording.path}, listed in {entry.place}")
+
+
+def _check_classes(entries: Sequence[Entry], name: str) -> None:
+    counts = Counter(entry.label for entry in entries if entry.split == "train")
+    if len(counts) == 1:
+        raise DataError(
+            f"all training pictures of {name} are of one class ({next(iter(counts))}): training compares each "
+            f"picture with one of another class; give 'class' at least two values"
+        )
+    single = sorted(label for label, count in counts.items() if count == 1)
+    if single:
+        listed = ", ".join(map(str, single[:10])) + (" ..." if len(single) > 10 else "")
+        warnings.warn(
+            f"{name}: {len(single)} training classes have a single picture ({listed}); "
+            f"they train, but give a poor idea of their class",
+            stacklevel=3,
+        )
+
+
+def entries_digest(entries: Sequence[Entry]) -> str:
+    """Digest of what a shard is made from, apart from where it lies: ids, classes, captions, file sizes."""
+    rows = [
+        [e.id, e.label, e.class_name, e.split, e.captions, e.source, e.box, e.image.stat().st_size]
+        + [[r.path.name, r.caption, r.voice, r.path.stat().st_size] for r in e.recordings]
+        for e in entries
+    ]
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()[:16]

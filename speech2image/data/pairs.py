@@ -1,0 +1,346 @@
+"""The one sample type, and WebDataset tar shards of it.
+
+A shards folder holds
+
+    pictures-000000.tar ...          per sample: `<id>.webp|jpg|png` and `<id>.json` (label, class, split, captions, source)
+    speech-<part>-000000.tar ...     per utterance: `<id>-<n>.opus|flac` and `<id>-<n>.json` (sample, caption, text, voice)
+    manifest.jsonl                   one row a sample, without bytes, listing both kinds
+    arrays/                          made from the shards by `data.arrays`
+
+Speech lies beside the pictures, not among them, so voices are added without rewriting a picture. The first
+member of every shard, `__shard__`, repeats the shard's rows as JSON, so that its content is known from one
+short read; WebDataset skips members of such names. Shards appear whole or not at all.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from speech2image.errors import DataError, require
+from speech2image.files import writing
+
+SAMPLES_PER_SHARD = 1000
+UTTERANCES_PER_SHARD = 500
+SPLITS = ("train", "test")
+_HEADER = "__shard__"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording that describes a picture.
+
+    Attributes:
+        caption: which of the sample's captions is spoken, -1 if none is known.
+        voice: name of the speaker or speaking engine, e.g. "flite/slt".
+        audio: the encoded recording (Opus in Ogg, FLAC, or any container PyAV opens).
+        suffix: "opus", "flac" ...
+    """
+
+    caption: int
+    voice: str
+    audio: bytes = field(repr=False)
+    suffix: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture, its class, its captions, its recordings.
+
+    Attributes:
+        id: unique in the data set; letters, digits, `_`, `-` and `/` only.
+        image: picture file bytes, RGB, short side at most 304 pixels.
+        image_suffix: "webp", "jpg" or "png".
+        label: class number; mismatched pictures are drawn from another label.
+        class_name: for people.
+        split: "train" or "test".
+        captions: descriptions in words, possibly none.
+        utterances: recordings of the captions.
+        source: where the sample comes from.
+    """
+
+    id: str
+    image: bytes = field(repr=False)
+    image_suffix: str
+    label: int
+    class_name: str
+    split: str
+    captions: tuple[str, ...] = ()
+    utterances: tuple[Utterance, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An utterance as a speech shard holds it: `sample` is the picture's id, `text` what is said ("" if unknown)."""
+
+    sample: str
+    text: str
+    utterance: Utterance
+    effects: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a shard says of itself: its kind ("pictures" or "speech"), the digest of its plan, one row a sample."""
+
+    kind: str
+    digest: str
+    rows: list[dict[str, Any]]
+
+
+def picture_shard(folder: Path, index: int) -> Path:
+    """Path of picture shard `index`."""
+    return folder / f"pictures-{index:06d}.tar"
+
+
+def speech_shard(folder: Path, part: str, index: int) -> Path:
+    """Path of speech shard `index` of `part`."""
+    return folder / f"speech-{part}-{index:06d}.tar"
+
+
+def picture_shards(folder: str | os.PathLike[str]) -> list[Path]:
+    """All picture shards of a folder, in order."""
+    return sorted(Path(folder).glob("pictures-[0-9]*.tar"))
+
+
+def speech_shards(folder: str | os.PathLike[str]) -> list[Path]:
+    """All speech shards of a folder, in order."""
+    return sorted(Path(folder).glob("speech-*-[0-9]*.tar"))
+
+
+def write_shards(
+    samples: Iterable[Sample],
+    folder: str | os.PathLike[str],
+    *,
+    samples_per_shard: int = SAMPLES_PER_SHARD,
+    part: str = "recorded",
+) -> None:
+    """Write samples as picture shards and, where they have utterances, speech shards of `part`; then the manifest.
+
+    Raises:
+        DataError: no sample came, or a sample is not fit (see `check_sample`).
+        OutputError: the folder cannot be written.
+    """
+    folder, iterator, index = Path(folder), iter(samples), 0
+    while chunk := list(islice(iterator, samples_per_shard)):
+        write_picture_shard(picture_shard(folder, index), chunk)
+        if spoken := [item for sample in chunk for item in spoken_of(sample)]:
+            write_speech_shard(speech_shard(folder, part, index), spoken)
+        index += 1
+    if index == 0:
+        raise DataError("no samples to write: the data set is empty")
+    write_manifest(folder)
+
+
+def spoken_of(sample: Sample) -> list[Spoken]:
+    """A sample's utterances as speech shards hold them."""
+    return [
+        Spoken(sample.id, sample.captions[u.caption] if u.caption >= 0 else "", u) for u in sample.utterances
+    ]
+
+
+def check_sample(sample: Sample) -> None:
+    """Check what shards rely on.
+
+    Raises:
+        DataError: a split other than train and test, an id unfit as a file name, or a caption number out of range.
+    """
+    if sample.split not in SPLITS:
+        raise DataError(f"sample {sample.id}: split is {sample.split!r}, must be one of {', '.join(SPLITS)}")
+    if not sample.id or "." in sample.id or sample.id.startswith(("/", "__")):
+        raise DataError(f"sample id {sample.id!r} must be a relative name without dots")
+    for utterance in sample.utterances:
+        if not -1 <= utterance.caption < len(sample.captions):
+            raise DataError(
+                f"sample {sample.id}: utterance of caption {utterance.caption}, has {len(sample.captions)}"
+            )
+
+
+def write_picture_shard(path: Path, samples: Sequence[Sample], digest: str | None = None) -> None:
+    """Write one picture shard; `digest` names the plan it was made from (default: digest of the content)."""
+    rows, members = [], []
+    for sample in samples:
+        check_sample(sample)
+        row = picture_row(sample)
+        rows.append(row)
+        members.append({"__key__": sample.id, "json": row, sample.image_suffix: sample.image})
+    _write_tar(path, "pictures", rows, members, digest)
+
+
+def picture_row(sample: Sample) -> dict[str, Any]:
+    """What a shard and the manifest say of a sample."""
+    return {
+        "id": sample.id,
+        "suffix": sample.image_suffix,
+        "label": sample.label,
+        "class": sample.class_name,
+        "split": sample.split,
+        "captions": list(sample.captions),
+        "source": sample.source,
+    }
+
+
+def write_speech_shard(path: Path, spoken: Sequence[Spoken], digest: str | None = None) -> None:
+    """Write one speech shard; `digest` names the plan it was made from (default: digest of the content)."""
+    rows, members = [], []
+    for number, item in enumerate(spoken):
+        utterance = item.utterance
+        row = {
+            "id": item.sample,
+            "key": f"{item.sample}-{number:05d}",
+            "suffix": utterance.suffix,
+            "caption": utterance.caption,
+            "text": item.text,
+            "voice": utterance.voice,
+            **({"effects": item.effects} if item.effects else {}),
+        }
+        rows.append(row)
+        members.append({"__key__": row["key"], "json": row, utterance.suffix: utterance.audio})
+    _write_tar(path, "speech", rows, members, digest)
+
+
+def _write_tar(
+    path: Path, kind: str, rows: list[dict[str, Any]], members: list[dict[str, Any]], digest: str | None
+) -> None:
+    webdataset = require("webdataset", extra="train")
+    header = {"kind": kind, "digest": digest or _content_digest(members), "rows": rows}
+    with (
+        writing(path) as temporary,
+        open(temporary, "wb") as file,
+        webdataset.TarWriter(file, mtime=0, encoder=_encode, format="PAX_FORMAT") as tar,
+    ):
+        _add_header(tar.tarstream, json.dumps(header, ensure_ascii=False).encode())
+        for member in members:
+            tar.write(member)
+
+
+def _encode(member: dict[str, Any]) -> dict[str, Any]:
+    return {**member, "json": json.dumps(member["json"], ensure_ascii=False).encode()}
+
+
+def _add_header(tar: tarfile.TarFile, data: bytes) -> None:
+    info = tarfile.TarInfo(_HEADER)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _content_digest(members: Iterable[dict[str, Any]]) -> str:
+    digest = hashlib.sha256()
+    for member in members:
+        for key in sorted(member):
+            value = member[key]
+            digest.update(key.encode())
+            digest.update(
+                value if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False).encode()
+            )
+    return digest.hexdigest()[:16]
+
+
+def read_header(path: str | os.PathLike[str]) -> Header:
+    """Read what a shard on disk holds, from its first member alone.
+
+    Raises:
+        DataError: the file is no shard of this package, or is damaged.
+    """
+    try:
+        with tarfile.open(path, "r:") as tar:
+            first = tar.next()
+            file = tar.extractfile(first) if first is not None and first.name == _HEADER else None
+            if file is None:
+                raise DataError(f"{path} is not a shard of speech2image: its first member is not {_HEADER}")
+            return Header(**json.loads(file.read()))
+    except (OSError, tarfile.TarError, json.JSONDecodeError, TypeError) as error:
+        raise DataError(
+            f"unreadable shard {path}: {error}; delete it and prepare the data set again"
+        ) from error
+
+
+def write_manifest(folder: str | os.PathLike[str]) -> Path:
+    """Write `manifest.jsonl` from the shards' headers: one row a sample with the shards and members of its parts."""
+    folder = Path(folder)
+    rows: dict[str, dict[str, Any]] = {}
+    for path in picture_shards(folder):
+        for row in read_header(path).rows:
+            image = f"{row['id']}.{row['suffix']}"
+            rest = {key: row[key] for key in ("label", "class", "split", "captions", "source")}
+            rows[row["id"]] = {"id": row["id"], "shard": path.name, "image": image, **rest, "utterances": []}
+    for path in speech_shards(folder):
+        for row in read_header(path).rows:
+            if row["id"] in rows:
+                rest = {key: row[key] for key in ("caption", "voice")}
+                audio = {"shard": path.name, "audio": f"{row['key']}.{row['suffix']}", **rest}
+                rows[row["id"]]["utterances"].append(audio)
+    with writing(folder / "manifest.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
+    return folder / "manifest.jsonl"
+
+
+def stream_pictures(urls: Iterable[str | os.PathLike[str]]) -> Iterator[Sample]:
+    """Samples of picture shards, without utterances, read one after another.
+
+    Args:
+        urls: paths, or whatever WebDataset opens (`https://...`, `pipe:...`).
+    """
+    for member in _stream(urls):
+        row = json.loads(member["json"])
+        yield Sample(
+            id=row["id"],
+            image=member[row["suffix"]],
+            image_suffix=row["suffix"],
+            label=row["label"],
+            class_name=row["class"],
+            split=row["split"],
+            captions=tuple(row["captions"]),
+            source=row["source"],
+        )
+
+
+def stream_speech(urls: Iterable[str | os.PathLike[str]]) -> Iterator[Spoken]:
+    """Utterances of speech shards, read one after another; `urls` as in `stream_pictures`."""
+    for member in _stream(urls):
+        row = json.loads(member["json"])
+        utterance = Utterance(row["caption"], row["voice"], member[row["suffix"]], row["suffix"])
+        yield Spoken(row["id"], row["text"], utterance, row.get("effects", {}))
+
+
+def _stream(urls: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
+    tariterators = require("webdataset.tariterators", extra="train")
+    try:
+        yield from tariterators.tarfile_samples({"url": os.fspath(url)} for url in urls)
+    except (OSError, tarfile.TarError, KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"unreadable shard: {error}") from error
+
+
+def read_shards(source: str | os.PathLike[str] | Sequence[str], *, speech: bool = True) -> Iterator[Sample]:
+    """Read samples back, each with its utterances.
+
+    Args:
+        source: a shards folder, or a list of shard paths or URLs (file names as written).
+        speech: join the utterances; all their audio is held in memory meanwhile. `stream_speech` needs no memory.
+
+    Raises:
+        DataError: there is no picture shard, or a shard is damaged.
+    """
+    urls = [str(url) for url in source] if not isinstance(source, str | os.PathLike) else _shards_in(source)
+    pictures = [url for url in urls if Path(url).name.startswith("pictures-")]
+    if not pictures:
+        raise DataError(
+            f"no picture shards (pictures-*.tar) in {source}; make them with: speech2image prepare"
+        )
+    utterances: dict[str, list[Utterance]] = {}
+    if speech:
+        for item in stream_speech(url for url in urls if Path(url).name.startswith("speech-")):
+            utterances.setdefault(item.sample, []).append(item.utterance)
+    for sample in stream_pictures(pictures):
+        yield replace(sample, utterances=tuple(utterances.get(sample.id, ())))
+
+
+def _shards_in(folder: str | os.PathLike[str]) -> list[str]:
+    return [str(path) for path in (*picture_shards(folder), *speech_shards(folder))]

@@ -1,0 +1,138 @@
+"""Picture bytes as shards hold them: RGB, upright, short side at most 304 pixels."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from speech2image.errors import DataError
+
+SHORT_SIDE = 304
+"""Largest short side kept (pixels): the paper crops 256 out of 304."""
+
+KEPT_FORMATS = {"JPEG": "jpg", "WEBP": "webp", "PNG": "png"}
+WEBP_QUALITY = 92
+_EXIF_ORIENTATION = 0x0112
+
+
+class Box(NamedTuple):
+    """A bounding box in pixels: left, top, width, height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+def open_picture(data: bytes, name: str) -> Image.Image:
+    """Decode a picture file; `name` is what an error calls it.
+
+    Raises:
+        DataError: the bytes are no picture Pillow can read, or are cut short.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data))
+        picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"unreadable picture {name}: {error}; replace the file or take it out of the set"
+        ) from error
+    return picture
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Any mode (grey, palette, RGBA, CMYK, 16 and 32 bit) as RGB, upright; transparent parts become white."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _deep_grey(picture).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _deep_grey(picture: Image.Image) -> Image.Image:
+    """16-bit grey (65535 is white), or float grey (1 is white unless values are larger: then 255)."""
+    values = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F":
+        white = 1.0 if values.max(initial=0.0) <= 1 else 255.0
+    else:
+        white = 65535.0
+    return Image.fromarray(np.clip(np.rint(values / white * 255), 0, 255).astype(np.uint8))
+
+
+def shard_picture(data: bytes, name: str, box: Box | None = None) -> tuple[bytes, str]:
+    """Picture file -> (bytes, suffix) for a shard.
+
+    A file that is RGB, upright, small enough and not to be cropped keeps its bytes; any other becomes WebP.
+
+    Args:
+        data: the picture file.
+        name: what an error calls it.
+        box: crop to the object in this box, see `object_square`.
+
+    Raises:
+        DataError: unreadable picture, or a box outside it.
+    """
+    picture = open_picture(data, name)
+    if box is None and _can_stay(picture):
+        return data, KEPT_FORMATS[str(picture.format)]
+    picture = to_rgb(picture)
+    if box is not None:
+        picture = picture.crop(object_square(box, picture.size, name))
+    return encode_webp(shrink(picture)), "webp"
+
+
+def _can_stay(picture: Image.Image) -> bool:
+    upright = picture.getexif().get(_EXIF_ORIENTATION, 1) == 1
+    plain = picture.mode == "RGB" and "transparency" not in picture.info
+    return plain and upright and picture.format in KEPT_FORMATS and min(picture.size) <= SHORT_SIDE
+
+
+def shrink(picture: Image.Image, short_side: int = SHORT_SIDE) -> Image.Image:
+    """Scale down so that the short side is at most `short_side` pixels; never up."""
+    scale = short_side / min(picture.size)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def encode_webp(picture: Image.Image) -> bytes:
+    """High-quality WebP bytes of an RGB picture."""
+    out = io.BytesIO()
+    picture.save(out, "WEBP", quality=WEBP_QUALITY, method=4)
+    return out.getvalue()
+
+
+def object_square(box: Box, size: tuple[int, int], name: str = "picture") -> tuple[int, int, int, int]:
+    """Crop (left, top, right, bottom) in which the object fills at least 0.75 of the frame.
+
+    A square of half-side 0.75 max(width, height) about the centre of the box, clipped at the frame
+    (StackGAN's crop of CUB; method.md section 1, "Pictures").
+
+    Raises:
+        DataError: the box has no part in the picture.
+    """
+    half = int(0.75 * max(box.width, box.height))
+    x, y = int(box.left + box.width / 2), int(box.top + box.height / 2)
+    left, top = max(0, x - half), max(0, y - half)
+    right, bottom = min(size[0], x + half), min(size[1], y + half)
+    if right <= left or bottom <= top:
+        raise DataError(
+            f"{name}: the bounding box {tuple(box)} lies outside the picture of {size[0]} x {size[1]}"
+        )
+    return left, top, right, bottom
+
+
+def central_square(data: bytes, side: int, name: str) -> NDArray[np.uint8]:
+    """Central square of a picture file, resized: uint8 [side, side, 3]."""
+    picture = to_rgb(open_picture(data, name))
+    short = min(picture.size)
+    left, top = (picture.width - short) // 2, (picture.height - short) // 2
+    box = (left, top, left + short, top + short)
+    resized = picture.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.asarray(resized)

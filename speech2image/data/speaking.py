@@ -1,0 +1,170 @@
+"""Speaking captions that have no recording: a plan of who says what, and the making of one shard of it.
+
+Every choice is a hash of (seed, picture, caption, voice), so neither the order of work, nor an interruption,
+nor the number of processes changes a result.
+"""
+
+import fnmatch
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image.data.entries import Entry
+from speech2image.data.pairs import Spoken, Utterance, write_speech_shard
+from speech2image.data.shard_plan import ShardPlan
+from speech2image.errors import DataError, SettingsError
+
+
+@dataclass(frozen=True)
+class Casting:
+    """Who speaks how.
+
+    Attributes:
+        voices: voices of training captions; they also speak each test caption once.
+        held_out: voices kept out of training; they speak each test caption once.
+        per_caption: utterances of a training caption, by different voices as far as there are enough.
+        augment: share of utterances that are augmented, 0 to 1.
+        seed: of all draws.
+        codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
+    """
+
+    voices: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
+    per_caption: int = 1
+    augment: float = 0.5
+    seed: int = 0
+    codec: str = "opus"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance to make: `text` is caption number `caption` of picture `sample`."""
+
+    sample: str
+    caption: int
+    text: str
+    voice: str
+    seed: int
+    augmented: bool
+    codec: str
+
+
+def choose_voices(patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Seen and held-out voices, each in the order of `found`.
+
+    Args:
+        patterns: names or patterns ("flite/*") of voices that may be heard in training; empty: all.
+        held_out: names or patterns of voices kept for the test captions.
+        found: voices on this machine.
+
+    Raises:
+        SettingsError: a pattern fits no voice, or every voice is held out.
+    """
+    for pattern in (*patterns, *held_out):
+        if not fnmatch.filter(found, pattern):
+            listed = ", ".join(found) or "none: install flite, festival or espeak-ng"
+            raise SettingsError(f"no voice fits {pattern!r}; voices on this machine: {listed}")
+    kept_out = [name for name in found if _fits(name, held_out)]
+    seen = [name for name in found if name not in kept_out and (not patterns or _fits(name, patterns))]
+    if not seen:
+        raise SettingsError(f"no voice is left to speak training captions: all of {', '.join(found)} are held out")
+    return seen, kept_out
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def plan_lines(entries: Iterable[Entry], casting: Casting) -> list[Line]:
+    """Every utterance to make, picture by picture: captions that have a recording or no words are left out."""
+    lines = []
+    for entry in entries:
+        recorded = {recording.caption for recording in entry.recordings}
+        for number, text in enumerate(entry.captions):
+            if number not in recorded and any(c.isalnum() for c in text):
+                lines += _takes(entry, number, text, casting)
+    return lines
+
+
+def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]:
+    where = f"{casting.seed} {entry.id} {number}"
+    voices = _ranked(casting.voices, where)
+    if entry.split == "train":
+        cast = [voices[take % len(voices)] for take in range(casting.per_caption)]
+    else:
+        cast = [voices[0], *_ranked(casting.held_out, where)[:1]]
+    return [_line(entry, number, text, voice, f"{where} {voice} {take}", casting) for take, voice in enumerate(cast)]
+
+
+def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
+    augmented = _hash(f"augment {where}") < casting.augment * 2**32
+    return Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
+
+
+def _ranked(voices: Sequence[str], where: str) -> list[str]:
+    """Voices in an order drawn for `where`; one more voice leaves the order of the others as it is."""
+    return sorted(voices, key=lambda voice: (_hash(f"voice {where} {voice}"), voice))
+
+
+def _hash(text: str) -> int:
+    """Uniform integer in [0, 2^32)."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def lines_digest(lines: Sequence[Line]) -> str:
+    """Digest of what a speech shard is made from."""
+    return hashlib.sha256(repr([astuple(line) for line in lines]).encode()).hexdigest()[:16]
+
+
+def make_speech_shard(plan: ShardPlan[Line]) -> None:
+    """Speak the lines of one shard and write it.
+
+    Raises:
+        DataError: an engine failed; the message names the caption and the voice.
+    """
+    write_speech_shard(plan.path, [speak_line(line) for line in plan.items], plan.digest)
+
+
+def speak_line(line: Line) -> Spoken:
+    """Speak one line: engine, augmentation, encoding; never shorter than the encoder takes."""
+    from speech2image import audio, tts
+    from speech2image.errors import Speech2ImageError
+
+    try:
+        waveform = tts.speak(line.text, _voice(line.voice))
+    except Speech2ImageError as error:
+        raise DataError(f"voice {line.voice} cannot say {line.text!r} ({line.sample}): {error}") from error
+    effects: dict[str, Any] = {}
+    if line.augmented:
+        waveform, effects = _augment(waveform, line.seed)
+    encode = audio.encode_opus if line.codec == "opus" else audio.encode_flac
+    utterance = Utterance(line.caption, line.voice, encode(_long_enough(waveform)), line.codec)
+    return Spoken(line.sample, line.text, utterance, effects)
+
+
+@cache
+def _voice(name: str) -> Any:
+    from speech2image import tts
+
+    return next(voice for voice in tts.available_voices() if voice.name == name)
+
+
+def _augment(waveform: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    from speech2image.data.augment import augment
+
+    return augment(waveform, seed)
+
+
+def _long_enough(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Silence is put around a waveform shorter than 0.75 s, so that a single word can be used."""
+    from speech2image import audio
+
+    missing = max(0, int(0.75 * audio.SAMPLE_RATE) - len(waveform))
+    return np.pad(waveform, (missing // 2, missing - missing // 2))
+
+

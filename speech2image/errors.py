@@ -1,0 +1,53 @@
+"""Every error this package raises on purpose.
+
+Each message says what came, what is allowed and what to do. All are `Speech2ImageError`, so a caller can catch
+one type; those about a value are also `ValueError`, the one about a missing package is also `ImportError`.
+"""
+
+import importlib
+from types import ModuleType
+
+
+class Speech2ImageError(Exception):
+    """Root of this package's errors; the command line prints it as one line."""
+
+
+class SpeechError(Speech2ImageError, ValueError):
+    """A recording cannot be used: absent, damaged, without sound, too short, too long, silent."""
+
+
+class DataError(Speech2ImageError, ValueError):
+    """A data set, manifest, picture or shard cannot be used."""
+
+
+class CheckpointError(Speech2ImageError, ValueError):
+    """A model or checkpoint is unknown, damaged, or made by something else."""
+
+
+class OutputError(Speech2ImageError, ValueError):
+    """A result cannot be written where it was asked for."""
+
+
+class SettingsError(Speech2ImageError, ValueError):
+    """A setting or argument is outside its range."""
+
+
+class MissingExtraError(Speech2ImageError, ImportError):
+    """A package of an optional extra is not installed; the message holds the pip command."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, which belongs to the optional `extra`.
+
+    Raises:
+        MissingExtraError: the module is not installed; the message holds the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        # A module of ours may fail because a package it needs is absent: name that package.
+        missing = (error.name or module).split(".")[0]
+        raise MissingExtraError(
+            f"this needs the package '{missing}', which is not installed; "
+            f"install it with: pip install 'speech2image[{extra}]'"
+        ) from error

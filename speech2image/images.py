@@ -1,0 +1,112 @@
+"""Arrays to pictures and back, grids, and saving that never leaves half a file."""
+
+import math
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from speech2image.errors import OutputError, SettingsError
+from speech2image.files import check_writable, writing
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""What a picture file may be called, and the Pillow format it is then written in."""
+
+_OPTIONS = {"PNG": {"compress_level": 4}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
+
+
+def to_uint8(pictures: ArrayLike) -> NDArray[np.uint8]:
+    """Turn a network's pictures, [..., 3, height, width] in [-1, 1], into bytes [..., height, width, 3].
+
+    Values outside [-1, 1] are clipped; -1 becomes 0 and 1 becomes 255.
+    """
+    array = np.asarray(pictures, dtype=np.float32)
+    if array.ndim < 3 or array.shape[-3] != 3:
+        raise SettingsError(f"a picture has the shape [..., 3, height, width], not {list(array.shape)}")
+    levels = np.clip((array + 1) * 127.5, 0, 255).round().astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(levels, -3, -1))
+
+
+def to_image(picture: ArrayLike) -> Image.Image:
+    """Turn a picture, float [3, height, width] in [-1, 1] or bytes [height, width, 3], into a Pillow image."""
+    array = np.asarray(picture)
+    return Image.fromarray(array if array.dtype == np.uint8 else to_uint8(array))
+
+
+def to_array(image: Image.Image) -> NDArray[np.float32]:
+    """Turn a Pillow image of any mode into float32 [3, height, width] in [-1, 1]: `to_image` backwards."""
+    levels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    return np.ascontiguousarray(np.moveaxis(levels, -1, 0)) / 127.5 - 1
+
+
+def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:
+    """Lay pictures of one size out in rows, left to right, on white.
+
+    Args:
+        images: at least one picture; all of the size of the first.
+        columns: pictures a row; by default the grid is about as wide as high, never higher than wide.
+        gap: white pixels between neighbours.
+
+    Raises:
+        SettingsError: no picture, pictures of several sizes, or fewer than one column.
+    """
+    if not images:
+        raise SettingsError("a grid needs at least one picture")
+    sizes = {image.size for image in images}
+    if len(sizes) > 1:
+        raise SettingsError(f"a grid needs pictures of one size, got {sorted(sizes)}")
+    columns = math.ceil(math.sqrt(len(images))) if columns is None else columns
+    if columns < 1:
+        raise SettingsError(f"a grid needs at least 1 column, got {columns}")
+    return _paste(images, min(columns, len(images)), gap)
+
+
+def _paste(images: Sequence[Image.Image], columns: int, gap: int) -> Image.Image:
+    width, height = images[0].size
+    rows = math.ceil(len(images) / columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        sheet.paste(image, (column * (width + gap), row * (height + gap)))
+    return sheet
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Check, before any work is done, that a picture can be written to `path`.
+
+    Raises:
+        OutputError: the suffix names no picture format, `path` is a folder, or its folder cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; name a file in it, for instance {path / 'picture.png'}")
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(
+            f"cannot tell the picture format of '{path}'; end it in one of {', '.join(FORMATS)}"
+        )
+    check_writable(path)
+    return path
+
+
+def save(image: Image.Image, path: str | os.PathLike[str]) -> Path:
+    """Write a picture in the format its suffix names; the file appears whole or not at all.
+
+    Raises:
+        OutputError: as `check_path`, or the disk is full.
+    """
+    path = check_path(path)
+    kind = FORMATS[path.suffix.lower()]
+    with writing(path) as temporary:
+        image.save(temporary, kind, **_OPTIONS[kind])
+    return path
+
+
+def encode(image: Image.Image, kind: str = "PNG") -> bytes:
+    """The bytes of a picture file."""
+    buffer = BytesIO()
+    image.save(buffer, kind, **_OPTIONS[kind])
+    return buffer.getvalue()

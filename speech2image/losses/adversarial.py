@@ -1,0 +1,127 @@
+"""Adversarial losses: the multi-scale triplet loss of the paper, hinge losses, gradient penalties."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+@runtime_checkable
+class Logits(Protocol):
+    """A discriminator's answer about a batch, each [batch] (`speech2image.models.stackgan_v2.Judged`)."""
+
+    @property
+    def conditional(self) -> Tensor:
+        """Is it a real picture of this condition?"""
+
+    @property
+    def unconditional(self) -> Tensor:
+        """Is it a real picture at all?"""
+
+
+def discriminator_triplet_loss(
+    real: Sequence[Logits],
+    mismatched: Sequence[Logits],
+    fake: Sequence[Logits],
+    *,
+    mismatched_unconditional_real: bool = True,
+) -> Float[Tensor, ""]:
+    """Multi-scale triplet loss of the discriminators, eq. (10)-(12) as binary cross-entropy.
+
+    The printed equations are linear in the probabilities; the authors' code, followed here, takes logarithms.
+
+    Args:
+        real: logits of real pictures with their own conditions, one entry a picture size.
+        mismatched: logits of real pictures of another class than the conditions.
+        fake: logits of pictures generated from the conditions.
+        mismatched_unconditional_real: count the mismatched picture as real in the unconditional part, as the
+            authors' code does; else it takes no part there.
+    """
+    loss = torch.zeros((), device=real[0].conditional.device)
+    for r, m, f in zip(real, mismatched, fake, strict=True):
+        loss = loss + cross_entropy(r.conditional, True) + cross_entropy(r.unconditional, True)
+        loss = loss + cross_entropy(m.conditional, False)
+        loss = loss + cross_entropy(f.conditional, False) + cross_entropy(f.unconditional, False)
+        if mismatched_unconditional_real:
+            loss = loss + cross_entropy(m.unconditional, True)
+    return loss
+
+
+def generator_triplet_loss(fake: Sequence[Logits]) -> Float[Tensor, ""]:
+    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes shall pass as real and fitting."""
+    loss = torch.zeros((), device=fake[0].conditional.device)
+    for f in fake:
+        loss = loss + cross_entropy(f.conditional, True) + cross_entropy(f.unconditional, True)
+    return loss
+
+
+def cross_entropy(logits: Float[Tensor, "batch"], real: bool) -> Float[Tensor, ""]:
+    """Mean binary cross-entropy of logits against one answer for all."""
+    signed = -logits.float() if real else logits.float()
+    return functional.softplus(signed).mean()
+
+
+def kl_to_standard_normal(
+    mean: Float[Tensor, "batch code"], log_variance: Float[Tensor, "batch code"]
+) -> Float[Tensor, ""]:
+    """KL divergence of N(mean, exp(log_variance)) from N(0, 1), averaged over batch and code (weight 2)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).mean()
+
+
+def hinge_discriminator(
+    real: Float[Tensor, "*shape"],
+    fake: Float[Tensor, "*shape"],
+    mismatched: Float[Tensor, "*shape"] | None = None,
+) -> Float[Tensor, ""]:
+    """Hinge loss: real logits above 1, fake and mismatched ones below -1, which share one weight.
+
+    Source: Lim and Ye, "Geometric GAN" (2017); with mismatched pairs, Tao et al., "DF-GAN" (2022), eq. (1).
+    """
+    of_real = functional.relu(1.0 - real.float()).mean()
+    of_fake = functional.relu(1.0 + fake.float()).mean()
+    if mismatched is None:
+        return of_real + of_fake
+    return of_real + 0.5 * (of_fake + functional.relu(1.0 + mismatched.float()).mean())
+
+
+def hinge_generator(fake: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """The generator's side of the hinge loss: logits of fakes as high as can be."""
+    return -fake.float().mean()
+
+
+def matching_aware_gradient_penalty(
+    logits: Float[Tensor, "batch"],
+    pictures: Float[Tensor, "batch 3 height width"],
+    conditions: Float[Tensor, "batch condition"],
+    weight: float = 2.0,
+    power: float = 6.0,
+) -> Float[Tensor, ""]:
+    """weight * E[(|grad_x D| + |grad_e D|)^power] at real pictures x, their own conditions e (DF-GAN, eq. 1).
+
+    Args:
+        logits: D(pictures, conditions), computed from inputs that require gradients.
+        pictures: real pictures.
+        conditions: their embeddings.
+        weight: k of the paper.
+        power: p of the paper.
+    """
+    of_picture, of_condition = torch.autograd.grad(logits.sum(), [pictures, conditions], create_graph=True)
+    norms = of_picture.flatten(1).float().norm(dim=1) + of_condition.float().norm(dim=1)
+    return weight * norms.pow(power).mean()
+
+
+def r1_penalty(
+    logits: Float[Tensor, "batch"], pictures: Float[Tensor, "batch 3 height width"], gamma: float = 1.0
+) -> Float[Tensor, ""]:
+    """gamma / 2 * E[|grad_x D|^2] at real pictures (Mescheder et al. 2018, R1).
+
+    Args:
+        logits: D(pictures), computed from pictures that require gradients.
+        pictures: real pictures.
+        gamma: weight.
+    """
+    (of_picture,) = torch.autograd.grad(logits.sum(), [pictures], create_graph=True)
+    return 0.5 * gamma * of_picture.flatten(1).float().square().sum(dim=1).mean()

@@ -1,0 +1,203 @@
+"""Losses that teach the speech encoder where the image teacher would put the described picture.
+
+Two ways: the teacher-student loss of Li et al. 2020, eq. (6)-(9), and InfoNCE (van den Oord et al. 2018;
+CLIP's symmetric form) with a small regression term. No gradient ever reaches the teacher.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+Form = Literal["paper", "code"]
+
+
+@dataclass(frozen=True)
+class TeacherStudentWeights:
+    """Weights of the teacher-student loss; Table IV's ablations set some of the first three to zero.
+
+    Attributes:
+        joint_embedding: weight of L_JEL (1 in the paper).
+        norm: lambda_norm (5).
+        distribution: lambda_KDL (1000; it belongs to the `code` form, whose KL is a mean over 1024 elements).
+        margin_different: m_diff, for pairs of different classes.
+        margin_same: m_same, for pairs of one class: 0.1 in the paper, 0 in the released code.
+        alpha: weight of the pairs of different classes.
+        beta: weight of the pairs of one class (0.1 in the released code).
+        form: which of the two versions of L_norm and L_KDL.
+    """
+
+    joint_embedding: float = 1.0
+    norm: float = 5.0
+    distribution: float = 1000.0
+    margin_different: float = 1.0
+    margin_same: float = 0.0
+    alpha: float = 1.0
+    beta: float = 0.1
+    form: Form = "code"
+
+
+TABLE_IV = {
+    "norm": TeacherStudentWeights(joint_embedding=0.0, distribution=0.0),
+    "norm + JEL": TeacherStudentWeights(distribution=0.0),
+    "norm + KDL": TeacherStudentWeights(joint_embedding=0.0),
+    "all": TeacherStudentWeights(),
+}
+
+
+@dataclass(frozen=True)
+class ContrastiveWeights:
+    """Settings of the InfoNCE alternative.
+
+    Attributes:
+        temperature: divides the cosines (where training starts, if learnable).
+        learn_temperature: train it (its logarithm) along with the encoder, never below 0.01.
+        same_class: how much another picture of the same class counts as a negative, 0 (not at all) to 1.
+        regression: weight of the relative squared error, which keeps embeddings in the teacher's raw space.
+        extra_pictures: further training pictures a step that serve as negatives (their features cost
+            nothing).
+    """
+
+    temperature: float = 0.07
+    learn_temperature: bool = True
+    same_class: float = 1.0
+    regression: float = 1.0
+    extra_pictures: int = 2048
+
+
+def joint_embedding_loss(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "batch size"],
+    labels: Int[Tensor, " batch"],
+    weights: TeacherStudentWeights = TeacherStudentWeights(),
+) -> Float[Tensor, ""]:
+    """Speech-anchored hinge on raw dot products, eq. (7): the sum of max(0, s_i.v_j - s_i.v_i + m), over B^2.
+
+    Pairs of different classes have margin m_diff and weight alpha, pairs of one class m_same and beta.
+    """
+    scores = speech @ image.detach().T
+    same = labels[:, None] == labels
+    margin = torch.where(same, weights.margin_same, weights.margin_different)
+    weight = torch.where(same, weights.beta, weights.alpha).fill_diagonal_(0.0)
+    hinge = (scores - scores.diagonal()[:, None] + margin).clamp(min=0.0)
+    return (weight * hinge).sum() / len(labels) ** 2
+
+
+def norm_loss(
+    speech: Float[Tensor, "batch size"], image: Float[Tensor, "batch size"], form: Form = "code"
+) -> Float[Tensor, ""]:
+    """L_norm, eq. (8): `paper`, the mean 1-norm of f_s - f_v; `code`, the mean absolute difference of the two
+    matrices after each is divided by its Frobenius norm."""
+    image = image.detach()
+    if form == "paper":
+        return (speech - image).abs().sum(1).mean()
+    return (speech / speech.norm().clamp(min=1e-8) - image / image.norm().clamp(min=1e-8)).abs().mean()
+
+
+def kdl_loss(
+    speech: Float[Tensor, "batch size"], image: Float[Tensor, "batch size"], form: Form = "code"
+) -> Float[Tensor, ""]:
+    """L_KDL, eq. (9): KL(teacher || student) of softmax distributions.
+
+    `paper`: plain softmax, summed over the elements, mean over the batch. `code`: temperature 2 on the
+    teacher only and a mean over all elements, hence lambda_KDL = 1000.
+    """
+    student = speech.log_softmax(1)
+    teacher = image.detach() / (1.0 if form == "paper" else 2.0)
+    reduction = "batchmean" if form == "paper" else "mean"
+    return F.kl_div(student, teacher.log_softmax(1), reduction=reduction, log_target=True)
+
+
+def teacher_student_loss(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "batch size"],
+    labels: Int[Tensor, " batch"],
+    weights: TeacherStudentWeights = TeacherStudentWeights(),
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """Eq. (6): L = L_JEL + lambda_norm L_norm + lambda_KDL L_KDL.
+
+    Returns:
+        The loss, and its items before weighting, for the log.
+    """
+    items = {
+        "joint_embedding": joint_embedding_loss(speech, image, labels, weights),
+        "norm": norm_loss(speech, image, weights.form),
+        "distribution": kdl_loss(speech, image, weights.form),
+    }
+    loss = (
+        weights.joint_embedding * items["joint_embedding"]
+        + weights.norm * items["norm"]
+        + weights.distribution * items["distribution"]
+    )
+    return loss, {name: item.detach() for name, item in items.items()}
+
+
+def info_nce_loss(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "pictures size"],
+    teacher_mean: Float[Tensor, " size"],
+    labels: Int[Tensor, " pictures"],
+    pictures: Int[Tensor, " pictures"],
+    temperature: float | Float[Tensor, ""] = 0.07,
+    same_class: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Symmetric InfoNCE on the cosine of features centred by the mean teacher feature.
+
+    Args:
+        speech: embeddings; row i belongs to row i of `image`.
+        image: teacher features: the batch's own, then any number of further negatives.
+        teacher_mean: mean teacher feature of the training pictures.
+        labels: class of each row of `image`.
+        pictures: which picture each row of `image` shows; another row of one's own picture never is a
+            negative.
+        temperature: divides the cosines.
+        same_class: weight of negatives of one's own class, 0 to 1.
+    """
+    batch = len(speech)
+    s = F.normalize(speech - teacher_mean, dim=1)
+    v = F.normalize(image.detach() - teacher_mean, dim=1)
+    logits = s @ v.T / temperature + _negative_log_weights(labels, pictures, batch, same_class)
+    target = torch.arange(batch, device=speech.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
+
+
+def _negative_log_weights(labels: Tensor, pictures: Tensor, batch: int, same_class: float) -> Tensor:
+    """Log-weights in each row's denominator: 0 for the pair itself, -inf for its picture's other rows."""
+    own_class = math.log(same_class) if same_class > 0 else -math.inf
+    weights = torch.where(labels[:batch, None] == labels, own_class, 0.0)
+    weights = weights.masked_fill(pictures[:batch, None] == pictures, -math.inf)
+    return weights.fill_diagonal_(0.0)
+
+
+def relative_error(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "batch size"],
+    teacher_mean: Float[Tensor, " size"],
+) -> Float[Tensor, ""]:
+    """Squared error relative to that of always answering the teacher's mean: 1 says nothing was learnt."""
+    image = image.detach()
+    return (speech - image).square().sum() / (image - teacher_mean).square().sum().clamp(min=1e-8)
+
+
+def contrastive_loss(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "pictures size"],
+    teacher_mean: Float[Tensor, " size"],
+    labels: Int[Tensor, " pictures"],
+    pictures: Int[Tensor, " pictures"],
+    weights: ContrastiveWeights = ContrastiveWeights(),
+    log_temperature: Float[Tensor, ""] | None = None,
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """InfoNCE plus the small regression term; arguments as in `info_nce_loss`.
+
+    Returns:
+        The loss, and its items before weighting, for the log.
+    """
+    temperature = weights.temperature if log_temperature is None else log_temperature.exp().clamp(min=0.01)
+    nce = info_nce_loss(speech, image, teacher_mean, labels, pictures, temperature, weights.same_class)
+    error = relative_error(speech, image[: len(speech)], teacher_mean)
+    return nce + weights.regression * error, {"info_nce": nce.detach(), "relative_error": error.detach()}

@@ -1,0 +1,111 @@
+"""Speech -> picture retrieval: recall at k, and mean average precision of the class (as in S2IGAN's Table V).
+
+Queries are speech embeddings, the gallery is one feature a picture (mean of its crops); both are compared
+by the cosine of features from which the mean teacher feature of the training pictures has been taken away.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+KS = (1, 5, 10, 50)
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Shares in [0, 1]: `recall[k]` of queries whose own picture is among the first k; class mAP."""
+
+    recall: dict[int, float]
+    mean_average_precision: float
+    queries: int
+    pictures: int
+
+    def as_dict(self) -> dict[str, float]:
+        """`{"R@1": ..., "R@10": ..., "mAP": ...}` for a log or a table."""
+        return {f"R@{k}": share for k, share in self.recall.items()} | {"mAP": self.mean_average_precision}
+
+
+def centred(
+    features: Float[np.ndarray, "n size"], mean: Float[np.ndarray, " size"]
+) -> Float[np.ndarray, "n size"]:
+    """Takes the mean away and scales every row to length 1."""
+    features = features.astype(np.float32) - mean.astype(np.float32)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
+
+
+def picture_features(teacher: Float[np.ndarray, "n crops size"]) -> Float[np.ndarray, "n size"]:
+    """One feature a picture: the mean over its crops."""
+    return teacher.astype(np.float32).mean(axis=1)
+
+
+def ranks(
+    scores: Float[np.ndarray, "queries pictures"], targets: Int[np.ndarray, " queries"]
+) -> NDArray[np.int64]:
+    """Place of each query's own picture, 0 for the first; ties count against the query."""
+    own = scores[np.arange(len(scores)), targets]
+    return (scores >= own[:, None]).sum(axis=1) - 1
+
+
+def recall_at(
+    scores: Float[np.ndarray, "queries pictures"],
+    targets: Int[np.ndarray, " queries"],
+    ks: Sequence[int] = KS,
+) -> dict[int, float]:
+    """Share of queries whose own picture is among the k best, for each k."""
+    places = ranks(scores, targets)
+    return {k: float((places < k).mean()) for k in ks}
+
+
+def average_precisions(
+    scores: Float[np.ndarray, "queries pictures"], relevant: NDArray[np.bool_]
+) -> Float[np.ndarray, " queries"]:
+    """Per query, the mean over its relevant pictures of the precision down to each."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    hits = np.take_along_axis(relevant, order, axis=1)
+    precision = hits.cumsum(axis=1) / np.arange(1, scores.shape[1] + 1)
+    return (precision * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
+
+
+def retrieval(
+    speech: Float[np.ndarray, "queries size"],
+    pictures: Float[np.ndarray, "pictures size"],
+    targets: Int[np.ndarray, " queries"],
+    labels: Int[np.ndarray, " pictures"],
+    mean: Float[np.ndarray, " size"],
+    ks: Sequence[int] = KS,
+) -> Retrieval:
+    """Recall at k and class mAP of spoken queries over a gallery of pictures.
+
+    Args:
+        speech: one embedding a query.
+        pictures: one feature a picture.
+        targets: which gallery picture each query describes.
+        labels: class of each picture; a query's class is that of its picture.
+        mean: mean teacher feature of the training pictures.
+        ks: the k of R@k.
+    """
+    gallery = centred(pictures, mean)
+    recalls = np.zeros(len(ks))
+    precisions = 0.0
+    for rows in _chunks(len(speech)):
+        scores = centred(speech[rows], mean) @ gallery.T
+        recalls += len(scores) * np.array(list(recall_at(scores, targets[rows], ks).values()))
+        precisions += average_precisions(scores, labels[targets[rows], None] == labels).sum()
+    shares = recalls / len(speech)
+    recall = {k: float(share) for k, share in zip(ks, shares, strict=True)}
+    return Retrieval(recall, float(precisions / len(speech)), len(speech), len(pictures))
+
+
+def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retrieval:
+    """What an order at random reaches: k / pictures, and for mAP (nearly) the share of the query's class."""
+    n = len(labels)
+    share_of_own_class = np.unique(labels, return_counts=True)[1] / n
+    recall = {k: min(k / n, 1.0) for k in ks}
+    return Retrieval(recall, float((share_of_own_class**2).sum()), n, n)
+
+
+def _chunks(n: int, size: int = 512) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))

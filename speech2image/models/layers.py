@@ -1,0 +1,168 @@
+"""Building blocks of the stacked GANs, each with an exact, cheaper form for inference (`folded`)."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class UpBlock(nn.Module):
+    """Nearest-neighbour x2, 3x3 convolution, BatchNorm, GLU: doubles the side of a map (StackGAN-v2).
+
+    Args:
+        channels_in: channels of the input map.
+        channels_out: channels of the output map.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, 2 * channels_out, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(2 * channels_out)
+
+    def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h2 w2"]:
+        doubled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return functional.glu(self.norm(self.conv(doubled)), dim=1)
+
+    def folded(self) -> nn.Module:
+        """The same map in evaluation mode as one transposed convolution and GLU, with 4/9 of the work."""
+        weight, bias = scaled_by_norm(self.conv.weight, self.norm)
+        outputs, inputs = weight.shape[:2]
+        conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        conv.weight.data = up_conv_as_transposed(weight)
+        conv.bias.data = bias  # type: ignore[union-attr]
+        return nn.Sequential(conv, nn.GLU(dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """x + BN(conv(GLU(BN(conv(x))))), 3x3 convolutions, channels and size kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False)
+        self.norm1: nn.Module = nn.BatchNorm2d(2 * channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2: nn.Module = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
+        hidden = functional.glu(self.norm1(self.conv1(x)), dim=1)
+        return x + self.norm2(self.conv2(hidden))
+
+    def folded(self) -> nn.Module:
+        """The same map in evaluation mode with both norms inside the convolutions."""
+        block = copy.deepcopy(self)
+        fold_norm(block.conv1, block.norm1)
+        fold_norm(block.conv2, block.norm2)
+        block.norm1, block.norm2 = nn.Identity(), nn.Identity()
+        return block
+
+
+class JointConv(nn.Module):
+    """3x3 convolution of a map joined with a code that is the same at every place.
+
+    Equals `Conv2d(cat([code tiled over space, x]), padding=1)` exactly, but the code's share of the output is
+    computed on a 3x3 map: zero padding gives a constant code only nine different outputs (inside, four edges,
+    four corners), so the middle row and column of that map are stretched to the size of `x`.
+
+    Args:
+        code: length of the code.
+        channels_in: channels of the map.
+        channels_out: channels of the output.
+        side: height and width of the map, at least 2.
+    """
+
+    def __init__(self, code: int, channels_in: int, channels_out: int, side: int) -> None:
+        super().__init__()
+        self.code, self.side = code, side
+        self.conv = nn.Conv2d(code + channels_in, channels_out, 3, padding=1, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch c_in {self.side} {self.side}"], code: Float[Tensor, "batch {self.code}"]
+    ) -> Float[Tensor, "batch c_out {self.side} {self.side}"]:
+        of_code, of_map = self.conv.weight[:, : self.code], self.conv.weight[:, self.code :]
+        tile = code[:, :, None, None].expand(-1, -1, 3, 3)
+        nine = functional.conv2d(tile, of_code, self.conv.bias, padding=1)
+        return functional.conv2d(x, of_map, padding=1) + stretch_middle(nine, self.side)
+
+
+class JointBlock(nn.Module):
+    """`JointConv` to twice the channels, BatchNorm, GLU: brings the condition's code into a branch."""
+
+    def __init__(self, code: int, channels: int, side: int) -> None:
+        super().__init__()
+        self.joint = JointConv(code, channels, 2 * channels, side)
+        self.norm: nn.Module = nn.BatchNorm2d(2 * channels)
+
+    def forward(
+        self, x: Float[Tensor, "batch c h w"], code: Float[Tensor, "batch code"]
+    ) -> Float[Tensor, "batch c h w"]:
+        return functional.glu(self.norm(self.joint(x, code)), dim=1)
+
+    def folded(self) -> "JointBlock":
+        """The same map in evaluation mode with the norm inside the convolution."""
+        block = copy.deepcopy(self)
+        fold_norm(block.joint.conv, block.norm)
+        block.norm = nn.Identity()
+        return block
+
+
+def down_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """4x4 convolution with stride 2, BatchNorm, LeakyReLU 0.2: halves the side of a map."""
+    conv = nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.LeakyReLU(0.2, inplace=True))
+
+
+def narrow_block(channels_in: int, channels_out: int) -> nn.Sequential:
+    """3x3 convolution, BatchNorm, LeakyReLU 0.2: changes the channels of a map."""
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.LeakyReLU(0.2, inplace=True))
+
+
+def stretch_middle(nine: Float[Tensor, "batch c 3 3"], side: int) -> Float[Tensor, "batch c {side} {side}"]:
+    """Repeat the middle row and column of a 3x3 map until it is `side` x `side` (at least 2 x 2)."""
+    rows = [nine[:, :, :1], nine[:, :, 1:2].expand(-1, -1, side - 2, -1), nine[:, :, 2:]]
+    tall = torch.cat(rows, dim=2)
+    columns = [tall[:, :, :, :1], tall[:, :, :, 1:2].expand(-1, -1, -1, side - 2), tall[:, :, :, 2:]]
+    return torch.cat(columns, dim=3)
+
+
+def up_conv_as_transposed(weight: Float[Tensor, "c_out c_in 3 3"]) -> Float[Tensor, "c_in c_out 4 4"]:
+    """Weight of the transposed convolution (4x4, stride 2, padding 1) that equals nearest x2, then `weight`.
+
+    After doubling, taps of the 3x3 kernel that fall on copies of one pixel add up: along each axis an even
+    output sees w0 of the pixel before and w1 + w2 of its own, an odd one w0 + w1 of its own and w2 of the
+    next.
+    """
+    taps = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+    axis = weight.new_tensor(taps)
+    return torch.einsum("pi,oxij,qj->xopq", axis, weight, axis).contiguous()
+
+
+def scaled_by_norm(weight: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight and bias that equal `weight` (outputs first, no bias), then `norm` in evaluation mode."""
+    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert norm.running_var is not None and norm.running_mean is not None
+    scale = norm.weight.data / torch.sqrt(norm.running_var + norm.eps)
+    shape = (-1, *[1] * (weight.dim() - 1))
+    return weight.data * scale.view(shape), norm.bias.data - norm.running_mean * scale
+
+
+def fold_norm(layer: nn.Conv2d | nn.Linear, norm: nn.Module) -> None:
+    """Move `norm`, in evaluation mode, into `layer` in place; `layer` gains a bias."""
+    weight, bias = scaled_by_norm(layer.weight, norm)
+    layer.weight.data = weight
+    layer.bias = nn.Parameter(bias)
+
+
+@torch.no_grad()
+def initialise_orthogonal(module: nn.Module) -> None:
+    """Orthogonal weights, zero biases, BatchNorm weights from N(1, 0.02) (StackGAN-v2)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.orthogonal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,223 @@
+"""START HERE. From a recording to pictures: log-mel -> speech encoder -> generator.
+
+    recording --audio.load, audio.log_mel--> log-mel [40, frames]
+              --speech_encoder.onnx-------> speech embedding f [1024]
+              --generator.onnx, noise z---> pictures
+
+A route is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text in
+between. Training the two networks is `training/speech_encoder.py` and `training/stackgan_v2.py` or
+`training/one_stage_gan.py`; this file runs what `export.py` made of them, with neither torch nor its weight.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from speech2image import audio, images
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.pretrained import Model
+from speech2image.runtime import MAX_PICTURES, Session, check_count, noise
+
+Speech = Any
+"""A path, "-", bytes, a binary file object, or (samples, rate): whatever `audio.load` takes."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What one recording became.
+
+    Attributes:
+        images: the pictures, picture k drawn from noise row k of `seed`.
+        speech_embedding: what the speech encoder heard, float32 [1024].
+        log_mel: what it listened to, float32 [40, frames].
+        seed: where the noise came from; the same seed gives the same pictures.
+        model: the name of the model.
+        timings: seconds spent listening, embedding, and drawing.
+    """
+
+    images: list[Image.Image]
+    speech_embedding: NDArray[np.float32]
+    log_mel: NDArray[np.float32]
+    seed: int
+    model: str
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the translation took, without loading the model."""
+        return sum(self.timings.values())
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """All pictures on one sheet."""
+        return images.grid(self.images, columns)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the pictures as one file: the picture itself if there is one, else the grid.
+
+        Raises:
+            OutputError: the file cannot be written, or its suffix names no picture format.
+        """
+        return images.save(self.grid(), path)
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """A walk between two recordings under one noise.
+
+    Attributes:
+        images: one picture a step, from the first recording to the second.
+        alphas: the share of the first recording at each step, from 1 down to 0.
+        speech_embeddings: the embedding at each step, float32 [steps, 1024].
+        seed: where the one noise vector came from.
+        model: the name of the model.
+        timings: seconds spent listening, embedding, and drawing.
+    """
+
+    images: list[Image.Image]
+    alphas: list[float]
+    speech_embeddings: NDArray[np.float32]
+    seed: int
+    model: str
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds the walk took, without loading the model."""
+        return sum(self.timings.values())
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """The pictures on one sheet, by default in one row."""
+        return images.grid(self.images, len(self.images) if columns is None else columns)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the row of pictures as one file."""
+        return images.save(self.grid(), path)
+
+
+class DirectRoute:
+    """Speech to pictures without text in between. Made by `speech2image.load`.
+
+    Args:
+        model: the folder the networks came from.
+        speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
+        generator: condition [1, 1024] and noise [1, 100] -> picture [1, 3, size, size] in [-1, 1].
+    """
+
+    def __init__(self, model: Model, speech_encoder: Session, generator: Session) -> None:
+        self.model = model
+        self.name: str = model.name
+        self.picture_size: int = model.card["picture_size"]
+        self._noise_size: int = model.card["noise_size"]
+        self._embedding_size: int = model.card["embedding_size"]
+        self._speech_encoder, self._generator = speech_encoder, generator
+
+    def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
+        """Turn a recording into `n` pictures.
+
+        Args:
+            speech: a path, "-" (standard input), bytes, a binary file object, or (samples, rate).
+            n: pictures to draw, 1 to 10,000. The first pictures are the same whatever `n` is.
+            seed: where the noise comes from, a whole number from 0.
+
+        Raises:
+            SpeechError: the recording cannot be used.
+            SettingsError: `n` or `seed` is out of its range.
+        """
+        z = noise(n, self._noise_size, seed)
+        timings: dict[str, float] = {}
+        with _timed(timings, "listen"):
+            log_mel = audio.log_mel(audio.load(speech))
+        with _timed(timings, "embed"):
+            embedding = self._embed(log_mel)
+        with _timed(timings, "draw"):
+            pictures = [self._draw(embedding, row) for row in z]
+        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings)
+
+    def embed(self, speech: Speech) -> NDArray[np.float32]:
+        """Turn a recording into its speech embedding, float32 [1024].
+
+        Raises:
+            SpeechError: the recording cannot be used.
+        """
+        return self._embed(audio.log_mel(audio.load(speech)))
+
+    def generate(self, embedding: ArrayLike, n: int = 1, seed: int = 0) -> list[Image.Image]:
+        """Draw `n` pictures of one speech embedding [1024]; picture k depends on `seed` and k alone.
+
+        Raises:
+            SettingsError: `n` or `seed` is out of its range; the embedding has another shape or is not finite.
+        """
+        condition = self._check_embedding(embedding)
+        return [self._draw(condition, row) for row in noise(n, self._noise_size, seed)]
+
+    def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
+        """Walk from one recording to another under one noise: f = alpha f1 + (1 - alpha) f2 (paper, Fig. 5).
+
+        Args:
+            first: the recording at the left end, alpha = 1.
+            second: the recording at the right end, alpha = 0.
+            steps: pictures, both ends included, 2 to 10,000.
+            seed: where the one noise vector comes from.
+
+        Raises:
+            SpeechError: a recording cannot be used.
+            SettingsError: `steps` or `seed` is out of its range.
+        """
+        if check_count(steps, "steps") < 2:
+            raise SettingsError(f"steps must be a whole number from 2 to {MAX_PICTURES}, not {steps!r}")
+        z = noise(1, self._noise_size, seed)[0]
+        alphas = np.linspace(1, 0, steps, dtype=np.float32)
+        timings: dict[str, float] = {}
+        with _timed(timings, "listen"):
+            log_mels = [audio.log_mel(audio.load(speech)) for speech in (first, second)]
+        with _timed(timings, "embed"):
+            f1, f2 = (self._embed(log_mel) for log_mel in log_mels)
+            mixed = alphas[:, None] * f1 + (1 - alphas[:, None]) * f2
+        with _timed(timings, "draw"):
+            pictures = [self._draw(f, z) for f in mixed]
+        return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
+
+    def _embed(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
+        embedding = self._speech_encoder(log_mel=log_mel[None], n_frames=n_frames)
+        if embedding.shape != (1, self._embedding_size):
+            raise CheckpointError(
+                f"{self._speech_encoder.name} gave an embedding of shape {list(embedding.shape)}, "
+                f"its model.json states [1, {self._embedding_size}]"
+            )
+        return embedding[0]
+
+    def _draw(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture."""
+        picture = self._generator(condition=condition[None], noise=z[None])
+        expected = (1, 3, self.picture_size, self.picture_size)
+        if picture.shape != expected:
+            raise CheckpointError(
+                f"{self._generator.name} gave a picture of shape {list(picture.shape)}, "
+                f"its model.json states {list(expected)}"
+            )
+        return images.to_image(picture[0])
+
+    def _check_embedding(self, embedding: ArrayLike) -> NDArray[np.float32]:
+        condition = np.asarray(embedding, dtype=np.float32)
+        if condition.shape != (self._embedding_size,) or not np.isfinite(condition).all():
+            raise SettingsError(
+                f"a speech embedding is {self._embedding_size} finite numbers, "
+                f"not an array of shape {list(condition.shape)}"
+            )
+        return condition
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[name] = time.perf_counter() - start

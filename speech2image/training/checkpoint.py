@@ -1,0 +1,89 @@
+"""Checkpoints as one safetensors file: weights, optimiser state and settings, without pickle.
+
+A state is a nested dict (or list) whose leaves are tensors or JSON values. Tensors go into the safetensors body
+under `/`-joined names; everything else goes, as JSON, into its header. Loading executes nothing.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from speech2image.errors import CheckpointError
+from speech2image.files import writing
+
+FORMAT = "speech2image-checkpoint-1"
+_TENSOR = "__tensor__"
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Write `state` to `path` atomically.
+
+    Args:
+        path: file to write, usually `*.safetensors`.
+        state: nested dicts and lists of tensors and JSON values; must hold `kind` (str) and `settings` (dict).
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    assert isinstance(state["kind"], str) and isinstance(state["settings"], dict)
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _split(state, "", tensors)
+    with writing(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "state": json.dumps(tree)})
+
+
+def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; tensors arrive on the CPU.
+
+    Raises:
+        CheckpointError: no such file; not a safetensors file, cut short or damaged; written by something else;
+            or of another kind than `kind`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}; give the .safetensors file a training wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} is a safetensors file, but not a checkpoint of speech2image ({FORMAT}); "
+                    "give a file that `speech2image train` wrote"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state = _join(json.loads(metadata["state"]), tensors)
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
+    if kind is not None and state.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a '{state.get('kind')}', need a '{kind}'")
+    return state
+
+
+def _split(node: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Move tensors out of `node` into `tensors`, leaving JSON with references."""
+    if isinstance(node, torch.Tensor):
+        # clone: safetensors refuses tensors that share memory
+        tensors[name] = node.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(node, dict):
+        keys = [["i", key] if isinstance(key, int) else ["s", key] for key in node]
+        values = [_split(value, f"{name}/{key}", tensors) for key, value in node.items()]
+        return {"keys": keys, "values": values}
+    if isinstance(node, (list, tuple)):
+        return [_split(value, f"{name}/{i}", tensors) for i, value in enumerate(node)]
+    return node
+
+
+def _join(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(node, dict):
+        if _TENSOR in node:
+            return tensors[node[_TENSOR]]
+        return {key: _join(value, tensors) for (_, key), value in zip(node["keys"], node["values"], strict=True)}
+    if isinstance(node, list):
+        return [_join(value, tensors) for value in node]
+    return node

@@ -1,0 +1,328 @@
+"""Trains the one-stage generator against projected discriminators: the recipe of the shipped model.
+
+Command: `speech2image train one-stage-gan --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. The written-out
+loop is `train`; everything it needs is in the four files its imports name.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from speech2image.data.arrays import PairArrays
+from speech2image.errors import SettingsError
+from speech2image.losses.adversarial import hinge_discriminator, hinge_generator
+from speech2image.models.image_teacher import GoogLeNet
+from speech2image.models.one_stage_gan import (
+    GeneratorSettings,
+    HeadSettings,
+    OneStageGenerator,
+    ProjectedDiscriminator,
+)
+from speech2image.training.batches import PictureBatches
+from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.collapse import CollapseCheck
+from speech2image.training.ema import Ema
+from speech2image.training.picture_augmentation import augment_pictures
+from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+
+KIND = "one_stage_gan"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of this recipe.
+
+    Attributes:
+        generator: sizes of the generator.
+        heads: sizes of the discriminator's heads.
+        steps: optimiser steps of generator and discriminator each.
+        minutes: stop after so many minutes of training over all sessions; None for no limit.
+        batch_size: pictures a step and process.
+        learning_rate: Adam's, both sides.
+        betas: Adam's.
+        ema_decay: upper bound of the decay of the generator's average.
+        speech_fraction: how often a picture's condition is the embedding of its spoken caption rather than
+            the teacher's own feature of it.
+        condition_noise: length of a random vector added to each condition of unit length, so that the
+            generator does not rely on details which speech cannot tell.
+        consistency: weight of the contrastive term that pulls the teacher's feature of a generated
+            picture to its own condition.
+        temperature: of that term.
+        feature_size: side at which the teacher sees pictures.
+        translation, cutout: differentiable augmentation, parts of the side.
+        seed: of everything random.
+        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
+        log_every, grid_every: steps between two log rows and two sample sheets.
+        checkpoint_minutes: between two checkpoints.
+    """
+
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    heads: HeadSettings = field(default_factory=HeadSettings)
+    steps: int = 20_000
+    minutes: float | None = None
+    batch_size: int = 24
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.0, 0.99)
+    ema_decay: float = 0.999
+    speech_fraction: float = 0.5
+    condition_noise: float = 0.5
+    consistency: float = 0.5
+    temperature: float = 0.1
+    feature_size: int = 128
+    translation: float = 0.05
+    cutout: float = 0.0
+    seed: int = 0
+    precision: str = "auto"
+    log_every: int = 20
+    grid_every: int = 500
+    checkpoint_minutes: float = 4.0
+
+
+CPU = Settings()
+PRESETS: dict[str, Settings] = {
+    "cpu": CPU,
+    "cpu-64": replace(
+        CPU, generator=GeneratorSettings(64, channels=(256, 256, 224, 128, 64)), feature_size=96
+    ),
+    "gpu": replace(CPU, batch_size=64, steps=60_000, translation=0.125, cutout=0.25, ema_decay=0.9995),
+    "toy": replace(
+        CPU,
+        generator=GeneratorSettings(32, code_size=64, channels=(64, 64, 32, 16)),
+        heads=HeadSettings(width=32),
+        feature_size=64,
+        steps=300,
+        grid_every=100,
+    ),
+}
+
+
+def train(
+    settings: Settings,
+    arrays: PairArrays,
+    teacher: GoogLeNet,
+    folder: str | os.PathLike[str],
+    start_from: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Train until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
+
+    Args:
+        settings: see `Settings`.
+        arrays: prepared data with teacher features, and with speech embeddings if `speech_fraction` > 0.
+        teacher: the frozen image network; gradients pass through it to the picture, never into it.
+        folder: of the run.
+        start_from: checkpoint of a training at another size or with other conditions; all weights whose name and
+            shape agree are taken from it when this run starts (not when it resumes).
+
+    Returns:
+        Path of the checkpoint (`ema/module` holds the generator to ship).
+
+    Raises:
+        SettingsError, DataError, CheckpointError, OutputError: as the parts say.
+    """
+    fabric = make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    batches = picture_batches(settings, arrays, fabric)
+    generator = OneStageGenerator(settings.generator)
+    generator.condition_mean.copy_(training_mean(arrays))
+    discriminator = ProjectedDiscriminator(settings.heads)
+    teacher = teacher.to(fabric.device)
+    ema = Ema(generator, settings.ema_decay)
+    state = run.restore()
+    if state is None and start_from is not None:
+        take_matching(start_from, generator, discriminator, ema)
+    elif state is None:
+        real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
+        discriminator.calibrate(see(teacher, real.to(fabric.device), settings))
+    else:
+        generator.load_state_dict(state["generator"])
+        discriminator.load_state_dict(state["discriminator"])
+        ema.load_state_dict(state["ema"])
+
+    g_optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, settings.betas)
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.learning_rate, settings.betas)
+    live, g_optimizer = fabric.setup(generator, g_optimizer)
+    judge, d_optimizer = fabric.setup(discriminator, d_optimizer)
+    ema.module.to(fabric.device)
+    if state is not None:
+        g_optimizer.load_state_dict(state["g_optimizer"])
+        d_optimizer.load_state_dict(state["d_optimizer"])
+    step = state["step"] if state else 0
+    collapse = CollapseCheck()
+    samples = sample_inputs(settings, arrays, fabric)
+
+    def snapshot() -> dict[str, Any]:
+        return {
+            "step": step,
+            "generator": generator.state_dict(),
+            "discriminator": discriminator.state_dict(),
+            "ema": ema.state_dict(),
+            "g_optimizer": g_optimizer.state_dict(),
+            "d_optimizer": d_optimizer.state_dict(),
+        }
+
+    while not run.finished(step):
+        rng = step_rng(settings.seed, step, fabric.global_rank)
+        torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
+        batch = batches(step)
+        real, condition, mismatched = (
+            torch.from_numpy(part).to(fabric.device)
+            for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
+        )
+        # mismatched conditions too: else the noise itself would tell them from matching ones
+        condition, mismatched = (
+            perturb(c, generator.condition_mean, settings.condition_noise, torch_rng) for c in (condition, mismatched)
+        )
+        noise = torch.randn(len(real), settings.generator.noise_size, generator=torch_rng).to(fabric.device)
+        said, wrong = generator.normalise(condition), generator.normalise(mismatched)
+
+        # One pass of the frozen teacher over the fakes serves both sides.
+        fake = live(condition, noise)
+        real_seen, fake_seen = (
+            augment_pictures(p.float(), settings.translation, settings.cutout, rng) for p in (real, fake)
+        )
+        with fabric.autocast():
+            with torch.no_grad():
+                real_stages = see(teacher, real_seen, settings)
+            fake_stages = see(teacher, fake_seen, settings)
+
+        both = tuple(torch.cat([r, f.detach()]) for r, f in zip(real_stages, fake_stages, strict=True))
+        free, match, mismatch = judge(both, torch.cat([said, said]), torch.cat([wrong, wrong]))
+        (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
+        d_free = hinge_discriminator(free_real, free_fake)
+        d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
+        d_optimizer.zero_grad()
+        fabric.backward(d_free + d_match)
+        d_optimizer.step()
+
+        discriminator.requires_grad_(False)
+        free, match, _ = judge(fake_stages, said)
+        g_free, g_match = hinge_generator(free), hinge_generator(match)
+        contrast = contrast_with_condition(fake_stages[-1], said, discriminator, settings.temperature)
+        g_optimizer.zero_grad()
+        fabric.backward(g_free + g_match + settings.consistency * contrast)
+        g_optimizer.step()
+        discriminator.requires_grad_(True)
+        ema.update(generator)
+        step += 1
+
+        values = {"d_free": d_free, "d_match": d_match, "g_free": g_free, "g_match": g_match, "contrast": contrast}
+        run.log(step, values)
+        if step % settings.grid_every == 0:
+            pictures = draw_samples(ema.module, samples, fabric)
+            run.grid(step, pictures, columns=8)
+            message = collapse(pictures, columns=8)
+            if message:
+                run.warn("collapse", message)
+        if run.checkpoint_due():
+            run.save(snapshot())
+    run.save(snapshot())
+    run.grid(step, draw_samples(ema.module, samples, fabric), columns=8)
+    run.close()
+    return run.checkpoint
+
+
+def picture_batches(settings: Settings, arrays: PairArrays, fabric: Fabric) -> PictureBatches:
+    """The training pictures with their conditions, in this process's share."""
+    return PictureBatches(
+        arrays,
+        arrays.samples_of("train"),
+        settings.generator.picture_size,
+        settings.batch_size,
+        settings.seed,
+        speech_fraction=settings.speech_fraction,
+        mismatched_pictures=False,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+def training_mean(arrays: PairArrays) -> Tensor:
+    """Mean teacher feature of the training pictures, [1024]."""
+    rows = np.asarray(arrays.teacher[arrays.samples_of("train")], np.float32)
+    return torch.from_numpy(rows.mean((0, 1)))
+
+
+def see(teacher: GoogLeNet, pictures: Tensor, settings: Settings) -> tuple[Tensor, ...]:
+    """The teacher's four stages of pictures [batch, 3, side, side], resized to `feature_size`."""
+    if pictures.shape[-1] != settings.feature_size:
+        size = (settings.feature_size, settings.feature_size)
+        pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False)
+    return teacher.stages(pictures)
+
+
+def perturb(condition: Tensor, mean: Tensor, strength: float, rng: torch.Generator) -> Tensor:
+    """Add a random direction of length `strength` to each centred condition of unit length (LAFITE's idea).
+
+    Returns:
+        Conditions [batch, 1024] centred at `mean` again.
+    """
+    unit = F.normalize(condition - mean, dim=1)
+    random = F.normalize(torch.randn(unit.shape, generator=rng), dim=1).to(unit.device)
+    lengths = strength * torch.rand(len(unit), 1, generator=rng).to(unit.device)
+    return mean + unit + lengths * random
+
+
+def contrast_with_condition(
+    maps: Tensor, condition: Tensor, discriminator: ProjectedDiscriminator, temperature: float
+) -> Tensor:
+    """Cross-entropy of finding each picture's own condition among the batch's, by the teacher's last stage.
+
+    Args:
+        maps: last stage of the generated pictures, [batch, 1024, height, width].
+        condition: normalised conditions, [batch, 1024].
+        discriminator: its last head holds the mean of real pictures' maps.
+        temperature: of the cosines.
+    """
+    centre = discriminator.heads[-1].mean
+    assert isinstance(centre, Tensor)
+    seen = F.normalize(maps.float().mean((2, 3)) - centre, dim=1)
+    logits = seen @ F.normalize(condition, dim=1).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def take_matching(
+    path: str | os.PathLike[str], generator: OneStageGenerator, discriminator: ProjectedDiscriminator, ema: Ema
+) -> None:
+    """Start from the weights of another training wherever name and shape agree.
+
+    Raises:
+        SettingsError: nothing agrees.
+    """
+    state = load_checkpoint(path, KIND)
+    modules = (generator, state["generator"]), (discriminator, state["discriminator"]), (ema.module, state["ema"]["module"])
+    for module, weights in modules:
+        own = module.state_dict()
+        fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
+        if not fitting:
+            raise SettingsError(f"no weight in {path} fits these settings; start_from needs a related training")
+        module.load_state_dict(fitting, strict=False)
+
+
+def sample_inputs(settings: Settings, arrays: PairArrays, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """Eight fixed conditions of unseen pictures (spoken if there is speech) by four fixed noises, row by noise."""
+    rng = step_rng(settings.seed, 0)
+    if settings.speech_fraction > 0:
+        chosen = rng.choice(arrays.utterances_of("test"), 8)
+        conditions: Sequence[Any] = [arrays.speech_embeddings[i] for i in chosen]
+    else:
+        conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
+    condition = torch.from_numpy(np.stack(conditions).astype(np.float32)).repeat(4, 1)
+    noise = torch.from_numpy(rng.standard_normal((4, settings.generator.noise_size), np.float32))
+    return condition.to(fabric.device), noise.repeat_interleave(8, 0).to(fabric.device)
+
+
+@torch.no_grad()
+def draw_samples(generator: torch.nn.Module, samples: tuple[Tensor, Tensor], fabric: Fabric) -> Tensor:
+    """The averaged generator's pictures of `sample_inputs`, [32, 3, side, side]."""
+    with fabric.autocast():
+        pictures = generator(*samples)
+    assert isinstance(pictures, Tensor)
+    return pictures.float()

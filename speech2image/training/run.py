@@ -1,0 +1,230 @@
+"""What every training needs beside its loop: devices, seeds, log, samples, checkpoints, resume, when to stop.
+
+A trainer composes these; there is no base class. Its loop reads:
+
+    fabric = make_fabric(settings.precision, settings.seed)
+    run = Run(folder, "speech_encoder", settings, fabric)
+    state = run.restore()                     # None at the start
+    if state: model.load_state_dict(state["model"]); optimizer.load_state_dict(state["optimizer"])
+    step = state["step"] if state else 0
+    while not run.finished(step):
+        ...                                   # one optimiser step; draw randomness from step_rng(seed, step)
+        step += 1
+        run.log(step, {"loss": loss})         # tensors or floats; written every `log_every` steps
+        if run.checkpoint_due():
+            run.save({"step": step, "model": ..., "optimizer": ...})
+    run.save(...)
+    run.close()
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric, seed_everything
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from speech2image.errors import SettingsError
+from speech2image.files import check_writable, writing
+from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+
+LENGTH_SETTINGS = frozenset({"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"})
+"""Settings that may differ when a run goes on: they say how long and how often, not what is learnt."""
+
+
+class RunSettings(Protocol):
+    """The settings every trainer's `Settings` has.
+
+    `steps`: last step. `minutes`: stop after so many minutes of training, counted over all sessions (None: no limit).
+    `precision`: "auto", "32-true" or "bf16-mixed". `log_every`: steps. `checkpoint_minutes`: minutes between two.
+    """
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def minutes(self) -> float | None: ...
+    @property
+    def checkpoint_minutes(self) -> float: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def make_fabric(precision: str, seed: int) -> Fabric:
+    """Choose the devices and seed every generator; under `torchrun` this joins the process group.
+
+    Args:
+        precision: "32-true", "bf16-mixed", or "auto": bfloat16 where the processor multiplies it natively.
+        seed: any non-negative integer; each process adds its rank for what must differ between them.
+
+    Raises:
+        SettingsError: an unknown precision or a negative seed.
+    """
+    if precision not in ("auto", "32-true", "bf16-mixed"):
+        raise SettingsError(f"precision is '{precision}'; choose auto, 32-true or bf16-mixed")
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}; give an integer of at least 0")
+    cuda = torch.cuda.is_available()
+    if precision == "auto":
+        native = cuda or torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16-mixed" if native else "32-true"
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    fabric = Fabric(
+        accelerator="cuda" if cuda else "cpu",
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        num_nodes=max(1, world // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    seed_everything(seed + fabric.global_rank, verbose=False)
+    return fabric
+
+
+def step_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
+    """A random generator that depends on nothing but its arguments, so a resumed run draws the same numbers."""
+    return np.random.default_rng((seed, rank, step))
+
+
+def step_torch_rng(seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """`step_rng` as a torch generator on the CPU."""
+    number = int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1)
+    return torch.Generator().manual_seed(number)
+
+
+class Run:
+    """One training's folder: `log.jsonl`, TensorBoard events, `samples/`, `checkpoint.safetensors`.
+
+    Args:
+        folder: made if absent; a checkpoint already there is what `restore` goes on from.
+        kind: what is trained; a checkpoint of another kind is refused.
+        settings: the trainer's frozen dataclass.
+        fabric: only its process of rank 0 writes.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], kind: str, settings: RunSettings, fabric: Fabric) -> None:
+        self.folder = Path(folder)
+        self.kind = kind
+        self.settings = settings
+        self.fabric = fabric
+        self.checkpoint = self.folder / "checkpoint.safetensors"
+        check_writable(self.checkpoint)
+        self._earlier_seconds = 0.0
+        self._start = self._last_save = time.monotonic()
+        self._board: SummaryWriter | None = None
+        self._warned: set[str] = set()
+
+    def restore(self) -> dict[str, Any] | None:
+        """Read the checkpoint to go on from, or None at the start of a run.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or of another kind.
+            SettingsError: it was made with other settings than these (run lengths may differ).
+        """
+        if not self.checkpoint.exists():
+            return None
+        state = load_checkpoint(self.checkpoint, self.kind)
+        now = json.loads(json.dumps(dataclasses.asdict(self.settings)))  # type: ignore[call-overload]
+        then = state["settings"]
+        changed = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
+        changed = [key for key in changed if key not in LENGTH_SETTINGS]
+        if changed:
+            raise SettingsError(
+                f"{self.folder} was trained with other settings: "
+                + ", ".join(f"{key} {then.get(key)!r}, now {now.get(key)!r}" for key in changed)
+                + "; use another folder or the same settings"
+            )
+        self._earlier_seconds = float(state["seconds"])
+        return state
+
+    @property
+    def seconds(self) -> float:
+        """Seconds trained so far, earlier sessions included."""
+        return self._earlier_seconds + time.monotonic() - self._start
+
+    def finished(self, step: int) -> bool:
+        """Whether the steps or minutes asked for are done (decided by rank 0 for all processes)."""
+        minutes = self.settings.minutes
+        over = step >= self.settings.steps or (minutes is not None and self.seconds >= 60 * minutes)
+        return bool(self.fabric.broadcast(over)) if self.fabric.world_size > 1 else over
+
+    def checkpoint_due(self) -> bool:
+        """Whether `checkpoint_minutes` have passed since the last save."""
+        due = time.monotonic() - self._last_save >= 60 * self.settings.checkpoint_minutes
+        return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Write `state` (with `step`, networks and optimisers) atomically as the checkpoint to go on from."""
+        if self.fabric.is_global_zero:
+            settings = dataclasses.asdict(self.settings)  # type: ignore[call-overload]
+            extra = {"kind": self.kind, "settings": settings, "seconds": self.seconds}
+            save_checkpoint(self.checkpoint, {**state, **extra})
+        self._last_save = time.monotonic()
+        return self.checkpoint
+
+    def log(self, step: int, values: dict[str, Any], *, now: bool = False) -> None:
+        """Write `values` for `step` to the JSONL log, TensorBoard and the terminal, every `log_every` steps.
+
+        Args:
+            step: steps done.
+            values: name -> number or one-element tensor (read only when written, so logging costs no sync).
+            now: write whatever the step.
+        """
+        if not self.fabric.is_global_zero or not (now or step % self.settings.log_every == 0):
+            return
+        row = {name: float(value) for name, value in values.items()}
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": round(self.seconds, 1), **row}) + "\n")
+        if self._board is None:
+            self._board = SummaryWriter(str(self.folder / "tensorboard"))
+        for name, value in row.items():
+            self._board.add_scalar(name, value, step)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        print(f"{self.kind} step {step}/{self.settings.steps}  {self._left(step)}  {text}", file=sys.stderr, flush=True)
+
+    def _left(self, step: int) -> str:
+        """Minutes done and an estimate of minutes left."""
+        done = self.seconds / 60
+        left = done * (self.settings.steps - step) / max(1, step)
+        if self.settings.minutes is not None:
+            left = min(left, self.settings.minutes - done)
+        return f"{done:.1f} min done, {max(0.0, left):.1f} left"
+
+    def warn(self, name: str, message: str) -> None:
+        """Print a warning once a run (by `name`) and keep it in the log."""
+        if name in self._warned or not self.fabric.is_global_zero:
+            return
+        self._warned.add(name)
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"seconds": round(self.seconds, 1), "warning": name, "message": message}) + "\n")
+
+    def grid(self, step: int, pictures: torch.Tensor, columns: int) -> None:
+        """Write `samples/<step>.png` from pictures [n, 3, size, size] in [-1, 1], row by row."""
+        if not self.fabric.is_global_zero:
+            return
+        pixels = ((pictures.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        n, _, height, width = pixels.shape
+        rows = -(-n // columns)
+        sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
+        for i, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+            row, column = divmod(i, columns)
+            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
+        with writing(self.folder / "samples" / f"{step:07d}.png") as temporary:
+            Image.fromarray(sheet).save(temporary)
+
+    def close(self) -> None:
+        """Flush TensorBoard."""
+        if self._board is not None:
+            self._board.close()

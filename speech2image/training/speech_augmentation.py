@@ -1,0 +1,152 @@
+"""Random changes to batches of log-mels, so that a speech encoder minds the words and not the voice.
+
+All work on the spectrograms themselves, a whole batch at once: rate (SpecAugment's time-warp made even,
+Park et al. 2019), the length of the vocal tract (VTLP, Jaitly and Hinton 2013), a channel's frequency
+response, additive noise in the power domain, masked bands and frames (SpecAugment).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from speech2image.audio import FLOOR_DB, MAX_FREQUENCY, MIN_FRAMES, MIN_FREQUENCY, N_MELS
+
+NEPERS_PER_DB = float(np.log(10) / 10)
+"""Natural-log power per decibel."""
+
+
+@dataclass(frozen=True)
+class SpeechAugmentation:
+    """How much of each change; 0 turns one off. What is random is drawn anew for every clip.
+
+    Attributes:
+        rate: speed changes by a factor in 1 +- this.
+        vocal_tract: frequencies are scaled by a factor in 1 +- this.
+        response_db: standard deviation of a channel's smooth frequency response.
+        noise_probability: share of the clips that get noise.
+        noise_db: range of the noise level below the clip's loudest mel value.
+        time_masks: number of masked stretches of frames.
+        time_mask_share: longest such stretch, as a share of the clip.
+        band_masks: number of masked stretches of bands.
+        band_mask_width: widest such stretch, in bands.
+    """
+
+    rate: float = 0.15
+    vocal_tract: float = 0.12
+    response_db: float = 4.0
+    noise_probability: float = 0.5
+    noise_db: tuple[float, float] = (20.0, 60.0)
+    time_masks: int = 2
+    time_mask_share: float = 0.06
+    band_masks: int = 2
+    band_mask_width: int = 5
+
+
+def augment(
+    log_mel: Tensor, n_frames: Tensor, settings: SpeechAugmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Applies all changes to a batch on the CPU.
+
+    Args:
+        log_mel: [batch, 40, frames], natural log relative to each clip's loudest value.
+        n_frames: valid frames [batch].
+        settings: how much.
+        generator: where all randomness comes from.
+
+    Returns:
+        The changed batch, of another number of frames, and its valid frames.
+    """
+    log_mel, n_frames = warp(log_mel, n_frames, settings.rate, settings.vocal_tract, generator)
+    log_mel = log_mel + smooth_spectra(len(log_mel), settings.response_db, generator)[..., None]
+    log_mel = relative_to_loudest(add_noise(log_mel, settings, generator), n_frames)
+    return mask_stretches(log_mel, n_frames, settings, generator), n_frames
+
+
+def warp(
+    log_mel: Tensor, n_frames: Tensor, rate: float, vocal_tract: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Changes each clip's speed and the length of the speaker's vocal tract, in one bilinear resampling."""
+    speed = _around_one(len(log_mel), rate, generator)
+    changed = (n_frames / speed).round().long().clamp(min=MIN_FRAMES)
+    frames = torch.arange(int(changed.max())) * ((n_frames - 1) / (changed - 1))[:, None]
+    time = torch.minimum(frames, (n_frames - 1)[:, None]) * (2 / (log_mel.shape[2] - 1)) - 1
+    bands = warped_bands(_around_one(len(log_mel), vocal_tract, generator)) * (2 / (N_MELS - 1)) - 1
+    shape = (len(log_mel), N_MELS, frames.shape[1])
+    grid = torch.stack([time[:, None].expand(shape), bands[..., None].expand(shape)], dim=3)
+    warped = F.grid_sample(log_mel[:, None], grid, padding_mode="border", align_corners=True)
+    return warped[:, 0], changed
+
+
+def warped_bands(factors: Tensor) -> Tensor:
+    """For each factor [batch], the (fractional) band whose frequency is that of each band times the factor.
+
+    Returns:
+        [batch, 40], between 0 and 39.
+    """
+    low, high = _mel(MIN_FREQUENCY), _mel(MAX_FREQUENCY)
+    centres = torch.linspace(low, high, N_MELS + 2)[1:-1]
+    hertz = 700 * (torch.expm1(centres / 1127.0))
+    mels = 1127.0 * torch.log1p(hertz * factors[:, None] / 700)
+    return ((mels - centres[0]) / (centres[1] - centres[0])).clamp(0, N_MELS - 1)
+
+
+def _mel(hertz: float) -> float:
+    return float(1127.0 * np.log1p(hertz / 700))
+
+
+def smooth_spectra(batch: int, deviation_db: float, generator: torch.Generator, points: int = 5) -> Tensor:
+    """Random smooth curves over the bands, [batch, 40], natural log."""
+    knots = torch.randn(batch, 1, points, generator=generator) * (deviation_db * NEPERS_PER_DB)
+    return F.interpolate(knots, N_MELS, mode="linear", align_corners=True)[:, 0]
+
+
+def add_noise(log_mel: Tensor, settings: SpeechAugmentation, generator: torch.Generator) -> Tensor:
+    """Adds the power of a steady noise with a random smooth spectrum to some of the clips."""
+    batch = len(log_mel)
+    if settings.noise_probability <= 0:
+        return log_mel
+    quietest, loudest = settings.noise_db[1], settings.noise_db[0]
+    level = -(loudest + (quietest - loudest) * torch.rand(batch, generator=generator)) * NEPERS_PER_DB
+    level[torch.rand(batch, generator=generator) >= settings.noise_probability] = -torch.inf
+    spectrum = level[:, None] + smooth_spectra(batch, 5.0, generator)
+    ripple = 0.6 * torch.randn(log_mel.shape, generator=generator)
+    return torch.logaddexp(log_mel, spectrum[..., None] + ripple)
+
+
+def relative_to_loudest(log_mel: Tensor, n_frames: Tensor) -> Tensor:
+    """Makes each clip's loudest value 0 again and cuts off at -80 dB, as `audio.log_mel` does."""
+    padding = torch.arange(log_mel.shape[2]) >= n_frames[:, None]
+    loudest = log_mel.amax(1).masked_fill(padding, -torch.inf).amax(1)
+    return (log_mel - loudest[:, None, None]).clamp(min=FLOOR_DB * NEPERS_PER_DB)
+
+
+def mask_stretches(
+    log_mel: Tensor, n_frames: Tensor, settings: SpeechAugmentation, generator: torch.Generator
+) -> Tensor:
+    """Replaces random stretches of frames and of bands by the clip's mean value (SpecAugment)."""
+    batch, bands, frames = log_mel.shape
+    longest = settings.time_mask_share * n_frames
+    time = _stretches(
+        torch.full((batch,), float(frames)).minimum(n_frames), longest, frames, settings.time_masks, generator
+    )
+    widest = torch.full((batch,), float(settings.band_mask_width))
+    band = _stretches(torch.full((batch,), float(bands)), widest, bands, settings.band_masks, generator)
+    mean = log_mel.mean(dim=(1, 2), keepdim=True)
+    return torch.where(time[:, None, :] | band[:, :, None], mean, log_mel)
+
+
+def _stretches(length: Tensor, longest: Tensor, size: int, number: int, generator: torch.Generator) -> Tensor:
+    """Where `number` random stretches lie within `length`, bool [batch, size]."""
+    draw = torch.rand(2, len(length), number, generator=generator)
+    width = draw[0] * (longest[:, None] + 1)
+    start = draw[1] * (length[:, None] - width).clamp(min=0)
+    position = torch.arange(size)[None, None]
+    inside = (position >= start[..., None].floor()) & (position < (start.floor() + width.floor())[..., None])
+    return inside.any(dim=1)
+
+
+def _around_one(batch: int, spread: float, generator: torch.Generator) -> Tensor:
+    return 1 + spread * (2 * torch.rand(batch, generator=generator) - 1)

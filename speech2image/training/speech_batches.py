@@ -1,0 +1,146 @@
+"""Batches of utterances of about one length, with the teacher's features of the pictures they describe.
+
+Step `t` of rank `r` is a pure function of (seed, r, t): a resumed training sees what an uninterrupted one
+would have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speech2image.errors import DataError
+from speech2image.training.speech_augmentation import SpeechAugmentation, augment
+
+POOL_BATCHES = 32
+"""Batches sorted by length together: much less padding, still well mixed."""
+
+
+class SpeechArrays(Protocol):
+    """What a speech encoder's training reads of `speech2image.data.arrays.PairArrays`."""
+
+    labels: NDArray[np.int64]
+    utterance_sample: NDArray[np.int64]
+    utterance_voice: NDArray[np.str_]
+
+    @property
+    def teacher(self) -> NDArray[Any]: ...
+
+    def log_mel(self, u: int) -> NDArray[np.float32]: ...
+
+    def n_frames(self) -> NDArray[np.int64]: ...
+
+    def samples_of(self, split: str) -> NDArray[np.int64]: ...
+
+    def utterances_of(
+        self, split: str, voices: Any = None, exclude_voices: Any = ()
+    ) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class SpeechBatch:
+    """One step's material; `b` utterances.
+
+    Attributes:
+        log_mel: [b, 40, frames], padded on the right.
+        n_frames: valid frames [b].
+        image: teacher features, float32 [b + extra, 1024]; the first b belong to the utterances.
+        labels: class of each row of `image`.
+        pictures: index of the picture of each row of `image`.
+    """
+
+    log_mel: Tensor
+    n_frames: Tensor
+    image: Tensor
+    labels: Tensor
+    pictures: Tensor
+
+    def to(self, device: torch.device) -> "SpeechBatch":
+        """The same on another device."""
+        return SpeechBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class SpeechBatches:
+    """Batches for step 0, 1, 2, ...
+
+    Args:
+        arrays: the data set.
+        utterances: the utterances to train on.
+        batch_size: utterances a step and rank.
+        seed: of order, crops and augmentation.
+        augmentation: None for clean speech.
+        extra_pictures: further training pictures whose teacher features join each batch as negatives.
+        rank, world_size: this process's place among those that share every step.
+
+    Raises:
+        DataError: there are no utterances.
+    """
+
+    def __init__(
+        self,
+        arrays: SpeechArrays,
+        utterances: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        augmentation: SpeechAugmentation | None = None,
+        extra_pictures: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not len(utterances):
+            raise DataError(
+                "no utterance to train on; speak the captions of the training split first (prepare)"
+            )
+        self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.augmentation = augmentation
+        self.teacher = arrays.teacher
+        pictures = arrays.samples_of("train")
+        self.pictures, self.extra_pictures = pictures, min(extra_pictures, len(pictures))
+        self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that hear (nearly) every utterance once; the few left over change with every epoch."""
+        return max(1, len(self.utterances) // (self.batch_size * self.world_size))
+
+    def __call__(self, step: int) -> SpeechBatch:
+        """The batch of `step` (0, 1, ...)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        chosen = self._order(epoch)[place][self.rank :: self.world_size]
+        rng = np.random.default_rng((self.seed, self.rank, step))
+        log_mel, n_frames = padded([self.arrays.log_mel(int(u)) for u in chosen])
+        if self.augmentation is not None:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            log_mel, n_frames = augment(log_mel, n_frames, self.augmentation, generator)
+        own = self.arrays.utterance_sample[chosen]
+        extra = rng.choice(self.pictures, self.extra_pictures, replace=False)
+        pictures = np.concatenate([own, extra])
+        crops = rng.integers(0, self.teacher.shape[1], len(pictures))
+        image = np.asarray(self.teacher[pictures, crops], dtype=np.float32)
+        labels = torch.from_numpy(self.arrays.labels[pictures])
+        return SpeechBatch(log_mel, n_frames, torch.from_numpy(image), labels, torch.from_numpy(pictures))
+
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        """All steps' utterances of one epoch, [steps, batch_size * world_size]: of about one length a step."""
+        rng = np.random.default_rng((self.seed, epoch))
+        size = self.batch_size * self.world_size
+        order = np.resize(rng.permutation(self.utterances), self.steps_per_epoch * size)
+        pools = np.split(order, range(POOL_BATCHES * size, len(order), POOL_BATCHES * size))
+        by_length = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        shuffled: NDArray[np.int64] = rng.permutation(by_length.reshape(-1, size))
+        return shuffled
+
+
+def padded(log_mels: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+    """Stacks clips [40, n] of different lengths, with zeros on the right; and their lengths."""
+    lengths = [clip.shape[1] for clip in log_mels]
+    batch = np.zeros((len(log_mels), log_mels[0].shape[0], max(lengths)), dtype=np.float32)
+    for row, clip in zip(batch, log_mels, strict=True):
+        row[:, : clip.shape[1]] = clip
+    return torch.from_numpy(batch), torch.tensor(lengths)

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from speech2image import images
+from speech2image.errors import OutputError, SettingsError
+
+
+def test_levels_and_axes() -> None:
+    picture = np.full((3, 2, 4), -1.0)
+    picture[0, 1, 3] = 1.0
+    picture[1] = 9.0
+    pixels = images.to_uint8(picture)
+    assert pixels.shape == (2, 4, 3)
+    assert pixels[1, 3].tolist() == [255, 255, 0]
+    assert pixels[0, 0].tolist() == [0, 255, 0]
+
+
+def test_batch_equals_one_by_one() -> None:
+    batch = np.random.default_rng(0).uniform(-1, 1, (3, 3, 5, 4))
+    assert np.array_equal(images.to_uint8(batch), np.stack([images.to_uint8(one) for one in batch]))
+
+
+def test_there_and_back() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    image = images.to_image(pixels)
+    assert np.array_equal(np.asarray(images.to_image(images.to_array(image))), pixels)
+
+
+def test_wrong_shape() -> None:
+    with pytest.raises(SettingsError, match=r"\[4, 8, 8\]"):
+        images.to_uint8(np.zeros((4, 8, 8)))
+
+
+def test_grid_places_pictures_row_by_row() -> None:
+    colours = ["red", "lime", "blue", "black", "yellow"]
+    sheet = images.grid([Image.new("RGB", (4, 3), colour) for colour in colours], columns=3, gap=1)
+    assert sheet.size == (14, 7)
+    assert sheet.getpixel((0, 0)) == (255, 0, 0)
+    assert sheet.getpixel((10, 2)) == (0, 0, 255)
+    assert sheet.getpixel((5, 4)) == (255, 255, 0)
+    assert sheet.getpixel((4, 0)) == sheet.getpixel((13, 6)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, (4, 4)), (2, (10, 4)), (3, (10, 10)), (8, (16, 16))])
+def test_grid_is_about_square(n: int, size: tuple[int, int]) -> None:
+    assert images.grid([Image.new("RGB", (4, 4))] * n).size == size
+
+
+def test_grid_refuses() -> None:
+    with pytest.raises(SettingsError, match="at least one"):
+        images.grid([])
+    with pytest.raises(SettingsError, match="one size"):
+        images.grid([Image.new("RGB", (4, 4)), Image.new("RGB", (5, 4))])
+    with pytest.raises(SettingsError, match="column"):
+        images.grid([Image.new("RGB", (4, 4))], columns=0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [("png", "PNG"), ("JPG", "JPEG"), ("jpeg", "JPEG"), ("webp", "WEBP")]
+)
+def test_save(tmp_path, suffix: str, kind: str) -> None:
+    path = images.save(Image.new("RGB", (9, 9), "red"), tmp_path / "new" / f"a.{suffix}")
+    with Image.open(path) as back:
+        assert (back.format, back.size) == (kind, (9, 9))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch) -> None:
+    path = images.save(Image.new("RGB", (9, 9), "red"), tmp_path / "a.png")
+    before = path.read_bytes()
+
+    def full(self: Image.Image, file, *_, **__) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        images.save(Image.new("RGB", (9, 9), "blue"), path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_unusable_paths(tmp_path) -> None:
+    image = Image.new("RGB", (2, 2))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="is a folder"):
+        images.save(image, tmp_path)
+    with pytest.raises(OutputError, match="picture format"):
+        images.save(image, tmp_path / "a.txt")
+    with pytest.raises(OutputError, match="cannot write"):
+        images.save(image, tmp_path / "file" / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_encode() -> None:
+    assert images.encode(Image.new("RGB", (2, 2))).startswith(b"\x89PNG")

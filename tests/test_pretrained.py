@@ -1,0 +1,135 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import encoder_network, make_model, speech
+
+from speech2image import pretrained
+from speech2image.errors import CheckpointError, SettingsError
+
+SHIPPED = pretrained.available_models()
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch) -> Path:
+    """Two tiny models in the place of the shipped ones."""
+    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "models")
+    for name in ("birds", "flowers"):
+        make_model(tmp_path / "models" / name)
+    return tmp_path / "models"
+
+
+def test_by_name(shipped: Path) -> None:
+    assert pretrained.available_models() == ["birds", "flowers"]
+    assert pretrained.load("birds").name == "birds"
+    assert pretrained.load().name == "flowers"
+
+
+@pytest.mark.parametrize("part", ["", "model.json", "generator.onnx"])
+def test_by_path(tmp_path, part: str) -> None:
+    folder = make_model(tmp_path / "mine")
+    assert pretrained.load(folder / part).name == "mine"
+    assert pretrained.load(str(folder / part), threads=1).picture_size == 8
+
+
+def test_unknown_name_lists_and_suggests(shipped: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"unknown model 'flower'.*did you mean 'flowers'\?.*birds, flowers"
+    ):
+        pretrained.load("flower")
+    with pytest.raises(CheckpointError, match="unknown model 'xyz'") as caught:
+        pretrained.load("xyz")
+    assert "did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("network", ["speech_encoder", "generator"])
+def test_flipped_byte(tmp_path, network: str) -> None:
+    folder = make_model(tmp_path / "mine")
+    path = folder / f"{network}.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{network}\.onnx is damaged"):
+        pretrained.load(folder)
+
+
+def test_without_checksum_a_foreign_network_is_still_refused(tmp_path) -> None:
+    files = {name: {"file": f"{name}.onnx"} for name in ("speech_encoder", "generator")}
+    folder = make_model(tmp_path / "mine", files=files)
+    pretrained.load(folder)
+    (folder / "generator.onnx").write_bytes(encoder_network().SerializeToString())
+    with pytest.raises(CheckpointError, match="is not this project's"):
+        pretrained.load(folder)
+
+
+def test_network_that_contradicts_its_card(tmp_path) -> None:
+    model = pretrained.load(make_model(tmp_path / "a", picture_size=64))
+    with pytest.raises(CheckpointError, match=r"\[1, 3, 64, 64\]"):
+        model.translate((speech(), 16000))
+    model = pretrained.load(make_model(tmp_path / "b", embedding_size=1024))
+    with pytest.raises(CheckpointError, match=r"\[1, 1024\]"):
+        model.translate((speech(), 16000))
+    model = pretrained.load(make_model(tmp_path / "c", noise_size=100))
+    with pytest.raises(CheckpointError, match="does not run"):
+        model.translate((speech(), 16000))
+
+
+def test_missing_parts(tmp_path) -> None:
+    folder = make_model(tmp_path / "mine")
+    (folder / "generator.onnx").unlink()
+    with pytest.raises(CheckpointError, match=r"generator\.onnx is missing"):
+        pretrained.load(folder)
+    (folder / "model.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no model\.json"):
+        pretrained.load(folder)
+
+
+def test_other_files(tmp_path) -> None:
+    checkpoint = tmp_path / "speech_encoder.safetensors"
+    checkpoint.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="speech2image export"):
+        pretrained.load(checkpoint)
+    with pytest.raises(CheckpointError, match="no file"):
+        pretrained.load(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "format None"),
+        ('{"format": "other"}', "format 'other'"),
+        ({"files": {}}, "does not name the file of 'speech_encoder'"),
+        ({"files": {"speech_encoder": {"file": "../../etc/passwd"}}}, "does not name the file"),
+        ({"noise_size": 0}, "'noise_size' is 0"),
+        ({"picture_size": "big"}, "'picture_size' is 'big'"),
+    ],
+)
+def test_damaged_card(tmp_path, card: str | dict[str, object], message: str) -> None:
+    folder = make_model(tmp_path / "mine")
+    path = folder / "model.json"
+    path.write_text(card if isinstance(card, str) else json.dumps(json.loads(path.read_text()) | card))
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        pretrained.load(folder)
+
+
+def test_threads(tmp_path) -> None:
+    with pytest.raises(SettingsError, match="threads"):
+        pretrained.load(make_model(tmp_path / "mine"), threads=0)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_model(name: str) -> None:
+    """Whole, small enough, licensed, repeatable, and it listens."""
+    model = pretrained.find(name)
+    assert model.name == name
+    assert model.size <= 25e6
+    assert model.card["licence"]
+    assert all(model.sha256.values())
+    route = pretrained.load(name)
+    first, again = (route.translate((speech(2.0), 16000), n=2, seed=3) for _ in range(2))
+    assert [image.tobytes() for image in first.images] == [image.tobytes() for image in again.images]
+    assert first.images[0].tobytes() != first.images[1].tobytes()
+    assert not np.allclose(first.speech_embedding, route.embed((speech(2.0, seed=1), 16000)), atol=1e-3)

@@ -1,0 +1,85 @@
+"""Checkpoints: what goes in comes out; damage and foreign files are refused; nothing half-written stays."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from speech2image.errors import CheckpointError, OutputError
+from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+def state() -> dict[str, object]:
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    return {
+        "kind": "test",
+        "settings": {"steps": 3, "betas": [0.5, 0.9], "minutes": None},
+        "step": 3,
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "empty": {},
+    }
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_round_trip_keeps_everything_including_integer_keys(tmp_path: Path) -> None:
+    saved = state()
+    save_checkpoint(tmp_path / "c.safetensors", saved)
+    assert same(saved, load_checkpoint(tmp_path / "c.safetensors", "test"))
+
+
+def test_absent(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "c.safetensors")
+
+
+def test_cut_short_or_text(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, state())
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_foreign(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(2)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of speech2image"):
+        load_checkpoint(tmp_path / "foreign.safetensors")
+
+
+def test_wrong_kind(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.safetensors", state())
+    with pytest.raises(CheckpointError, match="holds a 'test', need a 'speech_encoder'"):
+        load_checkpoint(tmp_path / "c.safetensors", "speech_encoder")
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, state())
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_checkpoint(path, {**state(), "bad": object()})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        save_checkpoint(tmp_path / "file" / "c.safetensors", state())

@@ -1,0 +1,98 @@
+"""A run's folder: log, resume, refusal of other settings, when to stop."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int = 10
+    minutes: float | None = None
+    checkpoint_minutes: float = 0.0
+    log_every: int = 2
+    seed: int = 0
+    width: tuple[int, ...] = (1, 2)
+
+
+def make(folder: Path, **changes: object) -> Run:
+    return Run(folder, "test", Settings(**changes), make_fabric("32-true", 0))  # type: ignore[arg-type]
+
+
+def test_starts_empty_and_restores_what_was_saved(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert run.restore() is None
+    run.save({"step": 4, "weights": torch.arange(3.0)})
+    state = make(tmp_path, steps=20).restore()
+    assert state is not None and state["step"] == 4
+    assert torch.equal(state["weights"], torch.arange(3.0))
+
+
+def test_refuses_to_go_on_with_other_settings(tmp_path: Path) -> None:
+    make(tmp_path).save({"step": 1})
+    with pytest.raises(SettingsError, match=r"width \[1, 2\], now \[3\]"):
+        make(tmp_path, width=(3,)).restore()
+
+
+def test_refuses_another_kind(tmp_path: Path) -> None:
+    make(tmp_path).save({"step": 1})
+    with pytest.raises(CheckpointError, match="holds a 'test'"):
+        Run(tmp_path, "other", Settings(), make_fabric("32-true", 0)).restore()
+
+
+def test_stops_by_steps_and_by_minutes_over_all_sessions(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert not run.finished(9) and run.finished(10)
+    run.save({"step": 1})
+    again = make(tmp_path, minutes=1.0)
+    assert not again.finished(1)
+    again.restore()
+    again._earlier_seconds = 61.0
+    assert again.finished(1)
+
+
+def test_logs_every_second_step_as_json(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for step in range(1, 5):
+        run.log(step, {"loss": torch.tensor(float(step))})
+    run.warn("once", "look out")
+    run.warn("once", "look out")
+    run.close()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row.get("step") for row in rows] == [2, 4, None]
+    assert rows[1]["loss"] == 4.0 and rows[2]["warning"] == "once"
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_grid_is_laid_out_by_rows(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 3, 4, 4)
+    make(tmp_path).grid(7, pictures, columns=3)
+    sheet = Image.open(tmp_path / "samples" / "0000007.png")
+    assert sheet.size == (12, 8)
+    assert [sheet.getpixel((4 * i + 1, 4 * j + 1))[0] for j in range(2) for i in range(3)] == [0, 51, 102, 153, 204, 255]
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        make(tmp_path / "file")
+
+
+def test_random_numbers_depend_on_step_and_rank_only() -> None:
+    assert step_rng(1, 2).random() == step_rng(1, 2).random() != step_rng(1, 3).random()
+    draws = {torch.rand(1, generator=step_torch_rng(1, s, r)).item() for s in range(3) for r in range(2)}
+    assert len(draws) == 6
+
+
+@pytest.mark.parametrize(("precision", "seed", "message"), [("half", 0, "precision is 'half'"), ("auto", -1, "seed is -1")])
+def test_bad_settings(precision: str, seed: int, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_fabric(precision, seed)
