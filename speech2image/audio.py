@@ -7,21 +7,18 @@ resamples every container and codec; it is imported on first use because it cost
 from __future__ import annotations
 
 import io
-import os
-import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from os import PathLike
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.containers import breaks_off
 from speech2image.errors import SpeechError
+from speech2image.sources import opened
 
 if TYPE_CHECKING:
     import av
@@ -40,10 +37,7 @@ MAX_SECONDS = 60.0
 MIN_SAMPLES = WINDOW + (MIN_FRAMES - 1) * HOP
 SILENCE_PEAK = 1e-3
 """Largest deviation from the mean below which nothing counts as heard: -60 dB of full scale."""
-MAX_PIPE_BYTES = 512 * 2**20
-"""Most that is read from a pipe, which must be copied to disk before it can be decoded."""
-
-Source = str | os.PathLike[str] | bytes | BinaryIO | tuple[NDArray[Any], int]
+Source = str | PathLike[str] | bytes | BinaryIO | tuple[NDArray[Any], int]
 
 # Containers that state their length up front, so that a file which breaks off can be told.
 _STATE_THEIR_LENGTH = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "mov"})
@@ -77,7 +71,7 @@ def load(source: Source, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.floa
     if isinstance(source, tuple):
         name, waveform = "the samples", _from_samples(source, max_seconds)
     else:
-        with _opened(source) as (file, name):
+        with opened(source) as (file, name):
             waveform = _decode(file, name, max_seconds)
     if not np.isfinite(waveform).all():
         raise SpeechError(f"{name}: some samples are NaN or infinite; record or convert it again")
@@ -211,61 +205,6 @@ def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 
 
 # ---- files -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(source: Any) -> Iterator[tuple[Any, str]]:
-    """What FFmpeg can read (a path or a seekable file) and a name for error messages."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        if not len(source):
-            raise SpeechError("the recording is empty (0 bytes)")
-        yield io.BytesIO(source), "the recording"
-    elif isinstance(source, str) and source == "-":
-        with _spooled(sys.stdin.buffer) as file:
-            yield file, "standard input"
-    elif isinstance(source, str | os.PathLike):
-        with _checked_path(Path(source)).open("rb") as file, _spooled(file) as seekable:
-            yield seekable, str(source)
-    elif hasattr(source, "read"):
-        name = str(getattr(source, "name", "the recording"))
-        if isinstance(source, io.TextIOBase):
-            raise SpeechError(f"{name} is open as text; open it with mode 'rb'")
-        with _spooled(source) as file:
-            yield file, name
-    else:
-        raise SpeechError(
-            "expected a path, bytes, a binary file object, '-' or (samples, rate), "
-            f"got {type(source).__name__}"
-        )
-
-
-def _checked_path(path: Path) -> Path:
-    if not path.exists():
-        raise SpeechError(f"{path}: no such file")
-    if path.is_dir():
-        raise SpeechError(f"{path} is a folder; name one recording in it")
-    if path.is_file() and path.stat().st_size == 0:
-        raise SpeechError(f"{path} is empty (0 bytes)")
-    if not os.access(path, os.R_OK):
-        raise SpeechError(f"{path} may not be read; check its permissions")
-    return path
-
-
-@contextmanager
-def _spooled(file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """The rest of `file` as a seekable file; pipes are copied (on disk beyond 16 MiB)."""
-    if file.seekable():
-        yield file
-        return
-    with tempfile.SpooledTemporaryFile(max_size=16 * 2**20) as copy:
-        for block in iter(lambda: file.read(2**20), b""):
-            copy.write(block)
-            if copy.tell() > MAX_PIPE_BYTES:
-                raise SpeechError(f"more than {MAX_PIPE_BYTES // 2**20} MiB came through the pipe; cut it")
-        if copy.tell() == 0:
-            raise SpeechError("the recording is empty (0 bytes)")
-        copy.seek(0)
-        yield copy
 
 
 def _decode(file: Any, name: str, max_seconds: float) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ def to_uint8(pictures: ArrayLike) -> NDArray[np.uint8]:
 
 
 def to_image(picture: ArrayLike) -> Image.Image:
-    """Turn a picture, float [3, height, width] in [-1, 1] or bytes [height, width, 3], into a Pillow image."""
+    """Turn floats [3, height, width] in [-1, 1] or bytes [height, width, 3] into a Pillow image."""
     array = np.asarray(picture)
     return Image.fromarray(array if array.dtype == np.uint8 else to_uint8(array))
 

@@ -153,7 +153,7 @@ class DirectRoute:
         """Draw `n` pictures of one speech embedding [1024]; picture k depends on `seed` and k alone.
 
         Raises:
-            SettingsError: `n` or `seed` is out of its range; the embedding has another shape or is not finite.
+            SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
         """
         condition = self._check_embedding(embedding)
         return [self._draw(condition, row) for row in noise(n, self._noise_size, seed)]

@@ -1,0 +1,1 @@
+"""Corpora, the one sample type, shards, and the arrays that trainings read."""

@@ -1,14 +1,12 @@
 """Random access to a prepared data set for training: memory-mapped arrays, built once beside the shards.
 
 The arrays are named after the content of the shards they come from, and log-mels lie in one array a speech
-shard. So adding speech builds the new shards' log-mels alone, and an interrupted build goes on where it stopped.
+shard: adding speech builds the new shards' log-mels alone, and an interrupted build goes on where it stopped.
 """
 
 import hashlib
-import multiprocessing
 import os
-from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from speech2image.data.pairs import (
 )
 from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
+from speech2image.data.shard_plan import make_shards
 from speech2image.errors import DataError, SpeechError
 from speech2image.files import writing
 
@@ -112,7 +111,7 @@ class PairArrays:
     def utterances_of(
         self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()
     ) -> NDArray[np.int64]:
-        """Indices of the utterances of a split, int64 [n]; `voices` keeps these alone, `exclude_voices` drops some."""
+        """Indices of a split's utterances, int64 [n]: of `voices` alone, if given; not `exclude_voices`."""
         keep = self.splits[self.utterance_sample] == split
         if voices is not None:
             keep &= np.isin(self.utterance_voice, list(voices))
@@ -120,9 +119,10 @@ class PairArrays:
         return np.flatnonzero(keep)
 
     def pictures(self, size: int) -> NDArray[np.uint8]:
-        """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3], S = round(size * 304 / 256).
+        """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3].
 
-        Each is the central square of its picture; training crops `size` out of S at random. Built at first use.
+        Each is the central square of its picture, S = round(size * 304 / 256) pixels wide; training crops
+        `size` out of S at random. Built at first use.
         """
         side = round(size * 304 / 256)
         path = self._array_path(f"pictures-{side}-{_digest(self._pictures)}")
@@ -160,21 +160,21 @@ class PairArrays:
         return np.cumsum([0] + [len(header.rows) for _, header in self._speech])[:-1]
 
     def build_log_mels(self) -> None:
-        """Build the log-mel arrays of those speech shards that have none yet, in `workers` processes; open all.
+        """Build the log-mel arrays of the speech shards that have none yet, in `workers` processes; open all.
 
         Raises:
             DataError: there is no speech, or an utterance cannot be used.
         """
         if not self._speech:
-            raise DataError(
-                f"no speech in {self.folder}; speak the captions with: speech2image prepare ... --out {self.folder}"
-            )
+            command = f"speech2image prepare ... --out {self.folder}"
+            raise DataError(f"no speech in {self.folder}; speak the captions with: {command}")
         targets = [
             (path, self._array_path(f"log_mel-{path.stem}-{header.digest}")) for path, header in self._speech
         ]
-        todo = [(shard, target) for shard, target in targets if not target.exists()]
-        for _ in track(_run(_build_log_mels, todo, self.workers), "log-mels", len(todo)):
-            pass
+        missing = [i for i, (_, target) in enumerate(targets) if not target.exists()]
+        todo = [targets[i] for i in missing]
+        sizes = [len(self._speech[i][1].rows) for i in missing]
+        make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
         self._log_mels = [
             (np.load(target, mmap_mode="r"), np.load(_offsets_path(target))) for _, target in targets
         ]
@@ -244,16 +244,6 @@ def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, A
 def _digest(shards: Sequence[tuple[Path, Header]]) -> str:
     text = "\n".join(f"{path.name} {header.digest} {len(header.rows)}" for path, header in shards)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _run(function: Any, tasks: Sequence[Any], workers: int) -> Iterable[Any]:
-    """Call `function(task)` for every task, in this process or in `workers` fresh ones."""
-    if workers <= 1 or len(tasks) <= 1:
-        yield from map(function, tasks)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
-        yield from pool.map(function, tasks)
 
 
 def _build_log_mels(task: tuple[Path, Path]) -> None:

@@ -1,17 +1,20 @@
 """CUB-200 birds, both editions.
 
-What:       200 bird species with a bounding box each: 11,788 photographs (2011, 1.1 GB) or 6,033 (2010, 650 MB).
-Where:      https://www.vision.caltech.edu/datasets/cub_200_2011/ and https://www.vision.caltech.edu/datasets/cub_200_2010/
+What:       200 bird species with a bounding box each: 11,788 photographs (2011, 1.1 GB) or
+            6,033 (2010, 650 MB).
+Where:      https://www.vision.caltech.edu/datasets/cub_200_2011/ and
+            https://www.vision.caltech.edu/datasets/cub_200_2010/
 Licence:    for non-commercial research and education; photographs belong to their authors.
 Citation:   C. Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", CNS-TR-2011-001; P. Welinder et al.,
             "Caltech-UCSD Birds 200", CNS-TR-2010-001. Captions: S. Reed et al., CVPR 2016 (`text_c10`),
             or this project's own for the pictures of the 2010 edition (`data.own_captions`).
-Layout:     2011: root/images.txt, image_class_labels.txt, bounding_boxes.txt, classes.txt, images/<class>/<image>.jpg
+Layout:     2011: root/images.txt, image_class_labels.txt, bounding_boxes.txt,
+            images/<class>/<image>.jpg
             2010: root/lists/files.txt, images/<class>/<image>.jpg, annotations-mat/<class>/<image>.mat
             (lists/ and annotations-mat/ come in archives of their own; without boxes pictures stay uncropped)
             both: root/text_c10/<class>/<image>.txt optional: ten captions, one a line;
                   root/testclasses.txt optional, also in text_c10/: 001.Black_footed_Albatross ..., one a line
-Protocol:   zero-shot, the usual 150 / 50 classes (Xian's and Reed's list; shipped with this project's captions).
+Protocol:   zero-shot, the usual 150 / 50 classes (Reed's; the list ships with this project's captions).
 Pictures:   cropped so that the bird fills at least 0.75 of the frame (`pictures.object_square`).
 """
 
@@ -84,7 +87,9 @@ def _mat_box(path: Path) -> Box:
     contents = load_mat(path)
     try:
         bbox = contents["bbox"]
-        left, top, right, bottom = (float(bbox[side].item().item()) for side in ("left", "top", "right", "bottom"))
+        left, top, right, bottom = (
+            float(bbox[side].item().item()) for side in ("left", "top", "right", "bottom")
+        )
     except (KeyError, ValueError, IndexError, AttributeError) as error:
         raise DataError(f"{path} holds no box (struct bbox of left, top, right, bottom): {error}") from error
     return Box(left, top, right - left, bottom - top)

@@ -1,4 +1,4 @@
-"""A picture of a corpus before it is read: what every corpus module lists, and what `prepare` turns into shards."""
+"""A picture of a corpus before it is read: what corpus modules list and `prepare` turns into shards."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ class Entry:
 
 
 def sample_id(name: str) -> str:
-    """File name (relative, `/` between parts) -> sample id: no suffix, no leading `images/`, only [A-Za-z0-9_/-].
+    """Relative file name -> sample id: no suffix, no leading `images/` or `jpg/`, only [A-Za-z0-9_/-].
 
     >>> sample_id("images/001.Black_footed_Albatross/Black_0001.webp")
     '001_Black_footed_Albatross/Black_0001'
@@ -116,8 +116,8 @@ def check_entries(entries: Sequence[Entry], name: str) -> None:
     """Check a corpus before it is prepared.
 
     Raises:
-        DataError: it is empty, two pictures share an id, a file is missing, a split is unknown, or its training
-            pictures are all of one class, so that no mismatched picture can be drawn.
+        DataError: it is empty, two pictures share an id, a file is missing, a split is unknown, or all
+            training pictures are of one class, so that no mismatched picture can be drawn.
 
     Warns:
         UserWarning: a training class has one picture.
@@ -150,8 +150,8 @@ def _check_classes(entries: Sequence[Entry], name: str) -> None:
     counts = Counter(entry.label for entry in entries if entry.split == "train")
     if len(counts) == 1:
         raise DataError(
-            f"all training pictures of {name} are of one class ({next(iter(counts))}): training compares each "
-            f"picture with one of another class; give 'class' at least two values"
+            f"all training pictures of {name} are of one class ({next(iter(counts))}), but training compares "
+            f"each picture with one of another class; give 'class' at least two values"
         )
     single = sorted(label for label, count in counts.items() if count == 1)
     if single:

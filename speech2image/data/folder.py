@@ -9,7 +9,7 @@ One JSON object a line; paths are relative to the manifest:
     image       required: any picture Pillow reads
     class       required: a number or a name; pictures of other classes serve as mismatched ones
     species     optional: the class's name for people, where `class` is a number
-    split       optional: "train" (default) or "test"; "val" and "valid" count as train
+    split       optional: "train" (default), "val" or "test"
     captions    optional: text or list of texts. Captions without a recording can be spoken by `prepare`.
     recordings  optional: list of paths or of objects; `caption` is the number of the caption spoken,
                 `text` its words instead; `voice` the speaker. `audio`: one path, or a list of paths.
@@ -25,15 +25,15 @@ from typing import Any
 from speech2image.data.entries import Entry, Recording, sample_id
 from speech2image.errors import DataError
 
-_SPLITS = {"train": "train", "val": "train", "valid": "train", "test": "test"}
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
 def folder_entries(manifest: str | os.PathLike[str]) -> list[Entry]:
     """List the pictures of a manifest (or of `captions.jsonl` / `manifest.jsonl` in a folder).
 
     Raises:
-        DataError: no such manifest, a line that is no JSON object, or a field that is missing or of a wrong kind;
-            the message names the line.
+        DataError: no such manifest, a line that is no JSON object, or a field that is missing or of a wrong
+            kind; the message names the line.
     """
     path = _manifest_path(Path(manifest))
     rows = list(read_jsonl(path))
@@ -46,9 +46,7 @@ def _manifest_path(path: Path) -> Path:
         for name in ("manifest.jsonl", "captions.jsonl"):
             if (path / name).is_file():
                 return path / name
-        raise DataError(
-            f"no manifest.jsonl or captions.jsonl in {path}; see speech2image.data.folder for the form"
-        )
+        raise DataError(f"no manifest.jsonl or captions.jsonl in {path}; the docs tell their form")
     if not path.is_file():
         raise DataError(f"no such manifest: {path}")
     return path

@@ -1,13 +1,15 @@
 """This project's own captions: 28,444 of them, two for each of 8,189 flowers and 6,033 birds.
 
-They are not the published ones (Reed et al. 2016: ten a picture, written by people), which are hard to come by:
-they were machine-written for this project by looking at each picture, and ship with it under its licence. Say so
-wherever a result rests on them. With them, whoever has the photographs alone can prepare, train and evaluate.
+They are not the published ones (Reed et al. 2016: ten a picture, written by people), which are hard to come
+by: they were machine-written for this project by looking at each picture, and ship with it under its
+licence. Say so wherever a result rests on them. With them, whoever has the photographs alone can prepare,
+train and evaluate.
 
     oxford102   Oxford-102 flowers, all pictures; zero-shot split: classes 1-20 are test
     cub200      CUB-200, the pictures of the 2010 edition; zero-shot split: the usual 150 / 50 classes
 
-A file holds one JSON object a class: number, species, split, and captions by picture name (no folder, no suffix).
+A file holds one JSON object a class: number, species, split, and captions by picture name (no folder, no
+suffix).
 """
 
 import bz2
@@ -55,5 +57,7 @@ def pack(rows: Iterable[Mapping[str, Any]]) -> bytes:
         head = {"class": row["class"], "species": row["species"], "split": row["split"], "captions": {}}
         captions = classes.setdefault(row["class"], head)["captions"]
         captions[PurePosixPath(row["image"]).stem] = row["captions"]
-    lines = [json.dumps(classes[label], separators=(",", ":"), ensure_ascii=False) for label in sorted(classes)]
+    lines = [
+        json.dumps(classes[label], separators=(",", ":"), ensure_ascii=False) for label in sorted(classes)
+    ]
     return bz2.compress(("\n".join(lines) + "\n").encode(), 9)

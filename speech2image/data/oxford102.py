@@ -1,16 +1,17 @@
 """Oxford-102 flowers.
 
 What:       8,189 photographs of 102 flower species common in Britain, 40 to 258 a class, about 345 MB.
-Where:      https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (`102flowers.tgz`, `imagelabels.mat`, `setid.mat`).
+Where:      https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz,
+            imagelabels.mat, setid.mat).
 Licence:    none stated; gathered from the web, for research.
 Citation:   M.-E. Nilsback and A. Zisserman, "Automated flower classification over a large number of classes",
             ICVGIP 2008. Captions: S. Reed et al., "Learning deep representations of fine-grained visual
             descriptions", CVPR 2016 (`text_c10`), or this project's own (`data.own_captions`).
 Layout:     root/jpg/image_00001.jpg ... image_08189.jpg
             root/imagelabels.mat                           labels [1, 8189], 1 to 102
-            root/setid.mat                                 optional: the publishers' split (protocol "published")
+            root/setid.mat                                 for protocol "published"
             root/text_c10/class_00001/image_06734.txt      optional: ten captions, one a line
-            root/{trainclasses,valclasses,testclasses}.txt optional, also in text_c10/: class_00001 ..., one a line
+            root/testclasses.txt                           optional, also in text_c10/: class_00001 ...
 Protocol:   zero-shot: classes 1-20 (1,155 pictures) are test unless Reed's lists say otherwise; validation
             classes count as training ones, as in the papers.
 """
@@ -37,7 +38,8 @@ def oxford102_entries(
 
     Args:
         root: folder that holds `jpg/` and `imagelabels.mat`.
-        protocol: "zero-shot" splits by class, "published" by `setid.mat` (test as published, all else training).
+        protocol: "zero-shot" splits by class, "published" by `setid.mat` (test as published, all else
+            training).
 
     Raises:
         DataError: a file is missing, is unreadable or does not fit the others.
@@ -59,7 +61,9 @@ def _entry(
 ) -> Entry:
     number = int(path.stem.split("_")[1])
     if not 1 <= number <= len(labels):
-        raise DataError(f"{path} is beyond the {len(labels)} labels of imagelabels.mat; these belong not together")
+        raise DataError(
+            f"{path} is beyond the {len(labels)} labels of imagelabels.mat; these belong not together"
+        )
     label = int(labels[number - 1])
     is_test = number in test_numbers if test_numbers is not None else label in test_classes
     own = own_captions("oxford102").get(label)

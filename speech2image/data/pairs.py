@@ -2,10 +2,10 @@
 
 A shards folder holds
 
-    pictures-000000.tar ...          per sample: `<id>.webp|jpg|png` and `<id>.json` (label, class, split, captions, source)
-    speech-<part>-000000.tar ...     per utterance: `<id>-<n>.opus|flac` and `<id>-<n>.json` (sample, caption, text, voice)
-    manifest.jsonl                   one row a sample, without bytes, listing both kinds
-    arrays/                          made from the shards by `data.arrays`
+    pictures-000000.tar ...        per sample `<id>.webp|jpg|png`, `<id>.json`: label, class, split, captions
+    speech-<part>-000000.tar ...   per utterance `<id>-<n>.opus|flac`, `<id>-<n>.json`: text, caption, voice
+    manifest.jsonl                 one row a sample, without bytes, listing both kinds
+    arrays/                        made from the shards by `data.arrays`
 
 Speech lies beside the pictures, not among them, so voices are added without rewriting a picture. The first
 member of every shard, `__shard__`, repeats the shard's rows as JSON, so that its content is known from one
@@ -28,7 +28,7 @@ from speech2image.files import writing
 
 SAMPLES_PER_SHARD = 1000
 UTTERANCES_PER_SHARD = 500
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
 _HEADER = "__shard__"
 
 
@@ -78,7 +78,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Spoken:
-    """An utterance as a speech shard holds it: `sample` is the picture's id, `text` what is said ("" if unknown)."""
+    """An utterance as a speech shard holds it: `sample` is the picture's id, `text` the words, if known."""
 
     sample: str
     text: str
@@ -88,7 +88,7 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Header:
-    """What a shard says of itself: its kind ("pictures" or "speech"), the digest of its plan, one row a sample."""
+    """What a shard says of itself: kind ("pictures" or "speech"), digest of its plan, one row a member."""
 
     kind: str
     digest: str
@@ -115,6 +115,11 @@ def speech_shards(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(Path(folder).glob("speech-*-[0-9]*.tar"))
 
 
+def part_shards(folder: str | os.PathLike[str], part: str) -> list[Path]:
+    """All speech shards of one part, in order."""
+    return sorted(Path(folder).glob(f"speech-{part}-{'[0-9]' * 6}.tar"))
+
+
 def write_shards(
     samples: Iterable[Sample],
     folder: str | os.PathLike[str],
@@ -122,7 +127,7 @@ def write_shards(
     samples_per_shard: int = SAMPLES_PER_SHARD,
     part: str = "recorded",
 ) -> None:
-    """Write samples as picture shards and, where they have utterances, speech shards of `part`; then the manifest.
+    """Write samples as picture shards, their utterances as speech shards of `part`, and the manifest.
 
     Raises:
         DataError: no sample came, or a sample is not fit (see `check_sample`).
@@ -150,7 +155,8 @@ def check_sample(sample: Sample) -> None:
     """Check what shards rely on.
 
     Raises:
-        DataError: a split other than train and test, an id unfit as a file name, or a caption number out of range.
+        DataError: a split other than train and test, an id unfit as a file name, a caption number out of
+            range.
     """
     if sample.split not in SPLITS:
         raise DataError(f"sample {sample.id}: split is {sample.split!r}, must be one of {', '.join(SPLITS)}")
@@ -158,9 +164,8 @@ def check_sample(sample: Sample) -> None:
         raise DataError(f"sample id {sample.id!r} must be a relative name without dots")
     for utterance in sample.utterances:
         if not -1 <= utterance.caption < len(sample.captions):
-            raise DataError(
-                f"sample {sample.id}: utterance of caption {utterance.caption}, has {len(sample.captions)}"
-            )
+            have = len(sample.captions)
+            raise DataError(f"sample {sample.id}: utterance of caption {utterance.caption}, has {have}")
 
 
 def write_picture_shard(path: Path, samples: Sequence[Sample], digest: str | None = None) -> None:
@@ -258,12 +263,12 @@ def read_header(path: str | os.PathLike[str]) -> Header:
             return Header(**json.loads(file.read()))
     except (OSError, tarfile.TarError, json.JSONDecodeError, TypeError) as error:
         raise DataError(
-            f"unreadable shard {path}: {error}; delete it and prepare the data set again"
+            f"unreadable shard {path}: {error}; delete it and prepare again, or prepare with --overwrite"
         ) from error
 
 
 def write_manifest(folder: str | os.PathLike[str]) -> Path:
-    """Write `manifest.jsonl` from the shards' headers: one row a sample with the shards and members of its parts."""
+    """Write `manifest.jsonl` from the shards' headers: one row a sample, naming the shards of its parts."""
     folder = Path(folder)
     rows: dict[str, dict[str, Any]] = {}
     for path in picture_shards(folder):
@@ -312,10 +317,16 @@ def stream_speech(urls: Iterable[str | os.PathLike[str]]) -> Iterator[Spoken]:
 
 def _stream(urls: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
     tariterators = require("webdataset.tariterators", extra="train")
-    try:
-        yield from tariterators.tarfile_samples({"url": os.fspath(url)} for url in urls)
-    except (OSError, tarfile.TarError, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"unreadable shard: {error}") from error
+    for url in urls:
+        count, url = 0, os.fspath(url)
+        try:
+            for member in tariterators.tarfile_samples([{"url": url}]):
+                yield member
+                count += 1
+        except (OSError, tarfile.TarError) as error:
+            raise DataError(f"unreadable shard {url}: {error}; prepare the data set again") from error
+        if os.path.exists(url) and count != len(read_header(url).rows):
+            raise DataError(f"shard {url} breaks off after {count} members; prepare the data set again")
 
 
 def read_shards(source: str | os.PathLike[str] | Sequence[str], *, speech: bool = True) -> Iterator[Sample]:
@@ -323,7 +334,7 @@ def read_shards(source: str | os.PathLike[str] | Sequence[str], *, speech: bool 
 
     Args:
         source: a shards folder, or a list of shard paths or URLs (file names as written).
-        speech: join the utterances; all their audio is held in memory meanwhile. `stream_speech` needs no memory.
+        speech: join the utterances; all their audio is held in memory (`stream_speech` holds none).
 
     Raises:
         DataError: there is no picture shard, or a shard is damaged.

@@ -57,10 +57,9 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def _deep_grey(picture: Image.Image) -> Image.Image:
     """16-bit grey (65535 is white), or float grey (1 is white unless values are larger: then 255)."""
     values = np.asarray(picture).astype(np.float64)
+    white = 65535.0
     if picture.mode == "F":
         white = 1.0 if values.max(initial=0.0) <= 1 else 255.0
-    else:
-        white = 65535.0
     return Image.fromarray(np.clip(np.rint(values / white * 255), 0, 255).astype(np.uint8))
 
 
@@ -122,9 +121,7 @@ def object_square(box: Box, size: tuple[int, int], name: str = "picture") -> tup
     left, top = max(0, x - half), max(0, y - half)
     right, bottom = min(size[0], x + half), min(size[1], y + half)
     if right <= left or bottom <= top:
-        raise DataError(
-            f"{name}: the bounding box {tuple(box)} lies outside the picture of {size[0]} x {size[1]}"
-        )
+        raise DataError(f"{name}: the box {tuple(box)} lies outside the picture of {size[0]} x {size[1]}")
     return left, top, right, bottom
 
 
@@ -133,6 +130,5 @@ def central_square(data: bytes, side: int, name: str) -> NDArray[np.uint8]:
     picture = to_rgb(open_picture(data, name))
     short = min(picture.size)
     left, top = (picture.width - short) // 2, (picture.height - short) // 2
-    box = (left, top, left + short, top + short)
-    resized = picture.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return np.asarray(resized)
+    square = picture.crop((left, top, left + short, top + short))
+    return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))

@@ -1,4 +1,4 @@
-"""Reading what the publishers of Oxford-102, CUB and of their captions ship: MATLAB files, lists, `text_c10`."""
+"""Reading what the publishers of Oxford-102, CUB and their captions ship: MATLAB files, lists, texts."""
 
 from pathlib import Path
 from typing import Any

@@ -56,7 +56,7 @@ def unfinished(
     wanted = {plan.path: plan.digest for plan in plans}
     finished = set()
     for path in present:
-        if wanted.get(path) == read_header(path).digest:
+        if wanted.get(path) == _digest_of(path, overwrite):
             finished.add(path)
         elif not overwrite:
             raise DataError(
@@ -68,8 +68,22 @@ def unfinished(
     return [plan for plan in plans if plan.path not in finished]
 
 
+def _digest_of(path: Path, overwrite: bool) -> str:
+    """Digest of the shard at `path`; "" for a damaged one that may be overwritten."""
+    try:
+        return read_header(path).digest
+    except DataError:
+        if overwrite:
+            return ""
+        raise
+
+
 def make_shards(
-    function: Callable[[Task], None], tasks: Sequence[Task], sizes: Sequence[int], description: str, workers: int
+    function: Callable[[Task], None],
+    tasks: Sequence[Task],
+    sizes: Sequence[int],
+    description: str,
+    workers: int,
 ) -> None:
     """Call `function(task)` for every task while a bar counts their `sizes` and shows the time left.
 
@@ -86,9 +100,7 @@ def make_shards(
             progress.advance(bar, size)
 
 
-def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
-) -> Iterator[Result]:
+def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
     """Results of `function(task)` in order, made in this process or in `workers` fresh ones."""
     if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)

@@ -6,6 +6,7 @@ nor the number of processes changes a result.
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
@@ -54,13 +55,15 @@ class Line:
     codec: str
 
 
-def choose_voices(patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]) -> tuple[list[str], list[str]]:
+def choose_voices(
+    patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]
+) -> tuple[list[str], list[str]]:
     """Seen and held-out voices, each in the order of `found`.
 
     Args:
         patterns: names or patterns ("flite/*") of voices that may be heard in training; empty: all.
         held_out: names or patterns of voices kept for the test captions.
-        found: voices on this machine.
+        found: voices on this machine, see `voices_here`.
 
     Raises:
         SettingsError: a pattern fits no voice, or every voice is held out.
@@ -72,8 +75,26 @@ def choose_voices(patterns: Sequence[str], held_out: Sequence[str], found: Seque
     kept_out = [name for name in found if _fits(name, held_out)]
     seen = [name for name in found if name not in kept_out and (not patterns or _fits(name, patterns))]
     if not seen:
-        raise SettingsError(f"no voice is left to speak training captions: all of {', '.join(found)} are held out")
+        raise SettingsError(
+            f"no voice is left to speak training captions: all of {', '.join(found)} are held out"
+        )
     return seen, kept_out
+
+
+def voices_here(patterns: Sequence[str], held_out: Sequence[str]) -> list[str]:
+    """Names of the voices on this machine; with espeak-ng's timbres and Piper files where asked for.
+
+    Raises:
+        SettingsError: a name that is no pattern is no voice here.
+    """
+    from speech2image import tts
+
+    timbres = any("+" in pattern for pattern in patterns)
+    found = [voice.id for voice in tts.available_voices(timbres=timbres)]
+    for name in (*patterns, *held_out):
+        if not fnmatch.filter(found, name) and not set(name) & set("*?["):
+            found.append(tts.find_voice(name).id)
+    return found
 
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
@@ -81,12 +102,13 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def plan_lines(entries: Iterable[Entry], casting: Casting) -> list[Line]:
-    """Every utterance to make, picture by picture: captions that have a recording or no words are left out."""
+    """Every utterance to make, picture by picture: captions that have a recording or no words are left
+    out."""
     lines = []
     for entry in entries:
         recorded = {recording.caption for recording in entry.recordings}
         for number, text in enumerate(entry.captions):
-            if number not in recorded and any(c.isalnum() for c in text):
+            if number not in recorded and re.search("[A-Za-z0-9]", text):
                 lines += _takes(entry, number, text, casting)
     return lines
 
@@ -98,7 +120,10 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
         cast = [voices[take % len(voices)] for take in range(casting.per_caption)]
     else:
         cast = [voices[0], *_ranked(casting.held_out, where)[:1]]
-    return [_line(entry, number, text, voice, f"{where} {voice} {take}", casting) for take, voice in enumerate(cast)]
+    return [
+        _line(entry, number, text, voice, f"{where} {voice} {take}", casting)
+        for take, voice in enumerate(cast)
+    ]
 
 
 def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
@@ -151,7 +176,7 @@ def speak_line(line: Line) -> Spoken:
 def _voice(name: str) -> Any:
     from speech2image import tts
 
-    return next(voice for voice in tts.available_voices() if voice.name == name)
+    return tts.find_voice(name)
 
 
 def _augment(waveform: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -166,5 +191,3 @@ def _long_enough(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
     missing = max(0, int(0.75 * audio.SAMPLE_RATE) - len(waveform))
     return np.pad(waveform, (missing // 2, missing - missing // 2))
-
-

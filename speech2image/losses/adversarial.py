@@ -51,14 +51,14 @@ def discriminator_triplet_loss(
 
 
 def generator_triplet_loss(fake: Sequence[Logits]) -> Float[Tensor, ""]:
-    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes shall pass as real and fitting."""
+    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes shall pass as real, fitting."""
     loss = torch.zeros((), device=fake[0].conditional.device)
     for f in fake:
         loss = loss + cross_entropy(f.conditional, True) + cross_entropy(f.unconditional, True)
     return loss
 
 
-def cross_entropy(logits: Float[Tensor, "batch"], real: bool) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, " batch"], real: bool) -> Float[Tensor, ""]:
     """Mean binary cross-entropy of logits against one answer for all."""
     signed = -logits.float() if real else logits.float()
     return functional.softplus(signed).mean()
@@ -93,7 +93,7 @@ def hinge_generator(fake: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
 
 
 def matching_aware_gradient_penalty(
-    logits: Float[Tensor, "batch"],
+    logits: Float[Tensor, " batch"],
     pictures: Float[Tensor, "batch 3 height width"],
     conditions: Float[Tensor, "batch condition"],
     weight: float = 2.0,
@@ -114,7 +114,7 @@ def matching_aware_gradient_penalty(
 
 
 def r1_penalty(
-    logits: Float[Tensor, "batch"], pictures: Float[Tensor, "batch 3 height width"], gamma: float = 1.0
+    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch 3 height width"], gamma: float = 1.0
 ) -> Float[Tensor, ""]:
     """gamma / 2 * E[|grad_x D|^2] at real pictures (Mescheder et al. 2018, R1).
 

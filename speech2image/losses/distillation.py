@@ -108,8 +108,8 @@ def kdl_loss(
     """
     student = speech.log_softmax(1)
     teacher = image.detach() / (1.0 if form == "paper" else 2.0)
-    reduction = "batchmean" if form == "paper" else "mean"
-    return F.kl_div(student, teacher.log_softmax(1), reduction=reduction, log_target=True)
+    divergence = F.kl_div(student, teacher.log_softmax(1), reduction="none", log_target=True)
+    return divergence.sum(1).mean() if form == "paper" else divergence.mean()
 
 
 def teacher_student_loss(

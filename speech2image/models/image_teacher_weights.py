@@ -4,7 +4,7 @@
 |---|---|---|
 | `.safetensors` | Caffe's BVLC GoogLeNet, this project's names | - |
 | `.caffemodel` | the same, as Berkeley published it | Caffe's layer names, a protocol buffer |
-| `googlenet-1378be20.pth` | torchvision's | batch norm (folded here), 3x3 in place of 5x5, 2x2 pool4, no response norm |
+| `googlenet-1378be20.pth` | torchvision's | batch norm (folded), 3x3 for 5x5, 2x2 pool4, no response norm |
 """
 
 import os
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from speech2image.errors import CheckpointError
+from speech2image.models.caffemodel import read_caffemodel
 
 # Output channels of an inception block: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection (table 1).
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -30,6 +31,20 @@ BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
+_CAFFE_BRANCHES = {
+    "branch1": "1x1",
+    "branch2.0": "3x3_reduce",
+    "branch2.1": "3x3",
+    "branch3.0": "5x5_reduce",
+    "branch3.1": "5x5",
+    "branch4.1": "pool_proj",
+}
+LAYERS = (
+    "conv1",
+    "conv2",
+    "conv3",
+    *(f"inception{b}.{branch}" for b in BLOCKS for branch in _CAFFE_BRANCHES),
+)
 _CAFFE_MEAN_BGR = (104.0, 117.0, 123.0)
 ALLOWED = (
     "allowed are this project's .safetensors, Caffe's bvlc_googlenet.caffemodel "
@@ -69,7 +84,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Varia
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no teacher weights at {path}; {ALLOWED}")
-    readers = {".safetensors": _read_safetensors}
+    readers = {".safetensors": _read_safetensors, ".caffemodel": _read_caffemodel, ".pth": _read_torchvision}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise CheckpointError(f"{path} is no known kind of teacher weights ('{path.suffix}'); {ALLOWED}")
@@ -83,6 +98,52 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Variant]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {ALLOWED}") from error
     return from_caffe(weights), CAFFE
+
+
+def _read_caffemodel(path: Path) -> tuple[dict[str, Tensor], Variant]:
+    try:
+        blobs = read_caffemodel(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {ALLOWED}") from error
+    weights = {}
+    for name in LAYERS:
+        for kind, blob in zip(("weight", "bias"), blobs.get(caffe_name(name), []), strict=False):
+            weights[f"{name}.{kind}"] = blob if kind == "weight" else blob.flatten()
+    return from_caffe(weights), CAFFE
+
+
+def caffe_name(layer: str) -> str:
+    """What Caffe calls a layer: `inception3a.branch2.0` -> `inception_3a/3x3_reduce`."""
+    stem = {"conv1": "conv1/7x7_s2", "conv2": "conv2/3x3_reduce", "conv3": "conv2/3x3"}
+    if layer in stem:
+        return stem[layer]
+    block, branch = layer.removeprefix("inception").split(".", 1)
+    return f"inception_{block}/{_CAFFE_BRANCHES[branch]}"
+
+
+def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], Variant]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's restricted unpickler raises whatever it stumbles upon
+        raise CheckpointError(f"{path} is damaged or no PyTorch weight file; {ALLOWED}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path} holds no plain weights ({type(state).__name__}); {ALLOWED}")
+    weights: dict[str, Tensor] = {}
+    for name in LAYERS:
+        weights.update(_fold_batch_norm(name, state))
+    return weights, TORCHVISION
+
+
+def _fold_batch_norm(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A convolution and its batch norm (eps 0.001) as one convolution with bias; {} if either is absent."""
+    parts = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
+    if any(f"{name}.{part}" not in state for part in parts):
+        return {}
+    weight, gain, offset, mean, variance = (state[f"{name}.{part}"].float() for part in parts)
+    scale = gain / (variance + 1e-3).sqrt()
+    if weight.ndim != 4 or len(weight) != len(scale):
+        return {}
+    return {f"{name}.weight": weight * scale.view(-1, 1, 1, 1), f"{name}.bias": offset - mean * scale}
 
 
 def from_caffe(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from torch.nn import functional
 class UpBlock(nn.Module):
     """Nearest-neighbour x2, 3x3 convolution, BatchNorm, GLU: doubles the side of a map (StackGAN-v2).
 
+    The first two are computed as one transposed convolution, which equals them and needs 4/9 of the work.
+
     Args:
         channels_in: channels of the input map.
         channels_out: channels of the output map.
@@ -22,15 +24,16 @@ class UpBlock(nn.Module):
         self.norm = nn.BatchNorm2d(2 * channels_out)
 
     def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h2 w2"]:
-        doubled = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-        return functional.glu(self.norm(self.conv(doubled)), dim=1)
+        weight = up_conv_as_transposed(self.conv.weight)
+        doubled = functional.conv_transpose2d(x, weight, stride=2, padding=1)
+        return functional.glu(self.norm(doubled), dim=1)
 
     def folded(self) -> nn.Module:
-        """The same map in evaluation mode as one transposed convolution and GLU, with 4/9 of the work."""
+        """The same map in evaluation mode with the norm inside the transposed convolution."""
         weight, bias = scaled_by_norm(self.conv.weight, self.norm)
         outputs, inputs = weight.shape[:2]
         conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
-        conv.weight.data = up_conv_as_transposed(weight)
+        conv.weight.data = up_conv_as_transposed(weight).contiguous()
         conv.bias.data = bias  # type: ignore[union-attr]
         return nn.Sequential(conv, nn.GLU(dim=1))
 
@@ -134,9 +137,10 @@ def up_conv_as_transposed(weight: Float[Tensor, "c_out c_in 3 3"]) -> Float[Tens
     output sees w0 of the pixel before and w1 + w2 of its own, an odd one w0 + w1 of its own and w2 of the
     next.
     """
-    taps = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
-    axis = weight.new_tensor(taps)
-    return torch.einsum("pi,oxij,qj->xopq", axis, weight, axis).contiguous()
+    for axis in (2, 3):
+        before, own, after = weight.unbind(axis)
+        weight = torch.stack([after, own + after, before + own, before], dim=axis)
+    return weight.transpose(0, 1)
 
 
 def scaled_by_norm(weight: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -84,9 +84,9 @@ PRESETS = {
 }
 
 
-def valid_mask(n_steps: Int[Tensor, " batch"], length: int) -> Bool[Tensor, "batch length"]:
-    """True where a step belongs to the clip, False in its padding."""
-    return torch.arange(length, device=n_steps.device) < n_steps[:, None]
+def valid_mask(n_steps: Int[Tensor, " batch"], length: int | Tensor) -> Bool[Tensor, "batch length"]:
+    """True where a step belongs to the clip, False in its padding (`length` is a tensor while traced)."""
+    return torch.arange(length, device=n_steps.device) < n_steps[:, None]  # type: ignore[arg-type]
 
 
 class MaskedBatchNorm(nn.Module):
@@ -163,18 +163,20 @@ class MaskedConvolution(nn.Module):
     ) -> tuple[Float[Tensor, "batch outputs *fewer_bands less_time"], Int[Tensor, " batch"]]:
         y = self.convolution(x)
         n_steps = torch.div(n_steps + self.stride - 1, self.stride, rounding_mode="floor")
-        y = self._masked(y, n_steps, self.normalisation)
+        valid = valid_mask(n_steps, y.shape[-1])
+        y = F.relu(self.normalisation(_zeroed(y, valid), valid))
+        y = _zeroed(y, valid)
         y = y + x if self.residual else y
-        if self.pool:  # after ReLU, zeros in the padding never win
-            y = F.max_pool1d(y, 3, 2, 1)
+        if self.pool:  # after ReLU, zeros in the padding never win; a window may reach back from the padding
             n_steps = torch.div(n_steps + 1, 2, rounding_mode="floor")
+            y = F.max_pool1d(y, 3, 2, 1)
+            y = _zeroed(y, valid_mask(n_steps, y.shape[-1]))
         return y, n_steps
 
-    @staticmethod
-    def _masked(y: Tensor, n_steps: Tensor, normalisation: MaskedBatchNorm) -> Tensor:
-        mask = valid_mask(n_steps, y.shape[-1])
-        valid = mask.view(mask.shape[0], *[1] * (y.ndim - 2), mask.shape[1]).to(y.dtype)
-        return F.relu(normalisation(y * valid, mask)) * valid
+
+def _zeroed(x: Tensor, valid: Tensor) -> Tensor:
+    """Zeros in the padding of [batch, ..., time]."""
+    return x * valid.view(valid.shape[0], *[1] * (x.ndim - 2), valid.shape[1]).to(x.dtype)
 
 
 def reverse_valid(

@@ -101,7 +101,7 @@ class ConditioningAugmentation(nn.Module):
         self.register_buffer("centre", torch.zeros(condition))
         self.register_buffer("scale", torch.ones(()))
 
-    def standardise(self, centre: Float[Tensor, "condition"], scale: float) -> None:
+    def standardise(self, centre: Float[Tensor, " condition"], scale: float) -> None:
         """From now on subtract `centre` and divide by `scale`; both travel with the weights."""
         self.centre = centre.to(self.linear.weight)
         self.scale = self.linear.weight.new_tensor(scale)

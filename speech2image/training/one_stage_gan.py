@@ -28,7 +28,7 @@ from speech2image.models.one_stage_gan import (
 )
 from speech2image.training.batches import PictureBatches
 from speech2image.training.checkpoint import load_checkpoint
-from speech2image.training.collapse import CollapseCheck
+from speech2image.training.collapse import collapse_signs
 from speech2image.training.ema import Ema
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
@@ -155,7 +155,6 @@ def train(
         g_optimizer.load_state_dict(state["g_optimizer"])
         d_optimizer.load_state_dict(state["d_optimizer"])
     step = state["step"] if state else 0
-    collapse = CollapseCheck()
     samples = sample_inputs(settings, arrays, fabric)
 
     def snapshot() -> dict[str, Any]:
@@ -218,9 +217,8 @@ def train(
         if step % settings.grid_every == 0:
             pictures = draw_samples(ema.module, samples, fabric)
             run.grid(step, pictures, columns=8)
-            message = collapse(pictures, columns=8)
-            if message:
-                run.warn("collapse", message)
+            for name, message in collapse_signs(pictures, real).items():
+                run.warn(name, message)
         if run.checkpoint_due():
             run.save(snapshot())
     run.save(snapshot())

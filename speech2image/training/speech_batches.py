@@ -5,9 +5,8 @@ would have seen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,8 +41,7 @@ class SpeechArrays(Protocol):
     ) -> NDArray[np.int64]: ...
 
 
-@dataclass(frozen=True)
-class SpeechBatch:
+class SpeechBatch(NamedTuple):
     """One step's material; `b` utterances.
 
     Attributes:
@@ -62,7 +60,7 @@ class SpeechBatch:
 
     def to(self, device: torch.device) -> "SpeechBatch":
         """The same on another device."""
-        return SpeechBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        return SpeechBatch(*(tensor.to(device) for tensor in self))
 
 
 class SpeechBatches:
@@ -127,7 +125,7 @@ class SpeechBatches:
         return SpeechBatch(log_mel, n_frames, torch.from_numpy(image), labels, torch.from_numpy(pictures))
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        """All steps' utterances of one epoch, [steps, batch_size * world_size]: of about one length a step."""
+        """All steps' utterances of one epoch, [steps, batch_size * world_size]: by length."""
         rng = np.random.default_rng((self.seed, epoch))
         size = self.batch_size * self.world_size
         order = np.resize(rng.permutation(self.utterances), self.steps_per_epoch * size)

@@ -7,15 +7,12 @@ Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (th
 import dataclasses
 import math
 import os
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.losses.distillation import (
@@ -24,14 +21,14 @@ from speech2image.losses.distillation import (
     contrastive_loss,
     teacher_student_loss,
 )
-from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
+from speech2image.metrics.retrieval import picture_features
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_torch_rng
 from speech2image.training.speech_augmentation import SpeechAugmentation
-from speech2image.training.speech_batches import SpeechArrays, SpeechBatch, SpeechBatches, padded
+from speech2image.training.speech_batches import SpeechArrays, SpeechBatch, SpeechBatches
+from speech2image.training.speech_embeddings import evaluate, split_voices
 
 KIND = "speech_encoder"
 
@@ -149,7 +146,7 @@ def train(
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
-        The checkpoint (kind `speech_encoder`; read it with `load_speech_encoder`).
+        The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
@@ -243,88 +240,19 @@ def _scale(distillation: Distillation) -> dict[str, Tensor]:
     return {} if temperature is None else {"temperature": temperature.detach().exp()}
 
 
-def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder:
-    """The trained (averaged) encoder of a checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, KIND)
-    shape: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in state["settings"]["encoder"].items()
-    }
-    encoder = SpeechEncoder(SpeechEncoderSettings(**shape))
-    encoder.load_state_dict(state["ema"]["module"])
-    return encoder.eval()
-
-
-@torch.inference_mode()
-def embed(
-    encoder: SpeechEncoder, arrays: SpeechArrays, utterances: NDArray[np.int64], batch_size: int = 64
-) -> NDArray[np.float32]:
-    """Embeddings of some utterances, float32 [n, 1024], in their order; clips of one length go together."""
-    encoder = encoder.eval()
-    device = next(encoder.parameters()).device
-    order = np.argsort(arrays.n_frames()[utterances], kind="stable")
-    out = np.empty((len(utterances), encoder.settings.size), dtype=np.float32)
-    for rows in np.split(order, range(batch_size, len(order), batch_size)):
-        log_mel, n_frames = padded([arrays.log_mel(int(u)) for u in utterances[rows]])
-        out[rows] = encoder(log_mel.to(device), n_frames.to(device)).float().cpu().numpy()
-    return out
-
-
-def evaluate(
-    encoder: SpeechEncoder,
-    arrays: SpeechArrays,
-    split: str = "test",
-    voices: Collection[str] | None = None,
-    limit: int | None = None,
-) -> Retrieval | None:
-    """Retrieval of a split's pictures by its utterances.
-
-    Args:
-        encoder: trained.
-        arrays: the data set.
-        split: "test" (unseen classes) or "train".
-        voices: only these voices; None for all.
-        limit: a fixed random choice of so many utterances.
-
-    Returns:
-        None where there is no such utterance.
-    """
-    utterances = arrays.utterances_of(split, voices)
-    if limit is not None:
-        utterances = np.random.default_rng(0).permutation(utterances)[:limit]
-    if not len(utterances):
-        return None
-    gallery = arrays.samples_of(split)
-    place = np.zeros(len(arrays.labels), dtype=np.int64)
-    place[gallery] = np.arange(len(gallery))
-    return retrieval(
-        embed(encoder, arrays, utterances),
-        picture_features(arrays.teacher[gallery]),
-        place[arrays.utterance_sample[utterances]],
-        arrays.labels[gallery],
-        encoder.teacher_mean.cpu().numpy(),
-    )
-
-
-def split_voices(arrays: SpeechArrays, held_out: Collection[str]) -> tuple[list[str], list[str]]:
-    """Voices heard in training, and the others."""
-    heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
-    return sorted(heard), sorted(set(arrays.utterance_voice.tolist()) - heard)
-
-
 def _log_retrieval(run: Run, step: int, ema: Ema, arrays: SpeechArrays, settings: Settings) -> None:
-    """Logs retrieval over pictures of unseen classes, in voices heard in training and in others."""
+    """Logs retrieval of pictures of unseen and of seen classes, by heard and unheard voices."""
     if not run.fabric.is_global_zero or not settings.evaluation_utterances:
         return
+    averaged = ema.module
+    assert isinstance(averaged, SpeechEncoder)
     heard, unheard = split_voices(arrays, settings.held_out_voices)
-    for name, voices in {"heard": heard, "unheard": unheard}.items():
-        found = evaluate(ema.module, arrays, "test", voices, settings.evaluation_utterances)
-        if found is not None:
-            values = {f"{name} voices {key}": value for key, value in found.as_dict().items()}
-            run.log(step, values, now=True)
+    for split, classes in {"test": "unseen", "val": "seen"}.items():
+        for name, voices in {"heard": heard, "unheard": unheard}.items():
+            found = evaluate(averaged, arrays, split, voices, settings.evaluation_utterances)
+            if found is not None:
+                values = {f"{classes} classes, {name} voices/{k}": v for k, v in found.as_dict().items()}
+                run.log(step, values, now=True)
 
 
 def preset(name: str, **changes: Any) -> Settings:

@@ -1,10 +1,11 @@
 """Writes log_mel.json: log-mel values computed one by one in plain Python, without NumPy or the package.
 
-Origin: the front end of Li et al. (2020), section III-A, and the mel filter bank of the HTK Book (section 5.6),
-spelled out with the discrete Fourier sum of each frequency. Run: python tests/reference/make_log_mel.py
+Origin: the front end of Li et al. (2020) and the mel filter bank of the HTK Book, spelled out with the
+discrete Fourier sum of each frequency. Run: python tests/reference/make_log_mel.py
 """
 
 import cmath
+import itertools
 import json
 import math
 import random
@@ -51,7 +52,7 @@ def main() -> None:
     signal = [x / 32768 for x in integers]
     mean = sum(signal) / len(signal)
     centred = [x - mean for x in signal]
-    emphasised = [centred[0]] + [b - 0.97 * a for a, b in zip(centred, centred[1:], strict=False)]
+    emphasised = [centred[0]] + [b - 0.97 * a for a, b in itertools.pairwise(centred)]
     spectrogram = [band_powers(emphasised[160 * t : 160 * t + 400]) for t in range(64)]
     loudest = max(map(max, spectrogram))
     rows = [[round(math.log(max(p / loudest, 1e-8)), 4) for p in spectrogram[t]] for t in FRAMES]

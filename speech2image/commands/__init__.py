@@ -1,0 +1,1 @@
+"""The subcommands of `speech2image`; see `speech2image/cli.py`."""

@@ -1,0 +1,289 @@
+"""`speech2image prepare`: any corpus -> shards of pictures, shards of speech, a manifest, training arrays.
+
+Steps: list the corpus; write picture shards (with recordings of its own); add further recordings; speak the
+captions that have none. Each step goes on where it was interrupted, and running it again with more voices
+under another `part` adds speech without touching what is there.
+"""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from speech2image.data.entries import (
+    Entry,
+    Recording,
+    check_entries,
+    entries_digest,
+    load_entry,
+    load_recording,
+)
+from speech2image.data.folder import read_jsonl
+from speech2image.data.pairs import (
+    SAMPLES_PER_SHARD,
+    UTTERANCES_PER_SHARD,
+    Spoken,
+    part_shards,
+    picture_shard,
+    picture_shards,
+    speech_shard,
+    spoken_of,
+    write_manifest,
+    write_picture_shard,
+    write_speech_shard,
+)
+from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards, unfinished
+from speech2image.data.speaking import (
+    Casting,
+    choose_voices,
+    lines_digest,
+    make_speech_shard,
+    plan_lines,
+    voices_here,
+)
+from speech2image.errors import DataError, SettingsError
+from speech2image.files import check_writable
+
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Turn a corpus into shards; run it again to go on after an interruption or to add speech.
+
+    Attributes:
+        corpus: oxford102 or cub in their publishers' layouts, folder (your own manifest), toy (made up).
+        out: shards folder to write.
+        root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
+        protocol: oxford102 alone: "zero-shot" splits by class, "published" by setid.mat.
+        speak: speak captions that have no recording.
+        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found).
+        held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
+        voices_per_caption: utterances of each training caption.
+        augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
+        codec: opus (small) or flac (lossless).
+        part: name of this speech in the shards' names; another name adds speech to a prepared set.
+        recordings: JSONL files of further recordings: audio, image, text or caption, voice.
+        validation: share of the training pictures kept out of training as split "val", 0 to 0.5; their
+            captions are spoken by a seen and a held-out voice, like the test captions.
+        limit: take this many pictures alone, spread evenly over the corpus; for toy, how many to make.
+        seed: of voices, augmentation and the toy set.
+        workers: processes.
+        overwrite: remake shards that were made from other data or with other settings.
+        samples_per_shard: pictures a shard.
+        utterances_per_shard: spoken utterances a shard.
+    """
+
+    corpus: tyro.conf.Positional[Literal["oxford102", "cub", "folder", "toy"]]
+    out: Path
+    root: Path | None = None
+    protocol: Literal["zero-shot", "published"] = "zero-shot"
+    speak: bool = True
+    voices: tuple[str, ...] = ()
+    held_out_voices: tuple[str, ...] = ()
+    voices_per_caption: int = 1
+    augment: float = 0.5
+    codec: Literal["opus", "flac"] = "opus"
+    part: str = "spoken"
+    recordings: tuple[Path, ...] = ()
+    validation: float = 0.0
+    limit: int | None = None
+    seed: int = 0
+    workers: int = 1
+    overwrite: bool = False
+    samples_per_shard: int = SAMPLES_PER_SHARD
+    utterances_per_shard: int = UTTERANCES_PER_SHARD
+
+
+def prepare(settings: Settings) -> Path:
+    """Write the shards and the manifest that `settings` ask for.
+
+    Returns:
+        The shards folder.
+
+    Raises:
+        SettingsError: a setting is out of range, or names a voice that is not there.
+        DataError: the corpus is missing, damaged or unfit, or `out` holds something else.
+        OutputError: `out` cannot be written.
+    """
+    _check(settings)
+    check_writable(settings.out / "manifest.jsonl")
+    if settings.corpus == "toy":
+        from speech2image.data.toy import write_toy
+
+        return write_toy(settings)
+    entries = _limited(list_entries(settings), settings.limit)
+    entries = [_with_validation(entry, settings.validation) for entry in entries]
+    check_entries(entries, f"{settings.corpus} in {settings.root}")
+    write_pictures(entries, settings)
+    for manifest in settings.recordings:
+        write_recordings(manifest, entries, settings)
+    if settings.speak:
+        write_speech(entries, settings)
+    write_manifest(settings.out)
+    return settings.out
+
+
+def list_entries(settings: Settings) -> list[Entry]:
+    """The pictures of the corpus that `settings` name."""
+    from speech2image.data.cub import cub_entries
+    from speech2image.data.folder import folder_entries
+    from speech2image.data.oxford102 import oxford102_entries
+
+    if settings.root is None:
+        raise SettingsError(f"--root is missing: the folder (or manifest) of {settings.corpus}")
+    if settings.corpus == "oxford102":
+        return oxford102_entries(settings.root, settings.protocol)
+    return cub_entries(settings.root) if settings.corpus == "cub" else folder_entries(settings.root)
+
+
+def write_pictures(entries: Sequence[Entry], settings: Settings) -> None:
+    """Write the picture shards still missing, with speech shards of the corpus's own recordings."""
+    plans = plan_shards(
+        entries, settings.samples_per_shard, partial(picture_shard, settings.out), entries_digest
+    )
+    todo = unfinished(plans, picture_shards(settings.out), overwrite=settings.overwrite)
+    make_shards(make_picture_shard, todo, [len(plan.items) for plan in todo], "pictures", settings.workers)
+
+
+def make_picture_shard(plan: ShardPlan[Entry]) -> None:
+    """Read one shard's pictures and recordings and write them; the pictures last, as they say that all is
+    done."""
+    samples = [load_entry(entry) for entry in plan.items]
+    index = int(plan.path.stem.rpartition("-")[2])
+    path = speech_shard(plan.path.parent, RECORDED, index)
+    if spoken := [item for sample in samples for item in spoken_of(sample)]:
+        write_speech_shard(path, spoken, plan.digest)
+    else:
+        path.unlink(missing_ok=True)
+    write_picture_shard(plan.path, samples, plan.digest)
+
+
+def write_recordings(manifest: Path, entries: Sequence[Entry], settings: Settings) -> None:
+    """Add the recordings a JSONL file lists (`audio`, `image`, `text` or `caption`, `voice`) as a part of
+    their own.
+
+    The part is named after the folder the file lies in. Rows about pictures that are not in the set are left
+    out.
+
+    Raises:
+        DataError: the file is unreadable, a row lacks a field, or no row is about a picture of the set.
+    """
+    by_id = {entry.id: entry for entry in entries}
+    items = []
+    for place, row in read_jsonl(manifest):
+        if entry := _entry_of(row.get("image"), by_id, place):
+            items.append(_recorded(row, entry, manifest.parent, place))
+    if not items:
+        raise DataError(f"no recording in {manifest} is about a picture of this set")
+    part = re.sub(r"[^a-z0-9-]+", "-", manifest.resolve().parent.name.lower()).strip("-") or RECORDED
+    plans = plan_shards(
+        items, settings.utterances_per_shard, partial(speech_shard, settings.out, part), entries_digest
+    )
+    todo = unfinished(plans, part_shards(settings.out, part), overwrite=settings.overwrite)
+    make_shards(make_recorded_shard, todo, [len(plan.items) for plan in todo], part, settings.workers)
+
+
+def _entry_of(image: object, by_id: dict[str, Entry], place: str) -> Entry | None:
+    from speech2image.data.entries import sample_id
+
+    if not isinstance(image, str):
+        raise DataError(f"{place} has no 'image' that names the picture spoken of")
+    return by_id.get(sample_id(image))
+
+
+def _recorded(row: dict[str, object], entry: Entry, root: Path, place: str) -> Entry:
+    """An entry with the row's recording alone."""
+    audio, text, caption = row.get("audio"), str(row.get("text", "")).strip(), row.get("caption", -1)
+    if not isinstance(audio, str) or not isinstance(caption, int):
+        raise DataError(f"{place}: 'audio' must be a path and 'caption' a number")
+    if text in entry.captions:
+        caption = entry.captions.index(text)
+    if not -1 <= caption < len(entry.captions):
+        raise DataError(f"{place}: there is no caption {caption} of {entry.id}")
+    recording = Recording(root / audio, caption, str(row.get("voice", RECORDED)))
+    if not recording.path.is_file():
+        raise DataError(f"missing recording {recording.path}, listed in {place}")
+    return replace(entry, recordings=(recording,), place=place)
+
+
+def make_recorded_shard(plan: ShardPlan[Entry]) -> None:
+    """Read one shard's recordings and write them."""
+    spoken = []
+    for entry in plan.items:
+        utterance = load_recording(entry.recordings[0], entry.place)
+        text = entry.captions[utterance.caption] if utterance.caption >= 0 else ""
+        spoken.append(Spoken(entry.id, text, utterance))
+    write_speech_shard(plan.path, spoken, plan.digest)
+
+
+def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
+    """Speak the captions without a recording; without any engine, say so and leave the pictures silent."""
+    if not plan_lines(entries, Casting(voices=("any",))):
+        return
+    found = voices_here(settings.voices, settings.held_out_voices)
+    if not found and not settings.voices:
+        warnings.warn(
+            "no speaking engine was found, so captions stay silent; install flite, festival or espeak-ng "
+            "(e.g. apt-get install flite) and run this again",
+            stacklevel=2,
+        )
+        return
+    seen, held_out = choose_voices(settings.voices, settings.held_out_voices, found)
+    casting = Casting(
+        tuple(seen),
+        tuple(held_out),
+        settings.voices_per_caption,
+        settings.augment,
+        settings.seed,
+        settings.codec,
+    )
+    lines = plan_lines(entries, casting)
+    path_of = partial(speech_shard, settings.out, settings.part)
+    plans = plan_shards(lines, settings.utterances_per_shard, path_of, lines_digest)
+    todo = unfinished(plans, part_shards(settings.out, settings.part), overwrite=settings.overwrite)
+    make_shards(make_speech_shard, todo, [len(plan.items) for plan in todo], "speech", settings.workers)
+
+
+def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:
+    """At most `limit` entries, evenly spread over the list, so that many classes are among them."""
+    if limit is None or limit >= len(entries):
+        return entries
+    return [entries[i * len(entries) // limit] for i in range(limit)]
+
+
+def _with_validation(entry: Entry, share: float) -> Entry:
+    """The entry, moved to split "val" for a share of the training pictures, chosen by their ids alone."""
+    digest = hashlib.blake2b(f"validation {entry.id}".encode(), digest_size=4).digest()
+    number = int.from_bytes(digest, "little")
+    return replace(entry, split="val") if entry.split == "train" and number < share * 2**32 else entry
+
+
+def _check(settings: Settings) -> None:
+    for name, least in (
+        ("voices_per_caption", 1),
+        ("workers", 1),
+        ("samples_per_shard", 1),
+        ("utterances_per_shard", 1),
+        ("limit", 1),
+    ):
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise SettingsError(f"--{name.replace('_', '-')} is {value}, must be at least {least}")
+    if not 0 <= settings.validation <= 0.5:
+        raise SettingsError(f"--validation is {settings.validation}, must lie between 0 and 0.5")
+    if not 0 <= settings.augment <= 1:
+        raise SettingsError(f"--augment is {settings.augment}, must lie between 0 and 1")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", settings.part) or settings.part == RECORDED:
+        raise SettingsError(
+            f"--part is {settings.part!r}, must be small letters, digits and dashes, and not {RECORDED!r}"
+        )
+    if settings.out.exists() and not os.path.isdir(settings.out):
+        raise SettingsError(f"--out {settings.out} is a file; name a folder")

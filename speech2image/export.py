@@ -1,0 +1,229 @@
+"""Trained networks -> a model folder that runs without torch.
+
+    speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024]
+    generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
+    model.json            name, licence, sizes, checksums, measured parity
+
+Weights are stored as float16 and cast back to float32 when a session opens: half the size, same arithmetic.
+The folder appears only if ONNX Runtime then gives what torch gives.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from speech2image import __version__
+from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.files import check_writable, writing
+from speech2image.parity import SIGNATURES, Parity, check_parity, compare, expect, made_up_log_mels
+from speech2image.pretrained import CARD, FORMAT
+
+MAX_BYTES = 25_000_000
+OPSET = 17
+SMALLEST_HALVED = 1024
+"""Weights of fewer numbers, and vectors, stay float32: they cost nothing and scale everything."""
+
+
+def export_direct(
+    speech_encoder: nn.Module,
+    generator: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    licence: str,
+    noise_size: int = 100,
+    log_mels: Sequence[NDArray[np.float32]] = (),
+    max_bytes: int = MAX_BYTES,
+    **card: Any,
+) -> Parity:
+    """Write the model folder of a direct route.
+
+    Args:
+        speech_encoder: (log_mel [batch, 40, frames], n_frames [batch]) -> [batch, size].
+        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side].
+        folder: to write; an older model folder there is replaced.
+        name: the model's name.
+        licence: of the weights.
+        noise_size: length of the noise vector.
+        log_mels: real recordings to compare on, [40, frames] each, at least two; made-up ones by default.
+        max_bytes: the most both networks may take.
+        **card: more JSON values for `model.json`: description, training data, voices, measures ...
+
+    Returns:
+        The differences found, which `model.json` states too.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
+        SettingsError: the networks are larger than `max_bytes`; nothing is written.
+        OutputError: the folder cannot be written, or holds something that is no model.
+    """
+    folder = Path(folder)
+    _check_folder(folder)
+    encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (speech_encoder, generator))
+    expected = expect(encoder, painter, log_mels or made_up_log_mels(), noise_size)
+    whole = {
+        "speech_encoder": _to_onnx(encoder, expected.heard(slice(2)), "speech_encoder"),
+        "generator": _to_onnx(painter, expected.drawn(slice(2)), "generator"),
+    }
+    halved = {network: with_float16_weights(model) for network, model in whole.items()}
+    parity = Parity(*compare(whole, expected), *compare(halved, expected))
+    check_parity(parity)
+    contents = {network: model.SerializeToString() for network, model in halved.items()}
+    _check_size(contents, max_bytes)
+    sizes = {
+        "picture_size": expected.pictures.shape[-1],
+        "embedding_size": expected.embeddings.shape[-1],
+        "noise_size": noise_size,
+    }
+    _write(folder, contents, {"name": name, "licence": licence, **card, **sizes, "parity": asdict(parity)})
+    return parity
+
+
+def export_checkpoints(
+    speech_encoder: str | os.PathLike[str],
+    generator: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    **options: Any,
+) -> Parity:
+    """`export_direct` for two training checkpoints; their averaged weights are taken.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
+    """
+    from speech2image.training.speech_embeddings import load_speech_encoder
+
+    _check_folder(Path(folder))
+    painter, noise_size = load_generator(generator)
+    return export_direct(
+        load_speech_encoder(speech_encoder), painter, folder, noise_size=noise_size, **options
+    )
+
+
+def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
+    """The averaged generator of a one-stage-gan or stackgan-v2 checkpoint, and the length of its noise.
+
+    Raises:
+        CheckpointError: the file is damaged or of another kind.
+    """
+    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
+    from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
+    from speech2image.training.checkpoint import load_checkpoint
+
+    state = load_checkpoint(path)
+    if state["kind"] == "one_stage_gan":
+        sizes = GeneratorSettings(**_tuples(state["settings"]["generator"]))
+        one_stage = OneStageGenerator(sizes)
+        one_stage.load_state_dict(state["ema"]["module"])
+        return one_stage, sizes.noise_size
+    if state["kind"] == "stackgan_v2":
+        architecture = Architecture(**_tuples(state["settings"]["networks"]))
+        tree = TreeGenerator(architecture)
+        tree.load_state_dict(state["ema"]["module"])
+        return PictureGenerator(tree), architecture.noise
+    raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
+
+
+def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples; the settings do."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large float32 weights are float16, each followed by a Cast back to float32.
+
+    Raises:
+        CheckpointError: a weight is not finite or too large for float16.
+    """
+    model = copy.deepcopy(model)
+    graph, casts = model.graph, []
+    for weight in graph.initializer:
+        array = numpy_helper.to_array(weight)
+        if array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST_HALVED:
+            continue
+        if not (np.abs(array) < np.finfo(np.float16).max).all():
+            raise CheckpointError(
+                f"the weight {weight.name} is not finite or too large: the training went wrong"
+            )
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}_float16"))
+        casts.append(helper.make_node("Cast", [f"{name}_float16"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
+
+
+def _to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
+    """Trace `module` with the TorchScript exporter, which knows recurrent layers of any batch and length."""
+    inputs, output = SIGNATURES[network]
+    free = {name: {0: "batch"} for name in (*inputs, output)}
+    if "log_mel" in free:
+        free["log_mel"][2] = "frames"
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        path = Path(folder) / f"{network}.onnx"
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            example,
+            path,
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_axes=free,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        model = onnx.load(path)
+    for node in model.graph.node:
+        node.doc_string = ""  # the exporter notes source paths of this machine here
+    model.producer_name, model.producer_version = "speech2image", __version__
+    return model
+
+
+def _check_size(contents: dict[str, bytes], max_bytes: int) -> None:
+    total = sum(map(len, contents.values()))
+    if total > max_bytes:
+        each = ", ".join(f"{network} {len(content) / 1e6:.2f} MB" for network, content in contents.items())
+        raise SettingsError(
+            f"the model takes {total / 1e6:.2f} MB ({each}), at most {max_bytes / 1e6:.2f} MB is allowed; "
+            "train narrower networks or allow more; nothing was written"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    """Never replace a folder that holds something else than a model."""
+    check_writable(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))):
+        raise OutputError(f"{folder} exists and is not a model folder; choose a new folder")
+
+
+def _write(folder: Path, contents: dict[str, bytes], card: dict[str, Any]) -> None:
+    files = {
+        network: {
+            "file": f"{network}.onnx",
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        for network, content in contents.items()
+    }
+    whole = {"format": FORMAT, **card, "files": files, "made_by": f"speech2image {__version__}"}
+    with writing(folder) as temporary:
+        temporary.mkdir()
+        for network, content in contents.items():
+            (temporary / f"{network}.onnx").write_bytes(content)
+        (temporary / CARD).write_text(
+            json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )

@@ -1,0 +1,143 @@
+"""Does ONNX Runtime give what torch gives? Compared on whole clips, alone and as one padded batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from speech2image import audio
+from speech2image.errors import CheckpointError
+from speech2image.pretrained import NETWORKS
+from speech2image.runtime import Session, noise
+
+SAME = 2e-3
+"""The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
+SAME_FLOAT16 = 1e-2
+"""The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
+
+SIGNATURES = {
+    "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
+    "generator": (("condition", "noise"), "picture"),
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far ONNX Runtime is from torch, over all the inputs tried.
+
+    Attributes:
+        embedding: largest difference of a speech embedding, relative to its largest value, float32 weights.
+        picture, picture_mean: largest and mean difference of a picture's values in [-1, 1], float32 weights.
+        embedding_float16, picture_float16, picture_float16_mean: the same with the float16 weights shipped.
+    """
+
+    embedding: float
+    picture: float
+    picture_mean: float
+    embedding_float16: float
+    picture_float16: float
+    picture_float16_mean: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What torch gives for all clips as one padded batch."""
+
+    clips: list[NDArray[np.float32]]
+    embeddings: torch.Tensor
+    noise: torch.Tensor
+    pictures: torch.Tensor
+
+    def heard(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """log_mel and n_frames of some clips, padded to the longest of them."""
+        return _padded(self.clips[rows])
+
+    def drawn(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """condition and noise of some clips."""
+        return self.embeddings[rows], self.noise[rows]
+
+
+@torch.no_grad()
+def expect(
+    encoder: nn.Module, generator: nn.Module, log_mels: Sequence[NDArray[np.float32]], noise_size: int
+) -> Expected:
+    """Run both networks with torch on the clips, padded with zeros to the longest."""
+    clips = [_trimmed(log_mel) for log_mel in log_mels]
+    z = torch.from_numpy(noise(len(clips), noise_size, 0))
+    embeddings = encoder(*_padded(clips))
+    return Expected(clips, embeddings, z, generator(embeddings, z))
+
+
+def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[float, float, float]:
+    """Run ONNX on every clip alone and on all as one padded batch.
+
+    Returns:
+        Largest difference of an embedding, relative to the largest value of all; largest and mean difference
+        of a picture.
+    """
+    encoder, generator = (
+        Session(models[network].SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
+        for network in NETWORKS
+    )
+    count = len(expected.clips)
+    heard_off, drawn_off = [], []
+    for rows in (*(slice(k, k + 1) for k in range(count)), slice(0, count)):
+        log_mel, n_frames = expected.heard(rows)
+        condition, z = expected.drawn(rows)
+        heard = encoder(log_mel=log_mel.numpy(), n_frames=n_frames.numpy())
+        drawn = generator(condition=condition.numpy(), noise=z.numpy())
+        heard_off.append(np.abs(heard - expected.embeddings[rows].numpy()).max())
+        drawn_off.append(np.abs(drawn - expected.pictures[rows].numpy()))
+    scale = float(expected.embeddings.abs().max())
+    largest = _largest([off.max() for off in drawn_off])
+    return _largest(heard_off) / scale, largest, _largest([off.mean() for off in drawn_off])
+
+
+def _largest(values: Sequence[np.floating]) -> float:
+    """The largest value, NaN if there is one among them (which `max` may overlook)."""
+    return float(np.max(values))
+
+
+def check_parity(parity: Parity) -> None:
+    """Refuse networks that changed on the way; `not <=` so that NaN is refused too."""
+    bounds = {
+        "embedding": SAME,
+        "picture": SAME,
+        "embedding_float16": SAME_FLOAT16,
+        "picture_float16_mean": SAME_FLOAT16,
+    }
+    for key, bound in bounds.items():
+        if not getattr(parity, key) <= bound:
+            raise CheckpointError(
+                f"ONNX Runtime gives something else than torch: {key} differs by {getattr(parity, key):.3g}, "
+                f"at most {bound:g} is allowed; nothing was written"
+            )
+
+
+def made_up_log_mels() -> list[NDArray[np.float32]]:
+    """Log-mels of buzzing sounds of 0.7 to 4 seconds, for when no recording is at hand."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for seconds in (0.7, 1.3, 2.5, 4.0):
+        t = np.arange(int(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
+        phase = 2 * np.pi * np.cumsum(150 + 50 * np.sin(3 * seconds * t)) / audio.SAMPLE_RATE
+        buzz = sum(np.sin(k * phase) / k for k in range(1, 20))
+        clips.append(audio.log_mel((0.1 * buzz + 0.01 * rng.standard_normal(t.size)).astype(np.float32)))
+    return clips
+
+
+def _trimmed(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The first ten seconds are enough to compare on."""
+    return np.asarray(log_mel[:, :1000], dtype=np.float32)
+
+
+def _padded(clips: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
+    n_frames = [clip.shape[1] for clip in clips]
+    batch = torch.zeros(len(clips), audio.N_MELS, max(n_frames))
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : clip.shape[1]] = torch.from_numpy(clip)
+    return batch, torch.tensor(n_frames)

@@ -1,0 +1,122 @@
+"""The direct route from prepared data to a model folder: the other trainings one after the other.
+
+Command: `speech2image train direct --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. Each step goes on
+where it was interrupted, so the same command does too:
+
+    teacher features -> RUN/speech_encoder -> speech embeddings -> RUN/generator -> RUN/model
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+
+from speech2image.data.arrays import PairArrays
+from speech2image.data.features import cache_teacher_features
+from speech2image.data.progress import track
+from speech2image.errors import SettingsError
+from speech2image.export import export_checkpoints
+from speech2image.models.image_teacher import GoogLeNet
+from speech2image.training import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.training.speech_embeddings import embed, load_speech_encoder
+
+UTTERANCES_AT_ONCE = 1024
+
+GeneratorTraining = (
+    Annotated[one_stage_gan.Settings, tyro.conf.subcommand("one-stage-gan")]
+    | Annotated[stackgan_v2.Settings, tyro.conf.subcommand("stackgan-v2")]
+)
+"""Settings of either recipe; the names are for the command line, which keeps the preset's recipe."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of both trainings.
+
+    Attributes:
+        encoder: speech -> the teacher's feature space.
+        generator: embedding -> picture, by either recipe.
+        crops: of each picture, whose teacher features are the encoder's targets: 10 (paper), 2 or 1.
+        max_bytes: the most the model folder's networks may take.
+    """
+
+    encoder: speech_encoder.Settings = field(default_factory=speech_encoder.Settings)
+    generator: GeneratorTraining = field(default_factory=one_stage_gan.Settings)
+    crops: int = 10
+    max_bytes: int = 25_000_000
+
+
+PRESETS: dict[str, Settings] = {
+    "cpu": Settings(),
+    "paper": Settings(speech_encoder.PRESETS["paper"], stackgan_v2.PRESETS["paper"], max_bytes=10**8),
+    "toy": Settings(speech_encoder.PRESETS["toy"], stackgan_v2.PRESETS["toy"], crops=1),
+}
+
+
+def train(
+    settings: Settings,
+    arrays: PairArrays,
+    teacher: GoogLeNet | None,
+    folder: str | os.PathLike[str],
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Do whatever of the whole way is not done yet.
+
+    Args:
+        settings: see `Settings`.
+        arrays: prepared data.
+        teacher: the frozen image network; None if its features are there and the generator does without it.
+        folder: of the run.
+        card: entries of the model's `model.json`; by default name "direct" and licence "unstated".
+
+    Returns:
+        The model folder, which `speech2image.load` takes.
+
+    Raises:
+        SettingsError: the one-stage generator without a teacher, or a setting out of range.
+        DataError, CheckpointError, OutputError: as the steps say.
+    """
+    folder = Path(folder)
+    if isinstance(settings.generator, one_stage_gan.Settings) and teacher is None:
+        raise SettingsError(
+            "the one-stage generator trains against the teacher; give its weights (--teacher)"
+        )
+    if teacher is not None:
+        cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
+    encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
+    store_speech_embeddings(arrays, encoder)
+    generator = _train_generator(settings.generator, arrays, teacher, folder / "generator")
+    stated = {"name": "direct", "licence": "unstated", **(card or {})}
+    export_checkpoints(encoder, generator, folder / "model", max_bytes=settings.max_bytes, **stated)
+    return folder / "model"
+
+
+def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
+    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them."""
+    encoder = load_speech_encoder(checkpoint).to(_device())
+    utterances = np.arange(len(arrays.utterance_sample))
+    parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
+    rows = [embed(encoder, arrays, part) for part in track(parts, "speech embeddings", len(parts))]
+    arrays.save_speech_embeddings(np.concatenate(rows).astype(np.float16))
+    return arrays.folder / "arrays" / "speech_embeddings.npy"
+
+
+def _train_generator(
+    settings: one_stage_gan.Settings | stackgan_v2.Settings,
+    arrays: PairArrays,
+    teacher: GoogLeNet | None,
+    folder: Path,
+) -> Path:
+    if isinstance(settings, stackgan_v2.Settings):
+        return stackgan_v2.train(settings, arrays, folder)
+    assert teacher is not None
+    return one_stage_gan.train(settings, arrays, teacher, folder)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,62 @@
+"""Retrieval figures and the text baseline, counted by hand."""
+
+import numpy as np
+import pytest
+
+from speech2image.metrics.retrieval import average_precisions, chance, recall_at, retrieval
+from speech2image.metrics.text_baseline import bags, terms, text_baseline, vocabulary
+
+
+def test_recall_by_hand():
+    scores = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.3, 0.2, 0.1]])
+    targets = np.array([0, 1, 2])  # places 1, 2, 3
+    assert recall_at(scores, targets, (1, 2, 3)) == pytest.approx({1: 1 / 3, 2: 2 / 3, 3: 1.0})
+
+
+def test_constant_scores_win_nothing():
+    assert recall_at(np.zeros((4, 5)), np.arange(4), (1, 4, 5)) == {1: 0.0, 4: 0.0, 5: 1.0}
+
+
+def test_average_precision_by_hand():
+    scores = np.array([[4.0, 3.0, 2.0, 1.0]])
+    relevant = np.array([[True, False, True, False]])
+    assert average_precisions(scores, relevant) == pytest.approx([(1 / 1 + 2 / 3) / 2])
+
+
+def test_perfect_embeddings_and_shuffled_ones():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 100)
+    pictures = rng.normal(size=(1000, 32)).astype(np.float32) + 5
+    mean = pictures.mean(0)
+    targets = rng.integers(0, 1000, 700)  # more than one chunk
+    perfect = retrieval(pictures[targets] * 1.0, pictures, targets, labels, mean)
+    assert perfect.recall == {1: 1.0, 5: 1.0, 10: 1.0, 50: 1.0}
+    random = retrieval(rng.normal(size=(700, 32)).astype(np.float32) + 5, pictures, targets, labels, mean)
+    assert random.recall[50] == pytest.approx(chance(labels).recall[50], abs=0.03)
+    assert random.mean_average_precision == pytest.approx(chance(labels).mean_average_precision, abs=0.02)
+    assert (random.queries, random.pictures) == (700, 1000)
+
+
+def test_scale_does_not_count_and_the_mean_does():
+    pictures = np.array([[11.0, 10.0], [10.0, 11.0]], dtype=np.float32)
+    speech = np.array([[10.0 + 1e-2, 10.0], [10.0, 10.0 + 1e-2]], dtype=np.float32)
+    assert retrieval(speech, pictures, np.arange(2), np.arange(2), np.full(2, 10.0), (1,)).recall[1] == 1.0
+
+
+def test_bags():
+    assert terms("A red, RED rose") == ["a", "red", "red", "rose", "a red", "red red", "red rose"]
+    columns = vocabulary(["red rose", "red tulip", "red"], min_count=2)
+    assert columns == {"red": 0}
+    assert bags(["a red rose", "blue"], columns).toarray().tolist() == [[1, 1], [0, 1]]
+
+
+def test_text_baseline_learns_what_words_mean():
+    rng = np.random.default_rng(0)
+    words = ["red", "blue", "small", "round", "tall", "pale"]
+    bits = rng.integers(0, 2, (400, 6))
+    captions = [[" ".join(w for w, b in zip(words, row, strict=True) if b)] for row in bits]
+    teacher = (bits @ rng.normal(size=(6, 16)))[:, None].astype(np.float16)
+    labels = bits @ (1 << np.arange(6))
+    found = text_baseline(captions, teacher, labels, np.arange(300), np.arange(300, 400))
+    assert found.mean_average_precision > 0.8
+    assert found.queries == found.pictures == 100

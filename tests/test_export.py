@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_model import make_model, speech, write_wav
+from torch import nn
+
+import speech2image
+from speech2image import audio, export
+from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.training.checkpoint import save_checkpoint
+
+ENCODER = speech_encoder.PRESETS["toy"]
+ONE_STAGE = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
+TREE = stackgan_v2.Architecture(branches=2, generator_width=4, discriminator_width=4, noise=7, code=6)
+
+
+class Encoder(nn.Module):
+    """Mean over the valid frames, a recurrent layer's last state, a matrix."""
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(40, 32, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(64, size)
+
+    def forward(self, log_mel: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
+        valid = torch.arange(log_mel.shape[2])[None] < n_frames[:, None]
+        mean = (log_mel * valid[:, None]).sum(2) / n_frames[:, None]
+        return self.linear(self.recurrent(mean[:, None])[0][:, 0])
+
+
+class Generator(nn.Module):
+    """Two matrices and a convolution."""
+
+    def __init__(self, condition: int = 16, noise: int = 7, wild: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition + noise, 8 * 16)
+        self.norm = nn.BatchNorm2d(8)
+        self.conv = nn.Conv2d(8, 3, 3, padding=1)
+        self.wild = wild
+
+    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        maps = self.linear(torch.cat([condition, noise], 1)).view(-1, 8, 4, 4)
+        picture = torch.tanh(self.conv(nn.functional.interpolate(self.norm(maps), scale_factor=2)))
+        return torch.rand_like(picture) if self.wild else picture
+
+
+def log_mels() -> list[np.ndarray]:
+    return [audio.log_mel(speech(seconds, seed)) for seconds, seed in ((0.7, 0), (2.0, 1), (1.1, 2))]
+
+
+def write(folder: Path, generator: nn.Module | None = None, **options: object) -> export.Parity:
+    torch.manual_seed(0)
+    wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7, "log_mels": log_mels()} | options
+    return export.export_direct(Encoder(), generator or Generator(), folder, **wanted)  # type: ignore[arg-type]
+
+
+def test_folder_runs_and_equals_torch(tmp_path) -> None:
+    parity = write(tmp_path / "mine", description="a test", voices=["a", "b"])
+    card = json.loads((tmp_path / "mine" / "model.json").read_text())
+    assert card["parity"]["embedding"] == parity.embedding < 1e-5
+    assert parity.picture < 1e-5
+    assert 0 < parity.picture_float16_mean <= parity.picture_float16 < 1e-2
+    assert (card["name"], card["licence"], card["voices"]) == ("mine", "CC0-1.0", ["a", "b"])
+    assert (card["picture_size"], card["embedding_size"], card["noise_size"]) == (8, 16, 7)
+    torch.manual_seed(0)
+    encoder, clip = Encoder().eval(), log_mels()[1]
+    with torch.no_grad():
+        expected = encoder(torch.from_numpy(clip)[None], torch.tensor([clip.shape[1]]))[0]
+    found = speech2image.load(tmp_path / "mine").embed((speech(2.0, 1), 16000))
+    assert np.allclose(found, expected.numpy(), atol=2e-3)
+
+
+def test_weights_are_float16_on_disk_and_no_path_is_told(tmp_path) -> None:
+    write(tmp_path / "mine")
+    content = (tmp_path / "mine" / "speech_encoder.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+    large = [
+        w for w in model.graph.initializer if len(w.dims) > 1 and np.prod(w.dims) >= export.SMALLEST_HALVED
+    ]
+    assert large
+    assert all(weight.data_type == onnx.TensorProto.FLOAT16 for weight in large)
+    assert str(Path(__file__).parents[1]).encode() not in content
+    assert b"site-packages" not in content
+
+
+@pytest.mark.parametrize("kind", ["one_stage_gan", "stackgan_v2"])
+def test_real_networks_from_checkpoints(tmp_path, kind: str) -> None:
+    """Checkpoints as the trainings write them; random BatchNorm statistics, so that a lost one shows."""
+    torch.manual_seed(1)
+    encoder = _stirred(speech_encoder.SpeechEncoder(ENCODER))
+    generator: nn.Module
+    if kind == "one_stage_gan":
+        generator, sizes = (
+            _stirred(one_stage_gan.OneStageGenerator(ONE_STAGE)),
+            {"generator": vars(ONE_STAGE)},
+        )
+    else:
+        generator, sizes = _stirred(stackgan_v2.TreeGenerator(TREE)), {"networks": vars(TREE)}
+    _save(tmp_path / "e.safetensors", "speech_encoder", {"encoder": vars(ENCODER)}, encoder)
+    _save(tmp_path / "g.safetensors", kind, sizes, generator)
+    parity = export.export_checkpoints(
+        tmp_path / "e.safetensors", tmp_path / "g.safetensors", tmp_path / "m", name="m", licence="x"
+    )
+    assert parity.embedding < 1e-4
+    assert parity.picture < 1e-4
+    route = speech2image.load(tmp_path / "m")
+    result = route.translate(write_wav(tmp_path / "a.wav"), n=2)
+    assert result.images[0].size == ((16, 16) if kind == "one_stage_gan" else (128, 128))
+    assert result.speech_embedding.shape == (1024,)
+    assert result.images[0].tobytes() != result.images[1].tobytes()
+
+
+def test_padding_never_changes_an_embedding(tmp_path) -> None:
+    """The exported encoder gives a clip the same embedding alone and padded with anything in a batch."""
+    from speech2image.runtime import Session
+
+    torch.manual_seed(1)
+    encoder = _stirred(speech_encoder.SpeechEncoder(ENCODER))
+    generator = one_stage_gan.OneStageGenerator(ONE_STAGE)
+    export.export_direct(encoder, generator, tmp_path / "m", name="m", licence="x", noise_size=7)
+    session = Session(
+        (tmp_path / "m" / "speech_encoder.onnx").read_bytes(),
+        ("log_mel", "n_frames"),
+        "speech_embedding",
+        "e",
+    )
+    clips = log_mels()
+    batch = np.random.default_rng(0).standard_normal((3, 40, 400)).astype(np.float32) * 10
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : clip.shape[1]] = clip
+    together = session(log_mel=batch, n_frames=np.array([clip.shape[1] for clip in clips]))
+    for found, clip in zip(together, clips, strict=True):
+        alone = session(log_mel=clip[None], n_frames=np.array([clip.shape[1]]))[0]
+        assert np.allclose(found, alone, atol=1e-4)
+
+
+def test_different_picture_is_refused_and_nothing_written(tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="something else than torch: picture differs"):
+        write(tmp_path / "new" / "mine", Generator(wild=True))
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_broken_weights_are_refused(tmp_path) -> None:
+    generator = Generator()
+    with torch.no_grad():
+        generator.linear.weight[0, 0] = float("nan")
+    with pytest.raises(CheckpointError):
+        write(tmp_path / "mine", generator)
+    with torch.no_grad():
+        generator.linear.weight[0, 0] = 1e6
+    with pytest.raises(CheckpointError, match="too large"):
+        write(tmp_path / "mine", generator)
+    with torch.no_grad():
+        generator.linear.weight[0, 0] = 0
+        generator.conv.bias[0] = float("nan")
+    with pytest.raises(CheckpointError, match="nan"):
+        write(tmp_path / "mine", generator)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_large(tmp_path) -> None:
+    with pytest.raises(SettingsError, match=r"takes 0\.0\d MB.*nothing was written"):
+        write(tmp_path / "mine", max_bytes=1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_replaces_a_model_but_nothing_else(tmp_path) -> None:
+    old = make_model(tmp_path / "old")
+    write(old)
+    assert speech2image.load(old).name == "mine"
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("dear")
+    with pytest.raises(OutputError, match="not a model folder"):
+        write(tmp_path / "letters")
+    with pytest.raises(OutputError, match="not a model folder"):
+        write(tmp_path / "letters" / "dear.txt")
+    with pytest.raises(OutputError, match="cannot write"):
+        write(tmp_path / "letters" / "dear.txt" / "mine")
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["dear.txt"]
+
+
+def test_checkpoints_in_the_wrong_place(tmp_path) -> None:
+    encoder = speech_encoder.SpeechEncoder(ENCODER)
+    path = tmp_path / "e.safetensors"
+    _save(path, "speech_encoder", {"encoder": vars(ENCODER)}, encoder)
+    with pytest.raises(CheckpointError, match="not of a generator"):
+        export.export_checkpoints(path, path, tmp_path / "m", name="m", licence="x")
+    (tmp_path / "junk").write_bytes(b"junk")
+    with pytest.raises(CheckpointError):
+        export.export_checkpoints(path, tmp_path / "junk", tmp_path / "m", name="m", licence="x")
+    assert not (tmp_path / "m").exists()
+
+
+def _stirred(module: nn.Module) -> nn.Module:
+    for name, buffer in module.named_buffers():
+        if "var" in name:
+            buffer.uniform_(0.5, 2)
+        elif "mean" in name:
+            buffer.normal_(0, 0.3)
+    return module.eval()
+
+
+def _save(path: Path, kind: str, settings: dict[str, object], module: nn.Module) -> None:
+    settings = json.loads(json.dumps(settings))
+    ema = {"module": module.state_dict(), "updates": 1}
+    save_checkpoint(path, {"kind": kind, "settings": settings, "step": 1, "seconds": 0.0, "ema": ema})

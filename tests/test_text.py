@@ -1,0 +1,53 @@
+"""What is tidied in a caption before it is spoken."""
+
+import doctest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speech2image import text
+from speech2image.errors import SettingsError
+from speech2image.text import speakable
+
+
+def test_the_documentation_example() -> None:
+    assert doctest.testmod(text).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("caption", "spoken"),
+    [
+        ("this flower is yellow.", "this flower is yellow."),
+        ("  two\n\tlines ", "two lines"),
+        ("“red” petals\N{EM DASH}and a bird\N{RIGHT SINGLE QUOTATION MARK}s crème crown…",
+         "red petals-and a bird's creme crown..."),
+        ("pink & white, 50%", "pink and white, 50 percent"),
+        ("[[h@loU]] <b>blue</b> ; `rm -rf`", "h at loU blue; rm -rf"),
+        ("a 花 \N{HIBISCUS} flower", "a flower"),
+    ],
+)  # fmt: skip
+def test_examples(caption: str, spoken: str) -> None:
+    assert speakable(caption) == spoken
+
+
+@pytest.mark.parametrize("nothing", ["", "  \n", "...", "花", "\N{HIBISCUS}", "<b></b>"])
+def test_nothing_to_say(nothing: str) -> None:
+    with pytest.raises(SettingsError, match="nothing to say"):
+        speakable(nothing)
+
+
+def test_too_long() -> None:
+    with pytest.raises(SettingsError, match="too long: 1001 characters, at most 1000"):
+        speakable("a" * 1001)
+
+
+@given(st.text(max_size=200))
+def test_any_text_becomes_plain_or_is_refused(caption: str) -> None:
+    try:
+        spoken = speakable(caption)
+    except SettingsError:
+        return
+    assert spoken.isascii() and spoken == " ".join(spoken.split())
+    assert not set(spoken) & set('[]<>`$"\\(){}|&')
+    assert speakable(spoken) == spoken

@@ -1,0 +1,134 @@
+"""The one-stage recipe on tiny made-up data: it learns, resumes exactly, and leaves the teacher alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from speech2image.models.image_teacher import GoogLeNet
+from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings, OneStageGenerator
+from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.one_stage_gan import PRESETS, Settings, contrast_with_condition, perturb, train
+
+TINY = Settings(
+    generator=GeneratorSettings(16, noise_size=8, code_size=16, channels=(8, 8, 8)),
+    heads=HeadSettings(width=8),
+    steps=4,
+    batch_size=4,
+    feature_size=64,
+    precision="32-true",
+    log_every=1,
+    grid_every=2,
+    translation=0.1,
+    cutout=0.25,
+)
+
+
+class TinyArrays:
+    """Twelve pictures of three classes, each with one utterance; as much of PairArrays as a GAN training reads."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.labels = np.arange(12) % 3
+        self.utterance_sample = np.arange(12)
+        self.stored = rng.integers(0, 255, (12, 19, 19, 3), np.uint8)
+        self.teacher = rng.random((12, 2, 1024), np.float32)
+        self.speech_embeddings = rng.random((12, 1024), np.float32)
+
+    def pictures(self, size: int) -> np.ndarray:
+        return self.stored
+
+    def samples_of(self, split: str) -> np.ndarray:
+        return np.arange(9) if split == "train" else np.arange(9, 12)
+
+    def utterances_of(self, split: str) -> np.ndarray:
+        return self.samples_of(split)
+
+
+@pytest.fixture(scope="module")
+def teacher() -> GoogLeNet:
+    torch.manual_seed(0)
+    return GoogLeNet().eval().requires_grad_(False)
+
+
+def run(folder: Path, teacher: GoogLeNet, **changes: Any) -> dict[str, Any]:
+    arrays: Any = TinyArrays()
+    return load_checkpoint(train(dataclasses.replace(TINY, **changes), arrays, teacher, folder))
+
+
+def assert_same(a: Any, b: Any, where: str = "") -> None:
+    if isinstance(a, dict):
+        for key in a:
+            if key != "seconds" and key != "settings":
+                assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+
+
+def test_resume_equals_an_uninterrupted_run(tmp_path: Path, teacher: GoogLeNet) -> None:
+    whole = run(tmp_path / "whole", teacher)
+    run(tmp_path / "parts", teacher, steps=2)
+    parts = run(tmp_path / "parts", teacher, steps=4)
+    assert parts["step"] == 4
+    assert_same(whole, parts)
+
+
+def test_teacher_gets_no_gradient_and_does_not_change(tmp_path: Path, teacher: GoogLeNet) -> None:
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    run(tmp_path, teacher, steps=1)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_both_sides_learn_and_samples_are_written(tmp_path: Path, teacher: GoogLeNet) -> None:
+    state = run(tmp_path, teacher, steps=2)
+    torch.manual_seed(0)
+    assert state["ema"]["updates"] == 2
+    assert not torch.equal(state["ema"]["module"]["blocks/0/up/weight".replace("/", ".")], state["generator"]["blocks.0.up.weight"])
+    assert (tmp_path / "samples" / "0000002.png").is_file()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) >= 2
+
+
+def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeNet) -> None:
+    small = train(dataclasses.replace(TINY, steps=1), TinyArrays(), teacher, tmp_path / "16")  # type: ignore[arg-type]
+    arrays = TinyArrays()
+    arrays.stored = np.repeat(np.repeat(arrays.stored, 2, 1), 2, 2)
+    larger = GeneratorSettings(32, noise_size=8, code_size=16, channels=(8, 8, 8, 8))
+    settings = dataclasses.replace(TINY, generator=larger, steps=0)
+    grown = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))  # type: ignore[arg-type]
+    kept, taken = load_checkpoint(small)["generator"], grown["generator"]
+    assert torch.equal(kept["blocks.1.up.weight"], taken["blocks.1.up.weight"])
+    assert "blocks.2.up.weight" in taken and "blocks.2.up.weight" not in kept
+
+
+def test_perturbed_conditions_stay_within_reach_of_the_mean() -> None:
+    mean = torch.rand(1024)
+    moved = perturb(mean + torch.randn(6, 1024), mean, 0.5, torch.Generator().manual_seed(0)) - mean
+    lengths = moved.norm(dim=1)
+    assert ((lengths > 0.5) & (lengths < 1.5)).all()
+
+
+def test_contrast_is_low_where_the_pictures_show_their_conditions() -> None:
+    class Head:
+        mean = torch.zeros(1024)
+
+    class Judge:
+        heads = (Head(),)
+
+    condition = torch.randn(8, 1024)
+    maps = condition[:, :, None, None].expand(8, 1024, 2, 2)
+    right = contrast_with_condition(maps, condition, Judge(), 0.1)  # type: ignore[arg-type]
+    wrong = contrast_with_condition(maps.roll(1, 0), condition, Judge(), 0.1)  # type: ignore[arg-type]
+    assert right < 0.1 < 5 < wrong
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_its_generator(name: str) -> None:
+    settings = PRESETS[name]
+    generator = OneStageGenerator(settings.generator).eval()
+    size = settings.generator.picture_size
+    noise = torch.zeros(1, settings.generator.noise_size)
+    assert generator(torch.rand(1, 1024), noise).shape == (1, 3, size, size)
