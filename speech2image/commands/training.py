@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from speech2image.errors import SettingsError, require
+from speech2image.errors import MissingExtraError, SettingsError, Speech2ImageError, require
 
 CONFIG = (tyro.conf.AvoidSubcommands,)
 
@@ -168,7 +168,9 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
 def evaluate(arguments: list[str]) -> None:
     """Measure a model on prepared data."""
     module = _import("evaluation")
-    module.evaluate(_parse(module.Settings, "evaluate", arguments))
+    settings = _parse(module.Settings, "evaluate", arguments)
+    module.evaluate(settings)
+    print((settings.out / "results.md").read_text(encoding="utf-8"), end="")
 
 
 def export(arguments: list[str]) -> None:
@@ -254,7 +256,14 @@ def _call(function: Callable[..., None], prog: str, arguments: list[str]) -> Non
 def _import(name: str) -> ModuleType:
     """A module of this package that needs the `train` extra; without it, the pip command."""
     require("torch", "train")
-    return require(f"speech2image.{name}", "train")
+    try:
+        return require(f"speech2image.{name}", "train")
+    except MissingExtraError as error:
+        if not (getattr(error.__cause__, "name", None) or "").startswith("speech2image"):
+            raise
+        raise Speech2ImageError(
+            f"this installation of speech2image is incomplete ({error.__cause__}); install it again"
+        ) from error
 
 
 def _open(data: Path) -> Any:

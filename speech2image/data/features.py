@@ -18,13 +18,16 @@ from speech2image.data.progress import track
 from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.image_teacher import FEATURE_SIZE, GoogLeNet, ten_crops
+from speech2image.models.toy_teacher import ToyTeacher
+
+Teacher = GoogLeNet | ToyTeacher
 
 CROPS = {1: [0], 2: [0, 5], 10: list(range(10))}
 """Number of crops -> which of `ten_crops`: the centre; the centre and its flip; all ten."""
 
 
 def cache_teacher_features(
-    arrays: PairArrays, teacher: GoogLeNet, *, crops: int = 10, crops_at_once: int = 20
+    arrays: PairArrays, teacher: Teacher, *, crops: int = 10, crops_at_once: int = 20
 ) -> Path:
     """Write the teacher's feature of every picture's crops to `arrays/teacher.npy`, float16 [N, crops, 1024].
 
@@ -61,7 +64,7 @@ def cache_teacher_features(
 
 
 def _fill(
-    features: np.memmap, arrays: PairArrays, teacher: GoogLeNet, crops: int, pictures_at_once: int
+    features: np.memmap, arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
 ) -> None:
     """Compute the rows not yet there; a row is there once it holds numbers."""
     done = int(np.searchsorted(np.isnan(features[:, -1, -1]), True))
@@ -78,21 +81,25 @@ def _fill(
 
 
 @torch.no_grad()
-def _features(samples: list[Sample], teacher: GoogLeNet, crops: int) -> NDArray[np.float16]:
+def _features(samples: list[Sample], teacher: Teacher, crops: int) -> NDArray[np.float16]:
     """Teacher features [samples, crops, 1024]."""
     pictures = (np.asarray(to_rgb(open_picture(sample.image, sample.id))) for sample in samples)
-    batch = torch.cat([ten_crops(picture)[CROPS[crops]] for picture in pictures])
-    batch = batch.to(teacher.shift.device, memory_format=torch.channels_last)
+    batch = torch.cat([ten_crops(picture, CROPS[crops]) for picture in pictures])
+    batch = batch.to(_device(teacher), memory_format=torch.channels_last)
     features = teacher.features(batch).view(len(samples), crops, FEATURE_SIZE)
     return features.cpu().numpy().astype(np.float16)
 
 
-def _quick(teacher: GoogLeNet) -> GoogLeNet:
+def _quick(teacher: Teacher) -> Teacher:
     """A copy in the form that runs fastest here: channels last, and bfloat16 if the CPU multiplies it."""
     teacher = copy.deepcopy(teacher)
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    on_cpu = teacher.shift.device.type == "cpu"
+    on_cpu = _device(teacher).type == "cpu"
     return teacher.bfloat16() if on_cpu and torch.cpu._is_avx512_bf16_supported() else teacher
+
+
+def _device(teacher: Teacher) -> torch.device:
+    return next(teacher.parameters()).device
 
 
 def _open_part(part: Path, shape: tuple[int, int, int]) -> np.memmap:
@@ -127,7 +134,7 @@ def _read_key(path: Path) -> str | None:
         return None
 
 
-def _key(arrays: PairArrays, teacher: GoogLeNet, crops: int) -> str:
+def _key(arrays: PairArrays, teacher: Teacher, crops: int) -> str:
     """Digest of all that the features depend on: pictures, their order, the teacher's weights, the crops."""
     digest = hashlib.sha256(f"{crops} {teacher.variant}".encode())
     for shard in _headers(arrays.folder):

@@ -27,13 +27,15 @@ COLOUR_WORDS = {word: colour for colour, words in _SHADES.items() for word in wo
 
 # What a noun or preposition after a colour word tells of it: "part" passes the colour over.
 _TELLING = {
-    "part": "centre centres center centers middle middles heart hearts eye eyes throat throats disc disk cone "
-    "dome hollow stamen stamens pistil pistils filament pollen anthers veins lines stripes streaks "
-    "dots spots specks speckles freckles flecks tip tips edge edges rim rims border margins rings base bases column "
-    "button stem stems stalk stalks leaf leaves foliage bud buds branch twig background ground grass sky water "
-    "beak bill leg legs feet cap crown mask eyebrow bib collar crest tail patch patches bars",
+    "part": "centre centres center centers middle middles heart hearts eye eyes throat throats disc disk "
+    "cone dome hollow stamen stamens pistil pistils filament pollen anthers veins lines stripes "
+    "streaks dots spots specks speckles freckles flecks tip tips edge edges rim rims border "
+    "margins rings base bases column button stem stems stalk stalks leaf leaves foliage bud buds "
+    "branch twig background ground grass sky water beak bill leg legs feet cap crown mask eyebrow "
+    "bib collar crest tail patch patches bars",
     "whole": "flower flowers bloom blooms blossom blossoms petal petals petalled florets bracts rays bells "
-    "bell trumpet trumpets cup cups star ball spike spikes cluster clusters bird seabird body",
+    "bell trumpet trumpets cup cups star ball spike spikes cluster clusters head heads bird "
+    "seabird body",
     "preposition": "with on in above around surround behind beside has have among",
 }
 _TELLS = {word: kind for kind, words in _TELLING.items() for word in words.split()}

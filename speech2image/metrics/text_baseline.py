@@ -55,7 +55,7 @@ def text_baseline(
     train: Int[np.ndarray, " n_train"],
     test: Int[np.ndarray, " n_test"],
     min_count: int = 8,
-    penalty: float = 10.0,
+    penalty: float = 30.0,
 ) -> Retrieval:
     """Fits on the pictures `train` and retrieves among the pictures `test`, whose classes it has not seen.
 

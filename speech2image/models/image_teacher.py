@@ -5,6 +5,7 @@ paper's teacher) or torchvision's. Its inner feature maps also serve projected d
 """
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -173,19 +174,31 @@ def load_teacher(path: str | os.PathLike[str]) -> GoogLeNet:
     return teacher
 
 
-def ten_crops(picture: UInt8[np.ndarray, "height width 3"]) -> Float[Tensor, "10 3 224 224"]:
+def ten_crops(
+    picture: UInt8[np.ndarray, "height width 3"], which: Sequence[int] = range(10)
+) -> Float[Tensor, "crops 3 224 224"]:
     """The picture's centre and four corners, 224 x 224, then the horizontal flips of these five, in [-1, 1].
 
     The short side is first resized to 256 (antialiased bilinear), keeping the proportions. Crop 0 is the
     centre, crop 5 its flip. The paper's released code flipped vertically, by mistake.
+
+    Args:
+        picture: RGB.
+        which: of the ten; all by default.
     """
     height, width, _ = picture.shape
     scale = SHORT_SIDE / min(height, width)
     size = (max(SHORT_SIDE, round(width * scale)), max(SHORT_SIDE, round(height * scale)))
     resized = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
-    five = np.stack([resized[y : y + CROP, x : x + CROP] for y, x in _corners(size[1], size[0])])
-    crops = torch.from_numpy(np.concatenate([five, five[:, :, ::-1]])).permute(0, 3, 1, 2)
-    return crops.float().div_(127.5).sub_(1)
+    corners = _corners(size[1], size[0])
+    crops = [_crop(resized, corners[i % 5], mirrored=i >= 5) for i in which]
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def _crop(picture: np.ndarray, corner: tuple[int, int], mirrored: bool) -> np.ndarray:
+    y, x = corner
+    crop = picture[y : y + CROP, x : x + CROP]
+    return crop[:, ::-1] if mirrored else crop
 
 
 def _corners(height: int, width: int) -> list[tuple[int, int]]:

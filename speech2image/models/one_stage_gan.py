@@ -1,9 +1,10 @@
 """The one-stage generator and the projected discriminator: the better picture side, "Beyond the papers".
 
-The generator grows one picture from a 4 x 4 map; the condition and the noise enter every block through an affine map
-after BatchNorm (as in DF-GAN, Tao et al. 2022). The discriminator sees pictures only through frozen feature maps of the
-image teacher (Projected GAN, Sauer et al. 2021); only its small spectrally normalised heads learn. Each head gives an
-unconditional answer (is it a photograph?) and a conditional one (is it what was said?, a projection on the condition).
+The generator grows one picture from a 4 x 4 map; the condition and the noise enter every block through an
+affine map after BatchNorm (as in DF-GAN, Tao et al. 2022). The discriminator sees pictures only through
+frozen feature maps of the image teacher (Projected GAN, Sauer et al. 2021); only its small spectrally
+normalised heads learn. Each head gives an unconditional answer (is it a photograph?) and a conditional one
+(is it what was said?, a projection on the condition).
 """
 
 from dataclasses import dataclass
@@ -39,16 +40,16 @@ class GeneratorSettings:
         sides = tuple(4 * 2**i for i in range(len(self.channels)))
         if len(sides) < 2 or sides[-1] != self.picture_size:
             raise SettingsError(
-                f"{len(self.channels)} channel numbers end at a side of {sides[-1] if sides else 0} pixels, but "
-                f"picture_size is {self.picture_size}; give one number for each of 4, 8, 16, ... up to picture_size"
+                f"{len(self.channels)} channel numbers end at a side of {sides[-1] if sides else 0} pixels, "
+                f"but picture_size is {self.picture_size}; give one number for each of 4, 8, 16, ... up to it"
             )
 
 
 class ConditionalBlock(nn.Module):
     """Twice the side: transposed convolution, BatchNorm, an affine map from the code, GLU.
 
-    A 4 x 4 transposed convolution of stride 2 contains nearest-neighbour enlargement followed by a 3 x 3 convolution
-    as a special case, at 4/9 of its multiplications.
+    A 4 x 4 transposed convolution of stride 2 contains nearest-neighbour enlargement followed by a 3 x 3
+    convolution as a special case, at 4/9 of its multiplications.
     """
 
     def __init__(self, in_channels: int, out_channels: int, code_size: int) -> None:
@@ -71,8 +72,8 @@ class ConditionalBlock(nn.Module):
 class OneStageGenerator(nn.Module):
     """(condition, noise) -> one picture.
 
-    The condition is centred by the mean teacher feature (buffer `condition_mean`) and scaled to unit length, so the
-    teacher's features of a picture and the speech embedding of its description are taken alike.
+    The condition is centred by the mean teacher feature (buffer `condition_mean`) and scaled to unit length,
+    so the teacher's features of a picture and the speech embedding of its description are taken alike.
     """
 
     condition_mean: Tensor
@@ -137,9 +138,7 @@ class FeatureHead(nn.Module):
         self.register_buffer("mean", torch.zeros(in_channels))
         self.register_buffer("deviation", torch.ones(in_channels))
         self.enter = spectral_norm(nn.Conv2d(in_channels, width, 1))
-        self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(reductions)
-        )
+        self.down = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(reductions))
         self.mix = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
         self.unconditional = spectral_norm(nn.Conv2d(width, 1, 1))
         self.project = spectral_norm(nn.Linear(CONDITION_SIZE, width))
@@ -169,12 +168,21 @@ class ProjectedDiscriminator(nn.Module):
         super().__init__()
         self.settings = settings = settings or HeadSettings()
         self.heads = nn.ModuleList(
-            FeatureHead(channels, settings.width, max(0, 2 - i)) for i, channels in enumerate(settings.map_channels)
+            FeatureHead(channels, settings.width, max(0, 2 - i))
+            for i, channels in enumerate(settings.map_channels)
         )
+
+    @property
+    def centre(self) -> Tensor:
+        """Mean of the last stage over real pictures, [1024]."""
+        head = self.heads[-1]
+        assert isinstance(head, FeatureHead)
+        return head.mean
 
     @torch.no_grad()
     def calibrate(self, stages: tuple[Tensor, ...]) -> None:
-        """Set each head's per-channel mean and deviation from the stages of real pictures, once, at the start."""
+        """Set each head's per-channel mean and deviation from the stages of real pictures, once, at the
+        start."""
         for head, maps in zip(self.heads, stages, strict=True):
             assert isinstance(head, FeatureHead)
             head.mean.copy_(maps.float().mean((0, 2, 3)))
@@ -185,7 +193,9 @@ class ProjectedDiscriminator(nn.Module):
         stages: tuple[Tensor, ...],
         condition: Float[Tensor, "batch 1024"],
         mismatched: Float[Tensor, "batch 1024"] | None = None,
-    ) -> tuple[Float[Tensor, "batch places"], Float[Tensor, "batch places"], Float[Tensor, "batch places"] | None]:
+    ) -> tuple[
+        Float[Tensor, "batch places"], Float[Tensor, "batch places"], Float[Tensor, "batch places"] | None
+    ]:
         """Judge pictures by their feature maps.
 
         Args:
@@ -194,8 +204,8 @@ class ProjectedDiscriminator(nn.Module):
             mismatched: normalised condition of pictures of another class.
 
         Returns:
-            The unconditional answers, the conditional answers for `condition`, and those for `mismatched` (or None);
-            each head's answer at each of its places, joined.
+            The unconditional answers, the conditional answers for `condition`, and those for `mismatched` (or
+            None); each head's answer at each of its places, joined.
         """
         free, said, wrong = [], [], []
         for head, maps in zip(self.heads, stages, strict=True):

@@ -25,7 +25,8 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
 
     Args:
         path: file to write, usually `*.safetensors`.
-        state: nested dicts and lists of tensors and JSON values; must hold `kind` (str) and `settings` (dict).
+        state: nested dicts and lists of tensors and JSON values; must hold `kind` (str) and `settings`
+            (dict).
 
     Raises:
         OutputError: the file cannot be written.
@@ -41,7 +42,8 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> di
     """Read what `save_checkpoint` wrote; tensors arrive on the CPU.
 
     Raises:
-        CheckpointError: no such file; not a safetensors file, cut short or damaged; written by something else;
+        CheckpointError: no such file; not a safetensors file, cut short or damaged; written by something
+        else;
             or of another kind than `kind`.
     """
     path = Path(path)
@@ -83,7 +85,9 @@ def _join(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, dict):
         if _TENSOR in node:
             return tensors[node[_TENSOR]]
-        return {key: _join(value, tensors) for (_, key), value in zip(node["keys"], node["values"], strict=True)}
+        return {
+            key: _join(value, tensors) for (_, key), value in zip(node["keys"], node["values"], strict=True)
+        }
     if isinstance(node, list):
         return [_join(value, tensors) for value in node]
     return node

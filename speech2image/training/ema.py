@@ -9,8 +9,8 @@ from torch import nn
 class Ema:
     """A slowly following copy of a network, used for samples and for the shipped model.
 
-    The decay grows with the number of updates, `min(decay, (1 + n) / (10 + n))`, so that a short training is not
-    blurred by its first steps. Floating-point buffers (BatchNorm's running statistics) are averaged like
+    The decay grows with the number of updates, `min(decay, (1 + n) / (10 + n))`, so that a short training is
+    not blurred by its first steps. Floating-point buffers (BatchNorm's running statistics) are averaged like
     the weights; counters are copied. The live network is never overwritten.
 
     Args:

@@ -43,8 +43,9 @@ LENGTH_SETTINGS = frozenset({"steps", "minutes", "checkpoint_minutes", "log_ever
 class RunSettings(Protocol):
     """The settings every trainer's `Settings` has.
 
-    `steps`: last step. `minutes`: stop after so many minutes of training, counted over all sessions (None: no limit).
-    `precision`: "auto", "32-true" or "bf16-mixed". `log_every`: steps. `checkpoint_minutes`: minutes between two.
+    `steps`: last step. `minutes`: stop after so many minutes of training, counted over all sessions (None: no
+    limit). `precision`: "auto", "32-true" or "bf16-mixed". `log_every`: steps. `checkpoint_minutes`: minutes
+    between two.
     """
 
     @property
@@ -95,7 +96,8 @@ def keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks, where there is glibc.
 
     By default it gives every large block back to the system, so each step of a training on the CPU pays for
-    fresh pages again; keeping them took a forward pass of the teacher from 44 to 26 ms of processor time a picture.
+    fresh pages again; keeping them took a forward pass of the teacher from 44 to 26 ms of processor time a
+    picture.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -105,7 +107,8 @@ def keep_freed_memory() -> None:
 
 
 def step_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
-    """A random generator that depends on nothing but its arguments, so a resumed run draws the same numbers."""
+    """A random generator that depends on nothing but its arguments, so a resumed run draws the same
+    numbers."""
     return np.random.default_rng((seed, rank, step))
 
 
@@ -128,7 +131,9 @@ class Run:
         OutputError: the folder cannot be written.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], kind: str, settings: RunSettings, fabric: Fabric) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], kind: str, settings: RunSettings, fabric: Fabric
+    ) -> None:
         self.folder = Path(folder)
         self.kind = kind
         self.settings = settings
@@ -206,7 +211,11 @@ class Run:
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
         text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-        print(f"{self.kind} step {step}/{self.settings.steps}  {self._left(step)}  {text}", file=sys.stderr, flush=True)
+        print(
+            f"{self.kind} step {step}/{self.settings.steps}  {self._left(step)}  {text}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def _left(self, step: int) -> str:
         """Minutes done and an estimate of minutes left."""
@@ -223,7 +232,9 @@ class Run:
         self._warned.add(name)
         print(f"warning: {message}", file=sys.stderr, flush=True)
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"seconds": round(self.seconds, 1), "warning": name, "message": message}) + "\n")
+            file.write(
+                json.dumps({"seconds": round(self.seconds, 1), "warning": name, "message": message}) + "\n"
+            )
 
     def grid(self, step: int, pictures: torch.Tensor, columns: int) -> None:
         """Write `samples/<step>.png` from pictures [n, 3, size, size] in [-1, 1], row by row."""

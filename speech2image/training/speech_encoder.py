@@ -62,9 +62,9 @@ class Settings:
     loss: ContrastiveWeights | TeacherStudentWeights = field(default_factory=ContrastiveWeights)
     augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
     held_out_voices: tuple[str, ...] = ()
-    steps: int = 20_000
+    steps: int = 10_000
     minutes: float | None = None
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 1e-3
     final_rate: float = 0.02
     warm_up: int = 200

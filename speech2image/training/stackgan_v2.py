@@ -94,7 +94,7 @@ PRESETS: dict[str, Settings] = {
     "toy": replace(
         PAPER,
         networks=Architecture(branches=1, generator_width=8, discriminator_width=16, noise=8, code=32),
-        steps=600,
+        steps=400,
         batch_size=16,
         learning_rate=1e-3,
         discriminator_rate=5e-4,

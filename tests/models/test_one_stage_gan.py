@@ -26,7 +26,7 @@ def test_pictures_have_the_size_asked_for_and_lie_in_range() -> None:
 
 
 def test_channels_must_fit_the_picture_size() -> None:
-    with pytest.raises(SettingsError, match="ends? at a side of 16"):
+    with pytest.raises(SettingsError, match=r"ends? at a side of 16"):
         GeneratorSettings(32, channels=(16, 16, 8))
 
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from speech2image.errors import SettingsError
+from speech2image.losses.conditioning import contrast_with_condition, too_alike
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings, OneStageGenerator
 from speech2image.training.checkpoint import load_checkpoint
-from speech2image.training.one_stage_gan import PRESETS, Settings, contrast_with_condition, perturb, train
+from speech2image.training.one_stage_gan import PRESETS, Settings, train
+from speech2image.training.picture_augmentation import augment_pictures, perturb
 
 TINY = Settings(
     generator=GeneratorSettings(16, noise_size=8, code_size=16, channels=(8, 8, 8)),
@@ -28,7 +31,8 @@ TINY = Settings(
 
 
 class TinyArrays:
-    """Twelve pictures of three classes, each with one utterance; as much of PairArrays as a GAN training reads."""
+    """Twelve pictures of three classes, each with one utterance; as much of PairArrays as a GAN training
+    reads."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -87,18 +91,21 @@ def test_both_sides_learn_and_samples_are_written(tmp_path: Path, teacher: GoogL
     state = run(tmp_path, teacher, steps=2)
     torch.manual_seed(0)
     assert state["ema"]["updates"] == 2
-    assert not torch.equal(state["ema"]["module"]["blocks/0/up/weight".replace("/", ".")], state["generator"]["blocks.0.up.weight"])
+    assert not torch.equal(
+        state["ema"]["module"]["blocks.0.up.weight"],
+        state["generator"]["blocks.0.up.weight"],
+    )
     assert (tmp_path / "samples" / "0000002.png").is_file()
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) >= 2
 
 
 def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeNet) -> None:
-    small = train(dataclasses.replace(TINY, steps=1), TinyArrays(), teacher, tmp_path / "16")  # type: ignore[arg-type]
-    arrays = TinyArrays()
+    arrays: Any = TinyArrays()
+    small = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "16")
     arrays.stored = np.repeat(np.repeat(arrays.stored, 2, 1), 2, 2)
     larger = GeneratorSettings(32, noise_size=8, code_size=16, channels=(8, 8, 8, 8))
     settings = dataclasses.replace(TINY, generator=larger, steps=0)
-    grown = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))  # type: ignore[arg-type]
+    grown = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))
     kept, taken = load_checkpoint(small)["generator"], grown["generator"]
     assert torch.equal(kept["blocks.1.up.weight"], taken["blocks.1.up.weight"])
     assert "blocks.2.up.weight" in taken and "blocks.2.up.weight" not in kept
@@ -112,17 +119,40 @@ def test_perturbed_conditions_stay_within_reach_of_the_mean() -> None:
 
 
 def test_contrast_is_low_where_the_pictures_show_their_conditions() -> None:
-    class Head:
-        mean = torch.zeros(1024)
-
-    class Judge:
-        heads = (Head(),)
-
-    condition = torch.randn(8, 1024)
-    maps = condition[:, :, None, None].expand(8, 1024, 2, 2)
-    right = contrast_with_condition(maps, condition, Judge(), 0.1)  # type: ignore[arg-type]
-    wrong = contrast_with_condition(maps.roll(1, 0), condition, Judge(), 0.1)  # type: ignore[arg-type]
+    centre = torch.zeros(1024)
+    condition = torch.randn(8, 1024).repeat(2, 1)
+    maps = condition[:, :, None, None].expand(16, 1024, 2, 2)
+    right = contrast_with_condition(maps, condition, centre, 0.1)
+    wrong = contrast_with_condition(maps.roll(1, 0), condition, centre, 0.1)
     assert right < 0.1 < 5 < wrong
+
+
+def test_augmentation_moves_blanks_and_lets_gradients_through() -> None:
+    pictures = torch.ones(8, 3, 20, 20, requires_grad=True)
+    rng = np.random.default_rng(0)
+    same = augment_pictures(pictures, 0.0, 0.0, rng)
+    assert same is pictures
+    changed = augment_pictures(pictures, 0.25, 0.25, rng)
+    assert changed.shape == pictures.shape
+    blank = (changed == 0).float().mean((1, 2, 3))
+    assert (blank > 0).all() and (blank < 0.6).all()
+    changed.sum().backward()
+    assert pictures.grad is not None and 0 < pictures.grad.mean() < 1
+
+
+def test_alike_measures_noise_against_condition() -> None:
+    maps = torch.randn(6, 5, 3, 3)
+    same = torch.cat([maps, maps])
+    assert too_alike(same, 0.5).item() == pytest.approx(0.5)
+    assert too_alike(torch.randn(64, 50, 3, 3), 0.5).item() == 0
+    half = torch.cat([maps, maps + 0.25 * (maps - maps.roll(1, 0)).abs().mean()])
+    assert too_alike(half, 0.5).item() == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_batch_must_be_even(size: int) -> None:
+    with pytest.raises(SettingsError, match="even number"):
+        dataclasses.replace(TINY, batch_size=size)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -77,7 +77,14 @@ def test_grid_is_laid_out_by_rows(tmp_path: Path) -> None:
     make(tmp_path).grid(7, pictures, columns=3)
     sheet = Image.open(tmp_path / "samples" / "0000007.png")
     assert sheet.size == (12, 8)
-    assert [sheet.getpixel((4 * i + 1, 4 * j + 1))[0] for j in range(2) for i in range(3)] == [0, 51, 102, 153, 204, 255]
+    assert [sheet.getpixel((4 * i + 1, 4 * j + 1))[0] for j in range(2) for i in range(3)] == [
+        0,
+        51,
+        102,
+        153,
+        204,
+        255,
+    ]
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -92,7 +99,9 @@ def test_random_numbers_depend_on_step_and_rank_only() -> None:
     assert len(draws) == 6
 
 
-@pytest.mark.parametrize(("precision", "seed", "message"), [("half", 0, "precision is 'half'"), ("auto", -1, "seed is -1")])
+@pytest.mark.parametrize(
+    ("precision", "seed", "message"), [("half", 0, "precision is 'half'"), ("auto", -1, "seed is -1")]
+)
 def test_bad_settings(precision: str, seed: int, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_fabric(precision, seed)

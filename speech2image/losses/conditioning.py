@@ -1,0 +1,38 @@
+"""Losses that make the one-stage generator draw what was asked, and not the same picture each time."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def contrast_with_condition(maps: Tensor, condition: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of finding each picture's own condition among the batch's, by the teacher's last stage.
+
+    Args:
+        maps: last stage of the generated pictures, [batch, 1024, height, width].
+        condition: normalised conditions, [batch, 1024]; the second half repeats the first.
+        centre: mean of real pictures' maps, [1024].
+        temperature: of the cosines.
+    """
+    half = len(condition) // 2  # the second half repeats the first
+    seen = F.normalize(maps.float().mean((2, 3)) - centre, dim=1)
+    logits = seen @ F.normalize(condition[:half], dim=1).T / temperature
+    return F.cross_entropy(logits, torch.arange(half, device=logits.device).repeat(2))
+
+
+def too_alike(maps: Tensor, share: float) -> Tensor:
+    """How far the pictures of one condition fall short of differing by `share` of what conditions change.
+
+    Args:
+        maps: a stage of the generated pictures, [2 n, channels, height, width]; i and n + i share a
+            condition.
+        share: 0 asks for nothing, 1 for as much as another condition changes.
+
+    Returns:
+        Mean over conditions of max(0, share - ratio), where ratio is the mean absolute difference under two
+        noises over that between different conditions (which gets no gradient).
+    """
+    first, second = maps.float().flatten(1).chunk(2)
+    by_noise = (first - second).abs().mean(1)
+    by_condition = (first - first.roll(1, 0)).abs().mean().detach()
+    return F.relu(share - by_noise / by_condition.clamp_min(1e-6)).mean()

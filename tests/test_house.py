@@ -1,0 +1,136 @@
+"""The house rules that a test can hold: imports go one way, the base install is light, files stay
+readable."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "speech2image"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A module may import from its own level and from levels before it.
+LEVELS = [
+    {"errors", "files", "text"},
+    {"sources", "containers", "audio", "images", "espeak_library", "tts"},
+    {"models", "losses"},
+    {"runtime", "pretrained", "parity", "data"},
+    {"pipeline"},
+    {"metrics"},
+    {"training", "export"},
+    {"evaluation", "evaluation_colours", "evaluation_report"},
+    {"commands"},
+    {"cli", "__init__", "__main__"},
+]
+BASE = {
+    "errors",
+    "files",
+    "text",
+    "sources",
+    "containers",
+    "audio",
+    "images",
+    "espeak_library",
+    "tts",
+    "runtime",
+}
+BASE |= {"pretrained", "pipeline", "cli", "__init__", "__main__"}
+
+
+def part_of(module: str) -> str:
+    words = module.split(".")
+    return words[1] if len(words) > 1 else "__init__"
+
+
+def level(part: str) -> int:
+    return next(i for i, parts in enumerate(LEVELS) if part in parts)
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module == "speech2image":
+            found |= {f"speech2image.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports(path, top_level_only=True):
+        if module.startswith("speech2image."):
+            part = part_of(module)
+            if part not in ("__version__",):
+                assert level(part) <= level(own), f"{own} imports {module}, which lies above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_base_modules_do_not_import_extras(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    extras = {
+        "torch",
+        "jaxtyping",
+        "scipy",
+        "safetensors",
+        "webdataset",
+        "lightning_fabric",
+        "onnx",
+        "torchvision",
+    }
+    if own in BASE:
+        assert not {module.split(".")[0] for module in imports(path)} & extras
+
+
+def test_nothing_imports_torchvision_or_torchaudio() -> None:
+    for path in FILES:
+        assert not {module.split(".")[0] for module in imports(path)} & {
+            "torchvision",
+            "torchaudio",
+            "pickle",
+        }, path
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, speech2image; heavy = {'numpy', 'onnxruntime', 'av', 'PIL', 'torch', 'tyro', 'rich'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_no_file_names_a_path_of_some_machine_or_a_registry_host() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    names = listed.stdout.split() if listed.returncode == 0 else []
+    wrong = re.compile(
+        r"/work/|/root/|/home/|/opt/|pypi\.org|files\.pythonhosted|deb\.debian\.org|registry\.npmjs"
+    )
+    for name in names:
+        path = ROOT / name
+        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ""} and path.is_file():
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            if path != Path(__file__):
+                assert not wrong.search(text), f"{name}: {wrong.search(text)}"
+
+
+def test_versions_agree() -> None:
+    import tomllib
+
+    import speech2image
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == speech2image.__version__
+    assert (
+        "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+        or project["version"] in (ROOT / "CHANGELOG.md").read_text()
+    )
