@@ -1,7 +1,7 @@
 """Every error this package raises on purpose.
 
-Each message says what came, what is allowed and what to do. All are `Speech2ImageError`, so a caller can catch
-one type; those about a value are also `ValueError`, the one about a missing package is also `ImportError`.
+Each message says what came, what is allowed and what to do. All are `Speech2ImageError`, so that a caller
+can catch one type; those about a value are also `ValueError`, the one about a missing package `ImportError`.
 """
 
 import importlib

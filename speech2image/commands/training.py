@@ -102,7 +102,7 @@ class FilesOfAll(Files):
         out: folder of the run: checkpoints, logs, sample sheets and the model; a run in it goes on.
         preset: which settings are the defaults of the flags below.
         teacher: weights of the image teacher, a GoogLeNet; needed unless its features are there and the
-            generator is stackgan-v2.
+            generator is stackgan-v2. Preset toy, with the toy set, does without.
         name: of the model.
         licence: of the model's weights.
     """
@@ -115,9 +115,12 @@ class FilesOfAll(Files):
 def _train_direct(arguments: list[str]) -> None:
     module = _import("training.direct")
     files, settings = _parse_job(module, FilesOfAll, "train direct", arguments)
+    arrays = _open(files.data)
     teacher = None if files.teacher is None else _teacher(files.teacher)
+    if teacher is None and files.preset == "toy" and _import("data.toy").is_toy(arrays.voices):
+        teacher = _import("models.toy_teacher").ToyTeacher()
     card = {"name": files.name, "licence": files.licence}
-    print(module.train(settings, _open(files.data), teacher, files.out, card))
+    print(module.train(settings, arrays, teacher, files.out, card))
 
 
 def _train_speech_encoder(arguments: list[str]) -> None:

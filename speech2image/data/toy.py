@@ -31,6 +31,7 @@ from speech2image.data.pairs import (
 )
 from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards, unfinished
 from speech2image.errors import SettingsError
+from speech2image.files import writing
 
 if TYPE_CHECKING:
     from speech2image.data.prepare import Settings
@@ -85,6 +86,8 @@ VOICES = (
     ToyVoice("toy/emil", 142.0, 0.088, 1.00, 0.02),
 )
 HELD_OUT_VOICE = VOICES[-1].name
+EXAMPLES = (*sorted(UNSEEN), ("purple", "ring"), ("white", "square"))
+"""What the example recordings speak of: every colour once."""
 N_SAMPLES = 1200
 
 
@@ -100,6 +103,11 @@ def toy_samples(n: int = N_SAMPLES, seed: int = 0, size: int = SIZE) -> Iterator
     if n < 1 or size < 16:
         raise SettingsError(f"toy set of {n} pictures of {size} pixels: need at least 1 picture of 16 pixels")
     return (toy_sample(i, seed, size) for i in range(n))
+
+
+def is_toy(voices: Sequence[str]) -> bool:
+    """Whether these, the voices of a data set, are the toy set's."""
+    return bool(voices) and set(voices) <= {voice.name for voice in VOICES}
 
 
 def toy_sample(index: int, seed: int = 0, size: int = SIZE) -> Sample:
@@ -226,8 +234,19 @@ def write_toy(settings: "Settings") -> Path:
     todo = unfinished(plans, picture_shards(settings.out), overwrite=settings.overwrite)
     make = partial(_make_shard, settings.seed)
     make_shards(make, todo, [len(plan.items) for plan in todo], "toy set", settings.workers)
+    write_examples(settings.out / "examples")
     write_manifest(settings.out)
     return settings.out
+
+
+def write_examples(folder: Path) -> None:
+    """Write six recordings by the held-out voice, one a colour, to try a model on: `red-square.flac` ..."""
+    from speech2image import audio
+
+    for number, (colour, shape) in enumerate(EXAMPLES):
+        speech = say(f"a {colour} {shape} on a dark ground", VOICES[-1], np.random.default_rng(number))
+        with writing(folder / f"{colour}-{shape}.flac") as temporary:
+            temporary.write_bytes(audio.encode_flac(speech))
 
 
 def _plan_digest(seed: int, numbers: Sequence[int]) -> str:

@@ -20,19 +20,28 @@ def contrast_with_condition(maps: Tensor, condition: Tensor, centre: Tensor, tem
     return F.cross_entropy(logits, torch.arange(half, device=logits.device).repeat(2))
 
 
-def too_alike(maps: Tensor, share: float) -> Tensor:
+def too_alike(pictures: Tensor, share: float) -> Tensor:
     """How far the pictures of one condition fall short of differing by `share` of what conditions change.
 
+    Mode seeking (Mao et al. 2019) as a hinge, on where pictures are light and dark alone: noise may move the
+    flower, but not paint it in another colour than the one spoken.
+
     Args:
-        maps: a stage of the generated pictures, [2 n, channels, height, width]; i and n + i share a
-            condition.
+        pictures: generated, [2 n, 3, side, side]; i and n + i share a condition.
         share: 0 asks for nothing, 1 for as much as another condition changes.
 
     Returns:
         Mean over conditions of max(0, share - ratio), where ratio is the mean absolute difference under two
         noises over that between different conditions (which gets no gradient).
     """
-    first, second = maps.float().flatten(1).chunk(2)
+    first, second = layout(pictures).flatten(1).chunk(2)
     by_noise = (first - second).abs().mean(1)
     by_condition = (first - first.roll(1, 0)).abs().mean().detach()
     return F.relu(share - by_noise / by_condition.clamp_min(1e-6)).mean()
+
+
+def layout(pictures: Tensor, fields: int = 16) -> Tensor:
+    """Brightness in fields, of mean 0 and deviation 1 in each picture, [batch, 1, fields, fields]."""
+    grey = F.adaptive_avg_pool2d(pictures.float().mean(1, keepdim=True), fields)
+    grey = grey - grey.mean((2, 3), keepdim=True)
+    return grey / grey.square().mean((2, 3), keepdim=True).add(1e-4).sqrt()

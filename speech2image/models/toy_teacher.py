@@ -18,7 +18,7 @@ FEATURE_SIZE = 1024
 
 
 class ToyTeacher(nn.Module):
-    """Stands in for `GoogLeNet` on toy pictures: the same features' size and sign, frozen, always the same."""
+    """Stands in for `GoogLeNet` on toy pictures: features of its size and sign, frozen, always the same."""
 
     variant = "toy"
 

@@ -1,7 +1,7 @@
 """Checkpoints as one safetensors file: weights, optimiser state and settings, without pickle.
 
-A state is a nested dict (or list) whose leaves are tensors or JSON values. Tensors go into the safetensors body
-under `/`-joined names; everything else goes, as JSON, into its header. Loading executes nothing.
+A state is a nested dict (or list) whose leaves are tensors or JSON values. Tensors go into the body, under
+`/`-joined names; everything else goes, as JSON, into the header. Loading executes nothing.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The direct route from prepared data to a model folder: the other trainings one after the other.
 
 Command: `speech2image train direct --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. Each step goes on
-where it was interrupted, so the same command does too:
+where it was interrupted, so the same command does too. The toy set needs no weights (`--preset toy`).
 
     teacher features -> RUN/speech_encoder -> speech embeddings -> RUN/generator -> RUN/model
 """
@@ -19,9 +19,11 @@ import tyro
 from speech2image.data.arrays import PairArrays
 from speech2image.data.features import cache_teacher_features
 from speech2image.data.progress import track
+from speech2image.data.toy import is_toy
 from speech2image.errors import SettingsError
 from speech2image.export import export_checkpoints
 from speech2image.models.image_teacher import GoogLeNet
+from speech2image.models.toy_teacher import ToyTeacher
 from speech2image.training import one_stage_gan, speech_encoder, stackgan_v2
 from speech2image.training.speech_embeddings import embed, load_speech_encoder
 
@@ -61,7 +63,7 @@ PRESETS: dict[str, Settings] = {
 def train(
     settings: Settings,
     arrays: PairArrays,
-    teacher: GoogLeNet | None,
+    teacher: GoogLeNet | ToyTeacher | None,
     folder: str | os.PathLike[str],
     card: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -71,6 +73,7 @@ def train(
         settings: see `Settings`.
         arrays: prepared data.
         teacher: the frozen image network; None if its features are there and the generator does without it.
+            `ToyTeacher` with the toy set alone.
         folder: of the run.
         card: entries of the model's `model.json`; by default name "direct" and licence "unstated".
 
@@ -78,14 +81,12 @@ def train(
         The model folder, which `speech2image.load` takes.
 
     Raises:
-        SettingsError: the one-stage generator without a teacher, or a setting out of range.
+        SettingsError: the one-stage generator without GoogLeNet, the toy teacher with photographs, or a
+            setting out of range.
         DataError, CheckpointError, OutputError: as the steps say.
     """
     folder = Path(folder)
-    if isinstance(settings.generator, one_stage_gan.Settings) and teacher is None:
-        raise SettingsError(
-            "the one-stage generator trains against the teacher; give its weights (--teacher)"
-        )
+    _check_teacher(settings, arrays, teacher)
     if teacher is not None:
         cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
     encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
@@ -94,6 +95,19 @@ def train(
     stated = {"name": "direct", "licence": "unstated", **(card or {})}
     export_checkpoints(encoder, generator, folder / "model", max_bytes=settings.max_bytes, **stated)
     return folder / "model"
+
+
+def _check_teacher(settings: Settings, arrays: PairArrays, teacher: GoogLeNet | ToyTeacher | None) -> None:
+    one_stage = isinstance(settings.generator, one_stage_gan.Settings)
+    if one_stage and not isinstance(teacher, GoogLeNet):
+        raise SettingsError(
+            "the one-stage generator trains against the teacher; give its weights (--teacher)"
+        )
+    if isinstance(teacher, ToyTeacher) and not is_toy(arrays.voices):
+        raise SettingsError(
+            f"the toy teacher knows coloured shapes alone, and {arrays.folder} is not the toy set; "
+            "give GoogLeNet's weights (--teacher)"
+        )
 
 
 def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
@@ -109,12 +123,12 @@ def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[st
 def _train_generator(
     settings: one_stage_gan.Settings | stackgan_v2.Settings,
     arrays: PairArrays,
-    teacher: GoogLeNet | None,
+    teacher: GoogLeNet | ToyTeacher | None,
     folder: Path,
 ) -> Path:
     if isinstance(settings, stackgan_v2.Settings):
         return stackgan_v2.train(settings, arrays, folder)
-    assert teacher is not None
+    assert isinstance(teacher, GoogLeNet)
     return one_stage_gan.train(settings, arrays, teacher, folder)
 
 

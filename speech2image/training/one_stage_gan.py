@@ -57,8 +57,8 @@ class Settings:
         consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
             its own condition.
         temperature: of that term.
-        diversity: how much two noises must change a picture of one condition, as a share of what another
-            condition changes (mode seeking, Mao et al. 2019, as a hinge on the teacher's third stage).
+        diversity: how much two noises must change where a picture of one condition is light and dark, as a share
+            of what another condition changes.
         diversity_weight: weight of that term.
         feature_size: side at which the teacher sees pictures.
         translation, cutout: differentiable augmentation, parts of the side.
@@ -81,7 +81,7 @@ class Settings:
     consistency: float = 0.5
     temperature: float = 0.1
     diversity: float = 0.5
-    diversity_weight: float = 4.0
+    diversity_weight: float = 2.0
     feature_size: int = 128
     translation: float = 0.0
     cutout: float = 0.0
@@ -221,7 +221,7 @@ def train(
         g_free, g_match = hinge_generator(free), hinge_generator(match)
         centre = discriminator.centre
         contrast = contrast_with_condition(fake_stages[-1], said_fake, centre, settings.temperature)
-        alike = too_alike(fake_stages[2], settings.diversity)
+        alike = too_alike(fake, settings.diversity)
         g_optimizer.zero_grad()
         fabric.backward(
             g_free + g_match + settings.consistency * contrast + settings.diversity_weight * alike

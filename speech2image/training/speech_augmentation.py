@@ -5,7 +5,7 @@ Park et al. 2019), the length of the vocal tract (VTLP, Jaitly and Hinton 2013),
 response, additive noise in the power domain, masked bands and frames (SpecAugment).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ class SpeechAugmentation:
     time_mask_share: float = 0.06
     band_masks: int = 2
     band_mask_width: int = 5
+
+    def scaled(self, strength: float) -> "SpeechAugmentation":
+        """The same changes at a strength of 0 (none) to 1 (these)."""
+        return replace(
+            self,
+            rate=strength * self.rate,
+            vocal_tract=strength * self.vocal_tract,
+            response_db=strength * self.response_db,
+            noise_probability=strength * self.noise_probability,
+            time_mask_share=strength * self.time_mask_share,
+            band_mask_width=round(strength * self.band_mask_width),
+        )
 
 
 def augment(

@@ -72,6 +72,7 @@ class SpeechBatches:
         batch_size: utterances a step and rank.
         seed: of order, crops and augmentation.
         augmentation: None for clean speech.
+        ramp: steps over which the augmentation grows from nothing to its full strength; 0 for full from the start.
         extra_pictures: further training pictures whose teacher features join each batch as negatives.
         rank, world_size: this process's place among those that share every step.
 
@@ -87,6 +88,7 @@ class SpeechBatches:
         seed: int,
         augmentation: SpeechAugmentation | None = None,
         extra_pictures: int = 0,
+        ramp: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -96,7 +98,7 @@ class SpeechBatches:
             )
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.augmentation = augmentation
+        self.augmentation, self.ramp = augmentation, ramp
         self.teacher = arrays.teacher
         pictures = arrays.samples_of("train")
         self.pictures, self.extra_pictures = pictures, min(extra_pictures, len(pictures))
@@ -115,7 +117,8 @@ class SpeechBatches:
         log_mel, n_frames = padded([self.arrays.log_mel(int(u)) for u in chosen])
         if self.augmentation is not None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            log_mel, n_frames = augment(log_mel, n_frames, self.augmentation, generator)
+            changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
+            log_mel, n_frames = augment(log_mel, n_frames, changes, generator)
         own = self.arrays.utterance_sample[chosen]
         extra = rng.choice(self.pictures, self.extra_pictures, replace=False)
         pictures = np.concatenate([own, extra])

@@ -41,6 +41,8 @@ class Settings:
         encoder: its shape.
         loss: the paper's teacher-student loss or the InfoNCE alternative, with their weights.
         augmentation: changes to the training speech; None for none.
+        augmentation_ramp: steps over which the augmentation grows to its full strength; at full strength from
+            the start, a short training never leaves the plateau at chance.
         held_out_voices: voices kept out of training, to test on.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
         minutes: stop after so many minutes, or None.
@@ -61,6 +63,7 @@ class Settings:
     encoder: SpeechEncoderSettings = ENCODERS["small"]
     loss: ContrastiveWeights | TeacherStudentWeights = field(default_factory=ContrastiveWeights)
     augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     steps: int = 10_000
     minutes: float | None = None
@@ -93,7 +96,7 @@ PRESETS = {
         ema_decay=0.0,
     ),
     "paper-cpu": Settings(loss=TeacherStudentWeights(), weight_decay=1e-5),
-    "cpu": Settings(),
+    "cpu": Settings(augmentation_ramp=1500),
     "toy": Settings(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
@@ -205,6 +208,7 @@ def training_batches(settings: Settings, arrays: SpeechArrays, fabric: Fabric) -
         settings.seed,
         settings.augmentation,
         extra,
+        settings.augmentation_ramp,
         fabric.global_rank,
         fabric.world_size,
     )

@@ -17,10 +17,12 @@ from speech2image.data.toy import (
     SHAPES,
     UNSEEN,
     VOICES,
+    is_toy,
     say,
     syllables,
     toy_sample,
     toy_samples,
+    write_examples,
 )
 from speech2image.errors import SettingsError
 
@@ -86,3 +88,11 @@ def test_prepared_toy_set(tmp_path: Path) -> None:
     assert HELD_OUT_VOICE in arrays.voices
     assert not len(arrays.utterances_of("train", voices=[HELD_OUT_VOICE]))
     assert arrays.pictures(64).shape == (24, 76, 76, 3)
+    assert is_toy(arrays.voices) and not is_toy([*arrays.voices, "flite/slt"]) and not is_toy([])
+
+
+def test_examples_name_every_colour_once(tmp_path: Path) -> None:
+    write_examples(tmp_path / "examples")
+    clips = sorted((tmp_path / "examples").iterdir())
+    assert sorted(clip.name.partition("-")[0] for clip in clips) == sorted(COLOURS)
+    assert all(audio.log_mel(audio.load(clip)).shape[1] >= audio.MIN_FRAMES for clip in clips)

@@ -9,6 +9,7 @@ from speech2image.models.one_stage_gan import (
     HeadSettings,
     OneStageGenerator,
     ProjectedDiscriminator,
+    smooth,
 )
 
 SMALL = GeneratorSettings(32, noise_size=10, code_size=16, channels=(16, 16, 8, 8))
@@ -47,6 +48,13 @@ def test_condition_and_noise_both_change_the_picture_after_training_mode_statist
     base = generator(condition[:1], noise[:1])
     assert (generator(condition[1:2], noise[:1]) - base).abs().mean() > 1e-3
     assert (generator(condition[:1], noise[1:2]) - base).abs().mean() > 1e-3
+
+
+def test_smoothing_takes_out_the_checkerboard_and_keeps_what_is_even() -> None:
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    pattern = ((rows + columns) % 2 * 2.0 - 1).expand(1, 3, 8, 8)
+    assert smooth(pattern)[..., 1:-1, 1:-1].abs().max() < 1e-6
+    torch.testing.assert_close(smooth(torch.full((2, 3, 8, 8), 0.3)), torch.full((2, 3, 8, 8), 0.3))
 
 
 def stages(batch: int = 4) -> tuple[torch.Tensor, ...]:

@@ -13,6 +13,7 @@ from speech2image.data.prepare import Settings as Prepare
 from speech2image.data.prepare import prepare
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.image_teacher import GoogLeNet
+from speech2image.models.toy_teacher import ToyTeacher
 from speech2image.training import direct, speech_embeddings
 
 TOY = direct.PRESETS["toy"]
@@ -56,4 +57,14 @@ def test_ends_in_a_model_and_does_nothing_twice(shards: Path, tmp_path) -> None:
 def test_one_stage_needs_a_teacher(shards: Path, tmp_path) -> None:
     with pytest.raises(SettingsError, match="--teacher"):
         direct.train(direct.PRESETS["cpu"], PairArrays.open(shards), None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_toy_teacher_is_for_the_toy_set_alone(shards: Path, tmp_path) -> None:
+    arrays = PairArrays.open(shards)
+    arrays.utterance_voice = np.array(["flite/slt"] * len(arrays.utterance_voice))
+    with pytest.raises(SettingsError, match="not the toy set"):
+        direct.train(SHORT, arrays, ToyTeacher(), tmp_path / "run")
+    with pytest.raises(SettingsError, match="--teacher"):
+        direct.train(direct.PRESETS["cpu"], PairArrays.open(shards), ToyTeacher(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -140,13 +140,16 @@ def test_augmentation_moves_blanks_and_lets_gradients_through() -> None:
     assert pictures.grad is not None and 0 < pictures.grad.mean() < 1
 
 
-def test_alike_measures_noise_against_condition() -> None:
-    maps = torch.randn(6, 5, 3, 3)
-    same = torch.cat([maps, maps])
-    assert too_alike(same, 0.5).item() == pytest.approx(0.5)
-    assert too_alike(torch.randn(64, 50, 3, 3), 0.5).item() == 0
-    half = torch.cat([maps, maps + 0.25 * (maps - maps.roll(1, 0)).abs().mean()])
-    assert too_alike(half, 0.5).item() == pytest.approx(0.25, abs=0.01)
+def test_alike_counts_what_noise_moves_and_not_what_it_tints() -> None:
+    pictures = torch.rand(6, 3, 16, 16)
+    tint = torch.tensor([0.9, 0.5, 0.2])[:, None, None]
+    same = torch.cat([pictures, pictures.flip(1)])
+    assert too_alike(same, 0.5).item() == pytest.approx(0.5, abs=1e-5)
+    tinted = torch.cat([pictures.mean(1, keepdim=True) * tint, pictures.mean(1, keepdim=True) * tint.flip(0)])
+    assert too_alike(tinted, 0.5).item() == pytest.approx(0.5, abs=1e-2)
+    assert too_alike(torch.rand(64, 3, 16, 16), 0.5).item() < 0.01
+    moved = torch.cat([pictures, pictures.roll(8, 3)])
+    assert too_alike(moved, 0.5).item() < 0.01
 
 
 @pytest.mark.parametrize("size", [2, 5])
