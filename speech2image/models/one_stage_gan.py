@@ -45,17 +45,15 @@ class GeneratorSettings:
             )
 
 
-def smooth(
-    maps: Float[Tensor, "batch channels height width"],
-) -> Float[Tensor, "batch channels height width"]:
+def smooth(pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
     """Binomial filter (1 2 1) along both sides, edges repeated: takes out the pattern of period two pixels.
 
     Transposed convolutions leave that pattern, and a discriminator whose first convolution has stride 2
     hardly sees it.
     """
-    weight = maps.new_tensor([1.0, 2.0, 1.0])
-    weight = (weight[:, None] * weight / 16).expand(maps.shape[1], 1, 3, 3)
-    return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), weight, groups=maps.shape[1])
+    line = pictures.new_tensor([1.0, 2.0, 1.0])
+    weight = (line[:, None] * line / 16).repeat(3, 1, 1, 1)
+    return F.conv2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), weight, groups=3)
 
 
 class ConditionalBlock(nn.Module):

@@ -57,8 +57,8 @@ class Settings:
         consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
             its own condition.
         temperature: of that term.
-        diversity: how much two noises must change where a picture of one condition is light and dark, as a share
-            of what another condition changes.
+        diversity: how much two noises must change where a picture of one condition is light and dark, as
+            a share of what another condition changes.
         diversity_weight: weight of that term.
         feature_size: side at which the teacher sees pictures.
         translation, cutout: differentiable augmentation, parts of the side.

@@ -72,7 +72,7 @@ class SpeechBatches:
         batch_size: utterances a step and rank.
         seed: of order, crops and augmentation.
         augmentation: None for clean speech.
-        ramp: steps over which the augmentation grows from nothing to its full strength; 0 for full from the start.
+        ramp: steps over which the augmentation grows to its full strength; 0 for full from the start.
         extra_pictures: further training pictures whose teacher features join each batch as negatives.
         rank, world_size: this process's place among those that share every step.
 

@@ -136,6 +136,19 @@ def test_batches_depend_on_step_and_seed_alone(arrays):
     assert not torch.equal(first(41).n_frames, other(41).n_frames)
 
 
+def test_augmentation_grows_along_the_ramp(arrays):
+    utterances, full = arrays.utterances_of("train"), SpeechAugmentation()
+    clean, growing, at_once = (
+        SpeechBatches(arrays, utterances, 8, 0, augmentation, ramp=ramp)
+        for augmentation, ramp in ((None, 0), (full, 10), (full, 0))
+    )
+    first, n = clean(0), int(clean(0).n_frames.min())  # beyond a clip's end, padding may differ
+    levelled = relative_to_loudest(first.log_mel, first.n_frames)
+    assert torch.allclose(growing(0).log_mel[..., :n], levelled[..., :n], atol=1e-3)
+    assert not torch.equal(growing(5).log_mel, at_once(5).log_mel)
+    assert torch.equal(growing(10).log_mel, at_once(10).log_mel)
+
+
 def test_an_epoch_hears_all_and_ranks_share_it(arrays):
     utterances = arrays.utterances_of("train")
     ranks = [SpeechBatches(arrays, utterances, 10, 0, rank=r, world_size=2) for r in range(2)]
