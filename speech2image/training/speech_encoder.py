@@ -100,7 +100,9 @@ PRESETS = {
     "toy": Settings(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
-        augmentation=None,
+        augmentation=SpeechAugmentation(
+            response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0
+        ),
         steps=300,
         batch_size=32,
         learning_rate=3e-3,
