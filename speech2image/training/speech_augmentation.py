@@ -37,8 +37,8 @@ class SpeechAugmentation:
     rate: float = 0.15
     vocal_tract: float = 0.12
     response_db: float = 4.0
-    noise_probability: float = 0.5
-    noise_db: tuple[float, float] = (20.0, 60.0)
+    noise_probability: float = 0.3
+    noise_db: tuple[float, float] = (30.0, 70.0)
     time_masks: int = 2
     time_mask_share: float = 0.06
     band_masks: int = 2
