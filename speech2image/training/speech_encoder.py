@@ -95,14 +95,12 @@ PRESETS = {
         weight_decay=1e-5,
         ema_decay=0.0,
     ),
-    "paper-cpu": Settings(loss=TeacherStudentWeights(), weight_decay=1e-5),
+    "paper-cpu": Settings(loss=TeacherStudentWeights(), weight_decay=1e-5, augmentation_ramp=1500),
     "cpu": Settings(augmentation_ramp=1500),
     "toy": Settings(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
-        augmentation=SpeechAugmentation(
-            response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0
-        ),
+        augmentation=SpeechAugmentation(response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0),
         steps=300,
         batch_size=32,
         learning_rate=3e-3,
@@ -129,13 +127,13 @@ class Distillation(nn.Module):
         """The loss of a batch and its items for the log."""
         speech = self.encoder(batch.log_mel, batch.n_frames)
         with torch.autocast(speech.device.type, enabled=False):
-            speech = speech.float()
+            speech, image = speech.float(), batch.image.float()
             if isinstance(self.loss, TeacherStudentWeights):
                 n = len(speech)
-                return teacher_student_loss(speech, batch.image[:n], batch.labels[:n], self.loss)
+                return teacher_student_loss(speech, image[:n], batch.labels[:n], self.loss)
             mean = self.encoder.teacher_mean
             return contrastive_loss(
-                speech, batch.image, mean, batch.labels, batch.pictures, self.loss, self.log_temperature
+                speech, image, mean, batch.labels, batch.pictures, self.loss, self.log_temperature
             )
 
 

@@ -104,8 +104,10 @@ def test_resumed_equals_uninterrupted(arrays, tmp_path, loss):
     assert not torch.equal(half["projection.weight"], parts["projection.weight"])
 
 
-def test_bfloat16_trains(arrays, tmp_path):
-    weights = weights_of(train(dataclasses.replace(TINY, precision="bf16-mixed"), arrays, tmp_path))
+@pytest.mark.parametrize("loss", [ContrastiveWeights(extra_pictures=12), TABLE_IV["all"]])
+def test_bfloat16_trains(arrays, tmp_path, loss):
+    settings = dataclasses.replace(TINY, loss=loss, precision="bf16-mixed")
+    weights = weights_of(train(settings, arrays, tmp_path))
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in weights.values())
 
 
