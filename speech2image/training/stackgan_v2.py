@@ -94,14 +94,14 @@ PRESETS: dict[str, Settings] = {
     "toy": replace(
         PAPER,
         networks=Architecture(branches=1, generator_width=8, discriminator_width=16, noise=8, code=32),
-        steps=250,
+        steps=400,
         batch_size=16,
         learning_rate=1e-3,
-        discriminator_rate=5e-4,
-        kl_weight=0.1,
+        discriminator_rate=2e-4,
+        kl_weight=0.003,
         ema_decay=0.99,
         standardise_condition=True,
-        grid_every=50,
+        grid_every=100,
         checkpoint_minutes=1.0,
     ),
 }
