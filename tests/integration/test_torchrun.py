@@ -1,0 +1,62 @@
+"""Every training runs as two processes under torchrun."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+SCRIPT = """
+import dataclasses, hashlib, sys
+from pathlib import Path
+import torch
+sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+folder = Path({folder!r})
+{body}
+print("done", flush=True)
+"""
+BODIES = {
+    "one_stage_gan": """
+from test_one_stage_gan import TINY, TinyArrays
+from speech2image.models.image_teacher import GoogLeNet
+from speech2image.training.one_stage_gan import train
+teacher = GoogLeNet().eval().requires_grad_(False)
+train(dataclasses.replace(TINY, steps=2), TinyArrays(), teacher, folder)
+""",
+    "stackgan_v2": """
+import test_stackgan_v2
+from speech2image.training.stackgan_v2 import train
+arrays = test_stackgan_v2.arrays.__wrapped__()
+train(dataclasses.replace(test_stackgan_v2.TINY, steps=2), arrays, folder)
+""",
+    "speech_encoder": """
+from test_speech_encoder import TINY, FakeArrays
+from speech2image.training.speech_encoder import train
+train(dataclasses.replace(TINY, steps=2), FakeArrays(), folder)
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", BODIES)
+def test_two_processes_train_together(recipe: str, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(tests=str(TESTS), folder=str(tmp_path / "run"), body=BODIES[recipe]))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--standalone", str(script)]
+    shown = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    assert shown.stdout.count("done") == 2
+    rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert sum('"step": 2' in row for row in rows) >= 1
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
