@@ -20,8 +20,8 @@ from speech2image.data.pairs import read_shards
 from speech2image.data.toy import COLOURS, GROUNDS, HELD_OUT_VOICE
 from speech2image.training.run import Run
 
-SHORT = {"encoder.steps": 200, "generator.steps": 200, "generator.grid-every": 100}
-INTERRUPTED_AT = 90
+SHORT = {"encoder.steps": 200, "generator.steps": 300, "generator.grid-every": 100}
+INTERRUPTED_AT = 130
 
 
 def read_colour(picture: Image.Image) -> str:
@@ -90,21 +90,19 @@ def test_goes_on_after_an_interruption(toy) -> None:
     trained = [row for row in log_of(toy.run, "speech_encoder") if "loss" in row]
     assert trained == [row for row in toy.halfway.encoder if "loss" in row]
     sheets = sorted(path.stem for path in (toy.run / "generator" / "samples").glob("*.png"))
-    assert sheets == ["0000100", "0000200"]
+    assert sheets == ["0000100", "0000200", "0000300"]
 
 
 @pytest.mark.slow
-def test_colour_follows_the_voice(toy, capsys) -> None:
+def test_colour_follows_the_voice(toy) -> None:
     route = speech2image.load(toy.run / "model")
     assert (route.name, route.picture_size) == ("direct", 64)
     spoken, recordings, real = zip(*unseen_utterances(toy.shards), strict=True)
     ceiling, _ = agreement_and_floor([read_colour(picture) for picture in real], list(spoken))
     made = [route.translate(clip, seed=i).images[0] for i, clip in enumerate(recordings)]
     agreement, floor = agreement_and_floor([read_colour(picture) for picture in made], list(spoken))
-    with capsys.disabled():
-        print(f"\ncolour agreement {agreement:.2f} (shuffled {floor:.2f}, real {ceiling:.2f}, n {len(made)})")
     assert ceiling > 0.95
-    assert agreement > 0.5 and agreement > floor + 0.25
+    assert agreement > 0.5 and agreement > floor + 0.25, (agreement, floor)  # 0.88 and 0.21 when written
 
 
 @pytest.mark.slow

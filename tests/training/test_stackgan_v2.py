@@ -200,6 +200,10 @@ def test_pictures_learn_to_follow_the_condition(arrays: Squares, tmp_path: Path)
         networks=Architecture(branches=1, generator_width=4, discriminator_width=8, noise=4, code=16),
         steps=200,
         batch_size=8,
+        learning_rate=1e-3,
+        discriminator_rate=5e-4,
+        kl_weight=0.1,
+        betas=(0.5, 0.999),
         precision="32-true",
     )
     state = load_checkpoint(train(settings, arrays, tmp_path))
