@@ -287,7 +287,8 @@ def _encode(
     frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
     frame.sample_rate, frame.pts = SAMPLE_RATE, 0
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as output:
+    # bitexact: no random stream number, so the same samples give the same bytes
+    with av.open(buffer, "w", format=container, container_options={"fflags": "+bitexact"}) as output:
         stream = output.add_stream(codec, rate=SAMPLE_RATE, options=options)
         assert isinstance(stream, av.AudioStream)
         stream.layout, stream.format = "mono", "s16"

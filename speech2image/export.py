@@ -119,7 +119,8 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     Raises:
         CheckpointError: the file is damaged or of another kind.
     """
-    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
+    from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+    from speech2image.models.one_stage_gan import CONDITION_SIZE, GeneratorSettings, OneStageGenerator
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
     from speech2image.training.checkpoint import load_checkpoint
 
@@ -128,7 +129,13 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         sizes = GeneratorSettings(**_tuples(state["settings"]["generator"]))
         one_stage = OneStageGenerator(sizes)
         one_stage.load_state_dict(state["ema"]["module"])
-        return one_stage, sizes.noise_size
+        if "prior" not in state:
+            return one_stage, sizes.noise_size
+        told, drawn = (state["prior"][name].shape[1] for name in ("told", "drawn"))
+        prior = ConditionPrior(CONDITION_SIZE, told, drawn)
+        prior.load_state_dict(state["prior"])
+        spoken = SpokenGenerator(prior, one_stage, sizes.noise_size)
+        return spoken, spoken.noise_size
     if state["kind"] == "stackgan_v2":
         architecture = Architecture(**_tuples(state["settings"]["networks"]))
         tree = TreeGenerator(architecture)

@@ -251,6 +251,7 @@ def test_flac_keeps_the_samples_and_opus_the_speech() -> None:
     np.testing.assert_allclose(audio.load(audio.encode_flac(speech)), speech, atol=1e-4)
     opus = audio.encode_opus(speech)
     assert len(opus) < len(audio.encode_flac(speech)) / 2
+    assert opus == audio.encode_opus(speech)
     decoded = audio.load(opus)
     assert len(decoded) == len(speech)
     assert np.corrcoef(decoded, speech)[0, 1] > 0.99

@@ -67,6 +67,7 @@ class Settings:
         voices: voices heard in training, as names or patterns such as "flite/*" (default: all found).
         held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
         voices_per_caption: utterances of each training caption.
+        speak_splits: speak the captions of these splits alone (default: of all).
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
         codec: opus (small) or flac (lossless).
         part: name of this speech in the shards' names; another name adds speech to a prepared set.
@@ -89,6 +90,7 @@ class Settings:
     voices: tuple[str, ...] = ()
     held_out_voices: tuple[str, ...] = ()
     voices_per_caption: int = 1
+    speak_splits: tuple[Literal["train", "val", "test"], ...] = ()
     augment: float = 0.5
     codec: Literal["opus", "flac"] = "opus"
     part: str = "spoken"
@@ -126,7 +128,8 @@ def prepare(settings: Settings) -> Path:
     for manifest in settings.recordings:
         write_recordings(manifest, entries, settings)
     if settings.speak:
-        write_speech(entries, settings)
+        splits = settings.speak_splits or ("train", "val", "test")
+        write_speech([entry for entry in entries if entry.split in splits], settings)
     write_manifest(settings.out)
     return settings.out
 

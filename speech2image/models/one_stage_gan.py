@@ -18,6 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from speech2image.errors import SettingsError
 
 CONDITION_SIZE = 1024
+SMOOTHED_FROM = 32
+"""Maps of this side and more are smoothed before the next block enlarges their patterns."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,18 @@ class GeneratorSettings:
             )
 
 
-def smooth(pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-    """Binomial filter (1 2 1) along both sides, edges repeated: takes out the pattern of period two pixels.
+def smooth(
+    maps: Float[Tensor, "batch channels h w"],
+) -> Float[Tensor, "batch channels h w"]:
+    """Binomial filter (1 2 1) along both sides, edges repeated: takes out the pattern of period two places.
 
     Transposed convolutions leave that pattern, and a discriminator whose first convolution has stride 2
     hardly sees it.
     """
-    line = pictures.new_tensor([1.0, 2.0, 1.0])
-    weight = (line[:, None] * line / 16).repeat(3, 1, 1, 1)
-    return F.conv2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), weight, groups=3)
+    channels = int(maps.shape[1])
+    line = maps.new_tensor([1.0, 2.0, 1.0])
+    weight = (line[:, None] * line / 16).repeat(channels, 1, 1, 1)
+    return F.conv2d(F.pad(maps, (1, 1, 1, 1), mode="replicate"), weight, groups=channels)
 
 
 class ConditionalBlock(nn.Module):
@@ -122,6 +127,8 @@ class OneStageGenerator(nn.Module):
         maps = self.stem(code).unflatten(1, (-1, 4, 4))
         for block in self.blocks:
             maps = block(maps, code)
+            if SMOOTHED_FROM <= maps.shape[-1] < self.settings.picture_size:
+                maps = smooth(maps)
         return torch.tanh(smooth(self.to_picture(maps)))
 
 

@@ -103,9 +103,9 @@ class PictureBatches:
         other = self.others.draw(chosen, rng)
         return PictureBatch(
             pictures=self._crops(chosen, rng),
-            conditions=self.conditions.draw(chosen, rng),
+            conditions=self.conditions.draw(chosen, rng)[0],
             labels=self.labels[chosen],
-            mismatched_conditions=self.conditions.draw(other, rng),
+            mismatched_conditions=self.conditions.draw(other, rng)[0],
             mismatched_pictures=self._crops(other, rng) if self.with_mismatched else None,
             mismatched_labels=self.labels[other],
             indices=chosen,
@@ -172,12 +172,14 @@ class Conditions:
                 "(prepare), or set speech_fraction below 1 so that the teacher's features stand in"
             )
 
-    def draw(self, items: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-        """One embedding an item, float32 [b, 1024]."""
+    def draw(
+        self, items: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """One embedding an item, float32 [b, 1024], and whether it is of speech, [b]."""
         spoken = (rng.random(len(items)) < self.speech_fraction) & (self.counts[items] > 0)
         position = rng.random(len(items))
         rows = [self._one(int(i), bool(s), float(p)) for i, s, p in zip(items, spoken, position, strict=True)]
-        return np.stack(rows).astype(np.float32)
+        return np.stack(rows).astype(np.float32), spoken
 
     def _one(self, item: int, spoken: bool, position: float) -> NDArray[Any]:
         if spoken and self.speech is not None:

@@ -5,7 +5,6 @@ written-out loop is `train`; everything it needs is in the four files its import
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import hinge_discriminator, hinge_generator
-from speech2image.losses.conditioning import contrast_with_condition, too_alike
+from speech2image.losses.conditioning import contrast_with_condition
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import (
     GeneratorSettings,
@@ -27,11 +26,18 @@ from speech2image.models.one_stage_gan import (
     OneStageGenerator,
     ProjectedDiscriminator,
 )
-from speech2image.training.batches import PictureBatches
+from speech2image.training.batches import Conditions, PictureBatches
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.collapse import collapse_signs
+from speech2image.training.conditions import (
+    PriorSettings,
+    draw_features,
+    fit_prior,
+    sample_inputs,
+    training_mean,
+)
 from speech2image.training.ema import Ema
-from speech2image.training.picture_augmentation import augment_pictures, perturb
+from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
 
 KIND = "one_stage_gan"
@@ -50,16 +56,12 @@ class Settings:
         learning_rate: Adam's, both sides.
         betas: Adam's.
         ema_decay: upper bound of the decay of the generator's average.
-        speech_fraction: how often a picture's condition is the embedding of its spoken caption rather than
-            the teacher's own feature of it.
-        condition_noise: length of a random vector added to each condition of unit length, so that the
-            generator does not rely on details which speech cannot tell.
+        speech_fraction: how often the generator is asked for what the condition prior draws for a spoken
+            caption, rather than for the teacher's feature of a picture.
+        prior: how such a condition is drawn.
         consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
             its own condition.
         temperature: of that term.
-        diversity: how much two noises must change where a picture of one condition is light and dark, as
-            a share of what another condition changes.
-        diversity_weight: weight of that term.
         feature_size: side at which the teacher sees pictures.
         translation, cutout: differentiable augmentation, parts of the side.
         seed: of everything random.
@@ -77,11 +79,9 @@ class Settings:
     betas: tuple[float, float] = (0.0, 0.99)
     ema_decay: float = 0.999
     speech_fraction: float = 0.5
-    condition_noise: float = 0.5
+    prior: PriorSettings = field(default_factory=PriorSettings)
     consistency: float = 0.5
     temperature: float = 0.1
-    diversity: float = 0.5
-    diversity_weight: float = 2.0
     feature_size: int = 128
     translation: float = 0.0
     cutout: float = 0.0
@@ -92,8 +92,8 @@ class Settings:
     checkpoint_minutes: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 4 or self.batch_size % 2:
-            raise SettingsError(f"batch_size is {self.batch_size}; give an even number of at least 4")
+        if self.batch_size < 2:
+            raise SettingsError(f"batch_size is {self.batch_size}; give at least 2")
 
 
 CPU = Settings()
@@ -140,8 +140,10 @@ def train(
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
     batches = picture_batches(settings, arrays, fabric)
+    conditions = Conditions(arrays, batches.indices, settings.speech_fraction)
     generator = OneStageGenerator(settings.generator)
-    generator.condition_mean.copy_(training_mean(arrays))
+    generator.condition_mean.copy_(torch.from_numpy(training_mean(arrays)))
+    prior = fit_prior(settings.prior, arrays) if settings.speech_fraction else None
     discriminator = ProjectedDiscriminator(settings.heads)
     teacher = teacher.to(fabric.device)
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -156,6 +158,8 @@ def train(
         generator.load_state_dict(state["generator"])
         discriminator.load_state_dict(state["discriminator"])
         ema.load_state_dict(state["ema"])
+        if prior is not None:
+            prior.load_state_dict(state["prior"])
 
     g_optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, settings.betas)
     d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.learning_rate, settings.betas)
@@ -166,7 +170,7 @@ def train(
         g_optimizer.load_state_dict(state["g_optimizer"])
         d_optimizer.load_state_dict(state["d_optimizer"])
     step = state["step"] if state else 0
-    samples = sample_inputs(settings, arrays, fabric)
+    samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
 
     def snapshot() -> dict[str, Any]:
         return {
@@ -174,6 +178,7 @@ def train(
             "generator": generator.state_dict(),
             "discriminator": discriminator.state_dict(),
             "ema": ema.state_dict(),
+            **({"prior": prior.state_dict()} if prior is not None else {}),
             "g_optimizer": g_optimizer.state_dict(),
             "d_optimizer": d_optimizer.state_dict(),
         }
@@ -182,20 +187,13 @@ def train(
         rng = step_rng(settings.seed, step, fabric.global_rank)
         torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
         batch = batches(step)
-        real, condition, mismatched = (
+        real, matching, mismatched = (
             torch.from_numpy(part).to(fabric.device)
             for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
         )
-        # mismatched conditions too: else the noise itself would tell them from matching ones
-        condition, mismatched = (
-            perturb(c, generator.condition_mean, settings.condition_noise, torch_rng)
-            for c in (condition, mismatched)
-        )
+        asked = draw_features(prior, *conditions.draw(batch.indices, rng), torch_rng).to(fabric.device)
         noise = torch.randn(len(real), settings.generator.noise_size, generator=torch_rng).to(fabric.device)
-        # two pictures of each of half the conditions, so that noises can be compared
-        asked = condition[: len(real) // 2].repeat(2, 1)
-        said, wrong = generator.normalise(condition), generator.normalise(mismatched)
-        said_fake = generator.normalise(asked)
+        shown, said, wrong = (generator.normalise(c) for c in (matching, asked, mismatched))
 
         # One pass of the frozen teacher over the fakes serves both sides.
         fake = live(asked, noise)
@@ -208,7 +206,7 @@ def train(
             fake_stages = see(teacher, fake_seen, settings)
 
         both = tuple(torch.cat([r, f.detach()]) for r, f in zip(real_stages, fake_stages, strict=True))
-        free, match, mismatch = judge(both, torch.cat([said, said_fake]), torch.cat([wrong, wrong]))
+        free, match, mismatch = judge(both, torch.cat([shown, said]), torch.cat([wrong, wrong]))
         (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
         d_free = hinge_discriminator(free_real, free_fake)
         d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
@@ -217,22 +215,19 @@ def train(
         d_optimizer.step()
 
         discriminator.requires_grad_(False)
-        free, match, _ = judge(fake_stages, said_fake)
+        free, match, _ = judge(fake_stages, said)
         g_free, g_match = hinge_generator(free), hinge_generator(match)
         centre = discriminator.centre
-        contrast = contrast_with_condition(fake_stages[-1], said_fake, centre, settings.temperature)
-        alike = too_alike(fake, settings.diversity)
+        contrast = contrast_with_condition(fake_stages[-1], said, centre, settings.temperature)
         g_optimizer.zero_grad()
-        fabric.backward(
-            g_free + g_match + settings.consistency * contrast + settings.diversity_weight * alike
-        )
+        fabric.backward(g_free + g_match + settings.consistency * contrast)
         g_optimizer.step()
         discriminator.requires_grad_(True)
         ema.update(generator)
         step += 1
 
         losses = {"d_free": d_free, "d_match": d_match, "g_free": g_free, "g_match": g_match}
-        run.log(step, {**losses, "contrast": contrast, "alike": alike})
+        run.log(step, {**losses, "contrast": contrast})
         if step % settings.grid_every == 0:
             pictures = draw_samples(ema.module, samples, fabric)
             run.grid(step, pictures, columns=8)
@@ -247,24 +242,18 @@ def train(
 
 
 def picture_batches(settings: Settings, arrays: PairArrays, fabric: Fabric) -> PictureBatches:
-    """The training pictures with their conditions, in this process's share."""
+    """The training pictures with the teacher's features of them, in this process's share."""
     return PictureBatches(
         arrays,
         arrays.samples_of("train"),
         settings.generator.picture_size,
         settings.batch_size,
         settings.seed,
-        speech_fraction=settings.speech_fraction,
+        speech_fraction=0.0,
         mismatched_pictures=False,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
     )
-
-
-def training_mean(arrays: PairArrays) -> Tensor:
-    """Mean teacher feature of the training pictures, [1024]."""
-    rows = np.asarray(arrays.teacher[arrays.samples_of("train")], np.float32)
-    return torch.from_numpy(rows.mean((0, 1)))
 
 
 def see(teacher: GoogLeNet, pictures: Tensor, settings: Settings) -> tuple[Tensor, ...]:
@@ -303,24 +292,11 @@ def take_matching(
         module.load_state_dict(fitting, strict=False)
 
 
-def sample_inputs(settings: Settings, arrays: PairArrays, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    """Eight fixed conditions of unseen pictures (spoken if there is speech) by four fixed noises, row by
-    noise."""
-    rng = step_rng(settings.seed, 0)
-    if settings.speech_fraction > 0:
-        chosen = rng.choice(arrays.utterances_of("test"), 8)
-        conditions: Sequence[Any] = [arrays.speech_embeddings[i] for i in chosen]
-    else:
-        conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
-    condition = torch.from_numpy(np.stack(conditions).astype(np.float32)).repeat(4, 1)
-    noise = torch.from_numpy(rng.standard_normal((4, settings.generator.noise_size), np.float32))
-    return condition.to(fabric.device), noise.repeat_interleave(8, 0).to(fabric.device)
-
-
 @torch.no_grad()
 def draw_samples(generator: torch.nn.Module, samples: tuple[Tensor, Tensor], fabric: Fabric) -> Tensor:
     """The averaged generator's pictures of `sample_inputs`, [32, 3, side, side]."""
+    features, noise = samples
     with fabric.autocast():
-        pictures = generator(*samples)
+        pictures = generator(features.to(fabric.device), noise.to(fabric.device))
     assert isinstance(pictures, Tensor)
     return pictures.float()

@@ -36,15 +36,3 @@ def augment_pictures(pictures: Tensor, translation: float, cutout: float, rng: n
             mask[row, :, max(0, y) : y + hole, max(0, x) : x + hole] = 0
         pictures = pictures * mask
     return pictures
-
-
-def perturb(condition: Tensor, mean: Tensor, strength: float, rng: torch.Generator) -> Tensor:
-    """Add a random direction of length `strength` to each centred condition of unit length (LAFITE's idea).
-
-    Returns:
-        Conditions [batch, 1024] centred at `mean` again.
-    """
-    unit = F.normalize(condition - mean, dim=1)
-    random = F.normalize(torch.randn(unit.shape, generator=rng), dim=1).to(unit.device)
-    lengths = strength * torch.rand(len(unit), 1, generator=rng).to(unit.device)
-    return mean + unit + lengths * random

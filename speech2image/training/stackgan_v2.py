@@ -255,7 +255,7 @@ def spread_of_conditions(batches: PictureBatches, seed: int) -> tuple[Tensor, fl
     """Mean [1024] of up to 4096 drawn conditions and the root mean square of their differences from it."""
     rng = step_rng(seed, 0)
     items = rng.permutation(batches.indices)[:4096]
-    conditions = batches.conditions.draw(items, rng)
+    conditions, _ = batches.conditions.draw(items, rng)
     centre = conditions.mean(axis=0)
     return torch.from_numpy(centre), max(float((conditions - centre).std()), 1e-6)
 

@@ -141,6 +141,19 @@ def test_another_part_adds_speech(settings: Settings, engine: list) -> None:
     assert len(PairArrays.open(settings.out).utterance_sample) == len(engine) > n
 
 
+def test_more_speech_of_the_training_split_alone(settings: Settings, engine: list) -> None:
+    prepare(settings)
+    before = utterances_by_split(settings.out)
+    prepare(replace(settings, part="more", voices=("one/b",), seed=1, speak_splits=("train",)))
+    after = utterances_by_split(settings.out)
+    assert after["train"] == 2 * before["train"] and after["test"] == before["test"] > 0
+
+
+def utterances_by_split(shards: Path) -> Counter[str]:
+    arrays = PairArrays.open(shards)
+    return Counter(arrays.splits[i] for i in arrays.utterance_sample)
+
+
 def test_other_settings_do_not_replace_speech_unless_asked(settings: Settings, engine: list) -> None:
     prepare(settings)
     before = contents(settings.out)

@@ -1,0 +1,92 @@
+"""What the one-stage generator draws from: the teacher's features of pictures, and what the condition prior
+draws for speech."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from speech2image.data.arrays import PairArrays
+from speech2image.models.condition_prior import ConditionPrior
+from speech2image.training.run import step_rng, step_torch_rng
+
+LEAST_VARIATION = 0.3
+"""In training the prior's variation is drawn between this and 1 for every picture, so that it may be chosen
+afterwards."""
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """Of `ConditionPrior.fit`, which says what they mean."""
+
+    told: int = 64
+    noise_size: int = 100
+    variation: float = 0.4
+
+
+def training_mean(arrays: PairArrays) -> NDArray[np.float32]:
+    """Mean teacher feature of the training pictures, [1024]."""
+    features = np.asarray(arrays.teacher[arrays.samples_of("train")], np.float32)
+    mean: NDArray[np.float32] = features.mean((0, 1))
+    return mean
+
+
+def fit_prior(settings: PriorSettings, arrays: PairArrays) -> ConditionPrior:
+    """The condition prior of the training utterances and the pictures they describe."""
+    utterances = arrays.utterances_of("train")
+    features = arrays.teacher[arrays.utterance_sample[utterances], 0]
+    return ConditionPrior.fit(
+        np.asarray(arrays.speech_embeddings[utterances], np.float32),
+        np.asarray(features, np.float32),
+        training_mean(arrays),
+        **asdict(settings),
+    )
+
+
+def draw_features(
+    prior: ConditionPrior | None,
+    conditions: NDArray[np.float32],
+    spoken: NDArray[np.bool_],
+    rng: torch.Generator,
+) -> Tensor:
+    """Features to draw pictures from, [batch, 1024].
+
+    Args:
+        prior: None leaves all conditions as they are.
+        conditions: speech embeddings and features of the teacher [batch, 1024].
+        spoken: which are speech embeddings [batch]; for those the prior draws a feature.
+        rng: of the prior's noise and variation.
+    """
+    features = torch.from_numpy(conditions)
+    if prior is None:
+        return features
+    noise = torch.randn(len(features), prior.noise_size, generator=rng)
+    variation = LEAST_VARIATION + (1 - LEAST_VARIATION) * torch.rand(len(features), generator=rng)
+    drawn = prior(features, noise, variation)
+    return torch.where(torch.from_numpy(spoken)[:, None], drawn, features)
+
+
+def sample_inputs(
+    arrays: PairArrays, prior: ConditionPrior | None, noise_size: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """What the sample sheets show: eight unseen pictures' conditions (spoken, if there is a prior) by four
+    noises, row by noise.
+
+    Returns:
+        Features [32, 1024] and the generator's noise [32, noise_size].
+    """
+    rng = step_rng(seed, 0)
+    if prior is not None:
+        chosen = rng.choice(arrays.utterances_of("test"), 8)
+        conditions: Sequence[Any] = [arrays.speech_embeddings[i] for i in chosen]
+    else:
+        conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
+    features = torch.from_numpy(np.tile(np.stack(conditions).astype(np.float32), (4, 1)))
+    if prior is not None:
+        features = prior(features, torch.randn(32, prior.noise_size, generator=step_torch_rng(seed, 0)))
+    noise = torch.from_numpy(rng.standard_normal((4, noise_size), np.float32))
+    return features, noise.repeat_interleave(8, 0)
