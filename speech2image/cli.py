@@ -21,6 +21,7 @@ COMMANDS = {
     "prepare": ("training", "turn a data set into shards"),
     "train": ("training", "train a network"),
     "evaluate": ("training", "measure a model on prepared data"),
+    "fid": ("fid", "compare two folders of pictures: FID, KID, precision, recall"),
     "export": ("training", "make a model folder from trained networks"),
 }
 """Subcommand -> (module in `commands/`, what it does)."""

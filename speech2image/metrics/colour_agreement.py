@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.optimize import minimize
 
 from speech2image.errors import CheckpointError, DataError
 from speech2image.files import writing
+from speech2image.metrics import logistic_regression
 from speech2image.metrics.colour_words import COLOURS, main_colours
 
 _SIDE = 40
@@ -60,7 +60,8 @@ class ColourReader:
             raise DataError(
                 f"no caption has a main colour ({', '.join(COLOURS)}): nothing to fit a reader on"
             )
-        return cls(_regress(_features([pictures[int(i)] for i in told]), targets[told]))
+        features = _features([pictures[int(i)] for i in told])
+        return cls(logistic_regression.fit(features, targets[told].astype(np.float32), _PENALTY, _STEPS))
 
     def read(self, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[str]:
         """Main colour of every picture, one of `COLOURS`.
@@ -153,24 +154,6 @@ def _target(captions: Sequence[str]) -> NDArray[np.float64]:
         for colour in colours:
             shares[COLOURS.index(colour)] += 1 / len(colours)
     return shares / max(shares.sum(), 1e-9)
-
-
-def _regress(features: NDArray[np.float32], targets: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Multinomial logistic regression on soft targets with an L2 penalty, by L-BFGS: [features, 11]."""
-    shape = (features.shape[1], targets.shape[1])
-    targets = targets.astype(np.float32)
-
-    def loss_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scores = features @ flat.reshape(shape).astype(np.float32)
-        scores -= scores.max(1, keepdims=True)
-        log_shares = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-        loss = -(targets * log_shares).sum() / len(features) + _PENALTY / 2 * (flat**2).sum()
-        gradient = features.T @ (np.exp(log_shares) - targets) / len(features)
-        return float(loss), gradient.ravel().astype(np.float64) + _PENALTY * flat
-
-    start = np.zeros(shape[0] * shape[1])
-    best = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
-    return np.asarray(best.x, dtype=np.float32).reshape(shape)
 
 
 def _features(pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from speech2image.errors import DataError
+
 KS = (1, 5, 10, 50)
 
 
@@ -44,7 +46,12 @@ def picture_features(teacher: Float[np.ndarray, "n crops size"]) -> Float[np.nda
 def ranks(
     scores: Float[np.ndarray, "queries pictures"], targets: Int[np.ndarray, " queries"]
 ) -> NDArray[np.int64]:
-    """Place of each query's own picture, 0 for the first; ties count against the query."""
+    """Place of each query's own picture, 0 for the first; ties count against the query.
+
+    Raises:
+        DataError: a score is not a number, which would count as a hit.
+    """
+    _check(scores)
     own = scores[np.arange(len(scores)), targets]
     return (scores >= own[:, None]).sum(axis=1) - 1
 
@@ -62,11 +69,42 @@ def recall_at(
 def average_precisions(
     scores: Float[np.ndarray, "queries pictures"], relevant: NDArray[np.bool_]
 ) -> Float[np.ndarray, " queries"]:
-    """Per query, the mean over its relevant pictures of the precision down to each."""
+    """Per query, the mean over its relevant pictures of the precision down to each.
+
+    Raises:
+        DataError: a score is not a number.
+    """
+    _check(scores)
     order = np.argsort(-scores, axis=1, kind="stable")
     hits = np.take_along_axis(relevant, order, axis=1)
     precision = hits.cumsum(axis=1) / np.arange(1, scores.shape[1] + 1)
     return (precision * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)
+
+
+def answers(
+    speech: Float[np.ndarray, "queries size"],
+    pictures: Float[np.ndarray, "pictures size"],
+    targets: Int[np.ndarray, " queries"],
+    labels: Int[np.ndarray, " pictures"],
+    mean: Float[np.ndarray, " size"],
+) -> tuple[Int[np.ndarray, " queries"], Float[np.ndarray, " queries"]]:
+    """Place of each query's own picture (0 for the first), and its average precision of the class.
+
+    Args:
+        speech: one embedding a query.
+        pictures: one feature a picture.
+        targets: which gallery picture each query describes.
+        labels: class of each picture; a query's class is that of its picture.
+        mean: mean teacher feature of the training pictures.
+    """
+    gallery = centred(pictures, mean)
+    places = np.empty(len(speech), np.int64)
+    precisions = np.empty(len(speech))
+    for rows in _chunks(len(speech)):
+        scores = centred(speech[rows], mean) @ gallery.T
+        places[rows] = ranks(scores, targets[rows])
+        precisions[rows] = average_precisions(scores, labels[targets[rows], None] == labels)
+    return places, precisions
 
 
 def retrieval(
@@ -77,26 +115,10 @@ def retrieval(
     mean: Float[np.ndarray, " size"],
     ks: Sequence[int] = KS,
 ) -> Retrieval:
-    """Recall at k and class mAP of spoken queries over a gallery of pictures.
-
-    Args:
-        speech: one embedding a query.
-        pictures: one feature a picture.
-        targets: which gallery picture each query describes.
-        labels: class of each picture; a query's class is that of its picture.
-        mean: mean teacher feature of the training pictures.
-        ks: the k of R@k.
-    """
-    gallery = centred(pictures, mean)
-    recalls = np.zeros(len(ks))
-    precisions = 0.0
-    for rows in _chunks(len(speech)):
-        scores = centred(speech[rows], mean) @ gallery.T
-        recalls += len(scores) * np.array(list(recall_at(scores, targets[rows], ks).values()))
-        precisions += average_precisions(scores, labels[targets[rows], None] == labels).sum()
-    shares = recalls / len(speech)
-    recall = {k: float(share) for k, share in zip(ks, shares, strict=True)}
-    return Retrieval(recall, float(precisions / len(speech)), len(speech), len(pictures))
+    """Recall at k and class mAP of spoken queries over a gallery of pictures; arguments as in `answers`."""
+    places, precisions = answers(speech, pictures, targets, labels, mean)
+    recall = {k: float((places < k).mean()) for k in ks}
+    return Retrieval(recall, float(precisions.mean()), len(speech), len(pictures))
 
 
 def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retrieval:
@@ -105,6 +127,11 @@ def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retr
     share_of_own_class = np.unique(labels, return_counts=True)[1] / n
     recall = {k: min(k / n, 1.0) for k in ks}
     return Retrieval(recall, float((share_of_own_class**2).sum()), n, n)
+
+
+def _check(scores: NDArray[np.floating]) -> None:
+    if np.isnan(scores).any():
+        raise DataError("a similarity is not a number (NaN): look at the embeddings and features compared")
 
 
 def _chunks(n: int, size: int = 512) -> Iterator[slice]:

@@ -1,0 +1,88 @@
+"""How many words a transcript has wrong.
+
+    WER = (substitutions + deletions + insertions) / words of the references, over all sentences together
+
+with the fewest edits that turn each reference into its hypothesis (jiwer aligns them). Content words are the
+colours and the parts of flowers and birds: what a picture has to show. Their rate is that of both texts with
+every other word taken out.
+
+Known pitfalls:
+- Sums over sentences, not the mean of each sentence's rate: long sentences count more.
+- May exceed 1, as insertions count.
+- Spelling decides: texts are lower-cased and stripped of punctuation first; "centre" and "center" differ.
+- Systems that hear a filler too much look bad although no picture would change: read both rates.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+
+import jiwer
+
+from speech2image.errors import DataError
+from speech2image.metrics.colour_words import COLOUR_WORDS
+
+_PARTS = (
+    "petal bloom blossom flower floret bract ray bell trumpet cup star ball spike cluster head centre "
+    "center middle heart throat disc disk cone dome stamen pistil filament pollen anther vein line stripe "
+    "streak dot spot speck speckle freckle fleck tip edge rim border margin fringe ring base column stem "
+    "stalk leaf bud thread bird beak bill leg foot eye eyebrow eyering cap crown mask nape neck chin "
+    "breast chest belly abdomen side flank back rump wing wingbar feather tail bib collar crest patch bar"
+)
+_UNEVEN = ("leaves", "foliage", "petalled", "feet", "branches", "patches", "bellies")
+CONTENT_WORDS = frozenset(
+    [*COLOUR_WORDS, *_UNEVEN, *_PARTS.split(), *(f"{part}s" for part in _PARTS.split())]
+)
+"""Colours, and parts of flowers and birds, in the singular and the plural."""
+
+
+def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """WER over all sentences together, >= 0.
+
+    Args:
+        references: what was said.
+        hypotheses: what was understood, one a reference.
+
+    Raises:
+        DataError: the numbers differ, or no reference has a word.
+    """
+    return _rate(references, hypotheses, None)
+
+
+def content_word_error_rate(
+    references: Sequence[str], hypotheses: Sequence[str], content: Collection[str] = CONTENT_WORDS
+) -> float:
+    """WER of the content words alone, >= 0.
+
+    Args:
+        references: what was said.
+        hypotheses: what was understood, one a reference.
+        content: the words that count, in lower case.
+
+    Raises:
+        DataError: the numbers differ, or no reference has a content word.
+    """
+    return _rate(references, hypotheses, content)
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words without punctuation; apostrophes inside a word stay.
+
+    >>> words("The bird's BELLY, light-blue.")
+    ['the', "bird's", 'belly', 'light', 'blue']
+    """
+    plain = unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    return re.findall(r"\w+(?:'\w+)*", plain)
+
+
+def _rate(references: Sequence[str], hypotheses: Sequence[str], content: Collection[str] | None) -> float:
+    if len(references) != len(hypotheses):
+        raise DataError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one for each")
+    said, understood = (
+        [[word for word in words(text) if content is None or word in content] for text in texts]
+        for texts in (references, hypotheses)
+    )
+    if not any(said):
+        kind = "word" if content is None else "content word"
+        raise DataError(f"no reference has a {kind}: there is nothing to be wrong about")
+    return float(jiwer.wer([" ".join(kept) for kept in said], [" ".join(kept) for kept in understood]))
