@@ -22,7 +22,7 @@ LEVELS = [
     {"pipeline"},
     {"metrics"},
     {"training", "export"},
-    {"evaluation", "evaluation_colours", "evaluation_report"},
+    {"evaluation"},
     {"commands"},
     {"cli", "__init__", "__main__"},
 ]

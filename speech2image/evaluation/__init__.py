@@ -1,0 +1,39 @@
+"""One evaluator for every route: a model x a prepared data set -> results.json, results.md, report.html.
+
+Command: `speech2image evaluate --model flowers --data SHARDS --network INCEPTION --out FOLDER`; with
+`--table 2|4|5 --models FOLDER` or `--figure 3|5` an experiment of the paper. Read `model_report.py` first:
+
+    settings -> route, plan (utterances) -> listening -> drawing (features stay, pictures do not)
+             -> spoken_retrieval, colours, realism -> sections -> results.md, report.html
+
+A voice is kept out if it speaks no training utterance; a class is unseen if its pictures lie in split "test".
+"""
+
+from typing import Any
+
+from speech2image.evaluation.settings import MEASURES, Settings, check
+
+__all__ = ["MEASURES", "Settings", "evaluate"]
+
+
+def evaluate(settings: Settings) -> dict[str, Any]:
+    """Measure a model, or repeat an experiment of the paper, and write the report.
+
+    Returns:
+        What `results.json` holds; shares are in [0, 1].
+
+    Raises:
+        SettingsError: a setting is out of range, or a voice or measure is named that is not there.
+        CheckpointError: the model or the network is unknown or damaged, or the model is of another embedding
+            size than the teacher.
+        DataError: the data has no test or training pictures, no teacher features, or no kept-out voice.
+        OutputError: `out` cannot be written, or holds an unfinished evaluation of something else.
+    """
+    from speech2image.evaluation import experiments, figures, model_report
+
+    check(settings)
+    if settings.table is not None:
+        return experiments.table(settings)
+    if settings.figure is not None:
+        return figures.figure(settings)
+    return model_report.report(settings)

@@ -1,0 +1,232 @@
+"""From a route and prepared data to figures: what is listened to, drawn, read off and compared."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from speech2image.data.arrays import PairArrays
+from speech2image.errors import DataError, SettingsError
+from speech2image.evaluation import colours, realism, spoken_retrieval, words
+from speech2image.evaluation.classifier import Judge, make_judge
+from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, spoken_set
+from speech2image.evaluation.listening import Embeddings, embed, recordings
+from speech2image.evaluation.real_set import Photographs, RealSet, real_set
+from speech2image.evaluation.settings import OF_FEATURES, Settings
+from speech2image.evaluation.sheets import sheet
+from speech2image.evaluation.stored_rows import StoredRows
+from speech2image.evaluation.utterances import (
+    Cell,
+    caption_of,
+    choose_utterances,
+    evenly,
+    make_cells,
+    shuffled,
+    split_voices,
+    told,
+)
+from speech2image.metrics.colour_agreement import ColourReader
+from speech2image.metrics.feature_network import FeatureNetwork
+from speech2image.pipeline import DirectRoute
+
+SHEET_ROWS, SHEET_NOISES = 8, 4
+NETWORK_FILE = (
+    "needs --network FILE: pt_inception-2015-12-05-6726825d.pth, published with pytorch-fid "
+    "(github.com/mseitzer/pytorch-fid, release fid_weights), or a safetensors file of its first part"
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be measured.
+
+    Attributes:
+        voices: "heard" and "kept out" -> names of voices.
+        cells: utterances of every kind.
+        shown: utterances of the sheet.
+        gallery: the teacher's features; None if retrieval is not asked for.
+    """
+
+    voices: dict[str, list[str]]
+    cells: list[Cell]
+    shown: NDArray[np.int64]
+    gallery: spoken_retrieval.Gallery | None
+
+    def unseen(self, voices: str) -> NDArray[np.int64]:
+        """Utterances about unseen classes, in voices "heard" or "kept out"; possibly none."""
+        kinds = (cell for cell in self.cells if (cell.classes, cell.voices) == ("unseen", voices))
+        return next((cell.utterances for cell in kinds), np.zeros(0, np.int64))
+
+
+def make_plan(settings: Settings, arrays: PairArrays, route: DirectRoute) -> Plan:
+    """Choose what to measure, and find whatever forbids it before any work is done.
+
+    Raises:
+        DataError: pictures, speech, a kept-out voice or the teacher's features are missing.
+        CheckpointError: the model belongs to another teacher.
+        SettingsError: a voice is named that is not there.
+    """
+    for split, use in (("train", "to fit readers on"), ("test", "to test on")):
+        if not len(arrays.samples_of(split)):
+            raise DataError(
+                f"{arrays.folder} has no pictures in split '{split}' {use}; prepare a set with both"
+            )
+    heard, kept_out = split_voices(arrays, settings.held_out_voices)
+    cells = make_cells(arrays, heard, kept_out, settings.limit)
+    spoken = arrays.utterances_of("test", kept_out)
+    gallery = None
+    if "retrieval" in settings.measures:
+        gallery = spoken_retrieval.open_gallery(arrays, route.model.card["embedding_size"])
+        if settings.gallery is not None and settings.gallery > len(arrays.samples_of("test")):
+            most = len(arrays.samples_of("test"))
+            raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
+    shown = choose_utterances(arrays, spoken, SHEET_ROWS, settings.seed)
+    return Plan({"heard": heard, "kept out": kept_out}, cells, shown, gallery)
+
+
+class Measuring:
+    """One evaluation at work; `results` does it.
+
+    Args:
+        settings: see `Settings`.
+        arrays: the prepared data.
+        route: the model.
+        network: the evaluating network, if there is one.
+        plan: from `make_plan`.
+        work: folder for what is drawn.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        arrays: PairArrays,
+        route: DirectRoute,
+        network: FeatureNetwork | None,
+        plan: Plan,
+        work: Path,
+    ) -> None:
+        self.settings, self.arrays, self.route = settings, arrays, route
+        self.network, self.plan, self.work = network, plan, work
+        self.photographs = Photographs(arrays, route.picture_size)
+        self.of_features = [m for m in settings.measures if m in OF_FEATURES] if network else []
+
+    def results(self) -> tuple[dict[str, Any], Image.Image]:
+        """All figures, and the sheet of pictures."""
+        wanted = np.unique(np.concatenate([self.plan.shown, *(cell.utterances for cell in self.plan.cells)]))
+        speech = embed(self.route, self.arrays, wanted, self.work)
+        results: dict[str, Any] = {"voices": self.plan.voices, "not_measured": self._not_measured()}
+        results |= self._retrieval(speech)
+        reader = colours.fit_reader(self.photographs) if "colours" in self.settings.measures else None
+        sets = self._sets(speech) if reader or self.of_features else []
+        read = {pictures.name: self._draw(pictures, reader) for pictures in sets}
+        results["colours"] = self._colours(sets, read, reader)
+        results |= self._pictures(sets, read)
+        results["words"] = self._words()
+        sheet_of, rows = self._sheet(speech)
+        shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
+        return results | {"sheet": shown}, sheet_of
+
+    def _retrieval(self, speech: Embeddings) -> dict[str, Any]:
+        if self.plan.gallery is None:
+            return {"retrieval": [], "voice_by_voice": []}
+        searches = spoken_retrieval.Searches(
+            self.arrays, self.plan.gallery, self.settings.seed, self.settings.resamples
+        )
+        rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
+        return {"retrieval": rows, "voice_by_voice": searches.by_voice(self.plan.cells, speech)}
+
+    def _sets(self, speech: Embeddings) -> list[DrawnSet]:
+        """Pictures of both kinds of voices, and of noise, as many as there are photographs."""
+        per, seed = self.settings.pictures_per_utterance, self.settings.seed
+        kept_out, heard = self.plan.unseen("kept out"), self.plan.unseen("heard")
+        few = evenly(kept_out, len(self.arrays.samples_of("test")))
+        spoken = [("kept_out", kept_out), ("heard", heard)]
+        sets = [spoken_set(name, speech, own, per, seed) for name, own in spoken if len(own)]
+        return [*sets, noise_set(speech, few, per, seed)]
+
+    def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, StoredRows]:
+        """Draw a set and read it; "features" and "colours" -> what was read."""
+        readings = {}
+        if self.network is not None and self.of_features:
+            path = self.work / f"{pictures.name}-{self.network.checksum[:12]}-{self.network.dim}.npy"
+            rows = StoredRows(path, len(pictures), self.network.dim, np.float32)
+            readings["features"] = Reading(rows, self.network)
+        if reader is not None:
+            rows = StoredRows(self.work / f"{pictures.name}-colours.npy", len(pictures), 1, np.int8)
+            readings["colours"] = Reading(rows, partial(colours.numbers, reader))
+        draw(self.route, self.arrays, pictures, list(readings.values()))
+        return {kind: reading.rows for kind, reading in readings.items()}
+
+    def _colours(
+        self, sets: list[DrawnSet], read: dict[str, dict[str, StoredRows]], reader: ColourReader | None
+    ) -> list[dict[str, Any]]:
+        if reader is None:
+            return []
+        rows = colours.ColourRows(self.arrays, self.settings.seed, self.settings.resamples)
+        found = [rows.real(self.photographs, reader)]
+        for pictures in sets:
+            found += rows.drawn(pictures, read[pictures.name]["colours"].array)
+        return found
+
+    def _pictures(self, sets: list[DrawnSet], read: dict[str, dict[str, StoredRows]]) -> dict[str, Any]:
+        if self.network is None or not self.of_features:
+            return {"pictures": [], "classifier": None}
+        real, judge = self._real_and_judge()
+        compare = realism.Comparison(
+            real,
+            self.of_features,
+            None if judge is None else judge.classifier,
+            self.settings.queries_per_class,
+            self.settings.seed,
+            self.settings.resamples,
+        )
+        drawn = [self._compared(pictures, read[pictures.name]["features"].array) for pictures in sets]
+        equal = min(len(real.first), *(len(pictures.features) for pictures in drawn))
+        rows = [compare.ceiling(equal), *(compare.drawn(pictures, equal) for pictures in drawn)]
+        rows.insert(-1, compare.shuffled(rows[1], drawn[0], shuffled(drawn[0].owners, self.settings.seed)))
+        return {"pictures": rows, "classifier": None if judge is None else judge.told}
+
+    def _real_and_judge(self) -> tuple[RealSet, Judge | None]:
+        assert self.network is not None and self.settings.network is not None
+        real = real_set(self.photographs, self.network)
+        if "inception-score" not in self.of_features:
+            return real, None
+        return real, make_judge(self.settings.network, self.network, real, self.settings.out)
+
+    def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> realism.Pictures:
+        owners = self.arrays.utterance_sample[pictures.owners]
+        return realism.Pictures(realism.NAMES[pictures.name], features, self.arrays.labels[owners], owners)
+
+    def _words(self) -> list[dict[str, Any]]:
+        """What a route through text wrote down; the direct route writes nothing."""
+        transcribe = getattr(self.route, "transcribe", None)
+        if "words" not in self.settings.measures or transcribe is None:
+            return []
+        rows = []
+        for voices in ("kept out", "heard"):
+            said = {u: caption_of(self.arrays, u) for u in self.plan.unseen(voices).tolist()}
+            known = np.array([u for u, text in said.items() if text], dtype=np.int64)
+            written = {u: transcribe(audio) for u, audio in recordings(self.arrays, known)}
+            if written:
+                rows.append(words.word_row(voices, [said[u] for u in written], list(written.values())))
+        return rows
+
+    def _sheet(self, speech: Embeddings) -> tuple[Image.Image, list[dict[str, Any]]]:
+        shown, seed = self.plan.shown, self.settings.seed
+        drawn = [self.route.generate(vector, SHEET_NOISES, seed) for vector in speech.of(np.sort(shown))]
+        by_utterance = dict(zip(np.sort(shown).tolist(), drawn, strict=True))
+        rows = [told(self.arrays, int(u)) for u in shown]
+        pictures = [by_utterance[int(u)] for u in shown]
+        return sheet(pictures, [row["caption"] or row["id"] for row in rows]), rows
+
+    def _not_measured(self) -> dict[str, str]:
+        """Measures that were asked for and cannot be taken, with what to do."""
+        asked = self.settings.measures
+        reasons = {} if self.network else {m: NETWORK_FILE for m in asked if m in OF_FEATURES}
+        if "words" in asked and not hasattr(self.route, "transcribe"):
+            reasons["words"] = words.NO_TEXT
+        return reasons

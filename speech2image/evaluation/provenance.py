@@ -1,0 +1,140 @@
+"""Everything needed to repeat an evaluation and to tell its figures from others; no paths of a machine."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from speech2image import __version__
+from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import picture_shards, read_header, speech_shards
+from speech2image.evaluation.measuring import Plan
+from speech2image.evaluation.real_set import HALVES_SEED
+from speech2image.evaluation.settings import Settings
+from speech2image.metrics.feature_network import FeatureNetwork
+from speech2image.pipeline import DirectRoute
+from speech2image.pretrained import NETWORKS
+
+FORMAT = "speech2image evaluation 2"
+PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "av", "Pillow")
+_TOLD = (
+    "seed",
+    "measures",
+    "held_out_voices",
+    "pictures_per_utterance",
+    "limit",
+    "gallery",
+    "queries_per_class",
+    "resamples",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, of Python and of what computes."""
+    found = {"speech2image": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def told_model(route: DirectRoute) -> dict[str, Any]:
+    """Name, size and checksums of a model."""
+    return {
+        "name": route.name,
+        "route": "direct",
+        "picture_size": route.picture_size,
+        "bytes": route.model.size,
+        "sha256": {name: hashlib.sha256(route.model.read(name)).hexdigest() for name in NETWORKS},
+    }
+
+
+def told_data(arrays: PairArrays) -> dict[str, Any]:
+    """Name, digest and counts of a data set."""
+    splits = sorted(set(arrays.splits.tolist()))
+    members = {split: arrays.samples_of(split) for split in splits}
+    return {
+        "name": arrays.folder.resolve().name,
+        "digest": _digest(arrays),
+        "pictures": {split: len(members[split]) for split in splits},
+        "classes": {split: len(set(arrays.labels[members[split]].tolist())) for split in splits},
+        "utterances": {split: len(arrays.utterances_of(split)) for split in splits},
+    }
+
+
+def _digest(arrays: PairArrays) -> str:
+    """One checksum of all shards' names, digests and rows."""
+    digest = hashlib.sha256()
+    for path in (*picture_shards(arrays.folder), *speech_shards(arrays.folder)):
+        header = read_header(path)
+        digest.update(json.dumps([path.name, header.digest, header.rows], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def told_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
+    """Name with layer, dimensions and checksum of the evaluating network."""
+    if network is None:
+        return None
+    return {"name": network.name, "dim": network.dim, "sha256": network.checksum}
+
+
+def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """All that decides what is heard and drawn: an interrupted evaluation goes on only with the same."""
+    return {
+        "model": model["name"],
+        "networks": model["sha256"],
+        "data": data["digest"],
+        "seed": settings.seed,
+        "pictures_per_utterance": settings.pictures_per_utterance,
+        "limit": settings.limit,
+        "held_out_voices": list(settings.held_out_voices),
+    }
+
+
+def told_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that change a figure."""
+    found = {name: getattr(settings, name) for name in _TOLD}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+
+
+def protocol(
+    settings: Settings, arrays: PairArrays, plan: Plan, crop: str, network: FeatureNetwork | None
+) -> list[str]:
+    """How it was measured, a sentence each."""
+    test = arrays.samples_of("test")
+    classes = len(set(arrays.labels[test].tolist()))
+    counts = {kind: len(plan.unseen(kind)) for kind in ("kept out", "heard")}
+    limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
+    lines = [
+        f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
+        f"{crop}; its two halves are stratified by class, drawn with seed {HALVES_SEED}.",
+        f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
+        f"{counts['kept out']} in voices kept out of training, {counts['heard']} in voices heard{limit}. The "
+        f"noise follows from the seed and the caption, so it is the same in both.",
+        "Noise (floor): conditions of normal numbers with the speech embeddings' mean and spread.",
+        _augmented(arrays, plan),
+        "Intervals: 95 %, bootstrap over the photographs described, so that captions of one count together.",
+    ]
+    if network is not None:
+        lines.append(
+            f"Feature network: {network.name}, {network.dim} numbers, sha256 {network.checksum[:16]}; it is "
+            f"not the network that taught the model. Figures of other layers, files or real sets differ."
+        )
+    return lines
+
+
+def _augmented(arrays: PairArrays, plan: Plan) -> str:
+    """How many of the utterances measured were changed when prepared, from the shards' own notes."""
+    rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
+    shares = []
+    for kind in ("kept out", "heard"):
+        own = plan.unseen(kind).tolist()
+        if own:
+            shares.append(f"{sum('effects' in rows[u] for u in own)} of {len(own)} in voices {kind}")
+    return (
+        f"Test speech is augmented as it was prepared (rate, pitch, formants, level, noise, room): "
+        f"{', '.join(shares)}; prepare --augment 0 leaves it clean."
+    )

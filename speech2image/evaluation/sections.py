@@ -1,0 +1,270 @@
+"""The figures as tables and bars, from which both reports are written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from speech2image.evaluation.spoken_retrieval import NAMES
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a chart, with its interval if it has one."""
+
+    label: str
+    value: float
+    interval: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars of one measure; `better` says which way."""
+
+    title: str
+    bars: list[Bar]
+    better: str = "higher is better"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what the table says, the table, its charts."""
+
+    title: str
+    text: str
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    charts: list[Chart] = field(default_factory=list)
+
+
+def sections(results: dict[str, Any]) -> list[Section]:
+    """All sections of a model's report."""
+    made = [
+        _pictures(results),
+        _retrieval(results["retrieval"]),
+        _voices(results["voice_by_voice"]),
+        _colours(results),
+        _words(results["words"]),
+        _missing(results["not_measured"]),
+        _sheet(results["sheet"]),
+    ]
+    return [section for section in made if section is not None]
+
+
+def number(value: float | None) -> str:
+    """A figure, "-" if it was not measured; more digits where it is small, as FIDs of 768 numbers are."""
+    return "-" if value is None else f"{value:.{3 if abs(value) < 10 else 2}f}"
+
+
+def share(value: float | None) -> str:
+    """A share in %."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """An interval of figures, "-" if there is none."""
+    return "-" if interval is None else " to ".join(map(number, interval))
+
+
+def share_span(interval: Sequence[float] | None) -> str:
+    """An interval of shares in %, "-" if there is none."""
+    return "-" if interval is None else " to ".join(map(share, interval))
+
+
+def _pictures(results: dict[str, Any]) -> Section | None:
+    rows = results["pictures"]
+    if not rows:
+        return None
+    head = (
+        "pictures",
+        "n",
+        "FID",
+        "95 %",
+        *_equal_head(rows),
+        "KID x 1000",
+        "precision",
+        "recall",
+        "IS",
+        "95 %",
+    )
+    cells = [
+        (
+            row["pictures"],
+            str(row["n"]),
+            number(row.get("fid")),
+            span(row.get("fid_interval")),
+            *([number(row.get("fid_equal"))] if len(_equal_head(rows)) else []),
+            _bracketed(number(_thousand(row.get("kid"))), span(_thousands(row.get("kid_interval")))),
+            _bracketed(share(row.get("precision")), share_span(row.get("precision_interval"))),
+            _bracketed(share(row.get("recall")), share_span(row.get("recall_interval"))),
+            _plus_minus(row.get("is"), row.get("is_spread")),
+            span(row.get("is_interval")),
+            _bracketed(share(row.get("class_map")), share_span(row.get("class_map_interval"))),
+        )
+        for row in rows
+    ]
+    charts = [
+        _chart("FID", rows, "fid", "fid_interval", better="lower is better"),
+        _chart("FID, equal numbers of pictures", rows, "fid_equal", None, better="lower is better"),
+        _chart("class mAP, %", rows, "class_map", "class_map_interval", 100),
+    ]
+    return Section(
+        "Pictures",
+        _picture_text(results),
+        (*head, "class mAP"),
+        cells,
+        [chart for chart in charts if chart.bars],
+    )
+
+
+def _equal_head(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (f"FID of {rows[0]['n_equal']}",) if "n_equal" in rows[0] else ()
+
+
+def _picture_text(results: dict[str, Any]) -> str:
+    rows, network, judge = results["pictures"], results["network"], results["classifier"]
+    text = [
+        f"Compared with the real set in the space of {network['name']} ({network['dim']} numbers). FID falls "
+        f"with the number of pictures: the column of equal numbers compares rows with one another and with "
+        f"the ceiling (all against the second half of the real set). KID does not depend on the number. "
+        f"Precision and recall with k = 3, in %. In brackets: 95 % intervals."
+    ]
+    if any(row.get("singular") for row in rows):
+        text.append(
+            f"Rows with no more than {network['dim']} pictures on a side have a singular covariance: their "
+            f"FID says less."
+        )
+    if judge is not None:
+        right = judge.get("right_on_the_other_half")
+        known = "" if right is None else f" (right for {share(right)} % of the half it was not fitted on)"
+        text.append(f"Inception Score by: {judge['name']}{known}; its spread is over {_splits(rows)} splits.")
+    text.append(
+        "Class mAP (S2IGAN's protocol): photographs look for drawn pictures of their class. Shuffling "
+        "changes it alone, since the other measures do not know what was said."
+    )
+    return " ".join(text)
+
+
+def _splits(rows: Sequence[Row]) -> int:
+    return next((row["is_splits"] for row in rows if "is_splits" in row), 0)
+
+
+def _plus_minus(value: float | None, spread: float | None) -> str:
+    return "-" if value is None or spread is None else f"{value:.2f} ± {spread:.2f}"
+
+
+def _thousand(value: float | None) -> float | None:
+    return None if value is None else 1000 * value
+
+
+def _thousands(interval: Sequence[float] | None) -> list[float] | None:
+    return None if interval is None else [1000 * end for end in interval]
+
+
+def _bracketed(text: str, interval: str) -> str:
+    return text if interval == "-" else f"{text} ({interval})"
+
+
+def _chart(
+    title: str,
+    rows: Sequence[Row],
+    key: str,
+    interval: str | None,
+    scale: float = 1.0,
+    better: str = "higher is better",
+    label: str = "pictures",
+) -> Chart:
+    bars = []
+    for row in rows:
+        if row.get(key) is not None:
+            ends = row.get(interval) if interval else None
+            scaled = None if ends is None else [scale * end for end in ends]
+            bars.append(Bar(row[label], scale * row[key], scaled))
+    return Chart(title, bars, better)
+
+
+def _retrieval(rows: Sequence[Row]) -> Section | None:
+    if not rows:
+        return None
+    text = (
+        "Share of utterances whose own picture is among the first k of the gallery, and mean average "
+        "precision of its class, in %, in the teacher's space; what an order at random reaches in brackets."
+    )
+    if {row["classes"] for row in rows} == {"unseen"}:
+        text += ' No pictures of seen classes (split "val") with speech: prepare with --validation 0.05.'
+    cells = [
+        (
+            row["classes"],
+            row["voices"],
+            str(row["queries"]),
+            str(row["pictures"]),
+            *(f"{share(row[name])} ({share(row['chance'][name])})" for name in NAMES),
+            "-" if row["intervals"] is None else share_span(row["intervals"]["R@10"]),
+        )
+        for row in rows
+    ]
+    unseen = [
+        row | {"low": row["intervals"] and row["intervals"]["R@10"]}
+        for row in rows
+        if row["classes"] == "unseen"
+    ]
+    chart = _chart("R@10 of unseen classes, %", unseen, "R@10", "low", 100, label="voices")
+    head = ("classes", "voices", "queries", "gallery", *NAMES, "R@10, 95 %")
+    return Section("Speech to picture retrieval", text, head, cells, [chart])
+
+
+def _voices(rows: Sequence[Row]) -> Section | None:
+    if not rows:
+        return None
+    cells = [
+        (row["voice"], row["voices"], str(row["queries"]), *(share(row[name]) for name in NAMES))
+        for row in rows
+    ]
+    return Section("Voice by voice", "Unseen classes.", ("voice", "in training", "queries", *NAMES), cells)
+
+
+def _colours(results: dict[str, Any]) -> Section | None:
+    rows = results["colours"]
+    if "colours" not in results["settings"]["measures"]:
+        return None
+    if not rows:
+        text = "Not measured: the captions of the training pictures, or those spoken, name no main colour."
+        return Section("Colour agreement", text)
+    text = (
+        "How often a reader fitted on the training photographs reads the caption's main colour off the "
+        "picture, on unseen classes, in %."
+    )
+    cells = [
+        (row["pictures"], str(row["n"]), share(row["agreement"]), share_span(row["interval"])) for row in rows
+    ]
+    chart = _chart("colour agreement, %", rows, "agreement", "interval", 100)
+    return Section("Colour agreement", text, ("pictures", "n", "agreement", "95 %"), cells, [chart])
+
+
+def _words(rows: Sequence[Row]) -> Section | None:
+    if not rows:
+        return None
+    cells = [
+        (row["voices"], str(row["utterances"]), share(row["wer"]), share(row["content_wer"])) for row in rows
+    ]
+    text = "Word error rate of what was written down, and of content words (colours, parts) alone, in %."
+    return Section("Words", text, ("voices", "utterances", "WER", "content WER"), cells)
+
+
+def _missing(reasons: dict[str, str]) -> Section | None:
+    if not reasons:
+        return None
+    return Section("Not measured", "", ("measure", "why"), list(reasons.items()))
+
+
+def _sheet(shown: dict[str, Any]) -> Section:
+    cells = [
+        (str(number), row["caption"], row["voice"], row["class"])
+        for number, row in enumerate(shown["rows"], 1)
+    ]
+    text = (
+        f"`grid.png`: utterances of unseen classes in voices kept out of training, one a row, the same "
+        f"{shown['noises']} noises in each."
+    )
+    return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)

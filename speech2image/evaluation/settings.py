@@ -1,0 +1,99 @@
+"""What an evaluation is told, and the checks made before any work is done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from speech2image.errors import SettingsError
+from speech2image.pretrained import DEFAULT_MODEL
+from speech2image.runtime import check_count, check_seed
+
+OF_FEATURES = ("fid", "kid", "precision-recall", "inception-score", "class-map")
+"""Measures that compare pictures in the feature space of `network`."""
+
+MEASURES = ("retrieval", "colours", *OF_FEATURES, "words")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure a model on prepared data; write results.json, results.md, report.html and grid.png.
+
+    Run it again to go on after an interruption. `--table` and `--figure` repeat the paper's experiments.
+
+    Attributes:
+        data: shards folder that prepare wrote; retrieval needs the teacher's features in it.
+        out: folder to write; `out/work` keeps what was drawn, as features.
+        model: name of a shipped model, or a model folder.
+        speech_encoder: checkpoint of a speech-encoder training, with `generator`, in place of `model`.
+        generator: checkpoint of a one-stage-gan or stackgan-v2 training.
+        network: Inception-v3 of 2015-12-05 for FID and its kin: pt_inception-2015-12-05-6726825d.pth, which
+            pytorch-fid publishes, or a safetensors file of its first part.
+        layer: of the network; by default the deepest its file holds (pool3 is the usual, with 2048 numbers).
+        measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words.
+        held_out_voices: voices the model was not trained on although training utterances in them are there
+            (what the training was told); those in test utterances alone count as kept out anyway.
+        seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
+        pictures_per_utterance: pictures drawn of each utterance.
+        limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
+        gallery: retrieve among so many pictures too, beside the whole test set.
+        queries_per_class: photographs of each class that look for drawn pictures (S2IGAN's class mAP: 2).
+        resamples: of the bootstrap intervals; FID's take a twentieth of them, as each costs a second.
+        threads: processor threads of the model and the network (default: all).
+        table: 2 (routes), 4 (loss items) or 5 (picture scales): a row for each model in `models`.
+        figure: 3 (eight noises) or 5 (interpolation) of the paper, drawn by `model`.
+        models: folder of the table's models, named as the table's message says.
+    """
+
+    data: Path
+    out: Path
+    model: str = DEFAULT_MODEL
+    speech_encoder: Path | None = None
+    generator: Path | None = None
+    network: Path | None = None
+    layer: Literal["mixed_6e", "pool3"] | None = None
+    measures: tuple[str, ...] = MEASURES
+    held_out_voices: tuple[str, ...] = ()
+    seed: int = 0
+    pictures_per_utterance: int = 1
+    limit: int | None = None
+    gallery: int | None = None
+    queries_per_class: int = 2
+    resamples: int = 1000
+    threads: int | None = None
+    table: Literal[2, 4, 5] | None = None
+    figure: Literal[3, 5] | None = None
+    models: Path | None = None
+
+
+def check(settings: Settings) -> None:
+    """Check what can be checked without the data.
+
+    Raises:
+        SettingsError: a setting is out of range, unknown, or at odds with another.
+    """
+    check_seed(settings.seed)
+    check_count(settings.pictures_per_utterance, "pictures_per_utterance")
+    check_count(settings.queries_per_class, "queries_per_class")
+    check_count(settings.resamples, "resamples")
+    for name in ("limit", "gallery"):
+        value = getattr(settings, name)
+        if value is not None and value < 2:
+            raise SettingsError(f"{name} must be a whole number from 2, not {value!r}")
+    _check_measures(settings.measures)
+    _check_together(settings)
+
+
+def _check_measures(measures: tuple[str, ...]) -> None:
+    unknown = sorted(set(measures) - set(MEASURES))
+    if unknown or not measures:
+        named = ", ".join(unknown) or "none"
+        raise SettingsError(f"unknown measure: {named}; --measures takes some of {', '.join(MEASURES)}")
+
+
+def _check_together(settings: Settings) -> None:
+    if (settings.speech_encoder is None) != (settings.generator is None):
+        raise SettingsError("--speech-encoder and --generator go together: checkpoints of the two networks")
+    if settings.table is not None and settings.figure is not None:
+        raise SettingsError("choose --table or --figure, not both")
+    if settings.table is not None and settings.models is None:
+        raise SettingsError("--table needs --models, the folder in which the table's models lie")

@@ -1,0 +1,183 @@
+"""Rows of the retrieval table: speech -> picture in the teacher's space, with ceiling and floor."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image.data.arrays import PairArrays
+from speech2image.errors import CheckpointError, DataError
+from speech2image.evaluation.listening import Embeddings
+from speech2image.evaluation.utterances import CLASSES, Cell, shuffled
+from speech2image.metrics.bootstrap import bootstrap_interval
+from speech2image.metrics.retrieval import KS, answers, average_precisions, centred, chance, ranks
+from speech2image.metrics.text_baseline import text_baseline
+
+NAMES = (*(f"R@{k}" for k in KS), "mAP")
+WORDS = "the true words, no speech"
+CEILING = "another crop of the photograph (ceiling)"
+SHUFFLED = "kept out, utterances shuffled (floor)"
+NOISE = "noise for speech (floor)"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The teacher's features.
+
+    Attributes:
+        features: of every picture, the mean of its crops, float32 [N, size].
+        mean: of the training pictures, [size].
+        crops: features of every picture's first and last crop, [N, 2, size]; None if there is one alone.
+    """
+
+    features: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    crops: NDArray[np.float16] | None
+
+
+def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
+    """The teacher's features of the data set.
+
+    Raises:
+        DataError: they are not there.
+        CheckpointError: the model's embeddings are of another size.
+    """
+    teacher = arrays.teacher
+    if teacher.shape[-1] != embedding_size:
+        raise CheckpointError(
+            f"the model's speech embeddings have {embedding_size} numbers, the teacher features of "
+            f"{arrays.folder} {teacher.shape[-1]}: the model was trained with another teacher"
+        )
+    starts = range(0, len(teacher), 256)
+    means = [np.asarray(teacher[start : start + 256], np.float32).mean(axis=1) for start in starts]
+    features = np.concatenate(means)
+    crops = teacher[:, [0, -1]] if teacher.shape[1] > 1 else None
+    return Gallery(features, features[arrays.samples_of("train")].mean(axis=0), crops)
+
+
+class Searches:
+    """Measures queries against galleries of one data set; every row has the same form.
+
+    Args:
+        arrays: the prepared data.
+        gallery: the teacher's features.
+        seed: of the shuffling, the noise, the smaller gallery and the intervals.
+        resamples: of the intervals.
+    """
+
+    def __init__(self, arrays: PairArrays, gallery: Gallery, seed: int, resamples: int) -> None:
+        self.arrays, self.gallery, self.seed, self.resamples = arrays, gallery, seed, resamples
+
+    def rows(self, cells: list[Cell], speech: Embeddings, smaller: int | None) -> list[dict[str, Any]]:
+        """All rows; `smaller` adds one with a gallery of so many test pictures."""
+        rows = [self.cell(cell, speech) for cell in cells]
+        kept_out = next(cell for cell in cells if (cell.classes, cell.voices) == ("unseen", "kept out"))
+        if smaller is not None:
+            rows.append(self.cell(kept_out, speech, smaller))
+        rows += self._words()
+        if self.gallery.crops is not None:
+            rows.append(self._ceiling())
+        return [*rows, *self._floors(kept_out, speech)]
+
+    def cell(self, cell: Cell, speech: Embeddings, smaller: int | None = None) -> dict[str, Any]:
+        """Utterances of one kind against the pictures of their split."""
+        samples = self.arrays.samples_of(CLASSES[cell.classes])
+        if smaller is not None and smaller < len(samples):
+            drawn = np.random.default_rng([self.seed, 3]).choice(samples, smaller, replace=False)
+            samples = np.sort(drawn)
+        described = self.arrays.utterance_sample[cell.utterances]
+        keep = np.isin(described, samples)
+        vectors = speech.of(cell.utterances[keep])
+        return self._row(cell.classes, cell.voices, vectors, described[keep], samples)
+
+    def by_voice(self, cells: list[Cell], speech: Embeddings) -> list[dict[str, Any]]:
+        """The utterances of the unseen classes, voice by voice."""
+        rows = []
+        for cell in (cell for cell in cells if cell.classes == "unseen"):
+            voices = self.arrays.utterance_voice[cell.utterances]
+            for voice in sorted(set(voices.tolist())):
+                own = Cell("unseen", cell.voices, cell.utterances[voices == voice])
+                rows.append({"voice": voice} | self.cell(own, speech))
+        return rows
+
+    def _row(
+        self,
+        classes: str,
+        voices: str,
+        vectors: NDArray[np.float32],
+        described: NDArray[np.int64],
+        samples: NDArray[np.int64],
+    ) -> dict[str, Any]:
+        """Queries [q, size] that describe the pictures `described` [q], in the gallery `samples`."""
+        labels = self.arrays.labels[samples]
+        features = self.gallery.features[samples]
+        targets = np.searchsorted(samples, described)
+        places, precisions = answers(vectors, features, targets, labels, self.gallery.mean)
+        return self._summary(classes, voices, places, precisions, described, labels)
+
+    def _summary(
+        self,
+        classes: str,
+        voices: str,
+        places: NDArray[np.int64],
+        precisions: NDArray[np.float64],
+        described: NDArray[np.int64],
+        labels: NDArray[np.int64],
+    ) -> dict[str, Any]:
+        values = np.column_stack([*(places < k for k in KS), precisions]).astype(float)
+        found = dict(zip(NAMES, values.mean(axis=0).tolist(), strict=True))
+        spread = [
+            list(bootstrap_interval(column, seed=self.seed, groups=described, n=self.resamples))
+            for column in values.T
+        ]
+        return {
+            "classes": classes,
+            "voices": voices,
+            "queries": len(places),
+            "pictures": len(labels),
+            **found,
+            "intervals": dict(zip(NAMES, spread, strict=True)),
+            "chance": chance(labels).as_dict(),
+        }
+
+    def _words(self) -> list[dict[str, Any]]:
+        """What the true words reach, if they are known."""
+        arrays, features = self.arrays, self.gallery.features
+        train, test = arrays.samples_of("train"), arrays.samples_of("test")
+        if not (any(arrays.captions[i] for i in train) and any(arrays.captions[i] for i in test)):
+            return []
+        found = text_baseline(arrays.captions, features[:, None], arrays.labels, train, test)
+        counts = {"queries": found.queries, "pictures": found.pictures}
+        words = {"classes": "unseen", "voices": WORDS, **counts, **found.as_dict()}
+        return [words | {"intervals": None, "chance": chance(arrays.labels[test]).as_dict()}]
+
+    def _ceiling(self) -> dict[str, Any]:
+        """Real against real: one crop of a photograph looks for the photograph by another crop.
+
+        Its own picture does not count for mAP, which asks for others of the class.
+        """
+        assert self.gallery.crops is not None
+        test = self.arrays.samples_of("test")
+        labels = self.arrays.labels[test]
+        first, last = (centred(self.gallery.crops[test, i], self.gallery.mean) for i in (0, 1))
+        scores = first @ last.T
+        targets = np.arange(len(test))
+        places = ranks(scores, targets)
+        np.fill_diagonal(scores, -np.inf)
+        relevant = labels[:, None] == labels
+        np.fill_diagonal(relevant, False)
+        precisions = average_precisions(scores, relevant)
+        return self._summary("unseen", CEILING, places, precisions, test, labels)
+
+    def _floors(self, cell: Cell, speech: Embeddings) -> list[dict[str, Any]]:
+        """The kept-out utterances looking for the pictures of others, and noise looking for theirs."""
+        described = self.arrays.utterance_sample[cell.utterances]
+        vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")
+        noise = np.random.default_rng([self.seed, 5]).normal(vectors.mean(), vectors.std(), vectors.shape)
+        rows = [self._row("unseen", NOISE, noise.astype(np.float32), described, samples)]
+        try:
+            others = described[shuffled(described, self.seed)]
+        except DataError:
+            return rows
+        return [self._row("unseen", SHUFFLED, vectors, others, samples), *rows]

@@ -1,0 +1,30 @@
+"""Rows of the table of words: how much of what was said a route's recogniser wrote down.
+
+For routes that go through text (`route.transcribe(recording) -> str`); the direct route has none.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from speech2image.metrics.word_errors import content_word_error_rate, word_error_rate
+
+NO_TEXT = "the direct route goes without text: there are no words to be wrong"
+
+
+def word_row(voices: str, references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:
+    """Word error rate and content-word error rate of some transcripts.
+
+    Args:
+        voices: "heard" or "kept out".
+        references: the captions spoken.
+        hypotheses: what was written down.
+
+    Raises:
+        DataError: the numbers differ, or no reference has a word.
+    """
+    return {
+        "voices": voices,
+        "utterances": len(references),
+        "wer": word_error_rate(references, hypotheses),
+        "content_wer": content_word_error_rate(references, hypotheses),
+    }

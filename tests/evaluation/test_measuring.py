@@ -1,0 +1,198 @@
+"""A perfect and a deaf model get the figures due to them, between floor and ceiling; work goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_parts import PIXELS, PerfectRoute, TinyNetwork, by_name, run
+from numpy.typing import NDArray
+
+from speech2image.data.arrays import PairArrays
+from speech2image.data.toy import HELD_OUT_VOICE
+from speech2image.errors import CheckpointError, DataError, SpeechError
+from speech2image.evaluation import colours, realism, spoken_retrieval
+from speech2image.evaluation.drawing import BLOCK
+from speech2image.evaluation.real_set import Photographs
+from speech2image.evaluation.utterances import evenly
+from speech2image.metrics.colour_agreement import agreement
+
+DRAWN = "drawn from voices kept out"
+
+
+def test_perfect_model_finds_every_picture(perfect: dict[str, Any], shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    kinds = [(row["classes"], row["voices"]) for row in perfect["retrieval"]]
+    assert kinds[:4] == [(c, v) for c in ("seen", "unseen") for v in ("heard", "kept out")]
+    for row in perfect["retrieval"][:4]:
+        gallery = len(arrays.samples_of("val" if row["classes"] == "seen" else "test"))
+        assert row["R@1"] == row["R@50"] == 1
+        assert row["intervals"]["R@1"] == [1, 1]
+        assert row["pictures"] == gallery
+        assert row["chance"]["R@1"] == pytest.approx(1 / gallery)
+    test = arrays.utterances_of("test")
+    assert sum(row["queries"] for row in perfect["retrieval"][2:4]) == len(test)
+    assert sum(row["queries"] for row in perfect["voice_by_voice"]) == len(test)
+    assert perfect["voices"]["kept out"] == [HELD_OUT_VOICE]
+
+
+def test_retrieval_has_its_ceiling_its_floors_and_a_smaller_gallery(perfect: dict[str, Any]) -> None:
+    rows = by_name(perfect["retrieval"][4:], "voices")
+    assert rows["kept out"]["pictures"] == 6
+    assert rows[spoken_retrieval.CEILING]["R@1"] == 1
+    assert rows[spoken_retrieval.CEILING]["mAP"] < 1
+    assert rows[spoken_retrieval.SHUFFLED]["R@1"] == 0
+    assert rows[spoken_retrieval.NOISE]["R@1"] < 0.5
+    assert 0 <= rows[spoken_retrieval.WORDS]["R@1"] < 1
+
+
+def test_perfect_model_draws_as_well_as_the_ceiling(perfect: dict[str, Any]) -> None:
+    rows = by_name(perfect["pictures"])
+    ceiling, drawn, noise = rows[realism.REAL], rows[DRAWN], rows[realism.NAMES["noise"]]
+    assert list(rows)[::4] == [realism.REAL, realism.NAMES["noise"]]
+    assert drawn["fid"] < 1e-3 and drawn["precision"] == drawn["recall"] == 1
+    assert drawn["fid_equal"] == pytest.approx(ceiling["fid"], abs=0.2)
+    assert noise["fid"] > 2 * ceiling["fid"] and noise["kid"] > drawn["kid"]
+    assert noise["recall"] < drawn["recall"]
+    assert rows[realism.SHUFFLED]["fid"] == drawn["fid"]
+    assert rows[realism.SHUFFLED]["class_map"] < drawn["class_map"]
+    for row in rows.values():
+        for measure in ("fid", "class_map", "precision", "recall", "is"):
+            low, high = row[f"{measure}_interval"]
+            assert low <= row[measure] <= high or row[measure] == pytest.approx(low)
+        assert 1 <= row["is"] <= perfect["classifier"]["classes"]
+        assert row["n_equal"] == 6
+    assert "tiny/means" in perfect["classifier"]["name"]
+
+
+def test_drawing_the_photograph_reaches_the_ceiling_and_shuffling_falls(perfect: dict[str, Any]) -> None:
+    rows = by_name(perfect["colours"])
+    ceiling, drawn = rows[colours.PHOTOGRAPHS], rows[DRAWN]
+    floor, noise = rows[colours.SHUFFLED], rows[colours.NAMES["noise"]]
+    assert ceiling["agreement"] > 0.8
+    for key in ("agreement", "n", "described_pictures"):
+        assert drawn[key] == ceiling[key] == rows[colours.NAMES["heard"]][key]
+    assert floor["interval"][1] < drawn["interval"][0]
+    assert noise["interval"][1] < drawn["interval"][0]
+    for row in rows.values():
+        assert row["interval"][0] <= row["agreement"] <= row["interval"][1]
+
+
+def test_ceiling_is_the_metric_of_the_package(perfect: dict[str, Any], shards: Path) -> None:
+    photographs = Photographs(PairArrays.open(shards), PIXELS)
+    _, pictures, captions = photographs.of("test")
+    pairs = [(p, text) for p, own in zip(pictures, captions, strict=True) for text in own]
+    assert pictures[0].shape == (PIXELS, PIXELS, 3)
+    reader = colours.fit_reader(photographs)
+    assert reader is not None
+    expected = agreement(reader, [p for p, _ in pairs], [text for _, text in pairs])
+    assert by_name(perfect["colours"])[colours.PHOTOGRAPHS]["agreement"] == pytest.approx(expected)
+
+
+def test_pictures_pass_in_blocks(perfect: dict[str, Any], network: TinyNetwork) -> None:
+    assert sum(network.batches) > 2 * BLOCK
+    assert max(network.batches) <= BLOCK
+
+
+def test_deaf_model_finds_nothing(shards: Path, tmp_path: Path) -> None:
+    route = PerfectRoute(PairArrays.open(shards))
+    route.embed = lambda audio: route.features[0]  # type: ignore[method-assign]
+    results = run(shards, tmp_path, route, TinyNetwork(), measures=("retrieval", "colours", "fid"))
+    assert all(row["R@10"] < 0.95 and row["R@1"] < 0.2 for row in results["retrieval"][:4])
+    rows = by_name(results["colours"])
+    assert rows[DRAWN]["agreement"] < rows[colours.PHOTOGRAPHS]["interval"][0]
+    pictures = by_name(results["pictures"])
+    assert pictures[DRAWN]["fid"] > pictures[realism.REAL]["fid"]
+    assert "kid" not in pictures[DRAWN] and results["classifier"] is None
+
+
+def test_interrupted_work_goes_on_and_ends_the_same(shards: Path, tmp_path: Path) -> None:
+    arrays, options = PairArrays.open(shards), {"measures": ("colours", "fid")}
+    whole = run(shards, tmp_path / "whole", network=TinyNetwork(), **options)
+    route, every = PerfectRoute(arrays), PerfectRoute.generate
+    heard: list[bytes] = []
+
+    def stop_at(calls: int) -> Any:
+        def generate(embedding: NDArray[np.float32], n: int, seed: int) -> Any:
+            if len(route.asked) == calls:
+                raise KeyboardInterrupt
+            return every(route, embedding, n, seed)
+
+        return generate
+
+    route.generate = stop_at(BLOCK + 5)  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        run(shards, tmp_path / "part", route, TinyNetwork(), **options)
+    again = PerfectRoute(arrays)
+    again.embed = lambda audio: heard.append(audio)  # type: ignore[method-assign, assignment, return-value]
+    assert run(shards, tmp_path / "part", again, TinyNetwork(), **options) == whole
+    assert heard == []
+    sheet = len(whole["sheet"]["rows"])
+    drawn = sum(row["n"] for row in whole["pictures"][1:] if row["pictures"] != realism.SHUFFLED)
+    assert len(again.asked) == drawn - BLOCK + sheet
+
+
+def test_features_of_photographs_are_kept_for_the_next_model(
+    shards: Path, tmp_path: Path, perfect: dict[str, Any]
+) -> None:
+    before = sorted((shards / "arrays").glob("features-*.npy"))
+    network = TinyNetwork()
+    run(shards, tmp_path / "a", network=network, measures=("fid",), limit=4)
+    assert sum(network.batches) == 4 + 4 + 4
+    assert sorted((shards / "arrays").glob("features-*.npy")) == before
+    other = TinyNetwork()
+    other.checksum = "1" * 64
+    run(shards, tmp_path / "b", network=other, measures=("fid",), limit=4)
+    assert sum(other.batches) == 12 + 4 + 4 + 4
+
+
+def test_pictures_per_utterance_and_noise(shards: Path, tmp_path: Path) -> None:
+    arrays = PairArrays.open(shards)
+    route, spoken = PerfectRoute(arrays), len(arrays.utterances_of("test", [HELD_OUT_VOICE]))
+    results = run(shards, tmp_path, route, pictures_per_utterance=3, seed=5, measures=("colours",))
+    told = by_name(results["colours"])[DRAWN]["n"]
+    assert told % 3 == 0 and 2 * spoken < told <= 3 * spoken
+    seeds = [seed for n, seed in route.asked if n == 3]
+    assert len(set(seeds[:spoken])) == spoken
+    assert sorted(seeds[:spoken]) == sorted(seeds[spoken : 2 * spoken])
+    assert {seed for n, seed in route.asked if n == 4} == {5}
+
+
+def test_limit_spreads_and_keeps_galleries_whole(
+    shards: Path, tmp_path: Path, perfect: dict[str, Any]
+) -> None:
+    assert evenly(np.arange(100, 111), 3).tolist() == [100, 105, 110]
+    assert evenly(np.arange(4), 9).tolist() == [0, 1, 2, 3]
+    limited = run(shards, tmp_path, limit=6, measures=("retrieval",))
+    for row, whole in zip(limited["retrieval"][:4], perfect["retrieval"][:4], strict=True):
+        assert row["queries"] == 6 < whole["queries"]
+        assert (row["pictures"], row["R@1"]) == (whole["pictures"], 1)
+    assert limited["sheet"] == perfect["sheet"]
+    assert limited["colours"] == limited["pictures"] == []
+
+
+def test_route_with_text_has_its_words_counted(shards: Path, tmp_path: Path) -> None:
+    route = PerfectRoute(PairArrays.open(shards))
+    route.transcribe = lambda audio: "a red disc"  # type: ignore[attr-defined]
+    results = run(shards, tmp_path, route, measures=("words",))
+    assert [row["voices"] for row in results["words"]] == ["kept out", "heard"]
+    assert all(0 < row["wer"] <= 1 for row in results["words"])
+    assert results["not_measured"] == {}
+
+
+def test_model_that_hears_no_numbers_is_refused(shards: Path, tmp_path: Path) -> None:
+    route = PerfectRoute(PairArrays.open(shards))
+    route.embed = lambda audio: np.full(16, np.nan, np.float32)  # type: ignore[method-assign]
+    with pytest.raises(CheckpointError, match="not finite"):
+        run(shards, tmp_path, route)
+
+
+def test_unusable_recording_is_named(shards: Path, tmp_path: Path) -> None:
+    route = PerfectRoute(PairArrays.open(shards))
+
+    def embed(audio: bytes) -> NDArray[np.float32]:
+        raise SpeechError("silence")
+
+    route.embed = embed  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"utterance \d+ of .*: silence"):
+        run(shards, tmp_path, route)

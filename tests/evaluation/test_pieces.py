@@ -1,0 +1,106 @@
+"""The parts by themselves: utterances, halves, rows on disk, the work folder, charts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speech2image.data.arrays import PairArrays
+from speech2image.data.toy import HELD_OUT_VOICE
+from speech2image.errors import DataError, OutputError
+from speech2image.evaluation.charts import svg
+from speech2image.evaluation.real_set import halves
+from speech2image.evaluation.sections import Bar, Chart
+from speech2image.evaluation.stored_rows import StoredRows
+from speech2image.evaluation.utterances import (
+    caption_of,
+    choose_utterances,
+    one_a_caption,
+    shuffled,
+    split_voices,
+)
+from speech2image.evaluation.workplace import finish_work, open_work
+from speech2image.metrics.colour_words import main_colours
+
+
+def test_sheet_shows_distinct_colours_of_unseen_classes_in_kept_out_voices(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    test = arrays.utterances_of("test", [HELD_OUT_VOICE])
+    chosen = choose_utterances(arrays, test, 8, seed=0)
+    colours = [main_colours(caption_of(arrays, int(u))) for u in chosen]
+    there = {main_colours(caption_of(arrays, int(u))) for u in test} - {()}
+    assert len(there) == 4
+    assert set(colours[:4]) == there
+    assert len(set(arrays.utterance_sample[chosen].tolist())) == len(chosen) == 8
+    assert set(chosen.tolist()) <= set(test.tolist())
+
+
+def test_held_out_voices_of_the_training_count_as_kept_out(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    heard, kept_out = split_voices(arrays, ["toy/anna"])
+    assert kept_out == ["toy/anna", HELD_OUT_VOICE]
+    assert heard == ["toy/ben", "toy/cleo", "toy/dora"]
+
+
+def test_every_caption_counts_once(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    arrays.utterance_sample = np.array([0, 0, 1, 1, 1, 2, 2])
+    arrays.utterance_caption = np.array([0, 0, 0, 0, 1, -1, -1])
+    chosen = one_a_caption(arrays, np.arange(7))
+    assert chosen.tolist() == [0, 3, 4, 5, 6]
+
+
+def test_shuffling_gives_nobody_a_caption_of_its_own_picture() -> None:
+    owners = np.repeat(np.arange(6), [1, 2, 3, 4, 5, 15])
+    order = shuffled(owners, 3)
+    assert sorted(order) == list(range(30))
+    assert (owners[order] != owners).all()
+    assert (order == shuffled(owners, 3)).all()
+    with pytest.raises(DataError, match="too few pictures"):
+        shuffled(np.array([1, 1, 2]), 0)
+
+
+def test_halves_share_every_class() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([3, 5, 9], [4, 7, 10]))
+    first, second = halves(labels)
+    assert sorted([*first, *second]) == list(range(21))
+    assert abs(len(first) - len(second)) == 1
+    for label in (3, 5, 9):
+        assert abs((labels[first] == label).sum() - (labels[second] == label).sum()) <= 1
+
+
+def test_rows_stay_and_the_first_empty_one_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "rows.npy"
+    rows = StoredRows(path, 5, 2)
+    assert (rows.done, rows.complete) == (0, False)
+    rows.write(0, np.ones((3, 2)))
+    again = StoredRows(path, 5, 2)
+    assert again.done == 3
+    again.write(3, np.full((2, 2), 7.0))
+    assert StoredRows(path, 5, 2).complete
+    assert StoredRows(path, 5, 2).array[:, 0].tolist() == [1, 1, 1, 7, 7]
+    assert StoredRows(path, 5, 3).done == 0
+    path.write_bytes(b"damaged")
+    assert StoredRows(path, 5, 2, np.int8).done == 0
+
+
+def test_unfinished_work_of_another_model_is_kept(tmp_path: Path) -> None:
+    work = open_work(tmp_path, {"model": "first", "seed": 0})
+    (work / "rows.npy").write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"unfinished evaluation of model 'first'.*differs.* in model"):
+        open_work(tmp_path, {"model": "second", "seed": 0})
+    assert (work / "rows.npy").read_bytes() == b"precious"
+    assert open_work(tmp_path, {"model": "first", "seed": 0}) == work
+    with pytest.raises(OutputError, match="in seed, figure"):
+        open_work(tmp_path, {"model": "first", "seed": 1, "figure": 3})
+    finish_work(work)
+    assert (work / "rows.npy").exists()
+    open_work(tmp_path, {"model": "second", "seed": 0})
+    assert not (work / "rows.npy").exists()
+
+
+def test_chart_scales_bars_and_escapes_labels() -> None:
+    drawn = svg(Chart("t", [Bar("a < b", 10, [5, 20]), Bar("c", 5)]))
+    assert "a &lt; b" in drawn and "a < b" not in drawn
+    assert 'width="150.0"' in drawn and 'width="75.0"' in drawn
+    assert drawn.count('class="interval"') == 1 and 'x2="590.0"' in drawn

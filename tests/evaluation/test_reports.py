@@ -1,0 +1,267 @@
+"""Reports are whole, self-contained and the same twice; the paper's tables and figures; bad input is told."""
+
+import json
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from evaluation_parts import TinyNetwork, teacher
+from PIL import Image
+from tiny_model import EMBEDDING, SIZE, make_model
+
+from speech2image import cli
+from speech2image.commands import training
+from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import Sample, write_shards
+from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
+from speech2image.errors import (
+    CheckpointError,
+    DataError,
+    OutputError,
+    SettingsError,
+    Speech2ImageError,
+)
+from speech2image.evaluation import Settings, evaluate, experiments, model_report
+from speech2image.evaluation.settings import OF_FEATURES
+from speech2image.metrics.frechet import FewPicturesWarning
+
+FILES = ["grid.png", "report.html", "results.json", "results.md", "work"]
+
+
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
+    """Stands for the Inception file, which tests do without."""
+    network = TinyNetwork()
+    monkeypatch.setattr(model_report, "load_inception", lambda path, layer: network)
+    return network
+
+
+def settings(shards: Path, model: Path, out: Path, **more: Any) -> Settings:
+    return replace(Settings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40), **more)
+
+
+def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNetwork) -> None:
+    out = tmp_path / "deep" / "report"
+    results = evaluate(settings(shards, model, out, network=tmp_path / "inception"))
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.npz", *FILES]
+    text = (out / "results.json").read_text()
+    assert json.loads(text) == results
+    card = json.loads((model / "model.json").read_text())
+    sums = {name: entry["sha256"] for name, entry in card["files"].items()}
+    assert results["model"]["sha256"] == sums
+    assert results["data"]["pictures"] == {"test": 12, "train": 47, "val": 13}
+    assert results["network"] == {"name": "tiny/means", "dim": 6, "sha256": "0" * 64}
+    assert {"numpy", "torch", "python"} <= set(results["versions"])
+    markdown = (out / "results.md").read_text()
+    assert "| unseen | kept out | 8 | 12 | " in markdown
+    assert "real against real" in markdown and "drawn from noise" in markdown
+    assert "of it the middle 8 x 8" in markdown
+    assert re.search(r"augmented as it was prepared .*: [1-7] of 8 in voices kept out", markdown)
+    html = (out / "report.html").read_text()
+    for written in (text, markdown, html):
+        assert str(tmp_path) not in written and str(shards.parent) not in written
+    assert not re.search(r'(src|href)="(?!data:)', html) and "@import" not in html and "<script" not in html
+    assert html.count("<svg") >= 4 and "data:image/png;base64," in html
+    with Image.open(out / "grid.png") as picture:
+        assert picture.width == 230 + 4 * SIZE + 3 * 2
+    evaluate(settings(shards, model, tmp_path / "again", network=tmp_path / "inception"))
+    for name in FILES[:-1]:
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_few_pictures_are_warned_of(
+    shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNetwork
+) -> None:
+    few = settings(shards, model, tmp_path, network=tmp_path, limit=5, measures=("fid",))
+    with pytest.warns(FewPicturesWarning, match="singular"):
+        results = evaluate(few)
+    assert any("singular" in text for text in results["warnings"])
+    assert "singular covariance" in (tmp_path / "results.md").read_text()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(settings(shards, model, tmp_path / "b", measures=("colours",)))
+
+
+def test_without_a_network_the_report_says_which(shards: Path, model: Path, tmp_path: Path) -> None:
+    words = ["evaluate", "--data", str(shards), "--out", str(tmp_path), "--model", str(model), "--limit", "4"]
+    assert cli.main([*words, "--resamples", "20"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["pictures"] == [] and results["network"] is None
+    assert set(results["not_measured"]) == {*OF_FEATURES, "words"}
+    text = (tmp_path / "results.md").read_text()
+    assert "pt_inception-2015-12-05-6726825d.pth" in text and "pytorch-fid" in text
+
+
+def test_sets_without_val_or_without_colours_say_so(model: Path, tmp_path: Path) -> None:
+    plain = [replace(s, captions=tuple("a thing" for _ in s.captions)) for s in toy_samples(24)]
+    shards = _shards_of(tmp_path / "toy", plain)
+    results = evaluate(settings(shards, model, tmp_path / "out"))
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert results["colours"] == [] and "name no main colour" in text
+    assert {row["classes"] for row in results["retrieval"]} == {"unseen"} and "--validation" in text
+
+
+def test_table_measures_what_is_there_and_says_how_to_train_the_rest(
+    shards: Path, tmp_path: Path, tiny_network: TinyNetwork
+) -> None:
+    make_model(tmp_path / "models" / "direct" / "model")
+    make_model(tmp_path / "models" / "classifier")
+    chosen = settings(shards, Path(), tmp_path / "out", network=tmp_path, measures=("fid", "colours"))
+    results = evaluate(replace(chosen, table=2, models=tmp_path / "models"))
+    measured = [row["row"] for row in results["rows"] if row["results"]]
+    assert measured == ["direct", "classifier"]
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.count("| missing |") == 3
+    assert "real against real" in text and "drawn from noise" in text and "3.23 / 54.76" in text
+    assert (tmp_path / "out" / "classifier" / "report.html").is_file()
+    empty = evaluate(replace(chosen, table=5, models=tmp_path / "none", out=tmp_path / "five"))
+    told = [row["missing"] for row in empty["rows"]]
+    assert all("speech2image train direct --preset paper" in text for text in told)
+    assert "branches 1" in told[0] and "scale-64" in told[0]
+
+
+@pytest.mark.parametrize("number", [2, 4, 5])
+def test_commands_of_the_tables_are_commands(number: int, tmp_path: Path) -> None:
+    module = training._import("training.direct")
+    for planned in experiments.TABLES[number]:
+        told = planned.missing(Settings(data=Path("D"), out=Path("O"), models=Path("M")))
+        if planned.command:
+            words = told.partition("speech2image train direct ")[2].split()
+            files, parsed = training._parse_job(module, training.FilesOfAll, "train direct", words)
+            assert files.out == Path("M") / planned.row and files.data == Path("D")
+            if planned.row == "loss-norm":
+                assert parsed.encoder.loss.joint_embedding == parsed.encoder.loss.distribution == 0
+            if planned.row == "scale-128":
+                assert parsed.generator.networks.branches == 2
+        else:
+            assert "no recipe" in told
+
+
+def test_rows_are_found_as_models_runs_and_checkpoints(tmp_path: Path) -> None:
+    assert experiments.find_row(tmp_path) is None
+    for name in ("speech_encoder", "generator"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "checkpoint.safetensors").touch()
+    found = experiments.find_row(tmp_path)
+    assert found is not None and found["generator"] == tmp_path / "generator" / "checkpoint.safetensors"
+    make_model(tmp_path / "model")
+    found = experiments.find_row(tmp_path)
+    assert found is not None and found["model"] == str(tmp_path / "model")
+
+
+def test_checkpoints_are_exported_for_the_occasion(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def export_checkpoints(encoder: Path, generator: Path, folder: Path, **options: Any) -> None:
+        seen.extend([encoder, generator, folder])
+        make_model(folder, name=options["name"])
+
+    monkeypatch.setattr("speech2image.export.export_checkpoints", export_checkpoints)
+    pair = [tmp_path / "runs" / name / "checkpoint.safetensors" for name in ("hearing", "gan64")]
+    chosen = settings(shards, Path(), tmp_path / "out", measures=("retrieval",))
+    results = evaluate(replace(chosen, speech_encoder=pair[0], generator=pair[1]))
+    assert seen[:2] == pair and not seen[2].exists()
+    assert results["model"]["name"] == "gan64"
+
+
+def test_figures(shards: Path, model: Path, tmp_path: Path) -> None:
+    for number, columns, rows in ((3, 8, 6), (5, 9, 6)):
+        out = tmp_path / str(number)
+        results = evaluate(settings(shards, model, out, figure=number))
+        assert len(results["rows"]) == (rows if number == 3 else 2 * rows)
+        with Image.open(out / f"figure{number}.png") as picture:
+            assert picture.width == 230 + columns * (SIZE + 2) - 2
+        assert "data:image/png" in (out / "report.html").read_text()
+        assert f"figure{number}.png" in (out / "results.md").read_text()
+
+
+def _shards_of(folder: Path, samples: list[Sample], size: int = EMBEDDING) -> Path:
+    write_shards(samples, folder)
+    if size:
+        features = teacher(len(samples)) if size == EMBEDDING else np.zeros((len(samples), 1, size))
+        PairArrays.open(folder).save_teacher(features.astype(np.float16))
+    return folder
+
+
+def _bad_sets(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
+    samples = list(toy_samples(24))
+    seen = [
+        replace(s, utterances=tuple(u for u in s.utterances if u.voice != HELD_OUT_VOICE)) for s in samples
+    ]
+    silent = [replace(s, utterances=()) for s in samples]
+    train = [s for s in samples if s.split == "train"]
+    test = [s for s in samples if s.split == "test"]
+    foreign = folder / "foreign"
+    foreign.mkdir()
+    (foreign / "pictures-000000.tar").write_bytes(b"no shard")
+    return {
+        "no kept-out voice": (_shards_of(folder / "a", seen), DataError, "--held-out-voices"),
+        "no speech": (_shards_of(folder / "b", silent), DataError, "no speech"),
+        "no test": (_shards_of(folder / "c", train), DataError, "split 'test'"),
+        "no train": (_shards_of(folder / "d", test), DataError, "split 'train'"),
+        "no teacher": (_shards_of(folder / "e", samples, 0), DataError, "prepare teacher"),
+        "another teacher": (_shards_of(folder / "f", samples, 7), CheckpointError, "another teacher"),
+        "no shards": (folder / "g", DataError, "no picture shards"),
+        "foreign": (foreign, DataError, "unreadable shard"),
+    }
+
+
+def test_unfit_data_is_told_and_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    for name, (data, kind, words) in _bad_sets(tmp_path).items():
+        with pytest.raises(kind) as caught:
+            evaluate(settings(data, model, tmp_path / "out"))
+        assert words in str(caught.value), name
+        assert not list((tmp_path / "out").iterdir()), name
+
+
+def test_unfit_settings(shards: Path, model: Path, tmp_path: Path) -> None:
+    good = settings(shards, model, tmp_path / "out")
+    (tmp_path / "file").write_text("no network")
+    for change, kind, words in (
+        ({"model": "flwers"}, CheckpointError, "unknown model 'flwers'"),
+        ({"held_out_voices": ("nobody",)}, SettingsError, "no utterance by nobody"),
+        ({"limit": 1}, SettingsError, "limit"),
+        ({"gallery": 99}, SettingsError, "12 test pictures"),
+        ({"pictures_per_utterance": 0}, SettingsError, "pictures_per_utterance"),
+        ({"seed": -1}, SettingsError, "seed"),
+        ({"measures": ("fid", "beauty")}, SettingsError, "unknown measure: beauty.*precision-recall"),
+        ({"generator": tmp_path / "file"}, SettingsError, "go together"),
+        ({"speech_encoder": tmp_path / "file", "generator": tmp_path / "file"}, CheckpointError, "file"),
+        ({"table": 2}, SettingsError, "--models"),
+        ({"network": tmp_path / "file"}, CheckpointError, "file"),
+        ({"network": tmp_path / "absent"}, CheckpointError, "absent"),
+        ({"out": tmp_path / "file"}, OutputError, "is a file"),
+        ({"out": tmp_path / "file" / "deeper"}, OutputError, "cannot write"),
+    ):
+        with pytest.raises(kind, match=words):
+            evaluate(replace(good, **change))
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_interrupted_evaluation_of_another_model_is_not_overwritten(
+    shards: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    only = settings(shards, model, tmp_path / "out", measures=("retrieval",))
+    with monkeypatch.context() as patched:
+        patched.setattr("speech2image.evaluation.measuring.Measuring._retrieval", stop)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(only)
+    other = make_model(tmp_path / "other", name="other")
+    with pytest.raises(OutputError, match="unfinished evaluation of model 'tiny'"):
+        evaluate(replace(only, model=str(other)))
+    evaluate(only)
+    assert evaluate(replace(only, model=str(other)))["model"]["name"] == "other"
+
+
+def test_missing_module_is_not_called_a_missing_extra() -> None:
+    with pytest.raises(Speech2ImageError, match=r"incomplete.*speech2image\.no_such_module"):
+        training._import("no_such_module")
