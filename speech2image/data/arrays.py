@@ -24,7 +24,6 @@ from speech2image.data.pairs import (
     stream_speech,
 )
 from speech2image.data.pictures import central_square
-from speech2image.data.progress import track
 from speech2image.data.shard_plan import make_shards
 from speech2image.errors import DataError, SpeechError
 from speech2image.files import writing
@@ -131,14 +130,16 @@ class PairArrays:
         return np.load(path, mmap_mode="r")
 
     def _build_pictures(self, path: Path, side: int) -> None:
+        sizes = [len(header.rows) for _, header in self._pictures]
+        starts = np.cumsum([0, *sizes])
         with writing(path) as temporary:
-            out = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.uint8, shape=(len(self.ids), side, side, 3)
-            )
-            samples = stream_pictures(shard for shard, _ in self._pictures)
-            for i, sample in enumerate(track(samples, f"pictures {side} x {side}", len(self.ids))):
-                out[i] = central_square(sample.image, side, sample.id)
-            out.flush()
+            shape = (len(self.ids), side, side, 3)
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+            tasks = [
+                (shard, temporary, int(start))
+                for (shard, _), start in zip(self._pictures, starts, strict=False)
+            ]
+            make_shards(_fill_pictures, tasks, sizes, f"pictures {side} x {side}", self.workers)
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of utterance `u`, float32 [40, n_frames]; all are built at first use."""
@@ -244,6 +245,15 @@ def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, A
 def _digest(shards: Sequence[tuple[Path, Header]]) -> str:
     text = "\n".join(f"{path.name} {header.digest} {len(header.rows)}" for path, header in shards)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _fill_pictures(task: tuple[Path, Path, int]) -> None:
+    """Central squares of a shard's pictures -> their rows, the first of them given, of an array on disk."""
+    shard, target, first = task
+    out = np.load(target, mmap_mode="r+")
+    for i, sample in enumerate(stream_pictures([shard]), first):
+        out[i] = central_square(sample.image, out.shape[1], sample.id)
+    out.flush()
 
 
 def _build_log_mels(task: tuple[Path, Path]) -> None:

@@ -18,38 +18,36 @@ from speech2image.errors import DataError, SettingsError
 class ConditionPrior(nn.Module):
     """Draws a feature of the image teacher that fits a speech embedding.
 
-    The directions in which speech embeddings vary most are what speech tells: they are kept, at the length
-    real features have there. In all other directions the feature is drawn from the distribution of real ones,
-    narrowed by the factor `variation`.
+    A linear regression predicts the feature. The directions in which its predictions vary most are what
+    speech tells: there the feature is as predicted, at the length real features have. In all other directions
+    it is drawn from the distribution of real ones, narrowed by the factor `variation`.
 
     Args:
         size: of embeddings and features.
-        told: number of directions that are kept, 1 to `size`.
-        noise_size: number of further directions that are drawn.
+        told: number of directions that speech decides, 1 to `size`.
+        noise_size: number of further directions that are drawn; length of the noise vector.
     """
 
     mean: Tensor
+    read: Tensor
     told: Tensor
     drawn: Tensor
     length: Tensor
     variation: Tensor
 
-    def __init__(self, size: int = 1024, told: int = 64, noise_size: int = 100) -> None:
+    def __init__(self, size: int = 1024, told: int = 16, noise_size: int = 100) -> None:
         super().__init__()
+        self.noise_size = noise_size
         if not 1 <= told <= size or not 1 <= noise_size <= size:
             raise SettingsError(
                 f"told is {told} and noise_size {noise_size}; both must lie between 1 and {size}"
             )
         self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("read", torch.zeros(size, told))
         self.register_buffer("told", torch.zeros(size, told))
         self.register_buffer("drawn", torch.zeros(size, noise_size))
         self.register_buffer("length", torch.zeros(()))
         self.register_buffer("variation", torch.ones(()))
-
-    @property
-    def noise_size(self) -> int:
-        """Length of the noise vector."""
-        return self.drawn.shape[1]
 
     @classmethod
     def fit(
@@ -58,9 +56,9 @@ class ConditionPrior(nn.Module):
         features: NDArray[np.float32],
         mean: NDArray[np.float32],
         *,
-        told: int = 64,
+        told: int = 16,
         noise_size: int = 100,
-        variation: float = 0.4,
+        variation: float = 0.8,
     ) -> "ConditionPrior":
         """Fit on training material.
 
@@ -82,13 +80,15 @@ class ConditionPrior(nn.Module):
                 f"{features.shape}"
             )
         said, real = unit(speech - mean), unit(features - mean)
-        _, directions = principal(said)
+        regression = ridge(said, real)
+        directions = principal(said @ regression)[1]
         prior = cls(speech.shape[1], told, noise_size)
         kept = np.ascontiguousarray(directions[:, :told])
         inside: NDArray[np.float32] = real @ kept
         outside: NDArray[np.float32] = real - inside @ kept.T
         spread, rest = principal(outside)
         prior.mean.copy_(torch.from_numpy(mean))
+        prior.read.copy_(torch.from_numpy(regression @ kept))
         prior.told.copy_(torch.from_numpy(kept))
         prior.drawn.copy_(torch.from_numpy((rest * np.sqrt(spread))[:, :noise_size]))
         prior.length.fill_(float(np.sqrt((inside**2).sum(1).mean())))
@@ -111,7 +111,7 @@ class ConditionPrior(nn.Module):
         Returns:
             Features around the mean, at a scale where real ones have unit length.
         """
-        told = F.normalize((condition - self.mean) @ self.told, dim=1) * self.length
+        told = F.normalize((condition - self.mean) @ self.read, dim=1) * self.length
         noise = noise * (self.variation if variation is None else variation[:, None])
         return self.mean + told @ self.told.T + noise @ self.drawn.T
 
@@ -143,6 +143,18 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a row of zeros stays."""
     scaled: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     return scaled
+
+
+def ridge(inputs: NDArray[np.float32], outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Ridge regression without a constant: [d, e], so that inputs [n, d] @ it comes near outputs [n, e].
+
+    The penalty is the mean square of an input's entry.
+    """
+    rows = inputs.astype(np.float64)
+    moments = rows.T @ rows / len(rows)
+    moments += np.eye(len(moments)) * np.trace(moments) / len(moments)
+    solution: NDArray[np.float32] = np.linalg.solve(moments, rows.T @ outputs / len(rows)).astype(np.float32)
+    return solution
 
 
 def principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -23,9 +23,9 @@ afterwards."""
 class PriorSettings:
     """Of `ConditionPrior.fit`, which says what they mean."""
 
-    told: int = 64
+    told: int = 16
     noise_size: int = 100
-    variation: float = 0.4
+    variation: float = 0.8
 
 
 def training_mean(arrays: PairArrays) -> NDArray[np.float32]:
