@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from speech2image.training.run import make_fabric
 
@@ -52,27 +53,17 @@ def reading_ahead(trainer: ModuleType, name: str, workers: int) -> Iterator[None
             ahead.close()
 
 
-@contextmanager
-def quick_modules(trainer: ModuleType, compiled: bool) -> Iterator[None]:
-    """Within this, a trainer's networks have their channels together on a GPU, and are compiled if wanted."""
+def quick_fabric(precision: str, seed: int, compiled: bool) -> Fabric:
+    """A fabric that puts networks' channels together on a GPU, and compiles them if wanted."""
+    fabric = make_fabric(precision, seed)
+    setup = fabric.setup
 
-    def make(precision: str, seed: int) -> Any:
-        fabric = make_fabric(precision, seed)
-        setup = fabric.setup
+    def quick_setup(module: torch.nn.Module, *optimizers: Any) -> Any:
+        if fabric.device.type == "cuda":
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compiled:
+            module.compile()
+        return setup(module, *optimizers)
 
-        def quick_setup(module: torch.nn.Module, *optimizers: Any) -> Any:
-            if fabric.device.type == "cuda":
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if compiled:
-                module.compile()
-            return setup(module, *optimizers)
-
-        fabric.setup = quick_setup  # type: ignore[method-assign,assignment]
-        return fabric
-
-    original = trainer.make_fabric
-    trainer.make_fabric = make  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        trainer.make_fabric = original  # type: ignore[attr-defined]
+    fabric.setup = quick_setup  # type: ignore[method-assign,assignment]
+    return fabric

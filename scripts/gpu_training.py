@@ -18,7 +18,7 @@ import gpu_checkpoints
 import gpu_data
 import numpy as np
 import torch
-from gpu_speed import quick_modules, reading_ahead
+from gpu_speed import quick_fabric, reading_ahead
 from PIL import Image
 
 from speech2image.data.arrays import PairArrays
@@ -170,11 +170,10 @@ class Plan:
         teacher = _teacher(self.options)
         if self.options.compile:
             teacher.stages = torch.compile(teacher.stages)  # type: ignore[method-assign]
-        with (
-            reading_ahead(one_stage_gan, "picture_batches", self.options.workers),
-            quick_modules(one_stage_gan, self.options.compile),
-        ):
-            one_stage_gan.train(settings, arrays, teacher, self.options.runs / stage, self._start(stage))
+        fabric = quick_fabric(settings.precision, settings.seed, self.options.compile)
+        folder = self.options.runs / stage
+        with reading_ahead(one_stage_gan, "picture_batches", self.options.workers):
+            one_stage_gan.train(settings, arrays, teacher, folder, self._start(stage), fabric)
 
     def _train_speech(self, arrays: PairArrays, left: float) -> None:
         """The learning rate falls until the last step, so the steps that fit are found out on the warm-up."""

@@ -120,7 +120,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         CheckpointError: the file is damaged or of another kind.
     """
     from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
-    from speech2image.models.one_stage_gan import CONDITION_SIZE, GeneratorSettings, OneStageGenerator
+    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
     from speech2image.training.checkpoint import load_checkpoint
 
@@ -131,10 +131,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         one_stage.load_state_dict(state["ema"]["module"])
         if "prior" not in state:
             return one_stage, sizes.noise_size
-        told, drawn = (state["prior"][name].shape[1] for name in ("told", "drawn"))
-        prior = ConditionPrior(CONDITION_SIZE, told, drawn)
-        prior.load_state_dict(state["prior"])
-        spoken = SpokenGenerator(prior, one_stage, sizes.noise_size)
+        spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), one_stage, sizes.noise_size)
         return spoken, spoken.noise_size
     if state["kind"] == "stackgan_v2":
         architecture = Architecture(**_tuples(state["settings"]["networks"]))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
-from speech2image.evaluation.drawing import DrawnSet, Pictures
+from speech2image.evaluation.drawing import NAMES, DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.utterances import caption_of, shuffled
 from speech2image.metrics.bootstrap import bootstrap_interval
@@ -15,11 +15,6 @@ from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS, main_colours
 
 PHOTOGRAPHS, SHUFFLED = "real photographs (ceiling)", "kept out, captions shuffled (floor)"
-NAMES = {
-    "kept_out": "drawn from voices kept out",
-    "heard": "drawn from voices heard in training",
-    "noise": "drawn from noise (floor)",
-}
 
 
 def fit_reader(photographs: Photographs) -> ColourReader | None:

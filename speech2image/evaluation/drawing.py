@@ -14,6 +14,12 @@ from speech2image.pipeline import DirectRoute
 
 BLOCK = 16
 """Pictures held at once."""
+NAMES = {
+    "kept_out": "drawn from voices kept out",
+    "heard": "drawn from voices heard in training",
+    "noise": "drawn from noise (floor)",
+}
+"""Sets of pictures -> what the tables call them."""
 
 Pictures = NDArray[np.uint8]
 
@@ -23,7 +29,7 @@ class DrawnSet:
     """Pictures to draw: `per_utterance` of each of n utterances.
 
     Attributes:
-        name: of its files: "kept_out", "heard" or "noise".
+        name: of its files, one of `NAMES`.
         utterances: [n]; each names the caption, and with it the noise.
         condition: rows of utterances -> their conditions [rows, size].
         per_utterance: pictures of each.

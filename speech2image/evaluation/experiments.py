@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.evaluation import colours, realism, spoken_retrieval
+from speech2image.evaluation.drawing import NAMES
 from speech2image.evaluation.model_report import report, write_files
 from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import ROW_HEAD, facts, figures, first_row, row_cells
@@ -54,7 +55,7 @@ class Planned:
 BOUNDS = (
     (realism.REAL, spoken_retrieval.CEILING, colours.PHOTOGRAPHS),
     (realism.SHUFFLED, spoken_retrieval.SHUFFLED, colours.SHUFFLED),
-    (realism.NAMES["noise"], spoken_retrieval.NOISE, colours.NAMES["noise"]),
+    (NAMES["noise"], spoken_retrieval.NOISE, NAMES["noise"]),
 )
 """Ceiling and floors: their rows in the tables of pictures, of retrieval and of colours."""
 

@@ -13,7 +13,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, spoken_retrieval, words
 from speech2image.evaluation.classifier import Judge, make_judge
-from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, spoken_set
+from speech2image.evaluation.drawing import NAMES, DrawnSet, Reading, draw, noise_set, spoken_set
 from speech2image.evaluation.listening import Embeddings, embed, recordings
 from speech2image.evaluation.real_set import Photographs, RealSet, real_set
 from speech2image.evaluation.settings import OF_FEATURES, Settings
@@ -199,7 +199,7 @@ class Measuring:
 
     def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> realism.Pictures:
         owners = self.arrays.utterance_sample[pictures.owners]
-        return realism.Pictures(realism.NAMES[pictures.name], features, self.arrays.labels[owners], owners)
+        return realism.Pictures(NAMES[pictures.name], features, self.arrays.labels[owners], owners)
 
     def _words(self) -> list[dict[str, Any]]:
         """What a route through text wrote down; the direct route writes nothing."""

@@ -21,14 +21,10 @@ from speech2image.metrics.frechet import FewPicturesWarning, Moments, frechet_di
 from speech2image.metrics.inception_score import PictureClassifier, inception_score
 from speech2image.metrics.kernel import kernel_distance, kernel_interval
 from speech2image.metrics.precision_recall import precision_recall
+from speech2image.metrics.rows import blocks
 
 REAL = "real against real: two halves (ceiling)"
 SHUFFLED = "kept out, utterances shuffled (floor)"
-NAMES = {
-    "kept_out": "drawn from voices kept out",
-    "heard": "drawn from voices heard in training",
-    "noise": "drawn from noise (floor)",
-}
 COSTLY = 20
 """One resample of a measure that takes long for so many of the others."""
 HALF_SAMPLES = 20
@@ -175,7 +171,9 @@ class Comparison:
     def _score(self, pictures: Pictures) -> dict[str, Any]:
         if self.classifier is None:
             return {}
-        parts = [self.classifier.probabilities(block) for block in _blocks(pictures.features)]
+        features = pictures.features
+        rows = blocks(len(features), AT_ONCE)
+        parts = [self.classifier.probabilities(features[block]) for block in rows]
         probabilities = np.concatenate(parts)
         splits = min(10, max(1, len(probabilities) // 2))
         score, over_splits = inception_score(probabilities, splits=splits, seed=self.seed)
@@ -209,8 +207,8 @@ def moments_of(features: NDArray[np.float32], rows: NDArray[np.int64] | None = N
     """Mean and covariance of some rows (default all), read block by block."""
     moments = Moments(features.shape[1])
     chosen = np.arange(len(features)) if rows is None else rows
-    for start in range(0, len(chosen), AT_ONCE):
-        moments.update(np.asarray(features[chosen[start : start + AT_ONCE]]))
+    for block in blocks(len(chosen), AT_ONCE):
+        moments.update(np.asarray(features[chosen[block]]))
     return moments
 
 
@@ -218,7 +216,3 @@ def _members(owners: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows of each owner."""
     place = np.unique(owners, return_inverse=True)[1]
     return np.split(np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))[:-1])
-
-
-def _blocks(features: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    return [features[start : start + AT_ONCE] for start in range(0, len(features), AT_ONCE)]

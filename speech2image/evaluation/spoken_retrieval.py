@@ -11,7 +11,16 @@ from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.listening import Embeddings
 from speech2image.evaluation.utterances import CLASSES, Cell, shuffled
 from speech2image.metrics.bootstrap import bootstrap_interval
-from speech2image.metrics.retrieval import KS, answers, average_precisions, centred, chance, ranks
+from speech2image.metrics.retrieval import (
+    KS,
+    answers,
+    average_precisions,
+    centred,
+    chance,
+    picture_features,
+    ranks,
+)
+from speech2image.metrics.rows import blocks
 from speech2image.metrics.text_baseline import text_baseline
 
 NAMES = (*(f"R@{k}" for k in KS), "mAP")
@@ -49,9 +58,7 @@ def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
             f"the model's speech embeddings have {embedding_size} numbers, the teacher features of "
             f"{arrays.folder} {teacher.shape[-1]}: the model was trained with another teacher"
         )
-    starts = range(0, len(teacher), 256)
-    means = [np.asarray(teacher[start : start + 256], np.float32).mean(axis=1) for start in starts]
-    features = np.concatenate(means)
+    features = np.concatenate([picture_features(teacher[rows]) for rows in blocks(len(teacher), 256)])
     crops = teacher[:, [0, -1]] if teacher.shape[1] > 1 else None
     return Gallery(features, features[arrays.samples_of("train")].mean(axis=0), crops)
 

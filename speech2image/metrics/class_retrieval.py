@@ -11,14 +11,13 @@ Pitfalls: chance is about the share of the class in the gallery, so figures of d
 differ; two queries a class are few (40 on Oxford-102), so the interval is wide.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import average_precisions
+from speech2image.metrics.rows import blocks, unit
 
 AT_ONCE = 4096
 
@@ -43,15 +42,7 @@ def class_average_precisions(
     """
     if not len(queries) or not len(gallery):
         raise SettingsError("class retrieval needs at least one query and one picture")
-    looking = _unit(queries)
-    scores = np.concatenate([looking @ _unit(gallery[rows]).T for rows in _blocks(len(gallery))], axis=1)
+    looking = unit(np.asarray(queries, dtype=np.float32))
+    parts = (np.asarray(gallery[rows], dtype=np.float32) for rows in blocks(len(gallery), AT_ONCE))
+    scores = np.concatenate([looking @ unit(part).T for part in parts], axis=1)
     return average_precisions(scores, query_labels[:, None] == gallery_labels)
-
-
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    features = np.asarray(features, dtype=np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE))

@@ -13,12 +13,11 @@ Known pitfalls:
 - Often multiplied by 100 or 1,000 in papers; here it is not.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError, SettingsError
+from speech2image.metrics.rows import blocks
 
 AT_ONCE = 1024
 """Rows of a kernel matrix held at once."""
@@ -106,13 +105,9 @@ def _sums(
 ) -> NDArray[np.float64]:
     """Sum of the kernel over all pairs of drawn rows, for each resample [n]."""
     total, columns = np.zeros(times_x.shape[1]), y.astype(np.float64)
-    for rows in _blocks(len(x)):
+    for rows in blocks(len(x), AT_ONCE):
         total += (times_x[rows] * (_kernel(x[rows].astype(np.float64), columns) @ times_y)).sum(0)
     return total
-
-
-def _blocks(n: int) -> Iterator[slice]:
-    return (slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE))
 
 
 def _check(x: NDArray[np.floating], y: NDArray[np.floating]) -> None:

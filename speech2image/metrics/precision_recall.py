@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError
+from speech2image.metrics.rows import blocks
 
 _HELD = 8_000_000
 """Distances held at once (32 MB)."""
@@ -68,8 +69,7 @@ def _squared_distances(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArra
 
 
 def _blocks(n: int, width: int) -> Iterator[slice]:
-    size = max(1, _HELD // width)
-    return (slice(start, start + size) for start in range(0, n, size))
+    return blocks(n, max(1, _HELD // width))
 
 
 def _check(real: NDArray[np.floating], fake: NDArray[np.floating], k: int) -> None:

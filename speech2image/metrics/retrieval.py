@@ -4,7 +4,7 @@ Queries are speech embeddings, the gallery is one feature a picture (mean of its
 by the cosine of features from which the mean teacher feature of the training pictures has been taken away.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError
+from speech2image.metrics.rows import blocks, unit
 
 KS = (1, 5, 10, 50)
 
@@ -34,8 +35,7 @@ def centred(
     features: Float[np.ndarray, "n size"], mean: Float[np.ndarray, " size"]
 ) -> Float[np.ndarray, "n size"]:
     """Takes the mean away and scales every row to length 1."""
-    features = features.astype(np.float32) - mean.astype(np.float32)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
+    return unit(features.astype(np.float32) - mean.astype(np.float32))
 
 
 def picture_features(teacher: Float[np.ndarray, "n crops size"]) -> Float[np.ndarray, "n size"]:
@@ -100,7 +100,7 @@ def answers(
     gallery = centred(pictures, mean)
     places = np.empty(len(speech), np.int64)
     precisions = np.empty(len(speech))
-    for rows in _chunks(len(speech)):
+    for rows in blocks(len(speech), 512):
         scores = centred(speech[rows], mean) @ gallery.T
         places[rows] = ranks(scores, targets[rows])
         precisions[rows] = average_precisions(scores, labels[targets[rows], None] == labels)
@@ -132,7 +132,3 @@ def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retr
 def _check(scores: NDArray[np.floating]) -> None:
     if np.isnan(scores).any():
         raise DataError("a similarity is not a number (NaN): look at the embeddings and features compared")
-
-
-def _chunks(n: int, size: int = 512) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, n, size))

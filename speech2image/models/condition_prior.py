@@ -50,6 +50,14 @@ class ConditionPrior(nn.Module):
         self.register_buffer("variation", torch.ones(()))
 
     @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "ConditionPrior":
+        """The prior that a checkpoint holds."""
+        size, told = state["told"].shape
+        prior = cls(size, told, state["drawn"].shape[1])
+        prior.load_state_dict(state)
+        return prior
+
+    @classmethod
     def fit(
         cls,
         speech: NDArray[np.float32],

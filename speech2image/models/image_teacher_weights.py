@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from speech2image.errors import CheckpointError
 from speech2image.models.caffemodel import read_caffemodel
+from speech2image.models.weight_files import fold_batch_norm, read_pth, read_safetensors
 
 # Output channels of an inception block: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection (table 1).
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -93,11 +92,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Varia
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Variant]:
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {ALLOWED}") from error
-    return from_caffe(weights), CAFFE
+    return from_caffe(read_safetensors(path, ALLOWED)), CAFFE
 
 
 def _read_caffemodel(path: Path) -> tuple[dict[str, Tensor], Variant]:
@@ -122,28 +117,11 @@ def caffe_name(layer: str) -> str:
 
 
 def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], Variant]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's restricted unpickler raises whatever it stumbles upon
-        raise CheckpointError(f"{path} is damaged or no PyTorch weight file; {ALLOWED}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no plain weights ({type(state).__name__}); {ALLOWED}")
+    state = read_pth(path, ALLOWED)
     weights: dict[str, Tensor] = {}
     for name in LAYERS:
-        weights.update(_fold_batch_norm(name, state))
+        weights.update(fold_batch_norm(name, state))
     return weights, TORCHVISION
-
-
-def _fold_batch_norm(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A convolution and its batch norm (eps 0.001) as one convolution with bias; {} if either is absent."""
-    parts = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    if any(f"{name}.{part}" not in state for part in parts):
-        return {}
-    weight, gain, offset, mean, variance = (state[f"{name}.{part}"].float() for part in parts)
-    scale = gain / (variance + 1e-3).sqrt()
-    if weight.ndim != 4 or len(weight) != len(scale):
-        return {}
-    return {f"{name}.weight": weight * scale.view(-1, 1, 1, 1), f"{name}.bias": offset - mean * scale}
 
 
 def from_caffe(weights: dict[str, Tensor]) -> dict[str, Tensor]:

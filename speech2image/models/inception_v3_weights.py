@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from speech2image.errors import CheckpointError
 from speech2image.models.inception_v3 import CLASSES, DIMS, InceptionV3, LayerName
+from speech2image.models.weight_files import fold_batch_norm, read_pth, read_safetensors
 
 KNOWN = {
     "6726825d": "pt_inception-2015-12-05-6726825d.pth",
@@ -31,7 +30,6 @@ ALLOWED = (
     "allowed are pytorch-fid's pt_inception-2015-12-05-6726825d.pth (of its release 'fid_weights'; all "
     "features) and this project's inception_v3_fid_mixed6e.fp16.safetensors (up to mixed_6e)"
 )
-_EPSILON = 1e-3  # of the network's batch norms
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,9 @@ def read_weights(path: str | os.PathLike[str], verify: bool = True) -> Inception
             f"{checksum[:8]}, not {' or '.join(KNOWN)}; {ALLOWED}; download the file again"
         )
     if path.suffix.lower() == ".safetensors":
-        state = _read_safetensors(path)
+        state = read_safetensors(path, ALLOWED)
         return InceptionWeights({name: v.float() for name, v in state.items()}, None, checksum, known)
-    state = _read_pth(path)
+    state = read_pth(path, ALLOWED)
     return InceptionWeights(_fold(state), _head(state), checksum, known)
 
 
@@ -121,35 +119,13 @@ def _sha256(path: Path) -> str:
         ) from error
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {ALLOWED}") from error
-
-
-def _read_pth(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's restricted unpickler raises whatever it stumbles upon
-        raise CheckpointError(f"{path} is damaged or no PyTorch weight file; {ALLOWED}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no plain weights ({type(state).__name__}); {ALLOWED}")
-    return state
-
-
 def _fold(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every convolution and its batch norm as one convolution with bias, computed in float64."""
-    layers = {}
+    """Every convolution with its batch norm folded in."""
+    layers: dict[str, Tensor] = {}
     for key in state:
         name = key.removesuffix(".conv.weight")
-        parts = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-        if name == key or any(f"{name}.{part}" not in state for part in parts):
-            continue
-        weight, gain, offset, mean, variance = (state[f"{name}.{part}"].double() for part in parts)
-        scale = gain / (variance + _EPSILON).sqrt()
-        layers[f"{name}.weight"] = (weight * scale.view(-1, 1, 1, 1)).float()
-        layers[f"{name}.bias"] = (offset - mean * scale).float()
+        if name != key:
+            layers |= fold_batch_norm(name, state)
     return layers
 
 

@@ -28,21 +28,20 @@ class PriorSettings:
     variation: float = 0.8
 
 
-def training_mean(arrays: PairArrays) -> NDArray[np.float32]:
-    """Mean teacher feature of the training pictures, [1024]."""
-    features = np.asarray(arrays.teacher[arrays.samples_of("train")], np.float32)
-    mean: NDArray[np.float32] = features.mean((0, 1))
-    return mean
+def fit_prior(settings: PriorSettings, arrays: PairArrays, mean: NDArray[np.float32]) -> ConditionPrior:
+    """The condition prior of the training utterances and the pictures they describe.
 
-
-def fit_prior(settings: PriorSettings, arrays: PairArrays) -> ConditionPrior:
-    """The condition prior of the training utterances and the pictures they describe."""
+    Args:
+        settings: of the fit.
+        arrays: prepared data with teacher features and speech embeddings.
+        mean: mean teacher feature [1024].
+    """
     utterances = arrays.utterances_of("train")
     features = arrays.teacher[arrays.utterance_sample[utterances], 0]
     return ConditionPrior.fit(
         np.asarray(arrays.speech_embeddings[utterances], np.float32),
         np.asarray(features, np.float32),
-        training_mean(arrays),
+        mean,
         **asdict(settings),
     )
 

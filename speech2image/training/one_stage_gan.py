@@ -19,6 +19,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import hinge_discriminator, hinge_generator
 from speech2image.losses.conditioning import contrast_with_condition
+from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import (
     GeneratorSettings,
@@ -34,11 +35,11 @@ from speech2image.training.conditions import (
     draw_features,
     fit_prior,
     sample_inputs,
-    training_mean,
 )
 from speech2image.training.ema import Ema
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.speech_batches import mean_teacher_feature
 
 KIND = "one_stage_gan"
 
@@ -120,6 +121,7 @@ def train(
     teacher: GoogLeNet,
     folder: str | os.PathLike[str],
     start_from: str | os.PathLike[str] | None = None,
+    fabric: Fabric | None = None,
 ) -> Path:
     """Train until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
 
@@ -130,6 +132,7 @@ def train(
         folder: of the run.
         start_from: checkpoint of a training at another size or with other conditions; all weights whose name
             and shape agree are taken from it when this run starts (not when it resumes).
+        fabric: devices and precision; made from the settings if absent.
 
     Returns:
         Path of the checkpoint (`ema/module` holds the generator to ship).
@@ -137,18 +140,23 @@ def train(
     Raises:
         SettingsError, DataError, CheckpointError, OutputError: as the parts say.
     """
-    fabric = make_fabric(settings.precision, settings.seed)
+    fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
     batches = picture_batches(settings, arrays, fabric)
     conditions = Conditions(arrays, batches.indices, settings.speech_fraction)
     generator = OneStageGenerator(settings.generator)
-    generator.condition_mean.copy_(torch.from_numpy(training_mean(arrays)))
-    prior = fit_prior(settings.prior, arrays) if settings.speech_fraction else None
+    mean = mean_teacher_feature(arrays)
+    generator.condition_mean.copy_(torch.from_numpy(mean))
     discriminator = ProjectedDiscriminator(settings.heads)
     teacher = teacher.to(fabric.device)
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = Ema(generator, settings.ema_decay)
     state = run.restore()
+    prior = None
+    if settings.speech_fraction and state is not None:
+        prior = ConditionPrior.from_state(state["prior"])
+    elif settings.speech_fraction:
+        prior = fit_prior(settings.prior, arrays, mean)
     if state is None and start_from is not None:
         take_matching(start_from, generator, discriminator, ema)
     elif state is None:
@@ -158,8 +166,6 @@ def train(
         generator.load_state_dict(state["generator"])
         discriminator.load_state_dict(state["discriminator"])
         ema.load_state_dict(state["ema"])
-        if prior is not None:
-            prior.load_state_dict(state["prior"])
 
     g_optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, settings.betas)
     d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.learning_rate, settings.betas)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.errors import DataError
+from speech2image.metrics.retrieval import picture_features
 from speech2image.training.speech_augmentation import SpeechAugmentation, augment
 
 POOL_BATCHES = 32
@@ -136,6 +137,12 @@ class SpeechBatches:
         by_length = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
         shuffled: NDArray[np.int64] = rng.permutation(by_length.reshape(-1, size))
         return shuffled
+
+
+def mean_teacher_feature(arrays: SpeechArrays) -> NDArray[np.float32]:
+    """Mean teacher feature of the training pictures, float32 [1024]."""
+    mean: NDArray[np.float32] = picture_features(arrays.teacher[arrays.samples_of("train")]).mean(axis=0)
+    return mean
 
 
 def padded(log_mels: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:

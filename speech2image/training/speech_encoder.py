@@ -21,13 +21,17 @@ from speech2image.losses.distillation import (
     contrastive_loss,
     teacher_student_loss,
 )
-from speech2image.metrics.retrieval import picture_features
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_torch_rng
 from speech2image.training.speech_augmentation import SpeechAugmentation
-from speech2image.training.speech_batches import SpeechArrays, SpeechBatch, SpeechBatches
+from speech2image.training.speech_batches import (
+    SpeechArrays,
+    SpeechBatch,
+    SpeechBatches,
+    mean_teacher_feature,
+)
 from speech2image.training.speech_embeddings import evaluate, split_voices
 
 KIND = "speech_encoder"
@@ -154,7 +158,7 @@ def train(
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
     batches = training_batches(settings, arrays, fabric)
-    distillation = Distillation(settings, mean_teacher_feature(arrays))
+    distillation = Distillation(settings, torch.from_numpy(mean_teacher_feature(arrays)))
     adam = torch.optim.Adam(
         distillation.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -221,12 +225,6 @@ def learning_rate(settings: Settings, step: int) -> float:
     done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
     share = settings.final_rate + (1 - settings.final_rate) * (1 + math.cos(math.pi * done)) / 2
     return settings.learning_rate * share
-
-
-def mean_teacher_feature(arrays: SpeechArrays) -> Tensor:
-    """Mean teacher feature of the training pictures, [1024]."""
-    train = arrays.samples_of("train")
-    return torch.from_numpy(picture_features(arrays.teacher[train]).mean(axis=0))
 
 
 def _restore(state: dict[str, Any] | None, model: nn.Module, adam: torch.optim.Optimizer, ema: Ema) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import CheckpointError, DataError, SpeechError
-from speech2image.evaluation import colours, realism, spoken_retrieval
+from speech2image.evaluation import colours, drawing, realism, spoken_retrieval
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.utterances import evenly
@@ -48,8 +48,8 @@ def test_retrieval_has_its_ceiling_its_floors_and_a_smaller_gallery(perfect: dic
 
 def test_perfect_model_draws_as_well_as_the_ceiling(perfect: dict[str, Any]) -> None:
     rows = by_name(perfect["pictures"])
-    ceiling, drawn, noise = rows[realism.REAL], rows[DRAWN], rows[realism.NAMES["noise"]]
-    assert list(rows)[::4] == [realism.REAL, realism.NAMES["noise"]]
+    ceiling, drawn, noise = rows[realism.REAL], rows[DRAWN], rows[drawing.NAMES["noise"]]
+    assert list(rows)[::4] == [realism.REAL, drawing.NAMES["noise"]]
     assert drawn["fid"] < 1e-3 and drawn["precision"] == drawn["recall"] == 1
     assert drawn["fid_equal"] == pytest.approx(ceiling["fid"], abs=0.2)
     assert noise["fid"] > 2 * ceiling["fid"] and noise["kid"] > drawn["kid"]
@@ -68,10 +68,10 @@ def test_perfect_model_draws_as_well_as_the_ceiling(perfect: dict[str, Any]) -> 
 def test_drawing_the_photograph_reaches_the_ceiling_and_shuffling_falls(perfect: dict[str, Any]) -> None:
     rows = by_name(perfect["colours"])
     ceiling, drawn = rows[colours.PHOTOGRAPHS], rows[DRAWN]
-    floor, noise = rows[colours.SHUFFLED], rows[colours.NAMES["noise"]]
+    floor, noise = rows[colours.SHUFFLED], rows[drawing.NAMES["noise"]]
     assert ceiling["agreement"] > 0.8
     for key in ("agreement", "n", "described_pictures"):
-        assert drawn[key] == ceiling[key] == rows[colours.NAMES["heard"]][key]
+        assert drawn[key] == ceiling[key] == rows[drawing.NAMES["heard"]][key]
     assert floor["interval"][1] < drawn["interval"][0]
     assert noise["interval"][1] < drawn["interval"][0]
     for row in rows.values():

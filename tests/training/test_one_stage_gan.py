@@ -17,6 +17,7 @@ from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.conditions import PriorSettings, draw_features, fit_prior
 from speech2image.training.one_stage_gan import PRESETS, Settings, train
 from speech2image.training.picture_augmentation import augment_pictures
+from speech2image.training.speech_batches import mean_teacher_feature
 
 TINY = Settings(
     generator=GeneratorSettings(16, noise_size=8, code_size=16, channels=(8, 8, 8)),
@@ -116,7 +117,7 @@ def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeN
 
 def test_only_spoken_conditions_are_drawn(teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
-    prior = fit_prior(PriorSettings(told=4, noise_size=4), arrays)
+    prior = fit_prior(PriorSettings(told=4, noise_size=4), arrays, mean_teacher_feature(arrays))
     conditions, spoken = arrays.speech_embeddings[:4], np.array([True, False, True, False])
 
     def draw(seed: int, prior: ConditionPrior | None = prior) -> torch.Tensor:
