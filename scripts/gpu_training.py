@@ -22,9 +22,10 @@ from gpu_speed import quick_fabric, reading_ahead
 from PIL import Image
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.joined import TrainingArrays, open_arrays, parts_of
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.image_teacher import GoogLeNet, load_teacher
-from speech2image.models.one_stage_gan import GeneratorSettings
+from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings
 from speech2image.training import one_stage_gan, speech_encoder
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.speech_embeddings import embed, load_speech_encoder
@@ -33,7 +34,7 @@ MINUTES = {"speech": 4.0, "gan64": 2.5, "gan128": 5.0, "gan256": 9.0}
 """Default budgets: with six parts to bring over, about half an hour in all."""
 CHANNELS = (256, 256, 224, 128, 64, 32, 16)
 """Of maps of side 4, 8, ... 256: the CPU recipe's, so that either goes on from the other's weights."""
-FEATURE_SIZES = {64: 96, 128: 128, 256: 224}
+FEATURE_SIZES = {64: 96, 128: 128, 256: 160}
 RESERVE = 25.0
 """Seconds kept at the end of a call for the last checkpoint and its parts."""
 MOST_FILES, MOST_BYTES = 8, 64_000_000
@@ -55,11 +56,12 @@ def train(options: argparse.Namespace, deadline: float) -> None:
     Raises:
         DataError: parts of the pack are missing; else as the trainers say.
     """
-    _check_complete(options.data)
+    for folder in options.data:
+        _check_complete(folder)
     torch.set_float32_matmul_precision("high")
     end = deadline - RESERVE
     plan = Plan(options)
-    arrays = PairArrays.open(options.data, workers=os.cpu_count() or 1)
+    arrays = open_arrays(options.data, workers=os.cpu_count() or 1)
     touched: list[str] = []
     for stage in options.stages:
         left = end - time.monotonic()
@@ -69,9 +71,11 @@ def train(options: argparse.Namespace, deadline: float) -> None:
             break
         print(f"stage {stage}, {left / 60:.1f} minutes left in this call", file=sys.stderr, flush=True)
         if stage == "teacher":
-            _teacher_features(arrays, plan)
+            for part in parts_of(arrays):
+                _teacher_features(part, plan)
         elif stage == "embeddings":
-            _embeddings(arrays, plan)
+            for part in parts_of(arrays):
+                _embeddings(part, plan)
         else:
             touched.append(stage)
             try:
@@ -97,8 +101,8 @@ class Plan:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        pack = options.data / gpu_data.MANIFEST
-        self.manifest = gpu_data.read_manifest(options.data) if pack.exists() else {}
+        packs = [folder for folder in options.data if (folder / gpu_data.MANIFEST).exists()]
+        self.manifests = [gpu_data.read_manifest(folder) for folder in packs]
         self.minutes = {**MINUTES, **{k: float(v) for k, v in map(_assignment, options.minutes)}}
         self.changes: dict[str, dict[str, Any]] = {stage: {} for stage in MINUTES}
         for name, value in map(_assignment, options.set):
@@ -128,6 +132,8 @@ class Plan:
             settings = replace(
                 preset,
                 generator=generator,
+                heads=HeadSettings(details=size == 256),
+                detail_share=1 / 3 if size == 256 else 0.0,
                 feature_size=FEATURE_SIZES[size],
                 steps=10**6,
                 checkpoint_minutes=2.0,
@@ -145,12 +151,13 @@ class Plan:
 
     def finished(self, stage: str) -> bool:
         """Whether nothing is left to do."""
-        arrays = self.options.data / "arrays"
+        folders = [folder / "arrays" for folder in self.options.data]
         if stage == "teacher":
-            return bool((arrays / "teacher.npy").exists())
+            return all((folder / "teacher.npy").exists() for folder in folders)
         if stage == "embeddings":
-            return _newer(arrays / "speech_embeddings.npy", self.checkpoint("speech"))
-        if stage == "speech" and self.manifest.get("speech") == "embeddings":
+            stored = [folder / "speech_embeddings.npy" for folder in folders]
+            return all(_newer(path, self.checkpoint("speech")) for path in stored)
+        if stage == "speech" and any(told.get("speech") == "embeddings" for told in self.manifests):
             return True
         step, minutes = self.done(stage)
         steps = self._planned_steps(stage) or self.settings(stage).steps
@@ -159,7 +166,7 @@ class Plan:
             return planned and step >= steps
         return step >= steps or minutes >= self.minutes[stage] - 0.02
 
-    def train(self, stage: str, arrays: PairArrays, left: float) -> None:
+    def train(self, stage: str, arrays: TrainingArrays, left: float) -> None:
         """Train the stage for at most `left` minutes, with what it has left of its own."""
         torch.backends.cudnn.benchmark = stage != "speech"  # speech comes in all lengths
         if stage == "speech":
@@ -175,7 +182,7 @@ class Plan:
         with reading_ahead(one_stage_gan, "picture_batches", self.options.workers):
             one_stage_gan.train(settings, arrays, teacher, folder, self._start(stage), fabric)
 
-    def _train_speech(self, arrays: PairArrays, left: float) -> None:
+    def _train_speech(self, arrays: TrainingArrays, left: float) -> None:
         """The learning rate falls until the last step, so the steps that fit are found out on the warm-up."""
         settings, folder = self.settings("speech"), self.options.runs / "speech"
         _, done = self.done("speech")
@@ -216,7 +223,8 @@ class Plan:
 
 
 def _teacher(options: argparse.Namespace) -> GoogLeNet:
-    path = options.teacher or options.data / gpu_data.TEACHER_WEIGHTS
+    packed = [folder / gpu_data.TEACHER_WEIGHTS for folder in options.data]
+    path = options.teacher or next((path for path in packed if path.exists()), packed[0])
     return load_teacher(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 

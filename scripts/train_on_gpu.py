@@ -58,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     unpack.set_defaults(function=_unpack)
     train = commands.add_parser("train", help="do the stages that are not done yet")
     train.add_argument(
-        "--data", type=Path, required=True, help="folder that unpack filled, or any shards folder"
+        "--data",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="folders that unpack filled, or any shards folders; several are trained on as one",
     )
     train.add_argument("--runs", type=Path, required=True, help="folder of the trainings' folders")
     train.add_argument(

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from speech2image.cascade import CascadeRoute
     from speech2image.errors import (
         CheckpointError,
         DataError,
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOME = {
     "load": "pretrained",
     "available_models": "pretrained",
+    "CascadeRoute": "cascade",
     "DirectRoute": "pipeline",
     "Interpolation": "pipeline",
     "Translation": "pipeline",
@@ -43,6 +45,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CascadeRoute",
     "CheckpointError",
     "DataError",
     "DirectRoute",

@@ -43,6 +43,9 @@ Source = str | PathLike[str] | bytes | BinaryIO | tuple[NDArray[Any], int]
 _STATE_THEIR_LENGTH = frozenset({"wav", "w64", "aiff", "au", "caf", "flac", "mov"})
 # Writers to a pipe do not know the length and put a number near 2^31 or 2^32 bytes in its place.
 _PLACEHOLDER_BYTES = 0x7F00_0000
+# A "recording" may be a play list that names other files or hosts (ffconcat, HLS, DASH, SDP). FFmpeg would
+# open them: whoever uploads one could read this machine's files or make it call others. So none is allowed.
+_OPENS_NOTHING_ELSE = {"protocol_whitelist": "none"}
 
 
 def load(source: Source, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
@@ -200,7 +203,7 @@ def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None]), format="fltp", layout="mono")
     frame.sample_rate = rate
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
     return _joined([_mono(part) for part in (*resampler.resample(frame), *resampler.resample(None))])
 
 
@@ -213,7 +216,7 @@ def _decode(file: Any, name: str, max_seconds: float) -> NDArray[np.float32]:
     if breaks_off(file):
         raise SpeechError(f"{name} breaks off: it ends before its header says; copy or record it again")
     try:
-        with av.open(file, "r", metadata_errors="ignore") as container:
+        with av.open(file, "r", metadata_errors="ignore", options=_OPENS_NOTHING_ELSE) as container:
             if not container.streams.audio:
                 raise SpeechError(f"{name} has no sound track, only {_kinds(container)}")
             if container.streams.audio[0].codec_context is None:
@@ -232,7 +235,7 @@ def _decoded_parts(
 
     stream = container.streams.audio[0]
     stated = _stated_seconds(container)
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
     decoded = Fraction(0)
     for frame in container.decode(stream):
         decoded += Fraction(frame.samples, frame.sample_rate)
@@ -266,7 +269,8 @@ def _kinds(container: av.container.InputContainer) -> str:
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
-    return frame.to_ndarray().mean(axis=0, dtype=np.float32)
+    """The mean of the channels of an interleaved frame: PyAV 18 crashes on 8 or more planes."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ COMMANDS = {
     "translate": ("pictures", "turn recordings into pictures"),
     "say": ("pictures", "speak a sentence with an installed voice and turn it into pictures"),
     "interpolate": ("pictures", "a row of pictures from one recording to another"),
+    "record": ("record", "speak into the microphone and turn it into pictures"),
+    "serve": ("serve", "a web page to speak to, and an HTTP interface"),
     "models": ("pictures", "list the models that came with this installation"),
     "prepare": ("training", "turn a data set into shards"),
     "train": ("training", "train a network"),

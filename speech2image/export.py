@@ -2,8 +2,10 @@
 
     speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024]
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
+    speech_detector.onnx  log_mel, n_frames -> speech_probability [batch, steps of 40 ms]; if one is given
     model.json            name, licence, sizes, checksums, measured parity
 
+The route through text is `cascade_export.py`, with the same steps.
 Weights are stored as float16 and cast back to float32 when a session opens: half the size, same arithmetic.
 The folder appears only if ONNX Runtime then gives what torch gives.
 """
@@ -12,6 +14,7 @@ import copy
 import hashlib
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,8 +32,21 @@ from torch import nn
 from speech2image import __version__
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.files import check_writable, writing
-from speech2image.parity import SIGNATURES, Parity, check_parity, compare, expect, made_up_log_mels
-from speech2image.pretrained import CARD, FORMAT
+from speech2image.parity import (
+    SAME,
+    SAME_FLOAT16,
+    SIGNATURES,
+    Inputs,
+    Parity,
+    check_parity,
+    check_same,
+    compare,
+    compare_detector,
+    expect,
+    made_up_log_mels,
+    of_clips,
+)
+from speech2image.pretrained import CARD, DETECTOR, FORMATS, RECOGNIZER_CARD, read_card
 
 MAX_BYTES = 25_000_000
 OPSET = 17
@@ -48,6 +64,7 @@ def export_direct(
     noise_size: int = 100,
     log_mels: Sequence[NDArray[np.float32]] = (),
     max_bytes: int = MAX_BYTES,
+    speech_detector: nn.Module | None = None,
     **card: Any,
 ) -> Parity:
     """Write the model folder of a direct route.
@@ -60,7 +77,9 @@ def export_direct(
         licence: of the weights.
         noise_size: length of the noise vector.
         log_mels: real recordings to compare on, [40, frames] each, at least two; made-up ones by default.
-        max_bytes: the most both networks may take.
+        max_bytes: the most all networks may take.
+        speech_detector: (log_mel, n_frames) -> probability of speech in every 40 ms; None for a model that
+            takes any sound.
         **card: more JSON values for `model.json`: description, training data, voices, measures ...
 
     Returns:
@@ -72,49 +91,106 @@ def export_direct(
         OutputError: the folder cannot be written, or holds something that is no model.
     """
     folder = Path(folder)
-    _check_folder(folder)
-    encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (speech_encoder, generator))
-    expected = expect(encoder, painter, log_mels or made_up_log_mels(), noise_size)
+    check_folder(folder)
+    log_mels = log_mels or made_up_log_mels()
+    contents, sizes, parity = convert(speech_encoder, generator, of_clips(log_mels), noise_size)
+    detected: dict[str, float] = {}
+    if speech_detector is not None:
+        contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
+    check_size(contents, max_bytes)
+    told = {"name": name, "licence": licence, **card, **sizes, "parity": asdict(parity) | detected}
+    write_folder(folder, contents, told)
+    return parity
+
+
+def convert(
+    encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int
+) -> tuple[dict[str, bytes], dict[str, int], Parity]:
+    """Two networks in ONNX with float16 weights; what `model.json` says of their sizes; their parity.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
+            what the encoder gives.
+    """
+    encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    try:
+        expected = expect(encoder, painter, inputs, noise_size)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"the generator does not draw from this encoder's embeddings: {reason}"
+        ) from error
     whole = {
-        "speech_encoder": _to_onnx(encoder, expected.heard(slice(2)), "speech_encoder"),
-        "generator": _to_onnx(painter, expected.drawn(slice(2)), "generator"),
+        inputs.encoder: to_onnx(encoder, inputs.read(slice(2)), inputs.encoder),
+        "generator": to_onnx(painter, expected.drawn(slice(2)), "generator"),
     }
     halved = {network: with_float16_weights(model) for network, model in whole.items()}
     parity = Parity(*compare(whole, expected), *compare(halved, expected))
     check_parity(parity)
-    contents = {network: model.SerializeToString() for network, model in halved.items()}
-    _check_size(contents, max_bytes)
     sizes = {
         "picture_size": expected.pictures.shape[-1],
         "embedding_size": expected.embeddings.shape[-1],
         "noise_size": noise_size,
     }
-    _write(folder, contents, {"name": name, "licence": licence, **card, **sizes, "parity": asdict(parity)})
-    return parity
+    return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
+
+
+def add_speech_detector(
+    folder: str | os.PathLike[str],
+    speech_detector: nn.Module,
+    log_mels: Sequence[NDArray[np.float32]] = (),
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, float]:
+    """Give a model folder a speech detector, or another one; its other networks stay as they are.
+
+    Returns:
+        The differences of the probability from torch, which `model.json` states too.
+
+    Raises:
+        CheckpointError: the folder is no whole model, or ONNX Runtime gives something else than torch.
+        SettingsError, OutputError: as `export_direct`.
+    """
+    model = read_card(Path(folder))
+    contents = {network: model.read(network) for network in model.networks}
+    contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
+    check_size(contents, max_bytes)
+    card = {key: value for key, value in model.card.items() if key not in ("format", "files", "made_by")}
+    recognizer = model.folder / str(card.get("recognizer", ""))
+    inside = recognizer if recognizer != model.folder and recognizer.is_dir() else None
+    write_folder(model.folder, contents, card | {"parity": card.get("parity", {}) | detected}, inside)
+    return detected
 
 
 def export_checkpoints(
     speech_encoder: str | os.PathLike[str],
     generator: str | os.PathLike[str],
     folder: str | os.PathLike[str],
+    speech_detector: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Parity:
-    """`export_direct` for two training checkpoints; their averaged weights are taken.
+    """`export_direct` for two or three training checkpoints; their averaged weights are taken.
 
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
+    from speech2image.training.speech_detector import load_speech_detector
     from speech2image.training.speech_embeddings import load_speech_encoder
 
-    _check_folder(Path(folder))
+    check_folder(Path(folder))
     painter, noise_size = load_generator(generator)
+    detector = None if speech_detector is None else load_speech_detector(speech_detector)
     return export_direct(
-        load_speech_encoder(speech_encoder), painter, folder, noise_size=noise_size, **options
+        load_speech_encoder(speech_encoder),
+        painter,
+        folder,
+        noise_size=noise_size,
+        speech_detector=detector,
+        **options,
     )
 
 
 def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
-    """The averaged generator of a one-stage-gan or stackgan-v2 checkpoint, and the length of its noise.
+    """The averaged generator of a one-stage-gan, stackgan-v2 or -v1 checkpoint, and the length of its noise.
 
     Raises:
         CheckpointError: the file is damaged or of another kind.
@@ -138,6 +214,10 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         tree = TreeGenerator(architecture)
         tree.load_state_dict(state["ema"]["module"])
         return PictureGenerator(tree), architecture.noise
+    if state["kind"] == "stackgan_v1":
+        from speech2image.training import stackgan_v1
+
+        return stackgan_v1.load_generator(path)
     raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
 
 
@@ -171,12 +251,14 @@ def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
+def to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
     """Trace `module` with the TorchScript exporter, which knows recurrent layers of any batch and length."""
     inputs, output = SIGNATURES[network]
     free = {name: {0: "batch"} for name in (*inputs, output)}
     if "log_mel" in free:
         free["log_mel"][2] = "frames"
+    if network == DETECTOR:
+        free[output][1] = "steps"
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         path = Path(folder) / f"{network}.onnx"
         warnings.simplefilter("ignore")
@@ -197,7 +279,30 @@ def _to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str)
     return model
 
 
-def _check_size(contents: dict[str, bytes], max_bytes: int) -> None:
+def detector_to_onnx(
+    detector: nn.Module, log_mels: Sequence[NDArray[np.float32]]
+) -> tuple[bytes, dict[str, float]]:
+    """The network with float16 weights, and how far it and the one with float32 weights are from torch.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch.
+    """
+    detector = copy.deepcopy(detector).cpu().float().eval()
+    longest = max(clip.shape[1] for clip in log_mels[:2])
+    example = torch.zeros(2, log_mels[0].shape[0], longest), torch.full((2,), longest)
+    whole = to_onnx(detector, example, DETECTOR)
+    halved = with_float16_weights(whole)
+    found = {
+        name: compare_detector(model, detector, log_mels)
+        for name, model in (("speech", whole), ("speech_float16", halved))
+    }
+    for (name, difference), bound in zip(found.items(), (SAME, SAME_FLOAT16), strict=True):
+        check_same(name, difference, bound)
+    return halved.SerializeToString(), found
+
+
+def check_size(contents: dict[str, bytes], max_bytes: int) -> None:
+    """Refuse networks that take more than `max_bytes` together."""
     total = sum(map(len, contents.values()))
     if total > max_bytes:
         each = ", ".join(f"{network} {len(content) / 1e6:.2f} MB" for network, content in contents.items())
@@ -207,14 +312,17 @@ def _check_size(contents: dict[str, bytes], max_bytes: int) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
     """Never replace a folder that holds something else than a model."""
     check_writable(folder)
     if folder.exists() and not (folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))):
         raise OutputError(f"{folder} exists and is not a model folder; choose a new folder")
 
 
-def _write(folder: Path, contents: dict[str, bytes], card: dict[str, Any]) -> None:
+def write_folder(
+    folder: Path, contents: dict[str, bytes], card: dict[str, Any], recognizer: Path | None = None
+) -> None:
+    """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder."""
     files = {
         network: {
             "file": f"{network}.onnx",
@@ -223,11 +331,16 @@ def _write(folder: Path, contents: dict[str, bytes], card: dict[str, Any]) -> No
         }
         for network, content in contents.items()
     }
-    whole = {"format": FORMAT, **card, "files": files, "made_by": f"speech2image {__version__}"}
+    made_by = f"speech2image {__version__}"
+    whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
     with writing(folder) as temporary:
         temporary.mkdir()
         for network, content in contents.items():
             (temporary / f"{network}.onnx").write_bytes(content)
+        if recognizer is not None:
+            (temporary / card["recognizer"]).mkdir()
+            for path in (recognizer / RECOGNIZER_CARD, *recognizer.glob("*.onnx")):
+                shutil.copy(path, temporary / card["recognizer"])
         (temporary / CARD).write_text(
             json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )

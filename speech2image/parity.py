@@ -1,6 +1,6 @@
-"""Does ONNX Runtime give what torch gives? Compared on whole clips, alone and as one padded batch."""
+"""Does ONNX Runtime give what torch gives? Compared on clips or captions, alone and as one padded batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,8 @@ from torch import nn
 
 from speech2image import audio
 from speech2image.errors import CheckpointError
-from speech2image.pretrained import NETWORKS
 from speech2image.runtime import Session, noise
+from speech2image.text import characters
 
 SAME = 2e-3
 """The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
@@ -22,6 +22,8 @@ SAME_FLOAT16 = 1e-2
 SIGNATURES = {
     "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
     "generator": (("condition", "noise"), "picture"),
+    "speech_detector": (("log_mel", "n_frames"), "speech_probability"),
+    "text_encoder": (("letters",), "text_embedding"),
 }
 
 
@@ -30,7 +32,8 @@ class Parity:
     """How far ONNX Runtime is from torch, over all the inputs tried.
 
     Attributes:
-        embedding: largest difference of a speech embedding, relative to its largest value, float32 weights.
+        embedding: largest difference of an embedding of speech or text, relative to the largest value of all,
+            float32 weights.
         picture, picture_mean: largest and mean difference of a picture's values in [-1, 1], float32 weights.
         embedding_float16, picture_float16, picture_float16_mean: the same with the float16 weights shipped.
     """
@@ -44,57 +47,92 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What torch gives for all clips as one padded batch."""
+class Inputs:
+    """What an encoder is compared on.
 
-    clips: list[NDArray[np.float32]]
+    Attributes:
+        encoder: its network, one of `SIGNATURES`.
+        count: samples.
+        read: rows -> its inputs for those samples as one batch.
+    """
+
+    encoder: str
+    count: int
+    read: Callable[[slice], tuple[torch.Tensor, ...]]
+
+
+def of_clips(log_mels: Sequence[NDArray[np.float32]]) -> Inputs:
+    """Inputs of a speech encoder: log-mels [40, frames], padded with zeros to the longest of a batch."""
+    clips = [_trimmed(log_mel) for log_mel in log_mels]
+    return Inputs("speech_encoder", len(clips), lambda rows: _padded(clips[rows]))
+
+
+def of_captions(captions: Sequence[str]) -> Inputs:
+    """Inputs of a text encoder."""
+    letters = torch.from_numpy(np.stack([characters(caption) for caption in captions]))
+    return Inputs("text_encoder", len(captions), lambda rows: (letters[rows],))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What torch gives for all inputs as one batch."""
+
+    inputs: Inputs
     embeddings: torch.Tensor
     noise: torch.Tensor
     pictures: torch.Tensor
 
-    def heard(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """log_mel and n_frames of some clips, padded to the longest of them."""
-        return _padded(self.clips[rows])
-
     def drawn(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """condition and noise of some clips."""
+        """condition and noise of some samples."""
         return self.embeddings[rows], self.noise[rows]
 
 
 @torch.no_grad()
-def expect(
-    encoder: nn.Module, generator: nn.Module, log_mels: Sequence[NDArray[np.float32]], noise_size: int
-) -> Expected:
-    """Run both networks with torch on the clips, padded with zeros to the longest."""
-    clips = [_trimmed(log_mel) for log_mel in log_mels]
-    z = torch.from_numpy(noise(len(clips), noise_size, 0))
-    embeddings = encoder(*_padded(clips))
-    return Expected(clips, embeddings, z, generator(embeddings, z))
+def expect(encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int) -> Expected:
+    """Run both networks with torch on all inputs as one batch."""
+    z = torch.from_numpy(noise(inputs.count, noise_size, 0))
+    embeddings = encoder(*inputs.read(slice(0, inputs.count)))
+    return Expected(inputs, embeddings, z, generator(embeddings, z))
 
 
 def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[float, float, float]:
-    """Run ONNX on every clip alone and on all as one padded batch.
+    """Run ONNX, encoder and generator, on every sample alone and on all as one batch.
 
     Returns:
         Largest difference of an embedding, relative to the largest value of all; largest and mean difference
         of a picture.
     """
+    inputs = expected.inputs
+    names = SIGNATURES[inputs.encoder][0]
     encoder, generator = (
         Session(models[network].SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
-        for network in NETWORKS
+        for network in (inputs.encoder, "generator")
     )
-    count = len(expected.clips)
     heard_off, drawn_off = [], []
-    for rows in (*(slice(k, k + 1) for k in range(count)), slice(0, count)):
-        log_mel, n_frames = expected.heard(rows)
+    for rows in (*(slice(k, k + 1) for k in range(inputs.count)), slice(0, inputs.count)):
+        given = dict(zip(names, (tensor.numpy() for tensor in inputs.read(rows)), strict=True))
         condition, z = expected.drawn(rows)
-        heard = encoder(log_mel=log_mel.numpy(), n_frames=n_frames.numpy())
-        drawn = generator(condition=condition.numpy(), noise=z.numpy())
+        heard, drawn = encoder(**given), generator(condition=condition.numpy(), noise=z.numpy())
         heard_off.append(np.abs(heard - expected.embeddings[rows].numpy()).max())
         drawn_off.append(np.abs(drawn - expected.pictures[rows].numpy()))
     scale = float(expected.embeddings.abs().max())
     largest = _largest([off.max() for off in drawn_off])
     return _largest(heard_off) / scale, largest, _largest([off.mean() for off in drawn_off])
+
+
+@torch.no_grad()
+def compare_detector(
+    model: onnx.ModelProto, detector: nn.Module, log_mels: Sequence[NDArray[np.float32]]
+) -> float:
+    """The largest difference of a probability of speech, on every clip alone and on all as one batch."""
+    clips = [_trimmed(log_mel) for log_mel in log_mels]
+    session = Session(model.SerializeToString(), *SIGNATURES["speech_detector"], name="speech_detector.onnx")
+    off = []
+    for rows in (*(slice(k, k + 1) for k in range(len(clips))), slice(0, len(clips))):
+        log_mel, n_frames = _padded(clips[rows])
+        found = session(log_mel=log_mel.numpy(), n_frames=n_frames.numpy())
+        off.append(np.abs(found - detector(log_mel, n_frames).numpy()).max())
+    return _largest(off)
 
 
 def _largest(values: Sequence[np.floating]) -> float:
@@ -103,7 +141,7 @@ def _largest(values: Sequence[np.floating]) -> float:
 
 
 def check_parity(parity: Parity) -> None:
-    """Refuse networks that changed on the way; `not <=` so that NaN is refused too."""
+    """Refuse networks that changed on the way."""
     bounds = {
         "embedding": SAME,
         "picture": SAME,
@@ -111,11 +149,16 @@ def check_parity(parity: Parity) -> None:
         "picture_float16_mean": SAME_FLOAT16,
     }
     for key, bound in bounds.items():
-        if not getattr(parity, key) <= bound:
-            raise CheckpointError(
-                f"ONNX Runtime gives something else than torch: {key} differs by {getattr(parity, key):.3g}, "
-                f"at most {bound:g} is allowed; nothing was written"
-            )
+        check_same(key, getattr(parity, key), bound)
+
+
+def check_same(what: str, difference: float, bound: float) -> None:
+    """Refuse a network that changed on the way; `not <=` so that NaN is refused too."""
+    if not difference <= bound:
+        raise CheckpointError(
+            f"ONNX Runtime gives something else than torch: {what} differs by {difference:.3g}, "
+            f"at most {bound:g} is allowed; nothing was written"
+        )
 
 
 def made_up_log_mels() -> list[NDArray[np.float32]]:

@@ -1,12 +1,14 @@
 """START HERE. From a recording to pictures: log-mel -> speech encoder -> generator.
 
     recording --audio.load, audio.log_mel--> log-mel [40, frames]
+              --speech_detector.onnx------> does anyone speak? (models that have one)
               --speech_encoder.onnx-------> speech embedding f [1024]
               --generator.onnx, noise z---> pictures
 
 A route is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text in
-between. Training the two networks is `training/speech_encoder.py` and `training/stackgan_v2.py` or
-`training/one_stage_gan.py`; this file runs what `export.py` made of them, with neither torch nor its weight.
+between; `cascade.CascadeRoute` goes through text. Training the two networks is `training/speech_encoder.py`
+and `training/stackgan_v2.py` or `training/one_stage_gan.py`; this file runs what `export.py` made of them,
+with neither torch nor its weight.
 """
 
 import os
@@ -22,9 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from speech2image import audio, images
-from speech2image.errors import CheckpointError, SettingsError
+from speech2image.painter import Painter, walk_alphas
 from speech2image.pretrained import Model
-from speech2image.runtime import MAX_PICTURES, Session, check_count, noise
+from speech2image.runtime import Session
+from speech2image.voice_activity import VoiceActivity
 
 Speech = Any
 """A path, "-", bytes, a binary file object, or (samples, rate): whatever `audio.load` takes."""
@@ -36,11 +39,14 @@ class Translation:
 
     Attributes:
         images: the pictures, picture k drawn from noise row k of `seed`.
-        speech_embedding: what the speech encoder heard, float32 [1024].
-        log_mel: what it listened to, float32 [40, frames].
+        speech_embedding: what was drawn from, float32 [1024]: what the speech encoder heard, or, of a route
+            through text, the embedding of the transcript.
+        log_mel: what was listened to, float32 [40, frames]; no frames if a text was drawn.
         seed: where the noise came from; the same seed gives the same pictures.
         model: the name of the model.
-        timings: seconds spent listening, embedding, and drawing.
+        timings: seconds of each step: listen, transcribe (through text), embed, draw.
+        transcript: of a route through text, the words the pictures were drawn from; None without text.
+        route: direct, classifier or cascade.
     """
 
     images: list[Image.Image]
@@ -49,6 +55,8 @@ class Translation:
     seed: int
     model: str
     timings: dict[str, float] = field(default_factory=dict)
+    transcript: str | None = None
+    route: str = "direct"
 
     @property
     def seconds(self) -> float:
@@ -109,15 +117,20 @@ class DirectRoute:
         model: the folder the networks came from.
         speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
         generator: condition [1, 1024] and noise [1, 100] -> picture [1, 3, size, size] in [-1, 1].
+        voice_activity: refuses recordings without speech; None takes any sound.
     """
 
-    def __init__(self, model: Model, speech_encoder: Session, generator: Session) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        speech_encoder: Session,
+        generator: Session,
+        voice_activity: VoiceActivity | None = None,
+    ) -> None:
+        self.model, self.voice_activity = model, voice_activity
         self.name: str = model.name
-        self.picture_size: int = model.card["picture_size"]
-        self._noise_size: int = model.card["noise_size"]
-        self._embedding_size: int = model.card["embedding_size"]
-        self._speech_encoder, self._generator = speech_encoder, generator
+        self._speech_encoder, self._painter = speech_encoder, Painter(model, generator)
+        self.picture_size = self._painter.picture_size
 
     def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
         """Turn a recording into `n` pictures.
@@ -128,26 +141,27 @@ class DirectRoute:
             seed: where the noise comes from, a whole number from 0.
 
         Raises:
-            SpeechError: the recording cannot be used.
+            SpeechError: the recording cannot be used, or holds no speech.
             SettingsError: `n` or `seed` is out of its range.
         """
-        z = noise(n, self._noise_size, seed)
+        z = self._painter.noise(n, seed)
         timings: dict[str, float] = {}
-        with _timed(timings, "listen"):
-            log_mel = audio.log_mel(audio.load(speech))
-        with _timed(timings, "embed"):
+        with timed(timings, "listen"):
+            log_mel = self._listen(speech)
+        with timed(timings, "embed"):
             embedding = self._embed(log_mel)
-        with _timed(timings, "draw"):
-            pictures = [self._draw(embedding, row) for row in z]
-        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings)
+        with timed(timings, "draw"):
+            pictures = [self._painter.draw(embedding, row) for row in z]
+        route = self.model.route
+        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings, route=route)
 
     def embed(self, speech: Speech) -> NDArray[np.float32]:
         """Turn a recording into its speech embedding, float32 [1024].
 
         Raises:
-            SpeechError: the recording cannot be used.
+            SpeechError: the recording cannot be used, or holds no speech.
         """
-        return self._embed(audio.log_mel(audio.load(speech)))
+        return self._embed(self._listen(speech))
 
     def generate(self, embedding: ArrayLike, n: int = 1, seed: int = 0) -> list[Image.Image]:
         """Draw `n` pictures of one speech embedding [1024]; picture k depends on `seed` and k alone.
@@ -155,8 +169,7 @@ class DirectRoute:
         Raises:
             SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
         """
-        condition = self._check_embedding(embedding)
-        return [self._draw(condition, row) for row in noise(n, self._noise_size, seed)]
+        return self._painter.generate(embedding, n, seed)
 
     def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
         """Walk from one recording to another under one noise: f = alpha f1 + (1 - alpha) f2 (paper, Fig. 5).
@@ -168,56 +181,36 @@ class DirectRoute:
             seed: where the one noise vector comes from.
 
         Raises:
-            SpeechError: a recording cannot be used.
+            SpeechError: a recording cannot be used, or holds no speech.
             SettingsError: `steps` or `seed` is out of its range.
         """
-        if check_count(steps, "steps") < 2:
-            raise SettingsError(f"steps must be a whole number from 2 to {MAX_PICTURES}, not {steps!r}")
-        z = noise(1, self._noise_size, seed)[0]
-        alphas = np.linspace(1, 0, steps, dtype=np.float32)
+        alphas, z = walk_alphas(steps), self._painter.noise(1, seed)[0]
         timings: dict[str, float] = {}
-        with _timed(timings, "listen"):
-            log_mels = [audio.log_mel(audio.load(speech)) for speech in (first, second)]
-        with _timed(timings, "embed"):
+        with timed(timings, "listen"):
+            log_mels = [self._listen(speech) for speech in (first, second)]
+        with timed(timings, "embed"):
             f1, f2 = (self._embed(log_mel) for log_mel in log_mels)
             mixed = alphas[:, None] * f1 + (1 - alphas[:, None]) * f2
-        with _timed(timings, "draw"):
-            pictures = [self._draw(f, z) for f in mixed]
+        with timed(timings, "draw"):
+            pictures = [self._painter.draw(f, z) for f in mixed]
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
+
+    def _listen(self, speech: Speech) -> NDArray[np.float32]:
+        """The log-mel of a recording in which someone speaks."""
+        log_mel = audio.log_mel(audio.load(speech))
+        if self.voice_activity is not None:
+            self.voice_activity.check(log_mel)
+        return log_mel
 
     def _embed(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
         embedding = self._speech_encoder(log_mel=log_mel[None], n_frames=n_frames)
-        if embedding.shape != (1, self._embedding_size):
-            raise CheckpointError(
-                f"{self._speech_encoder.name} gave an embedding of shape {list(embedding.shape)}, "
-                f"its model.json states [1, {self._embedding_size}]"
-            )
-        return embedding[0]
-
-    def _draw(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
-        """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture."""
-        picture = self._generator(condition=condition[None], noise=z[None])
-        expected = (1, 3, self.picture_size, self.picture_size)
-        if picture.shape != expected:
-            raise CheckpointError(
-                f"{self._generator.name} gave a picture of shape {list(picture.shape)}, "
-                f"its model.json states {list(expected)}"
-            )
-        return images.to_image(picture[0])
-
-    def _check_embedding(self, embedding: ArrayLike) -> NDArray[np.float32]:
-        condition = np.asarray(embedding, dtype=np.float32)
-        if condition.shape != (self._embedding_size,) or not np.isfinite(condition).all():
-            raise SettingsError(
-                f"a speech embedding is {self._embedding_size} finite numbers, "
-                f"not an array of shape {list(condition.shape)}"
-            )
-        return condition
+        return self._painter.checked(embedding, self._speech_encoder)
 
 
 @contextmanager
-def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+def timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    """Note in `timings` how many seconds something took."""
     start = time.perf_counter()
     yield
     timings[name] = time.perf_counter() - start

@@ -1,26 +1,41 @@
 """Trained models: a name or a path -> the model folder, its checksums, its licence; `load` opens it.
 
-A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx` and `generator.onnx`.
-The shipped ones lie in `pretrained_models/<name>/` inside this package.
+A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx`, `generator.onnx` and, if
+the model is to tell speech from other sounds, `speech_detector.onnx`. One of the route through text
+(`"route": "cascade"`, written by `cascade_export.py`) has `text_encoder.onnx` in place of the speech encoder,
+and may name a speech recogniser: a folder in it, beside it or among the shipped models.
+The shipped ones lie in `pretrained_models/<name>/` inside this package. `<name>-cascade` is the cascade that
+belongs to the model `<name>`.
 """
 
 import difflib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from speech2image.errors import CheckpointError
+from speech2image.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
-    from speech2image.pipeline import DirectRoute
+    from speech2image.cascade import Route
+    from speech2image.recognizers import SpeechRecogniser
+    from speech2image.voice_activity import VoiceActivity
 
 MODELS_FOLDER = Path(__file__).parent / "pretrained_models"
 CARD = "model.json"
 FORMAT = "speech2image direct route 1"
+CASCADE, CASCADE_FORMAT = "cascade", "speech2image cascade route 1"
+FORMATS = {"direct": FORMAT, "classifier": FORMAT, CASCADE: CASCADE_FORMAT}
+"""Route of a model -> format of its `model.json`; the classifier's is the direct one's but for its name."""
 NETWORKS = ("speech_encoder", "generator")
+CASCADE_NETWORKS = ("text_encoder", "generator")
+RECOGNIZER_CARD = "recognizer.json"
+"""What a recogniser's folder holds beside its networks; see `transcription.py`."""
+DETECTOR = "speech_detector"
+"""The network a model may do without."""
 DEFAULT_MODEL = "flowers"
 
 
@@ -38,8 +53,41 @@ class Model:
     folder: Path
     card: dict[str, Any]
 
+    @property
+    def route(self) -> str:
+        """direct, classifier or cascade."""
+        return str(self.card.get("route", "direct"))
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """An encoder, the generator and, where the model has one, a speech detector."""
+        needed = _needed(self.route)
+        return (*needed, DETECTOR) if DETECTOR in self.card["files"] else needed
+
+    @property
+    def recognizer(self) -> Path | None:
+        """The folder of the speech recogniser it names, None if it names none.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        found = self._find_recognizer()
+        if found is None and "recognizer" in self.card:
+            raise CheckpointError(
+                f"model '{self.name}' hears with the recogniser '{self.card['recognizer']}', which lies "
+                f"neither in {self.folder} nor beside it, nor came with this installation; copy its folder "
+                "there, or choose another (--recognizer)"
+            )
+        return found
+
+    def _find_recognizer(self) -> Path | None:
+        name = self.card.get("recognizer", "")
+        places = [self.folder, self.folder.resolve().parent, MODELS_FOLDER]
+        found = (place / name for place in places if name and (place / name / RECOGNIZER_CARD).is_file())
+        return next(found, None)
+
     def path(self, network: str) -> Path:
-        """The file of `network` ("speech_encoder" or "generator")."""
+        """The file of `network`, one of `networks`."""
         return self.folder / self.card["files"][network]["file"]
 
     def read(self, network: str) -> bytes:
@@ -60,13 +108,25 @@ class Model:
 
     @property
     def sha256(self) -> dict[str, str | None]:
-        """The stated checksum of each network."""
-        return {network: self.card["files"][network].get("sha256") for network in NETWORKS}
+        """The stated checksum of each network, and that of the card of the recogniser it names."""
+        stated = {network: self.card["files"][network].get("sha256") for network in self.networks}
+        recognizer = self._find_recognizer()
+        if recognizer is not None:
+            stated["recognizer"] = hashlib.sha256(_read(recognizer / RECOGNIZER_CARD)).hexdigest()
+        return stated
 
     @property
     def size(self) -> int:
-        """Bytes of the networks on disk."""
-        return sum(self.path(network).stat().st_size for network in NETWORKS)
+        """Bytes of the networks on disk, without a recogniser that lies elsewhere."""
+        own = [self.path(network) for network in self.networks]
+        recognizer = self._find_recognizer()
+        if recognizer is not None and recognizer.parent == self.folder:
+            own += recognizer.glob("*.onnx")
+        return sum(path.stat().st_size for path in own)
+
+
+def _needed(route: str) -> tuple[str, ...]:
+    return CASCADE_NETWORKS if route == CASCADE else NETWORKS
 
 
 def available_models() -> list[str]:
@@ -99,6 +159,53 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
     raise CheckpointError(_unknown(wanted))
 
 
+def find_route(name_or_path: str | os.PathLike[str], route: str) -> Model:
+    """Find a model of a route: the one named, or the one that belongs to it and lies beside it.
+
+    `<name>-cascade` belongs to `<name>`.
+
+    Raises:
+        CheckpointError: as `find`; or there is no such model of that route.
+        SettingsError: there is no such route.
+    """
+    if route not in FORMATS:
+        raise SettingsError(f"unknown route '{route}'; there are: {', '.join(FORMATS)}")
+    model = find(name_or_path)
+    found = model if model.route == route else companion(model, route)
+    if found is None:
+        raise CheckpointError(_no_route(model, route))
+    return found
+
+
+def companion(model: Model, route: str) -> Model | None:
+    """The model of another route that belongs to `model` and lies beside it, None if there is none.
+
+    Raises:
+        CheckpointError: its `model.json` is damaged or something else.
+    """
+    own = model.folder.resolve()
+    base = own.name.removesuffix(f"-{model.route}")
+    for name in (f"{base}-{route}", base):
+        folder = own.with_name(name)
+        if folder != own and (folder / CARD).is_file():
+            other = read_card(folder)
+            if other.route == route:
+                return other
+    return None
+
+
+def _no_route(model: Model, route: str) -> str:
+    name = model.folder.resolve().name
+    what = f"model '{model.name}' is of the {model.route} route, and no '{name}-{route}' lies beside it"
+    if route != CASCADE:
+        return f"{what}; name a model of the {route} route (--model)"
+    return (
+        f"{what}. Name a model of the cascade (--model FOLDER), or make one: train speech-recognizer, "
+        "text-encoder and a generator with --conditions text, then speech2image export cascade "
+        f"... --out {name}-{CASCADE} (docs/recipes.md, section 5)"
+    )
+
+
 def _unknown(wanted: str) -> str:
     names = available_models()
     close = difflib.get_close_matches(wanted.lower(), names, n=1, cutoff=0.5)
@@ -123,15 +230,19 @@ def read_card(folder: Path) -> Model:
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged: it is not JSON ({error})") from error
     found = card.get("format") if isinstance(card, dict) else None
-    if found != FORMAT:
-        raise CheckpointError(f"{path} is of the format {found!r}, this version reads {FORMAT!r}")
+    if found not in FORMATS.values():
+        known = " and ".join(repr(name) for name in dict.fromkeys(FORMATS.values()))
+        raise CheckpointError(f"{path} is of the format {found!r}, this version reads {known}")
     _check_card(card, path)
     return Model(str(card.get("name") or folder.name), folder, card)
 
 
 def _check_card(card: dict[str, Any], path: Path) -> None:
-    files = card.get("files")
-    for network in NETWORKS:
+    files, route = card.get("files"), card.get("route", "direct")
+    if not isinstance(route, str) or FORMATS.get(route) != card["format"]:
+        raise CheckpointError(f"{path} is damaged: {card['format']!r} has no route {route!r}")
+    optional = (DETECTOR,) if isinstance(files, dict) and DETECTOR in files else ()
+    for network in (*_needed(route), *optional):
         entry = files.get(network) if isinstance(files, dict) else None
         file = entry.get("file") if isinstance(entry, dict) else None
         if not isinstance(file, str) or Path(file).name != file:
@@ -141,6 +252,14 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
             raise CheckpointError(
                 f"{path} is damaged: '{key}' is {card.get(key)!r}, not a whole number from 1"
             )
+    if "recognizer" in card and not is_plain_name(card["recognizer"]):
+        named = card["recognizer"]
+        raise CheckpointError(f"{path} is damaged: 'recognizer' is {named!r}, not the name of a folder")
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether this names a folder inside another and nothing further away."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _read(path: Path) -> bytes:
@@ -153,26 +272,72 @@ def _read(path: Path) -> bytes:
 
 
 def load(
-    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL, *, threads: int | None = None
-) -> "DirectRoute":
+    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
+    *,
+    route: str | None = None,
+    recognizer: "str | SpeechRecogniser" = "own",
+    threads: int | None = None,
+    detect_speech: bool = True,
+    around_generator: Callable[[Any], Any] = lambda generator: generator,
+) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
 
     Args:
         name_or_path: the name of a shipped model (`available_models()`), a model folder, or a file in one.
+        route: "direct" or "cascade", to take the model of that route which belongs to the one named
+            (`find_route`); by default the model's own.
+        recognizer: what writes down speech in a cascade: "own", the model's; "own:FOLDER", one that
+            speech2image exported; "whisper:NAME"; "pocketsphinx"; or any `recognizers.SpeechRecogniser`.
         threads: processor threads to use; by default all this process may use.
+        detect_speech: refuse recordings without speech, if the model has a speech detector, and in a cascade
+            those of which no word is written down.
+        around_generator: given the generator's `Session`, returns what to call in its place, for instance
+            one that batches the calls of several threads (`web/batching.py`).
 
     Raises:
-        CheckpointError: no such model, or its files are damaged or something else.
-        SettingsError: `threads` is not a whole number from 1.
+        CheckpointError: no such model, it has no such route, or its files are damaged or something else.
+        SettingsError: `threads` is not a whole number from 1; there is no such recogniser or route; a
+            recogniser is given to a model that goes without text.
+        MissingExtraError: the recogniser's package is not installed.
     """
     from speech2image.pipeline import DirectRoute
     from speech2image.runtime import Session
 
-    model = find(name_or_path)
-    encoder, generator = (model.read(network) for network in NETWORKS)
-    encoder_name, generator_name = (str(model.path(network)) for network in NETWORKS)
-    return DirectRoute(
-        model,
-        Session(encoder, ("log_mel", "n_frames"), "speech_embedding", encoder_name, threads),
-        Session(generator, ("condition", "noise"), "picture", generator_name, threads),
-    )
+    model = find(name_or_path) if route is None else find_route(name_or_path, route)
+    if model.route != CASCADE and recognizer != "own":
+        raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
+    encoder, generator = (model.read(network) for network in _needed(model.route))
+    encoder_name, generator_name = (str(model.path(network)) for network in _needed(model.route))
+    painter = around_generator(Session(generator, ("condition", "noise"), "picture", generator_name, threads))
+    detector = voice_activity(model) if detect_speech else None
+    if model.route != CASCADE:
+        heard = Session(encoder, ("log_mel", "n_frames"), "speech_embedding", encoder_name, threads)
+        return DirectRoute(model, heard, painter, detector)
+
+    from speech2image.cascade import CascadeRoute
+    from speech2image.recognizers import open_recognizer
+
+    read = Session(encoder, ("letters",), "text_embedding", encoder_name, threads)
+    ears: SpeechRecogniser | None
+    if isinstance(recognizer, str):
+        ears = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
+    else:
+        ears = recognizer
+    return CascadeRoute(model, ears, read, painter, detector, must_hear=detect_speech)
+
+
+def voice_activity(model: Model) -> "VoiceActivity | None":
+    """The speech detector of a model, None if it has none.
+
+    Raises:
+        CheckpointError: its file is damaged or something else.
+    """
+    from speech2image.runtime import Session
+    from speech2image.voice_activity import VoiceActivity
+
+    if DETECTOR not in model.networks:
+        return None
+    name = str(model.path(DETECTOR))
+    # So small a network is fastest on one thread.
+    inputs, output = ("log_mel", "n_frames"), "speech_probability"
+    return VoiceActivity(Session(model.read(DETECTOR), inputs, output, name, threads=1))

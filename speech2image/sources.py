@@ -35,7 +35,8 @@ def opened(source: Any) -> Iterator[tuple[Any, str]]:
         with _checked_path(Path(source)).open("rb") as file, _spooled(file) as seekable:
             yield seekable, str(source)
     elif hasattr(source, "read"):
-        name = str(getattr(source, "name", "the recording"))
+        name = getattr(source, "name", None)  # None or a number for temporary files
+        name = name if isinstance(name, str) else "the recording"
         if isinstance(source, io.TextIOBase):
             raise SpeechError(f"{name} is open as text; open it with mode 'rb'")
         with _spooled(source) as file:

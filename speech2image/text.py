@@ -1,9 +1,14 @@
-"""Captions as text: what is tidied before an engine speaks them."""
+"""Captions as text: tidied before an engine speaks them, written down by a recogniser, read by letters."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from speech2image.errors import SettingsError
 
@@ -18,6 +23,30 @@ _SPOKEN_SIGNS = {
     "=": " equals ",
     "°": " degrees ",
 }
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
+"""What a transcript is made of."""
+
+BLANK, END = 0, 1
+"""Tokens of a recogniser: CTC's blank; the start and the end of a sentence."""
+
+FIRST_PIECE = 2
+"""The token of a vocabulary's first piece of text."""
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
+"""What the text encoder reads: 70 characters as published; the hyphen stands there twice, its second place
+counts."""
+
+CAPTION_LENGTH = 201
+"""Characters of a caption that the text encoder reads."""
+
+PLACES = {character: place for place, character in enumerate(ALPHABET)}
+NOTHING = len(ALPHABET)
+"""Stands for characters outside the alphabet and for the places behind a caption."""
+
+_ONES = "zero one two three four five six seven eight nine"
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+_SMALL_NUMBERS = (*_ONES.split(), *_TEENS.split())
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _PLAIN_SIGNS = str.maketrans("‘’‚‛“”„‟–—―×", "''''\"\"\"\"---x")  # noqa: RUF001
 
 
@@ -48,3 +77,93 @@ def speakable(text: str) -> str:
     if not re.search(r"[A-Za-z0-9]", plain):
         raise SettingsError(f"nothing to say in {text!r}: give an English sentence")
     return plain
+
+
+def transcript(text: str) -> str:
+    """What one hears of a sentence: lower-case words of a to z and apostrophes, numbers spelled out.
+
+    >>> transcript("The bird's wing-bars: 12 of them, naïve & “white”.")
+    "the bird's wing bars twelve of them naive and white"
+
+    Args:
+        text: of any length; one without a letter or digit gives "".
+    """
+    plain = text.translate(_PLAIN_SIGNS)
+    for sign, word in _SPOKEN_SIGNS.items():
+        plain = plain.replace(sign, word)
+    plain = unicodedata.normalize("NFKD", plain.lower())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", plain)
+    plain = re.sub(r"[0-9]+", lambda found: f" {_spelled(found.group())} ", plain)
+    plain = re.sub(r"[^a-z']+", " ", plain)
+    return " ".join(re.sub(r"(?<![a-z])'+|'+(?![a-z])", " ", plain).split())
+
+
+def _spelled(digits: str) -> str:
+    """A whole number in words; beyond 999,999, or with a leading zero, digit by digit."""
+    number = int(digits)
+    if number > 999_999 or (len(digits) > 1 and digits.startswith("0")):
+        return " ".join(_SMALL_NUMBERS[int(digit)] for digit in digits)
+    return _number(number)
+
+
+def _number(number: int) -> str:
+    if number < 20:
+        return _SMALL_NUMBERS[number]
+    if number < 100:
+        ten, one = divmod(number, 10)
+        return _TENS[ten - 2] + (f" {_SMALL_NUMBERS[one]}" if one else "")
+    unit, name = (1000, "thousand") if number >= 1000 else (100, "hundred")
+    many, rest = divmod(number, unit)
+    return f"{_number(many)} {name}" + (f" {_number(rest)}" if rest else "")
+
+
+def characters(caption: str) -> NDArray[np.int64]:
+    """A caption as places in the alphabet, in lower case, cut at 201 characters: what the text encoder reads.
+
+    Args:
+        caption: of any length; a character outside the alphabet counts as `NOTHING`.
+
+    Returns:
+        int64 [201], from 0 to `NOTHING`.
+
+    Raises:
+        SettingsError: it holds no character of the alphabet but blanks.
+    """
+    lower = caption[:CAPTION_LENGTH].lower()[:CAPTION_LENGTH]
+    if not any(character in PLACES for character in lower if character != " "):
+        raise SettingsError(f"no known character in {caption[:40]!r}: give an English sentence")
+    row = np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
+    row[: len(lower)] = [PLACES.get(character, NOTHING) for character in lower]
+    return row
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The pieces of text that tokens 2, 3, ... stand for."""
+
+    pieces: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return FIRST_PIECE + len(self.pieces)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """Tokens -> text, blanks at its ends and doubled ones taken away."""
+        return " ".join("".join(self.pieces[t - FIRST_PIECE] for t in tokens if t >= FIRST_PIECE).split())
+
+    def encode(self, text: str) -> list[int]:
+        """Text -> tokens, the longest piece first at every place.
+
+        Raises:
+            SettingsError: a character no piece begins with.
+        """
+        index = {piece: FIRST_PIECE + i for i, piece in enumerate(self.pieces)}
+        longest, tokens, place = max(map(len, self.pieces)), [], 0
+        while place < len(text):
+            ends = range(min(len(text), place + longest), place, -1)
+            end = next((end for end in ends if text[place:end] in index), None)
+            if end is None:
+                raise SettingsError(f"the recogniser cannot write {text[place]!r}; see text.transcript")
+            tokens.append(index[text[place:end]])
+            place = end
+        return tokens

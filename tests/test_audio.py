@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import tempfile
 import threading
 import wave
@@ -451,3 +452,52 @@ def test_damaged_files_never_give_another_error(data: st.DataObject) -> None:
     except SpeechError:
         return
     assert np.isfinite(samples).all() and np.abs(samples).max() <= 1.0
+
+
+# ---- recordings that mean harm -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", ["5.1", "7.1", "hexadecagonal"])
+def test_many_channels(channels: str) -> None:
+    """PyAV crashes on eight or more planes, so that many must be averaged without them."""
+    layout = av.AudioLayout(channels)
+    samples = np.repeat(chirp()[:, None], layout.nb_channels, axis=1)
+    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="flt", layout=channels)
+    frame.sample_rate, frame.pts = 16_000, 0
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="wav") as output:
+        stream = output.add_stream("pcm_f32le", rate=16_000)
+        stream.layout, stream.format = channels, "flt"
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    np.testing.assert_allclose(audio.load(buffer.getvalue()), chirp(), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ffconcat", "hls", "hls of files", "sdp"])
+def test_a_play_list_opens_nothing(kind: str, tmp_path: Path, monkeypatch) -> None:
+    """Whoever uploads a play list can neither read files here nor make this machine call another."""
+    monkeypatch.chdir(tmp_path)
+    Path("secret.wav").write_bytes(wav_bytes(chirp()))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        segment = f"http://127.0.0.1:{port}/a.ts" if kind == "hls" else f"file://{tmp_path}/secret.wav"
+        lists = {
+            "ffconcat": "ffconcat version 1.0\nfile secret.wav\n",
+            "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{segment}\n#EXT-X-ENDLIST\n",
+            "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+            f"m=audio {port} RTP/AVP 0\n",
+        }
+        with pytest.raises(SpeechError):
+            audio.load(lists.get(kind, lists["hls"]).encode())
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_temporary_files_are_called_recordings(size: int) -> None:
+    with tempfile.SpooledTemporaryFile(max_size=100) as file:
+        file.write(b"x" * size)
+        file.seek(0)
+        with pytest.raises(SpeechError, match=r"^the recording "):
+            audio.load(file)

@@ -39,6 +39,11 @@ def test_example(folder: Path, example: str, arguments: list[str], pictures: tup
 
 def test_all_are_tested_and_short() -> None:
     scripts = sorted(EXAMPLES.glob("*.py"))
-    assert [script.name for script in scripts] == ["eight_noises.py", "interpolate.py", "translate_file.py"]
+    assert [script.name for script in scripts] == [
+        "eight_noises.py",
+        "http_client.py",
+        "interpolate.py",
+        "translate_file.py",
+    ]
     for script in scripts:
         assert len(script.read_text().splitlines()) <= 40

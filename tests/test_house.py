@@ -18,11 +18,11 @@ LEVELS = [
     {"errors", "files", "text"},
     {"sources", "containers", "audio", "images", "espeak_library", "tts"},
     {"models", "losses"},
-    {"runtime", "pretrained", "parity", "data"},
-    {"pipeline"},
+    {"runtime", "pretrained", "parity", "data", "transcription", "recognizers", "voice_activity"},
+    {"painter", "pipeline", "cascade"},
     {"metrics"},
-    {"training", "export"},
-    {"evaluation"},
+    {"training", "export", "cascade_export"},
+    {"evaluation", "web"},
     {"commands"},
     {"cli", "__init__", "__main__"},
 ]
@@ -37,8 +37,11 @@ BASE = {
     "espeak_library",
     "tts",
     "runtime",
+    "transcription",
+    "recognizers",
+    "voice_activity",
 }
-BASE |= {"pretrained", "pipeline", "cli", "__init__", "__main__"}
+BASE |= {"pretrained", "painter", "pipeline", "cascade", "cli", "__init__", "__main__"}
 
 
 def part_of(module: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from speech2image import text
 from speech2image.errors import SettingsError
-from speech2image.text import speakable
+from speech2image.text import speakable, transcript
 
 
 def test_the_documentation_example() -> None:
@@ -51,3 +51,26 @@ def test_any_text_becomes_plain_or_is_refused(caption: str) -> None:
     assert spoken.isascii() and spoken == " ".join(spoken.split())
     assert not set(spoken) & set('[]<>`$"\\(){}|&')
     assert speakable(spoken) == spoken
+
+
+@pytest.mark.parametrize(
+    ("given_text", "heard"),
+    [
+        ("The bird's WING-bars.", "the bird's wing bars"),
+        ("'quoted' and don't", "quoted and don't"),
+        ("about 5 cm, 1,250 of 20", "about five cm one thousand two hundred fifty of twenty"),
+        ("in 1905, no. 007", "in one thousand nine hundred five no zero zero seven"),
+        ("310,000 or 1234567", "three hundred ten thousand or one two three four five six seven"),
+        ("caf\u00e9 \u2014 \u201cna\u00efve\u201d 50%", "cafe naive fifty percent"),
+        ("...!? \U0001f33c", ""),
+        ("", ""),
+    ],
+)
+def test_transcript_is_what_one_hears(given_text: str, heard: str) -> None:
+    assert transcript(given_text) == heard
+
+
+@given(st.text(max_size=60))
+def test_transcript_holds_letters_alone_and_stays_itself(anything: str) -> None:
+    once = transcript(anything)
+    assert set(once) <= set(text.LETTERS) and transcript(once) == once

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -19,7 +19,8 @@ from speech2image.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from speech2image.pipeline import DirectRoute, Translation
+    from speech2image.cascade import Route
+    from speech2image.pipeline import Translation
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
@@ -51,6 +52,9 @@ def translate(
     separate: bool = False,
     json: bool = False,
     threads: int = 0,
+    route: Literal["own", "direct", "cascade"] = "own",
+    text: str = "",
+    recognizer: str = "own",
 ) -> None:
     """Turn recordings into pictures.
 
@@ -64,15 +68,37 @@ def translate(
         separate: write every picture to a file of its own, out-1.png, out-2.png ...
         json: print what was done as JSON.
         threads: processor threads to use; 0 takes all.
+        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
+            shown): takes the model of that route which belongs to the one named; own is the model's.
+        text: a sentence to draw in place of a recording, with a model of the cascade.
+        recognizer: what writes down speech in a cascade: own (the model's), own:FOLDER, whisper:NAME or
+            pocketsphinx.
     """
-    if not clips:
-        raise SettingsError("no recording given; name at least one file, or - for standard input")
+    if text and clips:
+        raise SettingsError("give recordings or --text, not both")
+    if not clips and not text:
+        raise SettingsError(
+            "no recording given; name at least one file, or - for standard input, or give --text SENTENCE"
+        )
     if clips.count("-") > 1:
         raise SettingsError("standard input (-) can be read only once")
-    job = Job(n, out, seed, model, separate, json, threads)
+    if text and route == "own":
+        route = "cascade"
+    job = Job(n, out, seed, model, separate, json, threads, None if route == "own" else route, recognizer)
     job.check()
-    route = job.load()
-    job.finish(route, [(clip, route.translate(clip, n, seed)) for clip in clips])
+    opened = job.load()
+    if text:
+        job.finish(opened, [(text, _draw_text(opened, text, n, seed))])
+    else:
+        job.finish(opened, [(clip, opened.translate(clip, n, seed)) for clip in clips])
+
+
+def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
+    from speech2image.cascade import CascadeRoute
+
+    if not isinstance(route, CascadeRoute):
+        raise SettingsError(f"model '{route.name}' is of the {route.model.route} route, which reads no text")
+    return route.draw_text(text, n, seed)
 
 
 def say(
@@ -178,6 +204,8 @@ class Job:
     separate: bool
     json: bool
     threads: int
+    route: str | None = None
+    recognizer: str = "own"
 
     def check(self) -> None:
         """Refuse, before any work, what cannot end well."""
@@ -193,16 +221,22 @@ class Job:
                 "-o - writes one picture to standard output, so it excludes --json and --separate"
             )
 
-    def load(self) -> "DirectRoute":
+    def load(self) -> "Route":
         """Open the model."""
-        route = pretrained.load(self.model, threads=self.threads or None)
+        route = pretrained.load(
+            self.model, route=self.route, recognizer=self.recognizer, threads=self.threads or None
+        )
         self._loaded = time.perf_counter() - self._start
         return route
 
-    def finish(self, route: "DirectRoute", results: list[tuple[str, "Translation"]]) -> None:
-        """Write the pictures of all recordings and say so."""
+    def finish(self, route: "Route", results: list[tuple[str, "Translation"]]) -> None:
+        """Write the pictures of all recordings and say so; of a route through text, say what was heard."""
         from speech2image import images
 
+        heard = [result.transcript for _, result in results if result.transcript is not None]
+        written = not results[0][1].log_mel.size  # a text was given, nothing was heard
+        for (clip, _), text in zip(results, [] if written else heard, strict=False):
+            print(f'{f"{clip}: " if len(results) > 1 else ""}heard: "{text}"', file=sys.stderr)
         pictures = [image for _, result in results for image in result.images]
         columns = self.n if len(results) > 1 else None
         sheets = pictures if self.separate else [images.grid(pictures, columns)]
@@ -210,7 +244,10 @@ class Job:
         for image, file in zip(sheets, files, strict=True):
             self.write(image, file)
         timings = {key: sum(result.timings[key] for _, result in results) for key in results[0][1].timings}
-        self.report(route, {"clips": [clip for clip, _ in results]}, files, len(pictures), timings)
+        told: dict[str, Any] = {"texts" if written else "clips": [clip for clip, _ in results]}
+        if heard and not written:
+            told["transcripts"] = heard
+        self.report(route, told, files, len(pictures), timings)
 
     def _names(self, clips: int) -> list[Path]:
         """out-1.png ... for one recording; out-1-1.png, recording before picture, for several."""
@@ -230,7 +267,7 @@ class Job:
 
     def report(
         self,
-        route: "DirectRoute",
+        route: "Route",
         what: dict[str, Any],
         files: list[Path],
         pictures: int,
@@ -247,6 +284,7 @@ class Job:
                         "files": [str(file) for file in files],
                         "pictures": pictures,
                         "model": route.name,
+                        "route": route.model.route,
                         "sha256": route.model.sha256,
                         "seed": self.seed,
                         "seconds": round(seconds, 4),

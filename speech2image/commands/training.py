@@ -5,18 +5,22 @@ The flags of a training are the fields of its `Settings`, their defaults those o
     speech2image train one-stage-gan --preset cpu --batch-size 16 --generator.code-size 128 --data S --out R
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Literal
 
 import tyro
 
-from speech2image.errors import MissingExtraError, SettingsError, Speech2ImageError, require
-
-CONFIG = (tyro.conf.AvoidSubcommands,)
+from speech2image.commands import cascade
+from speech2image.commands.jobs import Files, FilesOfGan, open_conditions
+from speech2image.commands.jobs import call as _call
+from speech2image.commands.jobs import import_training as _import
+from speech2image.commands.jobs import open_data as _open
+from speech2image.commands.jobs import open_teacher as _teacher
+from speech2image.commands.jobs import parse as _parse
+from speech2image.commands.jobs import parse_job as _parse_job
+from speech2image.errors import SettingsError
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -28,6 +32,12 @@ def prepare(arguments: list[str]) -> None:
     """Turn a corpus into shards; `prepare teacher` computes the teacher's features of its pictures."""
     if arguments[:1] == ["teacher"]:
         _call(prepare_teacher, "prepare teacher", arguments[1:])
+        return
+    if arguments[:1] == ["recordings"]:
+        _call(cascade.prepare_recordings, "prepare recordings", arguments[1:])
+        return
+    if arguments[:1] == ["words"]:
+        _call(prepare_words, "prepare words", arguments[1:])
         return
     module = _import("data.prepare")
     settings = _parse(module.Settings, "prepare", arguments)
@@ -42,8 +52,19 @@ def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:
         weights: GoogLeNet as bvlc_googlenet.caffemodel, torchvision's googlenet-1378be20.pth or safetensors.
         crops: crops of each picture: 10 (paper), 2 or 1.
     """
-    arrays, teacher = _open(data), _teacher(weights)
+    arrays, teacher = _open((data,)), _teacher(weights)
     print(_import("data.features").cache_teacher_features(arrays, teacher, crops=crops))
+
+
+def prepare_words(roots: tuple[Path, ...], out: Path, captions: tuple[Path, ...] = ()) -> None:
+    """Cut the words of captions out of transcribed recordings, for `prepare --word-bank`.
+
+    Args:
+        roots: folders of LibriSpeech or LJSpeech, in their publishers' layouts.
+        out: folder of the word bank to write.
+        captions: manifests of captions, or the folders they lie in; only their words are kept; by default all are.
+    """
+    print(_import("data.word_cutting").prepare_words(roots, out, captions))
 
 
 def train(arguments: list[str]) -> None:
@@ -52,7 +73,7 @@ def train(arguments: list[str]) -> None:
     if recipe in ("", "-h", "--help"):
         print("usage: speech2image train RECIPE [OPTIONS]\n\nrecipes:")
         for name, (_, text) in RECIPES.items():
-            print(f"  {name:15} {text}")
+            print(f"  {name:17} {text}")
         print("\nspeech2image train RECIPE --help shows its settings; --preset NAME changes their defaults")
         if not recipe:
             raise SystemExit(2)
@@ -63,26 +84,11 @@ def train(arguments: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where a training reads and writes.
-
-    Attributes:
-        data: shards folder that prepare wrote.
-        out: folder of the run: checkpoint, log, sample sheets; a run in it goes on.
-        preset: which settings are the defaults of the flags below.
-    """
-
-    data: Path
-    out: Path
-    preset: str = "cpu"
-
-
-@dataclass(frozen=True)
 class FilesWithTeacher(Files):
     """Where a training reads and writes.
 
     Attributes:
-        data: shards folder that prepare wrote.
+        data: shards folder that prepare wrote; several are trained on as one.
         out: folder of the run: checkpoint, log, sample sheets; a run in it goes on.
         preset: which settings are the defaults of the flags below.
         teacher: weights of the image teacher, a GoogLeNet.
@@ -94,11 +100,27 @@ class FilesWithTeacher(Files):
 
 
 @dataclass(frozen=True)
+class FilesOfSpeech(Files):
+    """Where a training reads and writes.
+
+    Attributes:
+        data: shards folder that prepare wrote; several are trained on as one.
+        out: folder of the run: checkpoint, log; a run in it goes on.
+        preset: which settings are the defaults of the flags below.
+        recordings: folders that prepare recordings wrote: people to learn to hear, in a second task.
+        start_from: checkpoint of a similar training to start from.
+    """
+
+    recordings: tuple[Path, ...] = ()
+    start_from: Path | None = None
+
+
+@dataclass(frozen=True)
 class FilesOfAll(Files):
     """Where a training reads and writes.
 
     Attributes:
-        data: shards folder that prepare wrote.
+        data: shards folder that prepare wrote; several are trained on as one.
         out: folder of the run: checkpoints, logs, sample sheets and the model; a run in it goes on.
         preset: which settings are the defaults of the flags below.
         teacher: weights of the image teacher, a GoogLeNet; needed unless its features are there and the
@@ -125,8 +147,10 @@ def _train_direct(arguments: list[str]) -> None:
 
 def _train_speech_encoder(arguments: list[str]) -> None:
     module = _import("training.speech_encoder")
-    files, settings = _parse_job(module, Files, "train speech-encoder", arguments)
-    print(module.train(settings, _open(files.data), files.out))
+    files, settings = _parse_job(module, FilesOfSpeech, "train speech-encoder", arguments)
+    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    arrays = _open(files.data)
+    print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
 
 
 def _train_one_stage_gan(arguments: list[str]) -> None:
@@ -138,22 +162,66 @@ def _train_one_stage_gan(arguments: list[str]) -> None:
 
 def _train_stackgan_v2(arguments: list[str]) -> None:
     module = _import("training.stackgan_v2")
-    files, settings = _parse_job(module, Files, "train stackgan-v2", arguments)
-    print(module.train(settings, _open(files.data), files.out))
+    files, settings = _parse_job(module, FilesOfGan, "train stackgan-v2", arguments)
+    print(module.train(settings, open_conditions(files), files.out))
+
+
+@dataclass(frozen=True)
+class FilesOfSounds(Files):
+    """Where a training reads and writes.
+
+    Attributes:
+        data: shards folders that prepare wrote; their training captions are speech.
+        out: folder of the run: checkpoint and log; a run in it goes on.
+        preset: which settings are the defaults of the flags below.
+        recordings: folders of recordings of people who speak, without noise.
+        sounds: folders of music and noises without speech; besides them there are sounds made by code.
+    """
+
+    recordings: tuple[Path, ...] = ()
+    sounds: tuple[Path, ...] = ()
+
+
+def _train_speech_detector(arguments: list[str]) -> None:
+    module = _import("training.speech_detector")
+    files, settings = _parse_job(module, FilesOfSounds, "train speech-detector", arguments)
+    print(module.train(settings, files.data, files.recordings, files.sounds, files.out))
 
 
 def _embed(arguments: list[str]) -> None:
     _call(embeddings, "train embeddings", arguments)
 
 
-def embeddings(data: Path, encoder: Path) -> None:
+def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classifier"] = "speech") -> None:
     """Compute a trained encoder's embedding of every utterance and cache them beside the shards.
 
     Args:
         data: shards folder that prepare wrote.
-        encoder: checkpoint of a speech-encoder training.
+        encoder: checkpoint of a speech-encoder or classifier training.
+        conditions: which of the two; their embeddings lie apart.
     """
-    print(_import("training.direct").store_speech_embeddings(_open(data), encoder))
+    arrays = _import("data.condition_pairs").open_conditions([data], conditions)
+    print(_import("training.direct").store_speech_embeddings(arrays, encoder))
+
+
+def _fit_prior(arguments: list[str]) -> None:
+    _call(condition_prior, "train condition-prior", arguments)
+
+
+def condition_prior(
+    data: tuple[Path, ...], generator: Path, out: Path, told: int = 16, variation: float = 0.8
+) -> None:
+    """Fit the condition prior of a trained one-stage generator anew, to the embeddings beside the shards.
+
+    Args:
+        data: shards folders with teacher features and speech embeddings.
+        generator: checkpoint of a one-stage-gan training.
+        out: checkpoint to write.
+        told: directions that speech decides.
+        variation: share of the spread of real features that is drawn, 0 to 1.
+    """
+    module = _import("training.conditions")
+    print(module.refit_prior(generator, _open(data), out, module.PriorSettings(told, variation=variation)))
 
 
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
@@ -164,7 +232,10 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         _train_one_stage_gan,
         "embedding -> picture, against projected discriminators (shipped)",
     ),
+    "condition-prior": (_fit_prior, "no training: what stands between another encoder and that generator"),
     "stackgan-v2": (_train_stackgan_v2, "embedding -> pictures, the paper's stacked generator"),
+    "speech-detector": (_train_speech_detector, "speech -> is anyone speaking? turns silence and music away"),
+    **cascade.RECIPES,
 }
 
 
@@ -177,8 +248,36 @@ def evaluate(arguments: list[str]) -> None:
 
 
 def export(arguments: list[str]) -> None:
-    """Make a model folder from trained networks."""
+    """Make a model folder from trained networks; `export cascade` one of the route through text.
+
+    `export speech-detector` gives a model a speech detector, `export recognizer` makes a recogniser's folder.
+    """
+    others: dict[str, Callable[..., None]] = {
+        "speech-detector": add_speech_detector,
+        "cascade": cascade.export_cascade,
+        "recognizer": cascade.export_recognizer,
+    }
+    if arguments[:1] and arguments[0] in others:
+        _call(others[arguments[0]], f"export {arguments[0]}", arguments[1:])
+        return
     _call(export_checkpoints, "export", arguments)
+
+
+def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] = ()) -> None:
+    """Give a model that is already there a speech detector; its other networks stay as they are.
+
+    Args:
+        checkpoint: of a speech-detector training.
+        model: model folder to change.
+        clips: recordings on which ONNX is compared with torch; made-up sounds by default.
+    """
+    from speech2image import audio
+
+    module = _import("export")
+    detector = _import("training.speech_detector").load_speech_detector(checkpoint)
+    log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
+    off = module.add_speech_detector(model, detector, log_mels)
+    print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")
 
 
 def export_checkpoints(
@@ -188,10 +287,11 @@ def export_checkpoints(
     name: str,
     licence: str,
     description: str = "",
+    speech_detector: Path | None = None,
     clips: tuple[Path, ...] = (),
     max_megabytes: float = 25.0,
 ) -> None:
-    """Make a model folder, which translate and load take, from two training checkpoints.
+    """Make a model folder, which translate and load take, from training checkpoints.
 
     Args:
         speech_encoder: checkpoint of a speech-encoder training.
@@ -200,6 +300,7 @@ def export_checkpoints(
         name: the model's name.
         licence: of the weights, for instance CC-BY-4.0.
         description: one line that speech2image models shows.
+        speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         clips: recordings on which ONNX is compared with torch; made-up sounds by default.
         max_megabytes: the most the model may take.
     """
@@ -214,66 +315,8 @@ def export_checkpoints(
         name=name,
         licence=licence,
         description=description,
+        speech_detector=speech_detector,
         log_mels=log_mels,
         max_bytes=int(max_megabytes * 1e6),
     )
     print(f"{out}: differs from torch by at most {parity.embedding:.1e} and {parity.picture:.1e}")
-
-
-def _parse_job(module: ModuleType, files: type[Files], prog: str, arguments: list[str]) -> tuple[Any, Any]:
-    """Flags for the files and, without a prefix, for every field of the preset's settings."""
-    preset = _preset(arguments)
-    if preset not in module.PRESETS:
-        raise SettingsError(f"unknown preset '{preset}' of {prog}; there are: {', '.join(module.PRESETS)}")
-    unprefixed = tyro.conf.arg(name="")
-    job = dataclasses.make_dataclass(
-        "Job",
-        [
-            ("files", Annotated[files, unprefixed]),
-            ("settings", Annotated[module.Settings, unprefixed], module.PRESETS[preset]),
-        ],
-        frozen=True,
-    )
-    job.__doc__ = module.__doc__
-    parsed = _parse(job, prog, arguments)
-    return parsed.files, parsed.settings
-
-
-def _preset(arguments: list[str]) -> str:
-    for index, word in enumerate(arguments):
-        if word.startswith("--preset="):
-            return word.partition("=")[2]
-        if word == "--preset" and index + 1 < len(arguments):
-            return arguments[index + 1]
-    return Files.preset
-
-
-def _parse(kind: Any, prog: str, arguments: list[str]) -> Any:
-    return tyro.cli(kind, prog=f"speech2image {prog}", args=arguments, config=CONFIG)
-
-
-def _call(function: Callable[..., None], prog: str, arguments: list[str]) -> None:
-    _parse(function, prog, arguments)
-
-
-def _import(name: str) -> ModuleType:
-    """A module of this package that needs the `train` extra; without it, the pip command."""
-    require("torch", "train")
-    try:
-        return require(f"speech2image.{name}", "train")
-    except MissingExtraError as error:
-        if not (getattr(error.__cause__, "name", None) or "").startswith("speech2image"):
-            raise
-        raise Speech2ImageError(
-            f"this installation of speech2image is incomplete ({error.__cause__}); install it again"
-        ) from error
-
-
-def _open(data: Path) -> Any:
-    return _import("data.arrays").PairArrays.open(data)
-
-
-def _teacher(weights: Path) -> Any:
-    """The image teacher, on the GPU if there is one."""
-    device = "cuda" if require("torch", "train").cuda.is_available() else "cpu"
-    return _import("models.image_teacher").load_teacher(weights).to(device)

@@ -17,19 +17,16 @@ from typing import Literal
 
 import tyro
 
+from speech2image.data.added_recordings import RECORDED, write_recordings
 from speech2image.data.entries import (
     Entry,
-    Recording,
     check_entries,
     entries_digest,
     load_entry,
-    load_recording,
 )
-from speech2image.data.folder import read_jsonl
 from speech2image.data.pairs import (
     SAMPLES_PER_SHARD,
     UTTERANCES_PER_SHARD,
-    Spoken,
     part_shards,
     picture_shard,
     picture_shards,
@@ -39,19 +36,22 @@ from speech2image.data.pairs import (
     write_picture_shard,
     write_speech_shard,
 )
+from speech2image.data.readers import Companies
 from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards, unfinished
+from speech2image.data.short_captions import short_entries
 from speech2image.data.speaking import (
     Casting,
+    Line,
+    Sources,
     choose_voices,
     lines_digest,
     make_speech_shard,
     plan_lines,
     voices_here,
 )
-from speech2image.errors import DataError, SettingsError
+from speech2image.data.word_bank import WordBank
+from speech2image.errors import SettingsError
 from speech2image.files import check_writable
-
-RECORDED = "recorded"
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,14 @@ class Settings:
         speak_splits: speak the captions of these splits alone (default: of all).
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
         codec: opus (small) or flac (lossless).
+        captions: "full" speaks the captions, "short" brief forms of them ("uh a red flower").
+        domain: noun for what the pictures show, for short forms: flower, bird ...
+        effects: "usual" changes rate, voice, level, noise and room; "lively" adds pauses, silence before and
+            after, babble (with a word bank), telephone lines and low bit rates.
+        noise_folder: folder of noise or music to lay under lively speech.
+        word_bank: folder that `prepare words` wrote: its readers become voices "reader/NAME".
+        word_voices: engine voices for words that no reader of the bank says.
+        held_out_word_voices: the same for held-out readers.
         part: name of this speech in the shards' names; another name adds speech to a prepared set.
         recordings: JSONL files of further recordings: audio, image, text or caption, voice.
         validation: share of the training pictures kept out of training as split "val", 0 to 0.5; their
@@ -93,6 +101,13 @@ class Settings:
     speak_splits: tuple[Literal["train", "val", "test"], ...] = ()
     augment: float = 0.5
     codec: Literal["opus", "flac"] = "opus"
+    captions: Literal["full", "short"] = "full"
+    domain: str = "flower"
+    effects: Literal["usual", "lively"] = "usual"
+    noise_folder: Path | None = None
+    word_bank: Path | None = None
+    word_voices: tuple[str, ...] = ("flite/slt", "flite/rms", "flite/awb")
+    held_out_word_voices: tuple[str, ...] = ("flite/kal16",)
     part: str = "spoken"
     recordings: tuple[Path, ...] = ()
     validation: float = 0.0
@@ -126,7 +141,14 @@ def prepare(settings: Settings) -> Path:
     check_entries(entries, f"{settings.corpus} in {settings.root}")
     write_pictures(entries, settings)
     for manifest in settings.recordings:
-        write_recordings(manifest, entries, settings)
+        write_recordings(
+            manifest,
+            entries,
+            settings.out,
+            per_shard=settings.utterances_per_shard,
+            overwrite=settings.overwrite,
+            workers=settings.workers,
+        )
     if settings.speak:
         splits = settings.speak_splits or ("train", "val", "test")
         write_speech([entry for entry in entries if entry.split in splits], settings)
@@ -169,69 +191,12 @@ def make_picture_shard(plan: ShardPlan[Entry]) -> None:
     write_picture_shard(plan.path, samples, plan.digest)
 
 
-def write_recordings(manifest: Path, entries: Sequence[Entry], settings: Settings) -> None:
-    """Add the recordings a JSONL file lists (`audio`, `image`, `text` or `caption`, `voice`) as a part of
-    their own.
-
-    The part is named after the folder the file lies in. Rows about pictures that are not in the set are left
-    out.
-
-    Raises:
-        DataError: the file is unreadable, a row lacks a field, or no row is about a picture of the set.
-    """
-    by_id = {entry.id: entry for entry in entries}
-    items = []
-    for place, row in read_jsonl(manifest):
-        if entry := _entry_of(row.get("image"), by_id, place):
-            items.append(_recorded(row, entry, manifest.parent, place))
-    if not items:
-        raise DataError(f"no recording in {manifest} is about a picture of this set")
-    part = re.sub(r"[^a-z0-9-]+", "-", manifest.resolve().parent.name.lower()).strip("-") or RECORDED
-    plans = plan_shards(
-        items, settings.utterances_per_shard, partial(speech_shard, settings.out, part), entries_digest
-    )
-    todo = unfinished(plans, part_shards(settings.out, part), overwrite=settings.overwrite)
-    make_shards(make_recorded_shard, todo, [len(plan.items) for plan in todo], part, settings.workers)
-
-
-def _entry_of(image: object, by_id: dict[str, Entry], place: str) -> Entry | None:
-    from speech2image.data.entries import sample_id
-
-    if not isinstance(image, str):
-        raise DataError(f"{place} has no 'image' that names the picture spoken of")
-    return by_id.get(sample_id(image))
-
-
-def _recorded(row: dict[str, object], entry: Entry, root: Path, place: str) -> Entry:
-    """An entry with the row's recording alone."""
-    audio, text, caption = row.get("audio"), str(row.get("text", "")).strip(), row.get("caption", -1)
-    if not isinstance(audio, str) or not isinstance(caption, int):
-        raise DataError(f"{place}: 'audio' must be a path and 'caption' a number")
-    if text in entry.captions:
-        caption = entry.captions.index(text)
-    if not -1 <= caption < len(entry.captions):
-        raise DataError(f"{place}: there is no caption {caption} of {entry.id}")
-    recording = Recording(root / audio, caption, str(row.get("voice", RECORDED)))
-    if not recording.path.is_file():
-        raise DataError(f"missing recording {recording.path}, listed in {place}")
-    return replace(entry, recordings=(recording,), place=place)
-
-
-def make_recorded_shard(plan: ShardPlan[Entry]) -> None:
-    """Read one shard's recordings and write them."""
-    spoken = []
-    for entry in plan.items:
-        utterance = load_recording(entry.recordings[0], entry.place)
-        text = entry.captions[utterance.caption] if utterance.caption >= 0 else ""
-        spoken.append(Spoken(entry.id, text, utterance))
-    write_speech_shard(plan.path, spoken, plan.digest)
-
-
 def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
     """Speak the captions without a recording; without any engine, say so and leave the pictures silent."""
     if not plan_lines(entries, Casting(voices=("any",))):
         return
-    found = voices_here(settings.voices, settings.held_out_voices)
+    bank = WordBank.open(settings.word_bank) if settings.word_bank else None
+    found = voices_here(settings.voices, settings.held_out_voices, bank.voices if bank else ())
     if not found and not settings.voices:
         warnings.warn(
             "no speaking engine was found, so captions stay silent; install flite, festival or espeak-ng "
@@ -247,12 +212,30 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
         settings.augment,
         settings.seed,
         settings.codec,
+        _companies(bank, held_out, settings) if bank else None,
+        settings.effects,
     )
-    lines = plan_lines(entries, casting)
+    lines = _lines(entries, casting, settings)
     path_of = partial(speech_shard, settings.out, settings.part)
     plans = plan_shards(lines, settings.utterances_per_shard, path_of, lines_digest)
     todo = unfinished(plans, part_shards(settings.out, settings.part), overwrite=settings.overwrite)
-    make_shards(make_speech_shard, todo, [len(plan.items) for plan in todo], "speech", settings.workers)
+    make = partial(make_speech_shard, sources=Sources(settings.word_bank, settings.noise_folder))
+    make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.workers)
+
+
+def _lines(entries: Sequence[Entry], casting: Casting, settings: Settings) -> list[Line]:
+    if settings.captions == "full":
+        return plan_lines(entries, casting)
+    lines = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
+    return [replace(line, caption=-1) for line in lines]
+
+
+def _companies(bank: WordBank, held_out: Sequence[str], settings: Settings) -> Companies:
+    from speech2image.tts import find_voice
+
+    for name in (*settings.word_voices, *settings.held_out_word_voices):
+        find_voice(name)
+    return Companies.of(bank, held_out, settings.word_voices, settings.held_out_word_voices)
 
 
 def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:

@@ -1,5 +1,7 @@
 """Speaking captions that have no recording: a plan of who says what, and the making of one shard of it.
 
+A voice is an engine's ("flite/slt") or a reader of a word bank ("reader/251", `data.splicing`).
+
 Every choice is a hash of (seed, picture, caption, voice), so neither the order of work, nor an interruption,
 nor the number of processes changes a result.
 """
@@ -8,8 +10,9 @@ import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import MISSING, astuple, dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,9 @@ from numpy.typing import NDArray
 
 from speech2image.data.entries import Entry
 from speech2image.data.pairs import Spoken, Utterance, write_speech_shard
+from speech2image.data.readers import Companies, Company
 from speech2image.data.shard_plan import ShardPlan
+from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 
 
@@ -32,6 +37,8 @@ class Casting:
         augment: share of utterances that are augmented, 0 to 1.
         seed: of all draws.
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
+        companies: who speaks with whom, when readers of a word bank are among the voices.
+        effects: "usual" for `augment.Augmentation`, "lively" for `augment.LIVELY`.
     """
 
     voices: tuple[str, ...]
@@ -40,11 +47,24 @@ class Casting:
     augment: float = 0.5
     seed: int = 0
     codec: str = "opus"
+    companies: Companies | None = None
+    effects: str = "usual"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where sound comes from while lines are spoken: a word bank, a folder of noise, both optional."""
+
+    word_bank: Path | None = None
+    noise: Path | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """One utterance to make: `text` is caption number `caption` of picture `sample`."""
+    """One utterance to make: `text` is caption number `caption` of picture `sample`, or short for it.
+
+    A field added later has a default, with which it does not count in the digest (`lines_digest`).
+    """
 
     sample: str
     caption: int
@@ -53,6 +73,9 @@ class Line:
     seed: int
     augmented: bool
     codec: str
+    effects: str = "usual"
+    company: Company | None = None
+    bank: str = ""
 
 
 def choose_voices(
@@ -81,18 +104,24 @@ def choose_voices(
     return seen, kept_out
 
 
-def voices_here(patterns: Sequence[str], held_out: Sequence[str]) -> list[str]:
-    """Names of the voices on this machine; with espeak-ng's timbres and Piper files where asked for.
+def voices_here(patterns: Sequence[str], held_out: Sequence[str], readers: Sequence[str] = ()) -> list[str]:
+    """Names of the voices on this machine and of `readers`, the voices of a word bank; with espeak-ng's
+    timbres and Piper files where asked for.
 
     Raises:
-        SettingsError: a name that is no pattern is no voice here.
+        SettingsError: a name that is no pattern is no voice here, or no reader fits one of readers.
     """
     from speech2image import tts
 
     timbres = any("+" in pattern for pattern in patterns)
-    found = [voice.id for voice in tts.available_voices(timbres=timbres)]
+    found = [*(voice.id for voice in tts.available_voices(timbres=timbres)), *readers]
     for name in (*patterns, *held_out):
-        if not fnmatch.filter(found, name) and not set(name) & set("*?["):
+        if fnmatch.filter(found, name):
+            continue
+        if name.startswith(VOICE_PREFIX):
+            known = ", ".join(readers) or "none: name a word bank with --word-bank"
+            raise SettingsError(f"no voice fits {name!r}; readers there are: {known}")
+        if not set(name) & set("*?["):
             found.append(tts.find_voice(name).id)
     return found
 
@@ -128,7 +157,17 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
 
 def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
     augmented = _hash(f"augment {where}") < casting.augment * 2**32
-    return Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
+    line = Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
+    return _in_company(replace(line, effects=casting.effects), casting)
+
+
+def _in_company(line: Line, casting: Casting) -> Line:
+    """The line with whom its reader may borrow words from, or whose voices may babble behind it."""
+    companies = casting.companies
+    if companies is None or not (line.voice.startswith(VOICE_PREFIX) or line.effects == "lively"):
+        return line
+    held_out = line.voice in casting.held_out
+    return replace(line, company=companies.held_out if held_out else companies.heard, bank=companies.bank)
 
 
 def _ranked(voices: Sequence[str], where: str) -> list[str]:
@@ -143,33 +182,58 @@ def _hash(text: str) -> int:
 
 def lines_digest(lines: Sequence[Line]) -> str:
     """Digest of what a speech shard is made from."""
-    return hashlib.sha256(repr([astuple(line) for line in lines]).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr([_told(line) for line in lines]).encode()).hexdigest()[:16]
 
 
-def make_speech_shard(plan: ShardPlan[Line]) -> None:
+def _told(line: Line) -> tuple[Any, ...]:
+    """A line's values; those that have a default count only where they differ from it."""
+    return tuple(
+        value
+        for value, field in zip(astuple(line), fields(line), strict=True)
+        if field.default is MISSING or getattr(line, field.name) != field.default
+    )
+
+
+def make_speech_shard(plan: ShardPlan[Line], sources: Sources | None = None) -> None:
     """Speak the lines of one shard and write it.
 
     Raises:
         DataError: an engine failed; the message names the caption and the voice.
     """
-    write_speech_shard(plan.path, [speak_line(line) for line in plan.items], plan.digest)
+    sources = sources or Sources()
+    write_speech_shard(plan.path, [speak_line(line, sources) for line in plan.items], plan.digest)
 
 
-def speak_line(line: Line) -> Spoken:
-    """Speak one line: engine, augmentation, encoding; never shorter than the encoder takes."""
-    from speech2image import audio, tts
+def speak_line(line: Line, sources: Sources | None = None) -> Spoken:
+    """Speak one line: engine or reader, augmentation, encoding; never shorter than the encoder takes."""
+    from speech2image import audio
     from speech2image.errors import Speech2ImageError
 
+    sources = sources or Sources()
     try:
-        waveform = tts.speak(line.text, _voice(line.voice))
+        waveform, effects = _said(line, sources)
     except Speech2ImageError as error:
         raise DataError(f"voice {line.voice} cannot say {line.text!r} ({line.sample}): {error}") from error
-    effects: dict[str, Any] = {}
     if line.augmented:
-        waveform, effects = _augment(waveform, line.seed)
+        waveform, changes = _augment(waveform, line, sources)
+        effects = {**effects, **changes}
     encode = audio.encode_opus if line.codec == "opus" else audio.encode_flac
     utterance = Utterance(line.caption, line.voice, encode(_long_enough(waveform)), line.codec)
     return Spoken(line.sample, line.text, utterance, effects)
+
+
+def _said(line: Line, sources: Sources) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The line as the voice says it, and for a reader how many of the words are whose."""
+    from speech2image import tts
+    from speech2image.data.readers import say
+
+    if not line.voice.startswith(VOICE_PREFIX):
+        return tts.speak(line.text, _voice(line.voice)), {}
+    if sources.word_bank is None or line.company is None:
+        raise SettingsError("a reader's voice needs the word bank (--word-bank)")
+    reader, rng = line.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(line.seed)
+    spliced = say(line.text, reader, sources.word_bank, line.company, rng)
+    return spliced.waveform, {"words": spliced.shares}
 
 
 @cache
@@ -179,10 +243,20 @@ def _voice(name: str) -> Any:
     return tts.find_voice(name)
 
 
-def _augment(waveform: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    from speech2image.data.augment import augment
+def _augment(
+    waveform: NDArray[np.float32], line: Line, sources: Sources
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    from speech2image.data.augment import LIVELY, augment
+    from speech2image.data.noises import noise_recordings
+    from speech2image.data.readers import babble
 
-    return augment(waveform, seed)
+    if line.effects == "usual":
+        return augment(waveform, line.seed)
+    rng = np.random.default_rng([line.seed, 1])
+    voices, noises = [], sources.noise and noise_recordings(sources.noise)
+    if sources.word_bank and line.company:
+        voices = babble(sources.word_bank, line.company.readers, rng, 6.0)
+    return augment(waveform, rng, LIVELY, voices, noises or ())
 
 
 def _long_enough(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

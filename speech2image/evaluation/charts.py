@@ -2,7 +2,7 @@
 
 from html import escape
 
-from speech2image.evaluation.sections import Bar, Chart, number
+from speech2image.evaluation.report_parts import Bar, Chart, number
 
 LABELS, BARS, VALUES, LINE = 290, 300, 70, 26
 """Widths of the labels, the bars and the numbers, and height of a line (pixels)."""

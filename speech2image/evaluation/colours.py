@@ -48,22 +48,22 @@ class ColourRows:
         colours = reader.read(pictures)
         told = [(colours[place], text, i) for place, i in enumerate(indices) for text in captions[place]]
         read, texts, owners = zip(*told, strict=True)
-        return self._row(PHOTOGRAPHS, read, texts, np.array(owners))
+        return self.row(PHOTOGRAPHS, read, texts, np.array(owners))
 
     def drawn(self, pictures: DrawnSet, read: NDArray[np.int8]) -> list[dict[str, Any]]:
         """A drawn set against what was said; the kept-out one against what others said, too."""
         colours = [COLOURS[i] for i in read[:, 0]]
         captions = [caption_of(self.arrays, int(u)) for u in pictures.owners]
         owners = self.arrays.utterance_sample[pictures.owners]
-        rows = [self._row(NAMES[pictures.name], colours, captions, owners)]
+        rows = [self.row(NAMES[pictures.name], colours, captions, owners)]
         if pictures.name == "kept_out":
             said = np.flatnonzero([bool(main_colours(caption)) for caption in captions])
             others = said[shuffled(owners[said], self.seed)]
             texts = [captions[i] for i in others]
-            rows.append(self._row(SHUFFLED, [colours[i] for i in said], texts, owners[said]))
+            rows.append(self.row(SHUFFLED, [colours[i] for i in said], texts, owners[said]))
         return rows
 
-    def _row(
+    def row(
         self, name: str, colours: Sequence[str], captions: Sequence[str], owners: NDArray[np.int64]
     ) -> dict[str, Any]:
         """Agreement of colours [n] with captions [n]; captions without a main colour do not count."""

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import progress_bar
 from speech2image.evaluation.listening import Embeddings
 from speech2image.evaluation.stored_rows import StoredRows
-from speech2image.pipeline import DirectRoute
 
 BLOCK = 16
 """Pictures held at once."""
 NAMES = {
     "kept_out": "drawn from voices kept out",
+    "people": "drawn from people kept out",
     "heard": "drawn from voices heard in training",
     "noise": "drawn from noise (floor)",
 }
@@ -84,7 +85,7 @@ def _rows(rows: slice) -> range:
     return range(rows.start, rows.stop)
 
 
-def draw(route: DirectRoute, arrays: PairArrays, pictures: DrawnSet, readings: Sequence[Reading]) -> None:
+def draw(route: Route, arrays: PairArrays, pictures: DrawnSet, readings: Sequence[Reading]) -> None:
     """Draw what is not yet read, and read it; goes on where an earlier call was interrupted."""
     per = pictures.per_utterance
     first = min((reading.rows.done for reading in readings), default=len(pictures)) // per
@@ -97,7 +98,7 @@ def draw(route: DirectRoute, arrays: PairArrays, pictures: DrawnSet, readings: S
             bar.advance(task, (rows.stop - rows.start) * per)
 
 
-def draw_block(route: DirectRoute, arrays: PairArrays, pictures: DrawnSet, rows: slice) -> Pictures:
+def draw_block(route: Route, arrays: PairArrays, pictures: DrawnSet, rows: slice) -> Pictures:
     """The pictures of some utterances, uint8 [rows * per_utterance, size, size, 3]."""
     drawn = []
     for u, condition in zip(pictures.utterances[rows].tolist(), pictures.condition(rows), strict=True):

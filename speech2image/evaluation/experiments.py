@@ -19,13 +19,48 @@ from speech2image.evaluation.model_report import report, write_files
 from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import ROW_HEAD, facts, figures, first_row, row_cells
 from speech2image.evaluation.report_markdown import table as markdown_table
-from speech2image.evaluation.sections import Bar, Chart, Section
+from speech2image.evaluation.report_parts import Bar, Chart, Section
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.workplace import check_out
 from speech2image.pretrained import CARD
 
 _DIRECT = "speech2image train direct --preset paper --data {data} --teacher GOOGLENET --out {models}/{row}"
-_NOT_YET = "this version has no recipe for it; put a model folder there, exported from your own training"
+_CLASSIFIER = (
+    "speech2image train classifier --data {data} --out {models}/{row}/speech_encoder && "
+    "speech2image train embeddings --conditions classifier --data {data} "
+    "--encoder {models}/{row}/speech_encoder/checkpoint.safetensors && "
+    "speech2image train stackgan-v2 --preset paper --conditions classifier --data {data} --out {models}/{row}/generator"
+)
+_TEXT_ENCODER = (
+    "speech2image train text-encoder --preset paper --data {data} --out {models}/{row}/text_encoder && "
+    "speech2image train text-embeddings --data {data} "
+    "--encoder {models}/{row}/text_encoder/checkpoint.safetensors && "
+)
+_STACKGAN_V1 = (
+    "speech2image train stackgan-v1 --preset paper --conditions text --data {data} "
+    "--out {models}/{row}/stage_one && "
+    "speech2image train stackgan-v1 --preset paper-stage2 --conditions text --data {data} "
+    "--stage-one {models}/{row}/stage_one/checkpoint.safetensors --out {models}/{row}/generator && "
+)
+_STACKGAN_V2 = (
+    "speech2image train stackgan-v2 --preset paper --conditions text --data {data} "
+    "--out {models}/{row}/generator && "
+)
+_RECOGNIZER = (
+    "speech2image train speech-recognizer --preset paper --data {data} --out {models}/{row}/recognizer && "
+)
+_EXPORT = (
+    "speech2image export cascade --text-encoder {models}/{row}/text_encoder/checkpoint.safetensors "
+    "--generator {models}/{row}/generator/checkpoint.safetensors --out {models}/{row}/model --name {row} "
+    "--licence unstated --max-megabytes 1000"
+)
+_TWO_STEP = (
+    _RECOGNIZER
+    + _TEXT_ENCODER
+    + _STACKGAN_V1
+    + _EXPORT
+    + " --recognizer {models}/{row}/recognizer/checkpoint.safetensors"
+)
 
 
 @dataclass(frozen=True)
@@ -35,19 +70,21 @@ class Planned:
     Attributes:
         row: folder in `--models`.
         label: what the table calls it.
-        command: trains it; empty if this version cannot.
+        command: trains it.
         published: figures of the paper, for orientation.
+        captions: draw from captions, not from speech.
+        same_as: another row, whose model serves where this one has none of its own.
     """
 
     row: str
     label: str
-    command: str = ""
+    command: str
     published: str = ""
+    captions: bool = False
+    same_as: str = ""
 
     def missing(self, settings: Settings) -> str:
         """What to do to get the row."""
-        if not self.command:
-            return f"{settings.models}/{self.row} is missing; {_NOT_YET}"
         command = self.command.format(data=settings.data, models=settings.models, row=self.row)
         return f"{settings.models}/{self.row} is missing; train it with: {command}"
 
@@ -71,13 +108,26 @@ TABLES: dict[int, tuple[Planned, ...]] = {
         Planned("direct", "direct", _DIRECT, "CUB 4.09 / 18.37; Oxford-102 3.23 / 54.76"),
         Planned(
             "two-step",
-            "two-step: recogniser, then text to image",
-            "",
+            "two-step: recogniser, then StackGAN-v1",
+            _TWO_STEP,
             "CUB - / 19.89; Oxford-102 3.23 / 57.73",
         ),
-        Planned("classifier", "classifier", "", "CUB 3.68 / 43.76; Oxford-102 3.30 / 64.75"),
-        Planned("stackgan-v1-text", "StackGAN-v1 on text", "", "CUB 3.70 / 51.89; Oxford-102 3.20 / 55.28"),
-        Planned("stackgan-v2-text", "StackGAN-v2 on text", "", "CUB 4.04 / 15.37; Oxford-102 3.26 / 48.68"),
+        Planned("classifier", "classifier", _CLASSIFIER, "CUB 3.68 / 43.76; Oxford-102 3.30 / 64.75"),
+        Planned(
+            "stackgan-v1-text",
+            "StackGAN-v1 on text",
+            _TEXT_ENCODER + _STACKGAN_V1 + _EXPORT,
+            "CUB 3.70 / 51.89; Oxford-102 3.20 / 55.28",
+            captions=True,
+            same_as="two-step",
+        ),
+        Planned(
+            "stackgan-v2-text",
+            "StackGAN-v2 on text",
+            _TEXT_ENCODER + _STACKGAN_V2 + _EXPORT,
+            "CUB 4.04 / 15.37; Oxford-102 3.26 / 48.68",
+            captions=True,
+        ),
     ),
     4: tuple(
         Planned(row, label, _DIRECT + _LOSS.replace("{jel}", jel).replace("{kdl}", kdl))
@@ -114,10 +164,13 @@ def table(settings: Settings) -> dict[str, Any]:
 
 def _measure(planned: Planned, settings: Settings, models: Path) -> dict[str, Any]:
     found = find_row(models / planned.row)
+    if found is None and planned.same_as:
+        found = find_row(models / planned.same_as)
     told: dict[str, Any] = {"row": planned.row, "label": planned.label, "published": planned.published}
     if found is None:
         return told | {"missing": planned.missing(settings), "results": None}
     own = replace(settings, table=None, models=None, out=settings.out / planned.row, **found)
+    own = replace(own, captions=planned.captions)
     return told | {"missing": None, "results": report(own)}
 
 

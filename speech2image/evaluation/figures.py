@@ -6,20 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation import provenance
 from speech2image.evaluation.listening import Embeddings, embed
+from speech2image.evaluation.measuring import check_route
 from speech2image.evaluation.model_report import write_files
 from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import table
+from speech2image.evaluation.report_parts import Section
 from speech2image.evaluation.route import opened_route
-from speech2image.evaluation.sections import Section
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import choose_utterances, split_voices, told
 from speech2image.evaluation.workplace import check_out, finish_work, open_work
-from speech2image.pipeline import DirectRoute
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _TEXTS = {
@@ -45,9 +46,10 @@ def figure(settings: Settings) -> dict[str, Any]:
     if number == 5 and len(shown) < 2:
         raise DataError(f"{arrays.folder} has fewer than two test pictures spoken of: nothing to go to")
     with opened_route(settings) as route:
+        check_route(settings, route)
         model, data = provenance.told_model(route), provenance.told_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data) | {"figure": number})
-        speech = embed(route, arrays, np.sort(shown), work)
+        speech = embed(route, arrays, np.sort(shown), work, settings.captions)
         rows = [told(arrays, int(u)) for u in shown]
         labels, pictures = (_noises if number == 3 else _walks)(route, shown, speech, rows, settings.seed)
     results = {
@@ -69,14 +71,14 @@ def _needed(number: int) -> int:
 
 
 def _noises(
-    route: DirectRoute, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
+    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
 ) -> tuple[list[str], list[list[Image.Image]]]:
     drawn = [route.generate(vector, NOISES, seed) for vector in speech.of(shown)]
     return [row["caption"] or row["id"] for row in rows], drawn
 
 
 def _walks(
-    route: DirectRoute, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
+    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
 ) -> tuple[list[str], list[list[Image.Image]]]:
     labels, drawn = [], []
     for first in range(0, len(shown) - 1, 2):

@@ -1,18 +1,21 @@
 """Speech embeddings of the measured utterances, through the model users run: decoding, log-mel, ONNX."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import read_header, speech_shards, stream_speech
 from speech2image.data.progress import track
-from speech2image.errors import CheckpointError, DataError, SpeechError
+from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
 from speech2image.evaluation.stored_rows import StoredRows
-from speech2image.pipeline import DirectRoute
+from speech2image.evaluation.utterances import caption_of
 
 
 @dataclass(frozen=True)
@@ -27,32 +30,86 @@ class Embeddings:
         return np.asarray(self.vectors[np.searchsorted(self.utterances, utterances)])
 
 
-def embed(route: DirectRoute, arrays: PairArrays, utterances: NDArray[np.int64], work: Path) -> Embeddings:
-    """Speech embeddings of some utterances (sorted), kept in `work`.
+def embed(
+    route: Route, arrays: PairArrays, utterances: NDArray[np.int64], work: Path, captions: bool = False
+) -> Embeddings:
+    """Embeddings of what is said in some utterances (sorted), kept in `work`.
+
+    Args:
+        captions: embed the captions as they are written in place of the recordings, for routes through text.
 
     Raises:
-        DataError: a recording cannot be used, or the shards changed since they were opened.
+        DataError: a recording or caption cannot be used, or the shards changed since they were opened.
         CheckpointError: the model answers with numbers that are not finite.
     """
     rows = StoredRows(
         work / "speech_embeddings.npy", len(utterances), route.model.card["embedding_size"], np.float32
     )
     rest = utterances[rows.done :]
-    for u, audio in track(recordings(arrays, rest), "listening", len(rest)):
-        rows.write(rows.done, _embed(route, arrays, u, audio)[None])
+    for u, said in track(_sayings(route, arrays, rest, work, captions), "listening", len(rest)):
+        rows.write(rows.done, _embed(route, arrays, u, said)[None])
     if not rows.complete:
         raise DataError(f"the speech in {arrays.folder} changed meanwhile; evaluate again")
     return Embeddings(utterances, rows.array)
 
 
-def _embed(route: DirectRoute, arrays: PairArrays, u: int, audio: bytes) -> NDArray[np.float32]:
+def _sayings(
+    route: Route, arrays: PairArrays, utterances: NDArray[np.int64], work: Path, captions: bool
+) -> Iterator[tuple[int, bytes | str]]:
+    """What a route embeds: recordings; of a route through text what it writes down of them, or captions."""
+    if captions:
+        for u in utterances.tolist():
+            if not caption_of(arrays, u):
+                raise DataError(f"the words of utterance {u} of {arrays.folder} are not known (--captions)")
+            yield u, caption_of(arrays, u)
+    elif hasattr(route, "embed_text"):
+        yield from transcripts(route, arrays, utterances, work)
+    else:
+        yield from recordings(arrays, utterances)
+
+
+def _embed(route: Any, arrays: PairArrays, u: int, said: bytes | str) -> NDArray[np.float32]:
     try:
-        vector = route.embed(audio)
-    except SpeechError as error:
+        vector: NDArray[np.float32] = route.embed_text(said) if isinstance(said, str) else route.embed(said)
+    except (SpeechError, SettingsError) as error:
         raise DataError(f"utterance {u} of {arrays.folder} cannot be used: {error}") from error
     if not np.isfinite(vector).all():
         raise CheckpointError(f"model '{route.name}' hears numbers that are not finite in utterance {u}")
     return vector
+
+
+def transcripts(
+    route: Any, arrays: PairArrays, utterances: NDArray[np.int64], work: Path
+) -> Iterator[tuple[int, str]]:
+    """Index and transcript of some utterances (sorted); what was written down once is kept in `work`.
+
+    Raises:
+        DataError: a recording cannot be used.
+    """
+    path = work / "transcripts.jsonl"
+    written = _written(path)
+    rest = np.array([u for u in utterances.tolist() if u not in written], dtype=np.int64)
+    heard = recordings(arrays, rest)
+    with open(path, "a", encoding="utf-8") as file:
+        for u in utterances.tolist():
+            if u not in written:
+                _, audio = next(heard)
+                try:
+                    written[u] = route.transcribe(audio)
+                except SpeechError as error:
+                    raise DataError(f"utterance {u} of {arrays.folder} cannot be used: {error}") from error
+                file.write(json.dumps([u, written[u]]) + "\n")
+                file.flush()
+            yield u, written[u]
+
+
+def _written(path: Path) -> dict[int, str]:
+    """Transcripts of an earlier call; a last line that was not finished is taken away."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    if len(whole) < len(lines):
+        path.write_text("".join(whole), encoding="utf-8")
+    return {int(u): text for u, text in map(json.loads, whole)}
 
 
 def recordings(arrays: PairArrays, utterances: NDArray[np.int64]) -> Iterator[tuple[int, bytes]]:

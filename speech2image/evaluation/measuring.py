@@ -9,17 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from speech2image.cascade import CascadeRoute, Route
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import colours, realism, spoken_retrieval, words
+from speech2image.evaluation import colours, realism, robustness, spoken_retrieval, words
 from speech2image.evaluation.classifier import Judge, make_judge
 from speech2image.evaluation.drawing import NAMES, DrawnSet, Reading, draw, noise_set, spoken_set
-from speech2image.evaluation.listening import Embeddings, embed, recordings
+from speech2image.evaluation.listening import Embeddings, embed, transcripts
 from speech2image.evaluation.real_set import Photographs, RealSet, real_set
 from speech2image.evaluation.settings import OF_FEATURES, Settings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
+    PEOPLE,
     Cell,
     caption_of,
     choose_utterances,
@@ -31,7 +33,7 @@ from speech2image.evaluation.utterances import (
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
-from speech2image.pipeline import DirectRoute
+from speech2image.voice_activity import VoiceActivity
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NETWORK_FILE = (
@@ -57,19 +59,38 @@ class Plan:
     gallery: spoken_retrieval.Gallery | None
 
     def unseen(self, voices: str) -> NDArray[np.int64]:
-        """Utterances about unseen classes, in voices "heard" or "kept out"; possibly none."""
+        """Utterances about unseen classes, in voices of a kind ("heard", "kept out" ...); possibly none."""
         kinds = (cell for cell in self.cells if (cell.classes, cell.voices) == ("unseen", voices))
         return next((cell.utterances for cell in kinds), np.zeros(0, np.int64))
 
 
-def make_plan(settings: Settings, arrays: PairArrays, route: DirectRoute) -> Plan:
+def check_route(settings: Settings, route: Route) -> None:
+    """Check that the model can hear, or read, what it is to be measured on.
+
+    Raises:
+        SettingsError: captions are to be drawn by a model that reads no text, or speech is to be written down
+            by one without a recogniser.
+    """
+    if settings.captions and not hasattr(route, "embed_text"):
+        raise SettingsError(
+            f"--captions is for models of the route through text; '{route.name}' is none (model.json: route)"
+        )
+    if isinstance(route, CascadeRoute) and route.recognizer is None and not settings.captions:
+        raise SettingsError(
+            f"model '{route.name}' has no speech recogniser: measure it on captions (--captions), or choose "
+            "one (--recognizer)"
+        )
+
+
+def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
     """Choose what to measure, and find whatever forbids it before any work is done.
 
     Raises:
         DataError: pictures, speech, a kept-out voice or the teacher's features are missing.
         CheckpointError: the model belongs to another teacher.
-        SettingsError: a voice is named that is not there.
+        SettingsError: a voice is named that is not there, or as `check_route`.
     """
+    check_route(settings, route)
     for split, use in (("train", "to fit readers on"), ("test", "to test on")):
         if not len(arrays.samples_of(split)):
             raise DataError(
@@ -80,7 +101,9 @@ def make_plan(settings: Settings, arrays: PairArrays, route: DirectRoute) -> Pla
     spoken = arrays.utterances_of("test", kept_out)
     gallery = None
     if "retrieval" in settings.measures:
-        gallery = spoken_retrieval.open_gallery(arrays, route.model.card["embedding_size"])
+        gallery = spoken_retrieval.open_gallery(
+            arrays, route.model.card["embedding_size"], [PairArrays.open(f) for f in settings.trained_with]
+        )
         if settings.gallery is not None and settings.gallery > len(arrays.samples_of("test")):
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
@@ -98,26 +121,28 @@ class Measuring:
         network: the evaluating network, if there is one.
         plan: from `make_plan`.
         work: folder for what is drawn.
+        detector: the model's speech detector, if it has one.
     """
 
     def __init__(
         self,
         settings: Settings,
         arrays: PairArrays,
-        route: DirectRoute,
+        route: Route,
         network: FeatureNetwork | None,
         plan: Plan,
         work: Path,
+        detector: VoiceActivity | None = None,
     ) -> None:
         self.settings, self.arrays, self.route = settings, arrays, route
-        self.network, self.plan, self.work = network, plan, work
+        self.network, self.plan, self.work, self.detector = network, plan, work, detector
         self.photographs = Photographs(arrays, route.picture_size)
         self.of_features = [m for m in settings.measures if m in OF_FEATURES] if network else []
 
     def results(self) -> tuple[dict[str, Any], Image.Image]:
         """All figures, and the sheet of pictures."""
         wanted = np.unique(np.concatenate([self.plan.shown, *(cell.utterances for cell in self.plan.cells)]))
-        speech = embed(self.route, self.arrays, wanted, self.work)
+        speech = embed(self.route, self.arrays, wanted, self.work, self.settings.captions)
         results: dict[str, Any] = {"voices": self.plan.voices, "not_measured": self._not_measured()}
         results |= self._retrieval(speech)
         reader = colours.fit_reader(self.photographs) if "colours" in self.settings.measures else None
@@ -125,26 +150,47 @@ class Measuring:
         read = {pictures.name: self._draw(pictures, reader) for pictures in sets}
         results["colours"] = self._colours(sets, read, reader)
         results |= self._pictures(sets, read)
+        results["robustness"] = self._robustness(reader)
         results["words"] = self._words()
         sheet_of, rows = self._sheet(speech)
         shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
 
     def _retrieval(self, speech: Embeddings) -> dict[str, Any]:
-        if self.plan.gallery is None:
+        searches = self._searches()
+        if searches is None:
             return {"retrieval": [], "voice_by_voice": []}
-        searches = spoken_retrieval.Searches(
-            self.arrays, self.plan.gallery, self.settings.seed, self.settings.resamples
-        )
         rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
         return {"retrieval": rows, "voice_by_voice": searches.by_voice(self.plan.cells, speech)}
 
+    def _searches(self) -> spoken_retrieval.Searches | None:
+        gallery, settings = self.plan.gallery, self.settings
+        if gallery is None:
+            return None
+        return spoken_retrieval.Searches(self.arrays, gallery, settings.seed, settings.resamples)
+
+    def _robustness(self, reader: ColourReader | None) -> list[dict[str, Any]]:
+        """What was measured of retrieval and colours once more, under difficult conditions."""
+        settings, searches = self.settings, self._searches()
+        asked = "robustness" in settings.measures and not settings.captions
+        if not asked or (searches is None and reader is None):
+            return []
+        most = min(settings.robustness_utterances, settings.limit or settings.robustness_utterances)
+        voices = self.plan.voices
+        groups = robustness.make_groups(self.arrays, voices["heard"], voices["kept out"], most)
+        seed, resamples = settings.seed, settings.resamples
+        return robustness.Robustness(
+            self.route, self.arrays, self.detector, searches, reader, self.work, seed, resamples
+        ).rows(groups)
+
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
-        """Pictures of both kinds of voices, and of noise, as many as there are photographs."""
+        """Pictures of every kind of voices, and of noise, as many as there are photographs."""
         per, seed = self.settings.pictures_per_utterance, self.settings.seed
         kept_out, heard = self.plan.unseen("kept out"), self.plan.unseen("heard")
         few = evenly(kept_out, len(self.arrays.samples_of("test")))
-        spoken = [("kept_out", kept_out), ("heard", heard)]
+        spoken = [("kept_out", kept_out), ("people", self.plan.unseen(PEOPLE)), ("heard", heard)]
+        if self.settings.captions:  # the voices' captions are the same
+            spoken = spoken[:1]
         sets = [spoken_set(name, speech, own, per, seed) for name, own in spoken if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
@@ -203,14 +249,14 @@ class Measuring:
 
     def _words(self) -> list[dict[str, Any]]:
         """What a route through text wrote down; the direct route writes nothing."""
-        transcribe = getattr(self.route, "transcribe", None)
-        if "words" not in self.settings.measures or transcribe is None:
+        asked = "words" in self.settings.measures and not self.settings.captions
+        if not asked or not hasattr(self.route, "transcribe"):
             return []
         rows = []
-        for voices in ("kept out", "heard"):
+        for voices in ("kept out", PEOPLE, "heard"):
             said = {u: caption_of(self.arrays, u) for u in self.plan.unseen(voices).tolist()}
             known = np.array([u for u, text in said.items() if text], dtype=np.int64)
-            written = {u: transcribe(audio) for u, audio in recordings(self.arrays, known)}
+            written = dict(transcripts(self.route, self.arrays, known, self.work))
             if written:
                 rows.append(words.word_row(voices, [said[u] for u in written], list(written.values())))
         return rows
@@ -229,4 +275,6 @@ class Measuring:
         reasons = {} if self.network else {m: NETWORK_FILE for m in asked if m in OF_FEATURES}
         if "words" in asked and not hasattr(self.route, "transcribe"):
             reasons["words"] = words.NO_TEXT
+        if self.settings.captions:
+            reasons |= {m: words.NOT_HEARD for m in ("words", "robustness") if m in asked}
         return reasons

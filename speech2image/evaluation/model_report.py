@@ -22,6 +22,7 @@ from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.workplace import check_out, finish_work, open_work
 from speech2image.files import writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
+from speech2image.pretrained import voice_activity
 
 
 def report(settings: Settings) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def report(settings: Settings) -> dict[str, Any]:
         network = open_network(settings)
         model, data = provenance.told_model(route), provenance.told_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data))
-        measuring = Measuring(settings, arrays, route, network, plan, work)
+        measuring = Measuring(settings, arrays, route, network, plan, work, voice_activity(route.model))
         told = {
             "format": provenance.FORMAT,
             "versions": provenance.versions(),

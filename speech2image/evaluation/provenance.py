@@ -7,14 +7,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from speech2image import __version__
+from speech2image.cascade import CascadeRoute, Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, read_header, speech_shards
 from speech2image.evaluation.measuring import Plan
 from speech2image.evaluation.real_set import HALVES_SEED
 from speech2image.evaluation.settings import Settings
+from speech2image.evaluation.utterances import PEOPLE, VOICES
 from speech2image.metrics.feature_network import FeatureNetwork
-from speech2image.pipeline import DirectRoute
-from speech2image.pretrained import NETWORKS
+from speech2image.pretrained import RECOGNIZER_CARD
+from speech2image.recognizers import OwnRecogniser
 
 FORMAT = "speech2image evaluation 2"
 PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "av", "Pillow")
@@ -24,6 +26,7 @@ _TOLD = (
     "held_out_voices",
     "pictures_per_utterance",
     "limit",
+    "robustness_utterances",
     "gallery",
     "queries_per_class",
     "resamples",
@@ -41,15 +44,28 @@ def versions() -> dict[str, str]:
     return found
 
 
-def told_model(route: DirectRoute) -> dict[str, Any]:
+def told_model(route: Route) -> dict[str, Any]:
     """Name, size and checksums of a model."""
     return {
         "name": route.name,
-        "route": "direct",
+        "route": route.model.route,
         "picture_size": route.picture_size,
         "bytes": route.model.size,
-        "sha256": {name: hashlib.sha256(route.model.read(name)).hexdigest() for name in NETWORKS},
+        "sha256": {name: hashlib.sha256(route.model.read(name)).hexdigest() for name in route.model.networks},
+        **_told_recognizer(route),
     }
+
+
+def _told_recognizer(route: Route) -> dict[str, Any]:
+    """Name of what wrote down speech, and the checksum of its card if it is this project's."""
+    ears = route.recognizer if isinstance(route, CascadeRoute) else None
+    if ears is None:
+        return {}
+    told = {"name": ears.name}
+    if isinstance(ears, OwnRecogniser):
+        card = (ears.recognizer.folder / RECOGNIZER_CARD).read_bytes()
+        told["sha256"] = hashlib.sha256(card).hexdigest()
+    return {"recognizer": told}
 
 
 def told_data(arrays: PairArrays) -> dict[str, Any]:
@@ -83,13 +99,17 @@ def told_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
 
 def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """All that decides what is heard and drawn: an interrupted evaluation goes on only with the same."""
-    return {
+    through_text = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
+    if settings.captions:
+        through_text = {"captions": True}
+    return through_text | {
         "model": model["name"],
         "networks": model["sha256"],
         "data": data["digest"],
         "seed": settings.seed,
         "pictures_per_utterance": settings.pictures_per_utterance,
         "limit": settings.limit,
+        "robustness_utterances": settings.robustness_utterances,
         "held_out_voices": list(settings.held_out_voices),
     }
 
@@ -97,6 +117,9 @@ def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) ->
 def told_settings(settings: Settings) -> dict[str, Any]:
     """The settings that change a figure."""
     found = {name: getattr(settings, name) for name in _TOLD}
+    if settings.captions:
+        found["captions"] = True
+    found["trained_with"] = [folder.resolve().name for folder in settings.trained_with]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
@@ -106,18 +129,24 @@ def protocol(
     """How it was measured, a sentence each."""
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
-    counts = {kind: len(plan.unseen(kind)) for kind in ("kept out", "heard")}
+    counts = {kind: len(plan.unseen(kind)) for kind in VOICES}
+    people = f", {counts[PEOPLE]} by people kept out" if counts[PEOPLE] else ""
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
         f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
         f"{crop}; its two halves are stratified by class, drawn with seed {HALVES_SEED}.",
         f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
-        f"{counts['kept out']} in voices kept out of training, {counts['heard']} in voices heard{limit}. The "
-        f"noise follows from the seed and the caption, so it is the same in both.",
+        f"{counts['kept out']} in voices kept out of training, {counts['heard']} in voices heard{people}"
+        f"{limit}. The noise follows from the seed and the caption, so it is the same in both.",
         "Noise (floor): conditions of normal numbers with the speech embeddings' mean and spread.",
         _augmented(arrays, plan),
         "Intervals: 95 %, bootstrap over the photographs described, so that captions of one count together.",
     ]
+    if settings.captions:
+        lines.append(
+            "Drawn from the captions as they are written, as a recogniser without errors would: nothing was "
+            "heard, and rows of different voices hold the same captions."
+        )
     if network is not None:
         lines.append(
             f"Feature network: {network.name}, {network.dim} numbers, sha256 {network.checksum[:16]}; it is "
@@ -130,7 +159,7 @@ def _augmented(arrays: PairArrays, plan: Plan) -> str:
     """How many of the utterances measured were changed when prepared, from the shards' own notes."""
     rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
     shares = []
-    for kind in ("kept out", "heard"):
+    for kind in VOICES:
         own = plan.unseen(kind).tolist()
         if own:
             shares.append(f"{sum('effects' in rows[u] for u in own)} of {len(own)} in voices {kind}")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from speech2image.evaluation.sections import Section, number, sections, share
+from speech2image.evaluation.report_parts import Section, number, share
+from speech2image.evaluation.sections import sections
 
 ROW_HEAD = (
     "model",
@@ -38,7 +39,8 @@ def facts(results: dict[str, Any]) -> list[str]:
     size, counts = model["picture_size"], ", ".join(f"{n} {split}" for split, n in data["pictures"].items())
     return [
         f"Model: {model['name']}, {size} x {size} pixels, {model['bytes'] / 1e6:.1f} MB; "
-        + ", ".join(f"{network}.onnx sha256 `{checksum}`" for network, checksum in model["sha256"].items()),
+        + ", ".join(f"{network}.onnx sha256 `{checksum}`" for network, checksum in model["sha256"].items())
+        + _recognizer(model.get("recognizer")),
         f"Data: {data['name']}, {counts} pictures; shards sha256 `{data['digest'][:16]}`",
         f"Voices heard in training: {', '.join(voices['heard']) or 'none'}",
         f"Voices kept out: {', '.join(voices['kept out'])}",
@@ -46,6 +48,13 @@ def facts(results: dict[str, Any]) -> list[str]:
         "Settings: " + ", ".join(f"{name} {_told(value)}" for name, value in results["settings"].items()),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
     ]
+
+
+def _recognizer(told: dict[str, str] | None) -> str:
+    if told is None:
+        return ""
+    checksum = f" sha256 `{told['sha256']}`" if "sha256" in told else ""
+    return f"; speech written down by the recogniser {told['name']}{checksum}"
 
 
 def _told(value: object) -> str:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from speech2image.cascade import Route
 from speech2image.errors import require
 from speech2image.evaluation.settings import Settings
-from speech2image.pipeline import DirectRoute
 from speech2image.pretrained import load
 
 ANY_SIZE = 10**10
@@ -15,14 +15,16 @@ ANY_SIZE = 10**10
 
 
 @contextmanager
-def opened_route(settings: Settings) -> Iterator[DirectRoute]:
-    """The route that `settings` name, as users run it: through ONNX Runtime.
+def opened_route(settings: Settings) -> Iterator[Route]:
+    """The route that `settings` name, as users run it: through ONNX Runtime; but it refuses no recording.
 
     Raises:
         CheckpointError: the model or a checkpoint is unknown or damaged.
     """
     if settings.speech_encoder is None or settings.generator is None:
-        yield load(settings.model, threads=settings.threads)
+        yield load(
+            settings.model, recognizer=settings.recognizer, threads=settings.threads, detect_speech=False
+        )
         return
     with TemporaryDirectory(prefix="speech2image-") as folder:
         model = Path(folder) / "model"
@@ -34,7 +36,7 @@ def opened_route(settings: Settings) -> Iterator[DirectRoute]:
             licence="unstated",
             max_bytes=ANY_SIZE,
         )
-        yield load(model, threads=settings.threads)
+        yield load(model, threads=settings.threads, detect_speech=False)
 
 
 def _name(checkpoint: Path) -> str:

@@ -1,41 +1,20 @@
 """The figures as tables and bars, from which both reports are written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from speech2image.evaluation.report_parts import (
+    Row,
+    Section,
+    bracketed,
+    chart,
+    number,
+    share,
+    share_span,
+    span,
+)
+from speech2image.evaluation.robustness_section import robustness_section
 from speech2image.evaluation.spoken_retrieval import NAMES
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar of a chart, with its interval if it has one."""
-
-    label: str
-    value: float
-    interval: Sequence[float] | None = None
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Bars of one measure; `better` says which way."""
-
-    title: str
-    bars: list[Bar]
-    better: str = "higher is better"
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, what the table says, the table, its charts."""
-
-    title: str
-    text: str
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    charts: list[Chart] = field(default_factory=list)
 
 
 def sections(results: dict[str, Any]) -> list[Section]:
@@ -45,31 +24,12 @@ def sections(results: dict[str, Any]) -> list[Section]:
         _retrieval(results["retrieval"]),
         _voices(results["voice_by_voice"]),
         _colours(results),
+        robustness_section(results),
         _words(results["words"]),
         _missing(results["not_measured"]),
         _sheet(results["sheet"]),
     ]
     return [section for section in made if section is not None]
-
-
-def number(value: float | None) -> str:
-    """A figure, "-" if it was not measured; more digits where it is small, as FIDs of 768 numbers are."""
-    return "-" if value is None else f"{value:.{3 if abs(value) < 10 else 2}f}"
-
-
-def share(value: float | None) -> str:
-    """A share in %."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def span(interval: Sequence[float] | None) -> str:
-    """An interval of figures, "-" if there is none."""
-    return "-" if interval is None else " to ".join(map(number, interval))
-
-
-def share_span(interval: Sequence[float] | None) -> str:
-    """An interval of shares in %, "-" if there is none."""
-    return "-" if interval is None else " to ".join(map(share, interval))
 
 
 def _pictures(results: dict[str, Any]) -> Section | None:
@@ -95,19 +55,19 @@ def _pictures(results: dict[str, Any]) -> Section | None:
             number(row.get("fid")),
             span(row.get("fid_interval")),
             *([number(row.get("fid_equal"))] if len(_equal_head(rows)) else []),
-            _bracketed(number(_thousand(row.get("kid"))), span(_thousands(row.get("kid_interval")))),
-            _bracketed(share(row.get("precision")), share_span(row.get("precision_interval"))),
-            _bracketed(share(row.get("recall")), share_span(row.get("recall_interval"))),
+            bracketed(number(_thousand(row.get("kid"))), span(_thousands(row.get("kid_interval")))),
+            bracketed(share(row.get("precision")), share_span(row.get("precision_interval"))),
+            bracketed(share(row.get("recall")), share_span(row.get("recall_interval"))),
             _plus_minus(row.get("is"), row.get("is_spread")),
             span(row.get("is_interval")),
-            _bracketed(share(row.get("class_map")), share_span(row.get("class_map_interval"))),
+            bracketed(share(row.get("class_map")), share_span(row.get("class_map_interval"))),
         )
         for row in rows
     ]
     charts = [
-        _chart("FID", rows, "fid", "fid_interval", better="lower is better"),
-        _chart("FID, equal numbers of pictures", rows, "fid_equal", None, better="lower is better"),
-        _chart("class mAP, %", rows, "class_map", "class_map_interval", 100),
+        chart("FID", rows, "fid", "fid_interval", better="lower is better"),
+        chart("FID, equal numbers of pictures", rows, "fid_equal", None, better="lower is better"),
+        chart("class mAP, %", rows, "class_map", "class_map_interval", 100),
     ]
     return Section(
         "Pictures",
@@ -162,28 +122,6 @@ def _thousands(interval: Sequence[float] | None) -> list[float] | None:
     return None if interval is None else [1000 * end for end in interval]
 
 
-def _bracketed(text: str, interval: str) -> str:
-    return text if interval == "-" else f"{text} ({interval})"
-
-
-def _chart(
-    title: str,
-    rows: Sequence[Row],
-    key: str,
-    interval: str | None,
-    scale: float = 1.0,
-    better: str = "higher is better",
-    label: str = "pictures",
-) -> Chart:
-    bars = []
-    for row in rows:
-        if row.get(key) is not None:
-            ends = row.get(interval) if interval else None
-            scaled = None if ends is None else [scale * end for end in ends]
-            bars.append(Bar(row[label], scale * row[key], scaled))
-    return Chart(title, bars, better)
-
-
 def _retrieval(rows: Sequence[Row]) -> Section | None:
     if not rows:
         return None
@@ -209,9 +147,9 @@ def _retrieval(rows: Sequence[Row]) -> Section | None:
         for row in rows
         if row["classes"] == "unseen"
     ]
-    chart = _chart("R@10 of unseen classes, %", unseen, "R@10", "low", 100, label="voices")
+    bars = chart("R@10 of unseen classes, %", unseen, "R@10", "low", 100, label="voices")
     head = ("classes", "voices", "queries", "gallery", *NAMES, "R@10, 95 %")
-    return Section("Speech to picture retrieval", text, head, cells, [chart])
+    return Section("Speech to picture retrieval", text, head, cells, [bars])
 
 
 def _voices(rows: Sequence[Row]) -> Section | None:
@@ -238,8 +176,8 @@ def _colours(results: dict[str, Any]) -> Section | None:
     cells = [
         (row["pictures"], str(row["n"]), share(row["agreement"]), share_span(row["interval"])) for row in rows
     ]
-    chart = _chart("colour agreement, %", rows, "agreement", "interval", 100)
-    return Section("Colour agreement", text, ("pictures", "n", "agreement", "95 %"), cells, [chart])
+    bars = chart("colour agreement, %", rows, "agreement", "interval", 100)
+    return Section("Colour agreement", text, ("pictures", "n", "agreement", "95 %"), cells, [bars])
 
 
 def _words(rows: Sequence[Row]) -> Section | None:

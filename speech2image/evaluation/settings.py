@@ -11,7 +11,7 @@ from speech2image.runtime import check_count, check_seed
 OF_FEATURES = ("fid", "kid", "precision-recall", "inception-score", "class-map")
 """Measures that compare pictures in the feature space of `network`."""
 
-MEASURES = ("retrieval", "colours", *OF_FEATURES, "words")
+MEASURES = ("retrieval", "colours", *OF_FEATURES, "words", "robustness")
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,25 @@ class Settings:
         data: shards folder that prepare wrote; retrieval needs the teacher's features in it.
         out: folder to write; `out/work` keeps what was drawn, as features.
         model: name of a shipped model, or a model folder.
+        captions: draw from the captions as they are written, not from speech: what a recogniser without
+            errors would reach; for models of the route through text.
+        recognizer: what writes down speech in the route through text: own (the model's), own:FOLDER,
+            whisper:NAME or pocketsphinx.
+        trained_with: other data sets the model was trained on; the mean that retrieval takes away from the
+            teacher's features is that of the training pictures of all of them, as it was in training.
         speech_encoder: checkpoint of a speech-encoder training, with `generator`, in place of `model`.
         generator: checkpoint of a one-stage-gan or stackgan-v2 training.
         network: Inception-v3 of 2015-12-05 for FID and its kin: pt_inception-2015-12-05-6726825d.pth, which
             pytorch-fid publishes, or a safetensors file of its first part.
         layer: of the network; by default the deepest its file holds (pool3 is the usual, with 2048 numbers).
-        measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words.
+        measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words,
+            robustness (retrieval and colours once more, under noise, in rooms, at other speeds ...).
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (what the training was told); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
+        robustness_utterances: so many utterances of each group of voices are put through every condition.
         gallery: retrieve among so many pictures too, beside the whole test set.
         queries_per_class: photographs of each class that look for drawn pictures (S2IGAN's class mAP: 2).
         resamples: of the bootstrap intervals; FID's take a twentieth of them, as each costs a second.
@@ -47,6 +55,9 @@ class Settings:
     data: Path
     out: Path
     model: str = DEFAULT_MODEL
+    captions: bool = False
+    recognizer: str = "own"
+    trained_with: tuple[Path, ...] = ()
     speech_encoder: Path | None = None
     generator: Path | None = None
     network: Path | None = None
@@ -56,6 +67,7 @@ class Settings:
     seed: int = 0
     pictures_per_utterance: int = 1
     limit: int | None = None
+    robustness_utterances: int = 300
     gallery: int | None = None
     queries_per_class: int = 2
     resamples: int = 1000
@@ -75,6 +87,7 @@ def check(settings: Settings) -> None:
     check_count(settings.pictures_per_utterance, "pictures_per_utterance")
     check_count(settings.queries_per_class, "queries_per_class")
     check_count(settings.resamples, "resamples")
+    check_count(settings.robustness_utterances, "robustness_utterances")
     for name in ("limit", "gallery"):
         value = getattr(settings, name)
         if value is not None and value < 2:
@@ -93,6 +106,10 @@ def _check_measures(measures: tuple[str, ...]) -> None:
 def _check_together(settings: Settings) -> None:
     if (settings.speech_encoder is None) != (settings.generator is None):
         raise SettingsError("--speech-encoder and --generator go together: checkpoints of the two networks")
+    if settings.speech_encoder is not None and (settings.captions or settings.recognizer != "own"):
+        raise SettingsError(
+            "--captions and --recognizer are for models of the route through text: name a --model folder"
+        )
     if settings.table is not None and settings.figure is not None:
         raise SettingsError("choose --table or --figure, not both")
     if settings.table is not None and settings.models is None:

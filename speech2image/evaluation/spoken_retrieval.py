@@ -1,5 +1,6 @@
 """Rows of the retrieval table: speech -> picture in the teacher's space, with ceiling and floor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +46,13 @@ class Gallery:
     crops: NDArray[np.float16] | None
 
 
-def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
+def open_gallery(arrays: PairArrays, embedding_size: int, trained_with: Sequence[PairArrays] = ()) -> Gallery:
     """The teacher's features of the data set.
+
+    Args:
+        arrays: the prepared data.
+        embedding_size: of the model.
+        trained_with: other data sets the model was trained on; their training pictures count in the mean.
 
     Raises:
         DataError: they are not there.
@@ -60,7 +66,10 @@ def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
         )
     features = np.concatenate([picture_features(teacher[rows]) for rows in blocks(len(teacher), 256)])
     crops = teacher[:, [0, -1]] if teacher.shape[1] > 1 else None
-    return Gallery(features, features[arrays.samples_of("train")].mean(axis=0), crops)
+    sums = [features[arrays.samples_of("train")]]
+    sums += [picture_features(other.teacher[other.samples_of("train")]) for other in trained_with]
+    mean = sum(part.sum(axis=0) for part in sums) / sum(map(len, sums))
+    return Gallery(features, mean.astype(np.float32), crops)
 
 
 class Searches:
@@ -96,7 +105,7 @@ class Searches:
         described = self.arrays.utterance_sample[cell.utterances]
         keep = np.isin(described, samples)
         vectors = speech.of(cell.utterances[keep])
-        return self._row(cell.classes, cell.voices, vectors, described[keep], samples)
+        return self.row(cell.classes, cell.voices, vectors, described[keep], samples)
 
     def by_voice(self, cells: list[Cell], speech: Embeddings) -> list[dict[str, Any]]:
         """The utterances of the unseen classes, voice by voice."""
@@ -108,7 +117,7 @@ class Searches:
                 rows.append({"voice": voice} | self.cell(own, speech))
         return rows
 
-    def _row(
+    def row(
         self,
         classes: str,
         voices: str,
@@ -182,9 +191,9 @@ class Searches:
         described = self.arrays.utterance_sample[cell.utterances]
         vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")
         noise = np.random.default_rng([self.seed, 5]).normal(vectors.mean(), vectors.std(), vectors.shape)
-        rows = [self._row("unseen", NOISE, noise.astype(np.float32), described, samples)]
+        rows = [self.row("unseen", NOISE, noise.astype(np.float32), described, samples)]
         try:
             others = described[shuffled(described, self.seed)]
         except DataError:
             return rows
-        return [self._row("unseen", SHUFFLED, vectors, others, samples), *rows]
+        return [self.row("unseen", SHUFFLED, vectors, others, samples), *rows]

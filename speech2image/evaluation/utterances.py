@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours
 
 CLASSES = {"seen": "val", "unseen": "test"}
 """Classes -> the split that shows them without having been trained on."""
 
-VOICES = ("heard", "kept out")
+PEOPLE = "kept out, people"
+VOICES = ("heard", "kept out", PEOPLE)
+"""Kinds of voices. "kept out" are speaking programs wherever there are both such and people."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Utterances of one kind: classes "seen" or "unseen", voices "heard" or "kept out", their indices."""
+    """Utterances of one kind: classes "seen" or "unseen", voices one of `VOICES`, their indices."""
 
     classes: str
     voices: str
@@ -69,12 +72,21 @@ def split_voices(arrays: PairArrays, held_out: Sequence[str] = ()) -> tuple[list
 
 def make_cells(arrays: PairArrays, heard: list[str], kept_out: list[str], limit: int | None) -> list[Cell]:
     """Utterances of every kind there is, one a caption."""
+    programs, people = programs_and_people(kept_out)
+    spoken = len(arrays.utterances_of("test", programs))
+    kinds = (heard, programs, people) if spoken else (heard, kept_out, [])
     cells = [
         Cell(classes, kind, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit))
         for classes, split in CLASSES.items()
-        for kind, voices in zip(VOICES, (heard, kept_out), strict=True)
+        for kind, voices in zip(VOICES, kinds, strict=True)
     ]
     return [cell for cell in cells if len(cell.utterances)]
+
+
+def programs_and_people(voices: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Voices of speaking programs, and of people ("reader/251")."""
+    people = [voice for voice in voices if voice.startswith(VOICE_PREFIX)]
+    return [voice for voice in voices if voice not in people], people
 
 
 def one_a_caption(arrays: PairArrays, utterances: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from typing import Any
 from speech2image.metrics.word_errors import content_word_error_rate, word_error_rate
 
 NO_TEXT = "the direct route goes without text: there are no words to be wrong"
+NOT_HEARD = "the captions were drawn as they are written (--captions): nothing was heard"
 
 
 def word_row(voices: str, references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def open_work(out: Path, identity: dict[str, Any]) -> Path:
     if note is not None and note["identity"] != identity:
         if not note["finished"]:
             raise OutputError(_unfinished(out, note["identity"], identity))
-        for path in work.glob("*.npy"):
+        for path in (*work.glob("*.npy"), *work.glob("*.jsonl")):
             path.unlink()
     _write(work / NOTE, {"identity": identity, "finished": False})
     return work

@@ -139,14 +139,16 @@ class HeadSettings:
     Attributes:
         width: channels inside every head.
         map_channels: channels of the teacher's four stages.
+        details: a second set of heads, unconditional, for cut-outs of pictures at full size.
     """
 
     width: int = 128
     map_channels: tuple[int, ...] = (192, 480, 832, 1024)
+    details: bool = False
 
 
-class FeatureHead(nn.Module):
-    """One discriminator head on one stage of the teacher, as three spectrally normalised convolutions."""
+class RealismHead(nn.Module):
+    """One discriminator head on one stage of the teacher: is it a photograph?"""
 
     mean: Tensor
     deviation: Tensor
@@ -159,8 +161,6 @@ class FeatureHead(nn.Module):
         self.down = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 4, 2, 1)) for _ in range(reductions))
         self.mix = spectral_norm(nn.Conv2d(width, width, 3, padding=1))
         self.unconditional = spectral_norm(nn.Conv2d(width, 1, 1))
-        self.project = spectral_norm(nn.Linear(CONDITION_SIZE, width))
-        self.conditional = spectral_norm(nn.Conv2d(width, width, 1))
 
     def judge(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch hidden h w"]:
         """The part of the head that does not depend on the condition."""
@@ -170,6 +170,21 @@ class FeatureHead(nn.Module):
         for convolution in self.down:
             hidden = F.leaky_relu(convolution(hidden), 0.2)
         return F.leaky_relu(self.mix(hidden), 0.2)
+
+    @torch.no_grad()
+    def calibrate(self, maps: Float[Tensor, "batch channels height width"]) -> None:
+        """Set the per-channel mean and deviation from the stage of real pictures, once, at the start."""
+        self.mean.copy_(maps.float().mean((0, 2, 3)))
+        self.deviation.copy_(maps.float().std((0, 2, 3)).clamp_min(1e-3))
+
+
+class FeatureHead(RealismHead):
+    """A head that also answers whether a picture is what was said."""
+
+    def __init__(self, in_channels: int, width: int, reductions: int) -> None:
+        super().__init__(in_channels, width, reductions)
+        self.project = spectral_norm(nn.Linear(CONDITION_SIZE, width))
+        self.conditional = spectral_norm(nn.Conv2d(width, width, 1))
 
     def match(
         self, hidden: Float[Tensor, "batch hidden h w"], condition: Float[Tensor, "batch 1024"]
@@ -185,10 +200,11 @@ class ProjectedDiscriminator(nn.Module):
     def __init__(self, settings: HeadSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or HeadSettings()
-        self.heads = nn.ModuleList(
-            FeatureHead(channels, settings.width, max(0, 2 - i))
-            for i, channels in enumerate(settings.map_channels)
-        )
+        shapes = [
+            (channels, settings.width, max(0, 2 - i)) for i, channels in enumerate(settings.map_channels)
+        ]
+        self.heads = nn.ModuleList(FeatureHead(*shape) for shape in shapes)
+        self.detail_heads = nn.ModuleList(RealismHead(*shape) for shape in shapes if settings.details)
 
     @property
     def centre(self) -> Tensor:
@@ -197,22 +213,25 @@ class ProjectedDiscriminator(nn.Module):
         assert isinstance(head, FeatureHead)
         return head.mean
 
-    @torch.no_grad()
     def calibrate(self, stages: tuple[Tensor, ...]) -> None:
-        """Set each head's per-channel mean and deviation from the stages of real pictures, once, at the
-        start."""
-        for head, maps in zip(self.heads, stages, strict=True):
-            assert isinstance(head, FeatureHead)
-            head.mean.copy_(maps.float().mean((0, 2, 3)))
-            head.deviation.copy_(maps.float().std((0, 2, 3)).clamp_min(1e-3))
+        """Set the heads' scales from the stages of real pictures, once, at the start."""
+        _calibrate(self.heads, stages)
+
+    def calibrate_details(self, stages: tuple[Tensor, ...]) -> None:
+        """The same for the heads of cut-outs."""
+        _calibrate(self.detail_heads, stages)
 
     def forward(
         self,
         stages: tuple[Tensor, ...],
         condition: Float[Tensor, "batch 1024"],
         mismatched: Float[Tensor, "batch 1024"] | None = None,
+        details: tuple[Tensor, ...] | None = None,
     ) -> tuple[
-        Float[Tensor, "batch places"], Float[Tensor, "batch places"], Float[Tensor, "batch places"] | None
+        Float[Tensor, "batch places"],
+        Float[Tensor, "batch places"],
+        Float[Tensor, "batch places"] | None,
+        Float[Tensor, "cutouts more_places"] | None,
     ]:
         """Judge pictures by their feature maps.
 
@@ -220,10 +239,12 @@ class ProjectedDiscriminator(nn.Module):
             stages: four maps of the teacher, each [batch, channels, height, width].
             condition: normalised condition of each picture.
             mismatched: normalised condition of pictures of another class.
+            details: four maps of cut-outs at full size.
 
         Returns:
-            The unconditional answers, the conditional answers for `condition`, and those for `mismatched` (or
-            None); each head's answer at each of its places, joined.
+            The unconditional answers, the conditional answers for `condition`, those for `mismatched`, and
+            the unconditional answers for the cut-outs (or None); each head's answer at each of its places,
+            joined.
         """
         free, said, wrong = [], [], []
         for head, maps in zip(self.heads, stages, strict=True):
@@ -233,4 +254,22 @@ class ProjectedDiscriminator(nn.Module):
             said.append(head.match(hidden, condition))
             if mismatched is not None:
                 wrong.append(head.match(hidden, mismatched))
-        return torch.cat(free, 1), torch.cat(said, 1), torch.cat(wrong, 1) if wrong else None
+        return (
+            torch.cat(free, 1),
+            torch.cat(said, 1),
+            torch.cat(wrong, 1) if wrong else None,
+            None if details is None else self._judge_details(details),
+        )
+
+    def _judge_details(self, stages: tuple[Tensor, ...]) -> Tensor:
+        answers = []
+        for head, maps in zip(self.detail_heads, stages, strict=True):
+            assert isinstance(head, RealismHead)
+            answers.append(head.unconditional(head.judge(maps.float())).flatten(1))
+        return torch.cat(answers, 1)
+
+
+def _calibrate(heads: nn.ModuleList, stages: tuple[Tensor, ...]) -> None:
+    for head, maps in zip(heads, stages, strict=True):
+        assert isinstance(head, RealismHead)
+        head.calibrate(maps)

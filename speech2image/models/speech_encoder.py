@@ -300,14 +300,20 @@ class SpeechEncoder(nn.Module):
         Raises:
             SpeechError: a clip has fewer than 64 frames, or more than the batch holds.
         """
+        states, n_steps = self.hear(log_mel, n_frames)
+        return self.projection(self.dropout(self.pooling(states, n_steps)))
+
+    def hear(
+        self, log_mel: Float[Tensor, "batch 40 frames"], n_frames: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch steps twice_hidden"], Int[Tensor, " batch"]]:
+        """The LSTM's state at every step, before pooling, and the valid steps of each clip."""
         if not (torch.compiler.is_exporting() or torch.jit.is_tracing()):
             check_lengths(n_frames, log_mel.shape[-1])
         mask = valid_mask(n_frames, log_mel.shape[-1])
         x = log_mel.masked_fill(~mask[:, None], 0.0)
         x = self.input_normalisation(x, mask).masked_fill(~mask[:, None], 0.0)
         x, n_steps = self._convolve(x, n_frames)
-        x = self.recurrent(self.dropout(x.transpose(1, 2)), n_steps)
-        return self.projection(self.dropout(self.pooling(x, n_steps)))
+        return self.recurrent(self.dropout(x.transpose(1, 2)), n_steps), n_steps
 
     def _convolve(self, x: Tensor, n_steps: Tensor) -> tuple[Tensor, Tensor]:
         if len(self.stem):

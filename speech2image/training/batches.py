@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.joined import TrainingArrays
 from speech2image.errors import DataError, SettingsError
 
 
@@ -65,7 +65,7 @@ class PictureBatches:
 
     def __init__(
         self,
-        arrays: PairArrays,
+        arrays: TrainingArrays,
         indices: NDArray[np.int64],
         size: int,
         batch_size: int,
@@ -151,7 +151,7 @@ class Conditions:
 
     def __init__(
         self,
-        arrays: PairArrays,
+        arrays: TrainingArrays,
         indices: NDArray[np.int64],
         speech_fraction: float,
         utterances: NDArray[np.int64] | None = None,

@@ -1,8 +1,10 @@
 """What the one-stage generator draws from: the teacher's features of pictures, and what the condition prior
 draws for speech."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.joined import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
+from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.run import step_rng, step_torch_rng
 
 LEAST_VARIATION = 0.3
@@ -28,7 +31,7 @@ class PriorSettings:
     variation: float = 0.8
 
 
-def fit_prior(settings: PriorSettings, arrays: PairArrays, mean: NDArray[np.float32]) -> ConditionPrior:
+def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.float32]) -> ConditionPrior:
     """The condition prior of the training utterances and the pictures they describe.
 
     Args:
@@ -44,6 +47,31 @@ def fit_prior(settings: PriorSettings, arrays: PairArrays, mean: NDArray[np.floa
         mean,
         **asdict(settings),
     )
+
+
+def refit_prior(
+    checkpoint: str | os.PathLike[str],
+    arrays: TrainingArrays,
+    out: str | os.PathLike[str],
+    settings: PriorSettings | None = None,
+) -> Path:
+    """Put a condition prior fitted anew before a trained one-stage generator, for another speech encoder.
+
+    The generator draws from the teacher's features, whichever encoder they were predicted from.
+
+    Args:
+        checkpoint: of a one-stage-gan training.
+        arrays: prepared data with teacher features and the other encoder's speech embeddings.
+        out: checkpoint to write.
+        settings: of the prior.
+
+    Raises:
+        CheckpointError, DataError, OutputError: as the parts say.
+    """
+    state = load_checkpoint(checkpoint, "one_stage_gan")
+    prior = fit_prior(settings or PriorSettings(), arrays, state["ema"]["module"]["condition_mean"].numpy())
+    save_checkpoint(out, {**state, "prior": prior.state_dict()})
+    return Path(out)
 
 
 def draw_features(
@@ -70,7 +98,7 @@ def draw_features(
 
 
 def sample_inputs(
-    arrays: PairArrays, prior: ConditionPrior | None, noise_size: int, seed: int
+    arrays: TrainingArrays, prior: ConditionPrior | None, noise_size: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """What the sample sheets show: eight unseen pictures' conditions (spoken, if there is a prior) by four
     noises, row by noise.

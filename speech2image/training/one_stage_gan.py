@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.joined import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import hinge_discriminator, hinge_generator
 from speech2image.losses.conditioning import contrast_with_condition
@@ -64,6 +64,9 @@ class Settings:
             its own condition.
         temperature: of that term.
         feature_size: side at which the teacher sees pictures.
+        detail_share: share of each batch that is seen not as a whole but through a cut-out of `feature_size`
+            at full size, so that pictures larger than that are sharp too; 0 for none.
+        detail_weight: of the cut-outs' loss.
         translation, cutout: differentiable augmentation, parts of the side.
         seed: of everything random.
         precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
@@ -84,6 +87,8 @@ class Settings:
     consistency: float = 0.5
     temperature: float = 0.1
     feature_size: int = 128
+    detail_share: float = 0.0
+    detail_weight: float = 0.5
     translation: float = 0.0
     cutout: float = 0.0
     seed: int = 0
@@ -95,6 +100,21 @@ class Settings:
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise SettingsError(f"batch_size is {self.batch_size}; give at least 2")
+        if not 0 <= self.detail_share < 1 or self.batch_size - self.cutouts < 2:
+            raise SettingsError(
+                f"detail_share is {self.detail_share}; give 0 to less than 1, so that at least 2 of "
+                f"{self.batch_size} pictures are seen whole"
+            )
+        if self.detail_share and self.feature_size > self.generator.picture_size:
+            raise SettingsError(
+                f"feature_size {self.feature_size} is larger than the picture "
+                f"({self.generator.picture_size}): nothing can be cut out; set detail_share to 0"
+            )
+
+    @property
+    def cutouts(self) -> int:
+        """Pictures a batch that are seen through a cut-out."""
+        return round(self.batch_size * self.detail_share)
 
 
 CPU = Settings()
@@ -102,6 +122,12 @@ PRESETS: dict[str, Settings] = {
     "cpu": CPU,
     "cpu-64": replace(
         CPU, generator=GeneratorSettings(64, channels=(256, 256, 224, 128, 64)), feature_size=96
+    ),
+    "cpu-256": replace(
+        CPU,
+        generator=GeneratorSettings(256, channels=(256, 256, 224, 128, 64, 32, 16)),
+        heads=HeadSettings(details=True),
+        detail_share=1 / 3,
     ),
     "gpu": replace(CPU, batch_size=64, steps=60_000, translation=0.125, cutout=0.25, ema_decay=0.9995),
     "toy": replace(
@@ -117,7 +143,7 @@ PRESETS: dict[str, Settings] = {
 
 def train(
     settings: Settings,
-    arrays: PairArrays,
+    arrays: TrainingArrays,
     teacher: GoogLeNet,
     folder: str | os.PathLike[str],
     start_from: str | os.PathLike[str] | None = None,
@@ -159,9 +185,13 @@ def train(
         prior = fit_prior(settings.prior, arrays, mean)
     if state is None and start_from is not None:
         take_matching(start_from, generator, discriminator, ema)
-    elif state is None:
+    if state is None:
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
-        discriminator.calibrate(see(teacher, real.to(fabric.device), settings))
+        whole, details = see(teacher, real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        if start_from is None:
+            discriminator.calibrate(whole)
+        if details is not None:
+            discriminator.calibrate_details(details)
     else:
         generator.load_state_dict(state["generator"])
         discriminator.load_state_dict(state["discriminator"])
@@ -208,32 +238,42 @@ def train(
         )
         with fabric.autocast():
             with torch.no_grad():
-                real_stages = see(teacher, real_seen, settings)
-            fake_stages = see(teacher, fake_seen, settings)
+                real_whole, real_details = see(teacher, real_seen, settings, rng)
+            fake_whole, fake_details = see(teacher, fake_seen, settings, rng)
+        shown, said, wrong = (part[: len(fake_whole[0])] for part in (shown, said, wrong))
 
-        both = tuple(torch.cat([r, f.detach()]) for r, f in zip(real_stages, fake_stages, strict=True))
-        free, match, mismatch = judge(both, torch.cat([shown, said]), torch.cat([wrong, wrong]))
+        free, match, mismatch, detail = judge(
+            side_by_side(real_whole, fake_whole),
+            torch.cat([shown, said]),
+            torch.cat([wrong, wrong]),
+            None if real_details is None else side_by_side(real_details, fake_details),
+        )
         (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
         d_free = hinge_discriminator(free_real, free_fake)
         d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
+        d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
         d_optimizer.zero_grad()
-        fabric.backward(d_free + d_match)
+        fabric.backward(d_free + d_match + settings.detail_weight * d_detail)
         d_optimizer.step()
 
         discriminator.requires_grad_(False)
-        free, match, _ = judge(fake_stages, said)
+        free, match, _, detail = judge(fake_whole, said, None, fake_details)
         g_free, g_match = hinge_generator(free), hinge_generator(match)
+        g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
         centre = discriminator.centre
-        contrast = contrast_with_condition(fake_stages[-1], said, centre, settings.temperature)
+        contrast = contrast_with_condition(fake_whole[-1], said, centre, settings.temperature)
         g_optimizer.zero_grad()
-        fabric.backward(g_free + g_match + settings.consistency * contrast)
+        fabric.backward(
+            g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
+        )
         g_optimizer.step()
         discriminator.requires_grad_(True)
         ema.update(generator)
         step += 1
 
-        losses = {"d_free": d_free, "d_match": d_match, "g_free": g_free, "g_match": g_match}
-        run.log(step, {**losses, "contrast": contrast})
+        losses = {"d_free": d_free, "d_match": d_match, "d_detail": d_detail}
+        losses |= {"g_free": g_free, "g_match": g_match, "g_detail": g_detail, "contrast": contrast}
+        run.log(step, losses)
         if step % settings.grid_every == 0:
             pictures = draw_samples(ema.module, samples, fabric)
             run.grid(step, pictures, columns=8)
@@ -247,7 +287,7 @@ def train(
     return run.checkpoint
 
 
-def picture_batches(settings: Settings, arrays: PairArrays, fabric: Fabric) -> PictureBatches:
+def picture_batches(settings: Settings, arrays: TrainingArrays, fabric: Fabric) -> PictureBatches:
     """The training pictures with the teacher's features of them, in this process's share."""
     return PictureBatches(
         arrays,
@@ -262,13 +302,44 @@ def picture_batches(settings: Settings, arrays: PairArrays, fabric: Fabric) -> P
     )
 
 
-def see(teacher: GoogLeNet, pictures: Tensor, settings: Settings) -> tuple[Tensor, ...]:
-    """The teacher's four stages of pictures [batch, 3, side, side], resized to `feature_size`."""
-    if pictures.shape[-1] != settings.feature_size:
-        size = (settings.feature_size, settings.feature_size)
-        pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False)
+Stages = tuple[Tensor, ...]
+"""The teacher's four maps of some pictures."""
+
+
+def see(
+    teacher: GoogLeNet, pictures: Tensor, settings: Settings, rng: np.random.Generator
+) -> tuple[Stages, Stages | None]:
+    """The teacher's stages of pictures [batch, 3, side, side].
+
+    Returns:
+        Those of the first pictures, resized to `feature_size`; and those of a random cut-out of each of the
+        last `cutouts` pictures, or None if there are to be none. One pass of the teacher gives both.
+    """
+    size, whole = settings.feature_size, len(pictures) - settings.cutouts
+    views = pictures[:whole]
+    if pictures.shape[-1] != size:
+        views = F.interpolate(views, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if settings.cutouts:
+        views = torch.cat([views, cut_out(pictures[whole:], size, rng)])
     # the teacher's pooling runs twice as fast on the CPU where channels lie together
-    return teacher.stages(pictures.contiguous(memory_format=torch.channels_last))
+    stages = teacher.stages(views.contiguous(memory_format=torch.channels_last))
+    details = tuple(maps[whole:] for maps in stages) if settings.cutouts else None
+    return tuple(maps[:whole] for maps in stages), details
+
+
+def cut_out(pictures: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """A random square of each picture, [batch, 3, size, size]."""
+    places = rng.integers(0, pictures.shape[-1] - size + 1, (len(pictures), 2)).tolist()
+    squares = [
+        p[:, top : top + size, left : left + size] for p, (top, left) in zip(pictures, places, strict=True)
+    ]
+    return torch.stack(squares)
+
+
+def side_by_side(real: Stages, fake: Stages | None) -> Stages:
+    """Maps of real pictures and, cut off from the generator, of drawn ones."""
+    assert fake is not None
+    return tuple(torch.cat([r, f.detach()]) for r, f in zip(real, fake, strict=True))
 
 
 def take_matching(

@@ -2,20 +2,25 @@
 
 All work on the spectrograms themselves, a whole batch at once: rate (SpecAugment's time-warp made even,
 Park et al. 2019), the length of the vocal tract (VTLP, Jaitly and Hinton 2013), a channel's frequency
-response, additive noise in the power domain, masked bands and frames (SpecAugment).
+response, additive noise in the power domain, surroundings (`speech_surroundings`), masked bands and frames
+(SpecAugment).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from speech2image.audio import FLOOR_DB, MAX_FREQUENCY, MIN_FRAMES, MIN_FREQUENCY, N_MELS
-
-NEPERS_PER_DB = float(np.log(10) / 10)
-"""Natural-log power per decibel."""
+from speech2image.audio import FLOOR_DB, MIN_FRAMES, N_MELS
+from speech2image.training.speech_surroundings import (
+    NEPERS_PER_DB,
+    Backgrounds,
+    Surroundings,
+    band_frequencies,
+    band_mels,
+    surround,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class SpeechAugmentation:
         time_mask_share: longest such stretch, as a share of the clip.
         band_masks: number of masked stretches of bands.
         band_mask_width: widest such stretch, in bands.
+        surroundings: rooms, other sounds, telephones, silences; None for none of them.
     """
 
     rate: float = 0.15
@@ -43,6 +49,7 @@ class SpeechAugmentation:
     time_mask_share: float = 0.06
     band_masks: int = 2
     band_mask_width: int = 5
+    surroundings: Surroundings | None = field(default_factory=Surroundings)
 
     def scaled(self, strength: float) -> "SpeechAugmentation":
         """The same changes at a strength of 0 (none) to 1 (these)."""
@@ -54,11 +61,16 @@ class SpeechAugmentation:
             noise_probability=strength * self.noise_probability,
             time_mask_share=strength * self.time_mask_share,
             band_mask_width=round(strength * self.band_mask_width),
+            surroundings=self.surroundings and self.surroundings.scaled(strength),
         )
 
 
 def augment(
-    log_mel: Tensor, n_frames: Tensor, settings: SpeechAugmentation, generator: torch.Generator
+    log_mel: Tensor,
+    n_frames: Tensor,
+    settings: SpeechAugmentation,
+    generator: torch.Generator,
+    backgrounds: Backgrounds | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Applies all changes to a batch on the CPU.
 
@@ -67,11 +79,14 @@ def augment(
         n_frames: valid frames [batch].
         settings: how much.
         generator: where all randomness comes from.
+        backgrounds: sounds that may be put behind the speech.
 
     Returns:
         The changed batch, of another number of frames, and its valid frames.
     """
     log_mel, n_frames = warp(log_mel, n_frames, settings.rate, settings.vocal_tract, generator)
+    if settings.surroundings is not None:
+        log_mel, n_frames = surround(log_mel, n_frames, settings.surroundings, generator, backgrounds)
     log_mel = log_mel + smooth_spectra(len(log_mel), settings.response_db, generator)[..., None]
     log_mel = relative_to_loudest(add_noise(log_mel, settings, generator), n_frames)
     return mask_stretches(log_mel, n_frames, settings, generator), n_frames
@@ -98,15 +113,9 @@ def warped_bands(factors: Tensor) -> Tensor:
     Returns:
         [batch, 40], between 0 and 39.
     """
-    low, high = _mel(MIN_FREQUENCY), _mel(MAX_FREQUENCY)
-    centres = torch.linspace(low, high, N_MELS + 2)[1:-1]
-    hertz = 700 * (torch.expm1(centres / 1127.0))
-    mels = 1127.0 * torch.log1p(hertz * factors[:, None] / 700)
+    centres = band_mels()
+    mels = 1127.0 * torch.log1p(band_frequencies() * factors[:, None] / 700)
     return ((mels - centres[0]) / (centres[1] - centres[0])).clamp(0, N_MELS - 1)
-
-
-def _mel(hertz: float) -> float:
-    return float(1127.0 * np.log1p(hertz / 700))
 
 
 def smooth_spectra(batch: int, deviation_db: float, generator: torch.Generator, points: int = 5) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from speech2image.errors import DataError
 from speech2image.metrics.retrieval import picture_features
 from speech2image.training.speech_augmentation import SpeechAugmentation, augment
+from speech2image.training.speech_surroundings import Backgrounds
 
 POOL_BATCHES = 32
 """Batches sorted by length together: much less padding, still well mixed."""
@@ -76,6 +77,7 @@ class SpeechBatches:
         ramp: steps over which the augmentation grows to its full strength; 0 for full from the start.
         extra_pictures: further training pictures whose teacher features join each batch as negatives.
         rank, world_size: this process's place among those that share every step.
+        backgrounds: sounds that augmentation may put behind the speech.
 
     Raises:
         DataError: there are no utterances.
@@ -92,6 +94,7 @@ class SpeechBatches:
         ramp: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        backgrounds: Backgrounds | None = None,
     ) -> None:
         if not len(utterances):
             raise DataError(
@@ -99,7 +102,7 @@ class SpeechBatches:
             )
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.augmentation, self.ramp = augmentation, ramp
+        self.augmentation, self.ramp, self.backgrounds = augmentation, ramp, backgrounds
         self.teacher = arrays.teacher
         pictures = arrays.samples_of("train")
         self.pictures, self.extra_pictures = pictures, min(extra_pictures, len(pictures))
@@ -119,7 +122,7 @@ class SpeechBatches:
         if self.augmentation is not None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
-            log_mel, n_frames = augment(log_mel, n_frames, changes, generator)
+            log_mel, n_frames = augment(log_mel, n_frames, changes, generator, self.backgrounds)
         own = self.arrays.utterance_sample[chosen]
         extra = rng.choice(self.pictures, self.extra_pictures, replace=False)
         pictures = np.concatenate([own, extra])

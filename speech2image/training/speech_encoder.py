@@ -1,28 +1,40 @@
 """Trains the speech encoder to put a spoken description where the frozen teacher puts the described picture.
 
 Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (that loss, the small encoder),
-`cpu` (the small encoder with InfoNCE: what is shipped), `toy`. No text takes part.
+`cpu` (the small encoder with InfoNCE: what is shipped), `toy`. What captions say in text takes no part; the
+words of other recordings may, as a second task that teaches real voices (`Settings.transcription`).
 """
 
 import dataclasses
+import fnmatch
 import math
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.data.joined import parts_of
+from speech2image.data.recordings import JoinedSpeech, Recordings
+from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
     contrastive_loss,
     teacher_student_loss,
 )
+from speech2image.losses.transcription import ctc_loss
+from speech2image.models.character_head import CharacterHead
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
+from speech2image.text import LETTERS
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_torch_rng
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -32,9 +44,29 @@ from speech2image.training.speech_batches import (
     SpeechBatches,
     mean_teacher_feature,
 )
-from speech2image.training.speech_embeddings import evaluate, split_voices
+from speech2image.training.speech_embeddings import evaluate, load_speech_encoder, split_voices
+from speech2image.training.speech_surroundings import OtherVoices
+from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
+from speech2image.transcription import Vocabulary
 
 KIND = "speech_encoder"
+SPLITS = {"test": "unseen classes", "val": "seen classes"}
+CHARACTERS = Vocabulary(tuple(LETTERS))
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """The second task: writing down what people say in recordings that have nothing to do with pictures.
+
+    Attributes:
+        weight: of its CTC loss (per character).
+        frames: of recordings a step and process, padding counted.
+        longest_frames: longest recording used.
+    """
+
+    weight: float = 0.3
+    frames: int = 9_000
+    longest_frames: int = 1_500
 
 
 @dataclass(frozen=True)
@@ -47,7 +79,11 @@ class Settings:
         augmentation: changes to the training speech; None for none.
         augmentation_ramp: steps over which the augmentation grows to its full strength; at full strength from
             the start, a short training never leaves the plateau at chance.
-        held_out_voices: voices kept out of training, to test on.
+        held_out_voices: voices kept out of training, to test on; "reader/NAME" keeps that speaker's
+            recordings out too.
+        favoured_voices: names or patterns ("reader/*") of voices heard `favour` times as often as others.
+        favour: see there.
+        transcription: the second task, if recordings are given.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
         minutes: stop after so many minutes, or None.
         batch_size: utterances a step and process.
@@ -69,6 +105,9 @@ class Settings:
     augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
+    favoured_voices: tuple[str, ...] = ()
+    favour: int = 4
+    transcription: Transcription = field(default_factory=Transcription)
     steps: int = 10_000
     minutes: float | None = None
     batch_size: int = 64
@@ -104,7 +143,9 @@ PRESETS = {
     "toy": Settings(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
-        augmentation=SpeechAugmentation(response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0),
+        augmentation=SpeechAugmentation(
+            response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0, surroundings=None
+        ),
         steps=300,
         batch_size=32,
         learning_rate=3e-3,
@@ -116,19 +157,38 @@ PRESETS = {
 
 
 class Distillation(nn.Module):
-    """The encoder with its loss, so that all trained parameters (the temperature too) are in one module."""
+    """The encoder with its losses, so that all trained parameters (the temperature too) are in one module.
 
-    def __init__(self, settings: Settings, teacher_mean: Tensor) -> None:
+    Args:
+        settings: of the training.
+        teacher_mean: mean teacher feature, [1024].
+        tokens: that transcripts are written in; 0 without the second task.
+    """
+
+    def __init__(self, settings: Settings, teacher_mean: Tensor, tokens: int = 0) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(settings.encoder)
         self.encoder.set_teacher_mean(teacher_mean)
-        self.loss = settings.loss
+        self.loss, self.transcription_weight = settings.loss, settings.transcription.weight
+        self.characters = CharacterHead(2 * settings.encoder.hidden, tokens) if tokens else None
         self.log_temperature: nn.Parameter | None = None
         if isinstance(self.loss, ContrastiveWeights) and self.loss.learn_temperature:
             self.log_temperature = nn.Parameter(torch.tensor(math.log(self.loss.temperature)))
 
-    def forward(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: SpeechBatch, transcribed: TranscribedBatch | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch and its items for the log."""
+        loss, items = self._distil(batch)
+        if transcribed is None or self.characters is None:
+            return loss, items
+        states, n_steps = self.encoder.hear(transcribed.log_mel, transcribed.n_frames)
+        with torch.autocast(states.device.type, enabled=False):
+            written, n_guesses = self.characters(states.float(), n_steps)
+            ctc = ctc_loss(written, n_guesses, transcribed.tokens, transcribed.n_tokens)
+        return loss + self.transcription_weight * ctc, {**items, "ctc": ctc.detach()}
+
+    def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
         speech = self.encoder(batch.log_mel, batch.n_frames)
         with torch.autocast(speech.device.type, enabled=False):
             speech, image = speech.float(), batch.image.float()
@@ -142,7 +202,12 @@ class Distillation(nn.Module):
 
 
 def train(
-    settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[str], fabric: Fabric | None = None
+    settings: Settings,
+    arrays: SpeechArrays,
+    folder: str | os.PathLike[str],
+    fabric: Fabric | None = None,
+    recordings: Sequence[Recordings] = (),
+    start_from: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
@@ -151,19 +216,28 @@ def train(
         arrays: the prepared data set; the teacher's features must be there.
         folder: takes the checkpoint and the log.
         fabric: devices and precision; made from the settings if absent.
+        recordings: transcribed recordings of people for the second task, and to put behind other speech.
+        start_from: checkpoint of another training; its encoder is taken when this run starts (not when it
+            resumes).
 
     Returns:
         The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
-    batches = training_batches(settings, arrays, fabric)
-    distillation = Distillation(settings, torch.from_numpy(mean_teacher_feature(arrays)))
+    heard = heard_recordings(recordings, settings.held_out_voices)
+    batches = training_batches(settings, arrays, fabric, heard)
+    transcribed = transcribed_batches(settings, heard, fabric)
+    mean = torch.from_numpy(mean_teacher_feature(arrays))
+    distillation = Distillation(settings, mean, len(CHARACTERS) if transcribed else 0)
     adam = torch.optim.Adam(
         distillation.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     ema = Ema(distillation.encoder, settings.ema_decay)
-    step = _restore(run.restore(), distillation, adam, ema)
+    state = run.restore()
+    if state is None and start_from is not None:
+        _take_encoder(start_from, distillation.encoder, ema)
+    step = _restore(state, distillation, adam, ema)
     model, optimizer = fabric.setup(distillation, adam)
     ema.module.to(fabric.device)
 
@@ -181,7 +255,8 @@ def train(
         )  # for dropout
         rate = learning_rate(settings, step)
         adam.param_groups[0]["lr"] = rate
-        loss, items = model(batches(step).to(fabric.device))
+        other = transcribed(step).to(fabric.device) if transcribed is not None else None
+        loss, items = model(batches(step).to(fabric.device), other)
         fabric.backward(loss)
         norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         optimizer.step()
@@ -201,9 +276,38 @@ def train(
     return run.checkpoint
 
 
-def training_batches(settings: Settings, arrays: SpeechArrays, fabric: Fabric) -> SpeechBatches:
+def heard_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:
+    """The recordings of all speakers that are not held out (as "reader/NAME"); None without any."""
+    left_out = [voice.removeprefix("reader/") for voice in held_out if voice.startswith("reader/")]
+    parts = [(r, np.flatnonzero(~np.isin(r.speakers, left_out))) for r in recordings]
+    return JoinedSpeech(parts) if parts else None
+
+
+def transcribed_batches(
+    settings: Settings, heard: JoinedSpeech | None, fabric: Fabric
+) -> TranscribedBatches | None:
+    """This process's batches of the second task; None without recordings or with weight 0."""
+    task = settings.transcription
+    if heard is None or not task.weight:
+        return None
+    return TranscribedBatches(
+        heard,
+        CHARACTERS,
+        task.frames,
+        settings.seed,
+        longest_frames=task.longest_frames,
+        augmentation=settings.augmentation,
+        ramp=settings.augmentation_ramp,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+def training_batches(
+    settings: Settings, arrays: SpeechArrays, fabric: Fabric, heard: JoinedSpeech | None = None
+) -> SpeechBatches:
     """This process's batches; test classes and held-out voices are never among them."""
-    utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
+    utterances = favoured(settings, arrays)
     extra = settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0
     return SpeechBatches(
         arrays,
@@ -215,7 +319,16 @@ def training_batches(settings: Settings, arrays: SpeechArrays, fabric: Fabric) -
         settings.augmentation_ramp,
         fabric.global_rank,
         fabric.world_size,
+        None if heard is None else OtherVoices(heard),
     )
+
+
+def favoured(settings: Settings, arrays: SpeechArrays) -> NDArray[np.int64]:
+    """The utterances of an epoch: each once, those of favoured voices `favour` times."""
+    utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
+    voices = arrays.utterance_voice[utterances]
+    often = [v for v in set(voices.tolist()) for p in settings.favoured_voices if fnmatch.fnmatchcase(v, p)]
+    return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
 
 
 def learning_rate(settings: Settings, step: int) -> float:
@@ -237,6 +350,25 @@ def _restore(state: dict[str, Any] | None, model: nn.Module, adam: torch.optim.O
     return int(state["step"])
 
 
+def _take_encoder(path: str | os.PathLike[str], encoder: SpeechEncoder, ema: Ema) -> None:
+    """Start from the averaged encoder of another training.
+
+    Raises:
+        SettingsError: it is of another shape.
+    """
+    weights = load_speech_encoder(path).state_dict()
+    mean = encoder.teacher_mean.clone()
+    for module in (encoder, ema.module):
+        assert isinstance(module, SpeechEncoder)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise SettingsError(
+                f"the encoder in {path} is of another shape; start_from needs the same"
+            ) from error
+        module.teacher_mean.copy_(mean)
+
+
 def _scale(distillation: Distillation) -> dict[str, Tensor]:
     temperature = distillation.log_temperature
     return {} if temperature is None else {"temperature": temperature.detach().exp()}
@@ -249,12 +381,17 @@ def _log_retrieval(run: Run, step: int, ema: Ema, arrays: SpeechArrays, settings
     averaged = ema.module
     assert isinstance(averaged, SpeechEncoder)
     heard, unheard = split_voices(arrays, settings.held_out_voices)
-    for split, classes in {"test": "unseen", "val": "seen"}.items():
-        for name, voices in {"heard": heard, "unheard": unheard}.items():
-            found = evaluate(averaged, arrays, split, voices, settings.evaluation_utterances)
-            if found is not None:
-                values = {f"{classes} classes, {name} voices/{k}": v for k, v in found.as_dict().items()}
-                run.log(step, values, now=True)
+    groups = {
+        "heard voices": heard,
+        "unheard voices": [voice for voice in unheard if not voice.startswith("reader/")],
+        "unheard readers": [voice for voice in unheard if voice.startswith("reader/")],
+    }
+    sets = parts_of(arrays)  # type: ignore[arg-type]
+    for part, (split, classes), (group, voices) in product(sets, SPLITS.items(), groups.items()):
+        found = evaluate(averaged, part, split, voices, settings.evaluation_utterances) if voices else None
+        if found is not None:
+            name = f"{part.folder.name}: {classes}, {group}" if len(sets) > 1 else f"{classes}, {group}"
+            run.log(step, {f"{name}/{k}": v for k, v in found.as_dict().items()}, now=True)
 
 
 def preset(name: str, **changes: Any) -> Settings:

@@ -6,7 +6,6 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech2image.data import augment as augmentation
 from speech2image.data.augment import (
     Augmentation,
     add_noise,
@@ -19,6 +18,7 @@ from speech2image.data.augment import (
     set_level,
     stretch,
 )
+from speech2image.data.noises import NOISES
 from speech2image.errors import MissingExtraError, SettingsError
 
 RATE = 16_000
@@ -109,7 +109,7 @@ def test_revoice_without_its_package_says_so(monkeypatch: pytest.MonkeyPatch) ->
         revoice(vowel())
 
 
-@given(snr=st.floats(-5, 40), kind=st.sampled_from(augmentation.NOISES), seed=st.integers(0, 9))
+@given(snr=st.floats(-5, 40), kind=st.sampled_from(NOISES), seed=st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
 def test_noise_lies_as_far_below_as_asked(snr: float, kind: str, seed: int) -> None:
     speech = vowel()
@@ -168,10 +168,10 @@ def test_draws_stay_in_their_ranges_and_are_as_frequent_as_asked() -> None:
     ranges = Augmentation(
         rate=(0.9, 1.1), voice=(1.0, 1.0), room_share=0.25, noise_share=1.0, noise_db=(20.0, 21.0)
     )
-    done = [augment(vowel(0.2), seed, ranges, [vowel(0.5)])[1] for seed in range(120)]
+    done = [augment(vowel(0.2), seed, ranges, [vowel(0.5)], [vowel(0.4)])[1] for seed in range(120)]
     assert all(0.9 <= one["rate"] <= 1.1 and one["voice"] == 1.0 for one in done)
     assert all(20.0 <= one["noise_db"] <= 21.0 for one in done)
-    assert {one["noise"] for one in done} == set(augmentation.NOISES)
+    assert {one["noise"] for one in done} == set(NOISES)
     assert 12 <= sum("room_seconds" in one for one in done) <= 50
     assert len({one["rate"] for one in done}) > 100
 
@@ -203,7 +203,7 @@ def test_settings_out_of_range(wrong: dict[str, object]) -> None:
 
 
 def test_noise_that_cannot_be_made() -> None:
-    with pytest.raises(SettingsError, match="babble needs recordings"):
+    with pytest.raises(SettingsError, match="babble noise needs recordings"):
         make_noise("babble", 100, np.random.default_rng(0))
-    with pytest.raises(SettingsError, match="no noise 'brown'; there are: white, pink, babble"):
+    with pytest.raises(SettingsError, match="no noise 'brown'; there are: white, pink, babble, recorded"):
         make_noise("brown", 100, np.random.default_rng(0))

@@ -10,11 +10,13 @@ from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
 from speech2image.evaluation.charts import svg
 from speech2image.evaluation.real_set import halves
-from speech2image.evaluation.sections import Bar, Chart
+from speech2image.evaluation.report_parts import Bar, Chart
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
+    PEOPLE,
     caption_of,
     choose_utterances,
+    make_cells,
     one_a_caption,
     shuffled,
     split_voices,
@@ -40,6 +42,22 @@ def test_held_out_voices_of_the_training_count_as_kept_out(shards: Path) -> None
     heard, kept_out = split_voices(arrays, ["toy/anna"])
     assert kept_out == ["toy/anna", HELD_OUT_VOICE]
     assert heard == ["toy/ben", "toy/cleo", "toy/dora"]
+
+
+def test_people_kept_out_have_rows_of_their_own(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    cells = make_cells(arrays, ["toy/anna"], [HELD_OUT_VOICE], None)
+    assert {cell.voices for cell in cells} == {"heard", "kept out"}
+    spoken = np.flatnonzero(arrays.utterance_voice == HELD_OUT_VOICE)
+    arrays.utterance_voice[spoken[::2]] = "reader/7"
+    found = {
+        cell.voices: set(arrays.utterance_voice[cell.utterances])
+        for cell in make_cells(arrays, ["toy/anna"], [HELD_OUT_VOICE, "reader/7"], None)
+        if cell.classes == "unseen"
+    }
+    assert found == {"heard": {"toy/anna"}, "kept out": {HELD_OUT_VOICE}, PEOPLE: {"reader/7"}}
+    alone = make_cells(arrays, ["toy/anna"], ["reader/7"], None)
+    assert {cell.voices for cell in alone} == {"heard", "kept out"}
 
 
 def test_every_caption_counts_once(shards: Path) -> None:

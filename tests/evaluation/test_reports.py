@@ -132,7 +132,7 @@ def test_commands_of_the_tables_are_commands(number: int, tmp_path: Path) -> Non
         if planned.command:
             words = told.partition("speech2image train direct ")[2].split()
             files, parsed = training._parse_job(module, training.FilesOfAll, "train direct", words)
-            assert files.out == Path("M") / planned.row and files.data == Path("D")
+            assert files.out == Path("M") / planned.row and files.data == (Path("D"),)
             if planned.row == "loss-norm":
                 assert parsed.encoder.loss.joint_embedding == parsed.encoder.loss.distribution == 0
             if planned.row == "scale-128":

@@ -76,9 +76,9 @@ def test_calibration_makes_every_channel_standard() -> None:
 def test_conditional_answer_depends_on_the_condition_and_the_unconditional_does_not() -> None:
     discriminator = ProjectedDiscriminator(HeadSettings(width=8, map_channels=(6, 7, 8, 9)))
     one, other = torch.randn(2, 4, 1024)
-    free, said, wrong = discriminator(stages(), one, other)
-    free_again, said_again, none = discriminator(stages(), other)
-    assert wrong is not None and none is None
+    free, said, wrong, details = discriminator(stages(), one, other)
+    free_again, said_again, none, _ = discriminator(stages(), other)
+    assert wrong is not None and none is None and details is None
     assert free.shape == said.shape == wrong.shape
     # spectral norm moves a power-iteration step in training mode, hence the tolerance
     torch.testing.assert_close(wrong, said_again, atol=0.2, rtol=0.2)

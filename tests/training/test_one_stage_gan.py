@@ -14,8 +14,8 @@ from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings, OneStageGenerator
 from speech2image.training.checkpoint import load_checkpoint
-from speech2image.training.conditions import PriorSettings, draw_features, fit_prior
-from speech2image.training.one_stage_gan import PRESETS, Settings, train
+from speech2image.training.conditions import PriorSettings, draw_features, fit_prior, refit_prior
+from speech2image.training.one_stage_gan import PRESETS, Settings, cut_out, train
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.speech_batches import mean_teacher_feature
 
@@ -42,12 +42,12 @@ class TinyArrays:
         rng = np.random.default_rng(0)
         self.labels = np.arange(12) % 3
         self.utterance_sample = np.arange(12)
-        self.stored = rng.integers(0, 255, (12, 19, 19, 3), np.uint8)
         self.teacher = rng.random((12, 2, 1024), np.float32)
         self.speech_embeddings = rng.random((12, 1024), np.float32)
 
     def pictures(self, size: int) -> np.ndarray:
-        return self.stored
+        side = round(size * 304 / 256)
+        return np.random.default_rng(1).integers(0, 255, (12, side, side, 3), np.uint8)
 
     def samples_of(self, split: str) -> np.ndarray:
         return np.arange(9) if split == "train" else np.arange(9, 12)
@@ -106,7 +106,6 @@ def test_both_sides_learn_and_samples_are_written(tmp_path: Path, teacher: GoogL
 def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
     small = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "16")
-    arrays.stored = np.repeat(np.repeat(arrays.stored, 2, 1), 2, 2)
     larger = GeneratorSettings(32, noise_size=8, code_size=16, channels=(8, 8, 8, 8))
     settings = dataclasses.replace(TINY, generator=larger, steps=0)
     grown = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))
@@ -167,3 +166,52 @@ def test_every_preset_builds_its_generator(name: str) -> None:
     size = settings.generator.picture_size
     noise = torch.zeros(1, settings.generator.noise_size)
     assert generator(torch.rand(1, 1024), noise).shape == (1, 3, size, size)
+
+
+def test_cutouts_are_squares_of_the_pictures_themselves() -> None:
+    pictures = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).view(2, 3, 8, 8)
+    squares = cut_out(pictures, 5, np.random.default_rng(0))
+    assert squares.shape == (2, 3, 5, 5)
+    assert torch.equal(squares[:, :, 0, 1:] - squares[:, :, 0, :-1], torch.ones(2, 3, 4))
+    assert torch.equal(squares[:, :, 1:, 0] - squares[:, :, :-1, 0], torch.full((2, 3, 4), 8.0))
+    assert all((p[0] == s[0, 0, 0]).any() for p, s in zip(pictures, squares, strict=True))
+
+
+def test_detail_heads_learn_and_a_generator_without_them_can_go_on_with_them(
+    teacher: GoogLeNet, tmp_path: Path
+) -> None:
+    wide = dataclasses.replace(TINY, generator=GeneratorSettings(64, 8, 16, (8, 8, 8, 8, 8)))
+    plain = train(dataclasses.replace(wide, steps=1), TinyArrays(), teacher, tmp_path / "plain")  # type: ignore[arg-type]
+    detailed = dataclasses.replace(
+        wide, heads=HeadSettings(width=8, details=True), detail_share=0.5, feature_size=48, steps=2
+    )
+    first = train(detailed, TinyArrays(), teacher, tmp_path / "details", plain)  # type: ignore[arg-type]
+    before = load_checkpoint(first)["discriminator"]
+    assert not torch.equal(before["detail_heads.0.mean"], torch.zeros(192)), "never calibrated"
+    longer = dataclasses.replace(detailed, steps=3)
+    after = load_checkpoint(train(longer, TinyArrays(), teacher, tmp_path / "details"))["discriminator"]  # type: ignore[arg-type]
+    moved = [name for name in before if name.startswith("detail_heads") and "original" in name]
+    assert moved and all(not torch.equal(before[name], after[name]) for name in moved if "bias" not in name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"detail_share": 1.0}, "detail_share"), ({"detail_share": 0.5, "feature_size": 64}, "feature_size 64")],
+)
+def test_cutouts_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        dataclasses.replace(TINY, batch_size=8, **changes)
+
+
+def test_a_prior_is_fitted_anew_and_the_generator_stays(teacher: GoogLeNet, tmp_path: Path) -> None:
+    arrays: Any = TinyArrays()
+    first = load_checkpoint(train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "run"))
+    arrays.speech_embeddings = np.random.default_rng(7).random((12, 1024), np.float32)
+    settings = PriorSettings(told=3, noise_size=4, variation=0.5)
+    path = refit_prior(
+        tmp_path / "run/checkpoint.safetensors", arrays, tmp_path / "other.safetensors", settings
+    )
+    other = load_checkpoint(path)
+    assert other["prior"]["told"].shape == (1024, 3) and float(other["prior"]["variation"]) == 0.5
+    assert not torch.equal(first["prior"]["read"][:, :3], other["prior"]["read"])
+    assert torch.equal(first["ema"]["module"]["stem.weight"], other["ema"]["module"]["stem.weight"])

@@ -1,0 +1,180 @@
+"""Load test of `speech2image serve` in a process of its own: rate, latency, processor time, memory.
+
+python benchmarks/serving.py              # 1, 8 and 64 clients, with and without batching, then memory
+python benchmarks/serving.py --seconds 3 --soak 200 --model FOLDER
+
+Clients are threads of this process that ask for one picture again and again over kept connections, so they
+take processor time from the server. The load goes to 127.0.0.1 and nowhere else, and ends by itself: every
+level after --seconds or --most requests, the soak after --soak requests.
+"""
+
+import argparse
+import http.client
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "recordings" / "red-cluster-kal16.opus"
+
+
+@dataclass
+class Outcome:
+    """What the clients of one level saw."""
+
+    seconds: float = 0.0
+    processor: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    statuses: Counter = field(default_factory=Counter)
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.statuses[200] / self.seconds
+
+    def quantile(self, share: float) -> float:
+        """Milliseconds within which that share of the pictures came."""
+        ordered = sorted(self.latencies)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def main() -> None:
+    """Print a row for each level, the ratio, and how memory went."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clip", type=Path, default=EXAMPLE)
+    parser.add_argument("--model", help="model folder; by default the shipped ones")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--seconds", type=float, default=20, help="of each level, at most")
+    parser.add_argument("--most", type=int, default=2000, help="requests of each level, at most")
+    parser.add_argument("--batch", type=int, default=4, help="pictures in one network call when batching")
+    parser.add_argument(
+        "--repeats", type=int, default=2, help="times each level runs, with and without in turns"
+    )
+    parser.add_argument("--soak", type=int, default=5000, help="requests over which memory is watched")
+    options = parser.parse_args()
+    print("| clients | batch | requests a second | p50 ms | p95 ms | p99 ms | processor ms | 200 | others |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rates: dict[tuple[int, int], list[float]] = {}
+    for clients in options.clients:
+        for batch in [1, options.batch] * options.repeats:
+            with served(options.model, batch, clients) as port:
+                load(port, options.clip, clients, 1.0, 4 * clients)  # warm up
+                before = measured(port, "process_cpu_seconds_total")
+                outcome = load(port, options.clip, clients, options.seconds, options.most)
+                outcome.processor = measured(port, "process_cpu_seconds_total") - before
+            rates.setdefault((clients, batch), []).append(outcome.rate)
+            print(_row(clients, batch, outcome), flush=True)
+    for clients in options.clients:
+        with_, without = (statistics.mean(rates[clients, batch]) for batch in (options.batch, 1))
+        print(f"{clients} clients: with batching {with_ / without:.2f} times the rate without")
+    if options.soak:
+        soak(options.model, options.batch, options.clip, options.soak)
+
+
+def _row(clients: int, batch: int, outcome: Outcome) -> str:
+    others = {status: n for status, n in sorted(outcome.statuses.items()) if status != 200} or "none"
+    times = " | ".join(f"{outcome.quantile(share):.0f}" for share in (0.5, 0.95, 0.99))
+    work = 1000 * outcome.processor / max(1, outcome.statuses[200])
+    done = outcome.statuses[200]
+    return f"| {clients} | {batch} | {outcome.rate:.1f} | {times} | {work:.0f} | {done} | {others} |"
+
+
+@contextmanager
+def served(model: str | None, batch: int, clients: int) -> Iterator[int]:
+    """A server on a free port of the loopback; stopped at the end."""
+    room = str(max(64, 2 * clients))
+    command = [
+        sys.executable,
+        "-m",
+        "speech2image",
+        "serve",
+        "--no-page",
+        "--port",
+        "0",
+        "--batch",
+        str(batch),
+    ]
+    command += ["--queue", room, "--per-client", room, *(["--models", model] if model else [])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    try:
+        found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
+        assert found, "the server did not start"
+        yield int(found[1])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def load(port: int, clip: Path, clients: int, seconds: float, most: int) -> Outcome:
+    """Ask with so many clients at once until the time is up or so many requests are done."""
+    content, outcome, lock = clip.read_bytes(), Outcome(), threading.Lock()
+    start = time.perf_counter()
+    left = iter(range(most))
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        while time.perf_counter() - start < seconds:
+            with lock:
+                if next(left, None) is None:
+                    break
+            asked = time.perf_counter()
+            try:
+                connection.request("POST", f"/v1/images?seed={threading.get_ident() % 1000}", content)
+                answer = connection.getresponse()
+                answer.read()
+                status = answer.status
+            except (OSError, http.client.HTTPException):
+                status = 0  # lost
+                connection.close()
+            with lock:
+                outcome.statuses[status] += 1
+                if status == 200:
+                    outcome.latencies.append(time.perf_counter() - asked)
+        connection.close()
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outcome.seconds = time.perf_counter() - start
+    return outcome
+
+
+def soak(model: str | None, batch: int, clip: Path, requests: int) -> None:
+    """Many requests of eight clients: how the server's memory goes, and whether any is lost."""
+    parts, total = 10, Counter()
+    with served(model, batch, 8) as port:
+        load(port, clip, 8, 600, max(50, requests // parts))  # arenas and caches grow to their size
+        memory = [measured(port, "process_resident_memory_bytes")]
+        for _ in range(parts):
+            total += load(port, clip, 8, 600, requests // parts).statuses
+            memory.append(measured(port, "process_resident_memory_bytes"))
+    print(f"{total.total()} requests of 8 clients: {dict(total)}; resident MB after each tenth:")
+    print("  " + ", ".join(f"{value / 1e6:.0f}" for value in memory))
+
+
+def measured(port: int, name: str) -> float:
+    """A figure of the server's own metrics."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main()

@@ -1,0 +1,128 @@
+"""Word error rates of recognisers on the same recordings, side by side.
+
+    python benchmarks/word_errors.py --data shards/oxford102 --held-out flite/kal16 \
+        --corpora LibriSpeech/dev-clean LJSpeech-1.1 --recognizer runs/recognizer_model --pocketsphinx
+
+Captions are of unseen classes, in voices heard in training and in voices kept out; of corpora the speakers
+(or recordings) that `train speech-recognizer` keeps out. Every recogniser gets the same files in the same
+order. Writes word_errors.json beside the table it prints.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from speech2image import audio
+from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import speech_shards, stream_speech
+from speech2image.data.recordings import kept_out, list_recordings
+from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
+from speech2image.text import transcript
+from speech2image.training.transcripts import word_errors
+from speech2image.transcription import Search
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compare on what.
+
+    Attributes:
+        data: shards folders whose unseen classes are spoken of.
+        corpora: LJSpeech, LibriSpeech, or folders with utterances.jsonl.
+        held_out: voices kept out of the recogniser's training; "reader/NAME" is a speaker of a corpus.
+        recognizer: exported recogniser.
+        beams: how many hypotheses it keeps.
+        pocketsphinx: measure it too.
+        whisper: a model folder or name of faster-whisper, measured too.
+        limit: clips of each kind.
+        out: where the numbers go.
+    """
+
+    data: tuple[Path, ...] = ()
+    corpora: tuple[Path, ...] = ()
+    held_out: tuple[str, ...] = ()
+    recognizer: Path | None = None
+    beams: int = 4
+    pocketsphinx: bool = False
+    whisper: str | None = None
+    limit: int = 200
+    out: Path = Path("word_errors.json")
+
+
+def main(settings: Settings) -> None:
+    """Measure and print."""
+    kinds = list(clips(settings))
+    rows = [
+        {"recogniser": recogniser.name, "clips": kind, **measure(recogniser, chosen)}
+        for recogniser in recognisers(settings)
+        for kind, chosen in kinds
+    ]
+    settings.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    print("| recogniser | clips | n | WER | content WER | seconds a clip |\n|---|---|---|---|---|---|")
+    for row in rows:
+        content = "-" if row["content_wer"] is None else f"{100 * row['content_wer']:.1f} %"
+        print(
+            f"| {row['recogniser']} | {row['clips']} | {row['utterances']} | {100 * row['wer']:.1f} % | "
+            f"{content} | {row['seconds']:.2f} |"
+        )
+
+
+def recognisers(settings: Settings) -> Iterator[SpeechRecogniser]:
+    """Those asked for."""
+    if settings.recognizer is not None:
+        yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
+    if settings.pocketsphinx:
+        yield PocketSphinx()
+    if settings.whisper is not None:
+        yield Whisper(settings.whisper)
+
+
+def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Kinds of clips: text and encoded recording of each."""
+    for folder in settings.data:
+        found = captions(folder, set(settings.held_out))
+        for kind, chosen in found.items():
+            yield f"{folder.name}, unseen classes, {kind}", some(chosen, settings.limit)
+    for root in settings.corpora:
+        listed = list_recordings(root)
+        speakers = np.array([item.speaker for item in listed])
+        out = np.isin(speakers, [voice.removeprefix("reader/") for voice in settings.held_out])
+        kept = np.flatnonzero(out if out.any() else kept_out(speakers))
+        pairs = [(transcript(listed[i].text), listed[i].audio.read_bytes()) for i in kept]
+        yield f"{root.name}, kept out", some(pairs, settings.limit)
+
+
+def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, bytes]]]:
+    """Spoken captions of unseen classes by voices heard and kept out."""
+    arrays = PairArrays.open(folder)
+    unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
+    heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
+    found: dict[str, list[tuple[str, bytes]]] = {"voices heard": [], "voices kept out": []}
+    for item in stream_speech(speech_shards(folder)):
+        if item.sample in unseen and item.text:
+            kind = "voices heard" if item.utterance.voice in heard else "voices kept out"
+            found[kind].append((transcript(item.text), item.utterance.audio))
+    return {kind: chosen for kind, chosen in found.items() if chosen}
+
+
+def some(pairs: list[tuple[str, bytes]], limit: int) -> list[tuple[str, bytes]]:
+    """A fixed random choice."""
+    return [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:limit]]
+
+
+def measure(recogniser: SpeechRecogniser, chosen: list[tuple[str, bytes]]) -> dict[str, object]:
+    """Word errors and seconds a clip."""
+    start = time.perf_counter()
+    written = [recogniser.transcribe(audio.load(data)) for _, data in chosen]
+    seconds = (time.perf_counter() - start) / len(chosen)
+    errors = word_errors([text for text, _ in chosen], written)
+    return {"utterances": len(chosen), **asdict(errors), "seconds": seconds}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))

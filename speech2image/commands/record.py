@@ -1,0 +1,158 @@
+"""record: the microphone in the terminal, with a level meter. Needs the `mic` extra and PortAudio."""
+
+import math
+import select
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from speech2image import pretrained
+from speech2image.audio import MAX_SECONDS
+from speech2image.commands.pictures import Count, Job, Out, _check_wav, _write_wav
+from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
+
+_WIDTH = 30
+_QUIETEST_DB = -50.0
+_TICK = 0.1
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Parse `arguments` and do it."""
+    tyro.cli(record, prog=f"speech2image {command}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def record(
+    seconds: float = 0.0,
+    device: str = "",
+    n: Count = 1,
+    out: Out = Path("picture.png"),
+    keep_speech: Path | None = None,
+    seed: int = 0,
+    model: str = pretrained.DEFAULT_MODEL,
+    separate: bool = False,
+    json: bool = False,
+    threads: int = 0,
+) -> None:
+    """Speak into the microphone and turn it into pictures.
+
+    Args:
+        seconds: how long to listen; 0 listens until Enter is pressed, a minute at most.
+        device: microphone to use, a part of its name; by default the system's. "list" names them all.
+        n: pictures to draw, from different noise.
+        out: picture file to write (png, jpg, webp); several pictures become one grid; - writes a
+            PNG to standard output.
+        keep_speech: also write what was heard to this wav file.
+        seed: where the noise comes from; the same seed gives the same pictures.
+        model: a shipped model's name (see: speech2image models) or a model folder.
+        separate: write every picture to a file of its own, out-1.png, out-2.png ...
+        json: print what was done as JSON.
+        threads: processor threads to use; 0 takes all.
+    """
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise SettingsError(f"--seconds must be from 0 (until Enter) to {MAX_SECONDS:g}, not {seconds:g}")
+    portaudio = open_portaudio()
+    if device == "list":
+        print(portaudio.query_devices())
+        return
+    job = Job(n, out, seed, model, separate, json, threads)
+    job.check()
+    if keep_speech is not None:
+        _check_wav(keep_speech)
+    route = job.load()
+    samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
+    if keep_speech is not None:
+        _write_wav(keep_speech, samples, rate)
+    job.finish(route, [("microphone", route.translate((samples, rate), n, seed))])
+
+
+def open_portaudio() -> ModuleType:
+    """The module `sounddevice`, with PortAudio behind it.
+
+    Raises:
+        MissingExtraError: one of the two is not installed; the message holds the command that installs it.
+    """
+    try:
+        return require("sounddevice", "mic")
+    except OSError as error:
+        raise MissingExtraError(
+            f"the microphone needs PortAudio, which is not installed ({error}); install it with: "
+            "apt-get install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora) or "
+            "brew install portaudio (macOS); or record with another program and use: "
+            "speech2image translate FILE"
+        ) from error
+
+
+def listen(
+    portaudio: ModuleType, device: str | None, seconds: float, stop_on_enter: bool
+) -> tuple[NDArray[np.float32], int]:
+    """Record mono float32 samples and their rate, showing the level meanwhile.
+
+    Raises:
+        SpeechError: there is no such microphone, it cannot be opened, or it gave nothing.
+    """
+    blocks: list[NDArray[np.float32]] = []
+
+    def heard(block: NDArray[np.float32], frames: int, when: Any, status: Any) -> None:
+        blocks.append(block[:, 0].copy())
+
+    with _named_errors(portaudio):
+        rate = int(portaudio.query_devices(device, "input")["default_samplerate"])
+        with portaudio.InputStream(
+            device=device, samplerate=rate, channels=1, dtype="float32", callback=heard
+        ):
+            _wait(blocks, rate, seconds, stop_on_enter)
+    if not blocks:
+        raise SpeechError("the microphone gave no sound; try another one (--device list names them)")
+    return np.concatenate(blocks), rate
+
+
+@contextmanager
+def _named_errors(portaudio: ModuleType) -> Iterator[None]:
+    try:
+        yield
+    except (portaudio.PortAudioError, ValueError) as error:
+        raise SpeechError(
+            f"the microphone cannot be used: {error}; --device list names those there are"
+        ) from error
+
+
+def _wait(blocks: list[NDArray[np.float32]], rate: int, seconds: float, stop_on_enter: bool) -> None:
+    """Show the level until enough was heard or Enter was pressed."""
+    start, shown = time.monotonic(), 0
+    while time.monotonic() - start < seconds and not (stop_on_enter and _enter_pressed()):
+        time.sleep(0 if stop_on_enter else _TICK)
+        new, shown = blocks[shown:], len(blocks)
+        peak = max((float(np.abs(block).max(initial=0.0)) for block in new), default=0.0)
+        hint = "Enter stops" if stop_on_enter else f"of {seconds:g} s"
+        _show(f"{meter(peak)} {time.monotonic() - start:5.1f} s, {hint}")
+    _show("")
+
+
+def meter(peak: float) -> str:
+    """A bar for a peak level, from -50 dB (empty) to full scale (full).
+
+    >>> meter(1.0) == "[" + 30 * "#" + "]", meter(0.0) == "[" + 30 * " " + "]"
+    (True, True)
+    """
+    level = 20 * math.log10(max(peak, 1e-9))
+    filled = round(_WIDTH * min(1.0, max(0.0, 1 - level / _QUIETEST_DB)))
+    return f"[{'#' * filled}{' ' * (_WIDTH - filled)}]"
+
+
+def _enter_pressed() -> bool:
+    """Wait a moment for a line on standard input; where there is no terminal, its end counts too."""
+    ready, _, _ = select.select([sys.stdin], [], [], _TICK)
+    return bool(ready) and sys.stdin.readline() is not None
+
+
+def _show(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,210 @@
+"""Transcribed speech as memory-mapped log-mels: recordings of corpora, and spoken captions beside them.
+
+    FOLDER/recordings.jsonl              speaker and text of every recording, in order
+    FOLDER/log_mel-<part>-<digest>.npy   frames float16 [total, 40] of some hundred recordings
+    FOLDER/log_mel-<part>-<digest>.offsets.npy
+
+Built once; an interrupted build goes on where it stopped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image.data.joined import TrainingArrays
+from speech2image.data.librispeech import librispeech
+from speech2image.data.ljspeech import ljspeech
+from speech2image.data.shard_plan import make_shards
+from speech2image.data.transcribed import Transcribed
+from speech2image.errors import DataError, SpeechError
+from speech2image.files import writing
+from speech2image.text import transcript
+
+RECORDINGS_PER_PART = 200
+LISTING = "recordings.jsonl"
+
+
+class TranscribedSpeech(Protocol):
+    """Log-mels with their words: what a recogniser is trained on.
+
+    Attributes:
+        texts: what each utterance says, as `text.transcript` gives it.
+        speakers: who says it.
+    """
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    @property
+    def speakers(self) -> NDArray[np.str_]: ...
+
+    def log_mel(self, u: int) -> NDArray[np.float32]: ...
+
+    def n_frames(self) -> NDArray[np.int64]: ...
+
+
+class Recordings:
+    """Recordings that `build_recordings` turned into log-mels.
+
+    Args:
+        folder: where they lie.
+
+    Raises:
+        DataError: there are none, or some are missing.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        try:
+            lines = (self.folder / LISTING).read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines]
+            parts = [self.folder / name for name in rows.pop(0)["parts"]]
+            self._parts = [(np.load(path, mmap_mode="r"), np.load(_offsets_path(path))) for path in parts]
+        except (OSError, ValueError, KeyError, IndexError) as error:
+            raise DataError(
+                f"no usable recordings in {folder} ({error}); make them with: "
+                f"speech2image prepare recordings --root CORPUS --out {folder}"
+            ) from error
+        self.texts: list[str] = [row["text"] for row in rows]
+        self.speakers: NDArray[np.str_] = np.array([row["speaker"] for row in rows], dtype=np.str_)
+        self._starts = np.cumsum([0] + [len(offsets) - 1 for _, offsets in self._parts])
+
+    def log_mel(self, u: int) -> NDArray[np.float32]:
+        """Log-mel of recording `u`, float32 [40, n_frames]."""
+        part = int(np.searchsorted(self._starts, u, side="right")) - 1
+        frames, offsets = self._parts[part]
+        i = int(u - self._starts[part])
+        return np.ascontiguousarray(frames[offsets[i] : offsets[i + 1]].T, dtype=np.float32)
+
+    def n_frames(self) -> NDArray[np.int64]:
+        """Number of frames of every recording, int64 [n]."""
+        return np.concatenate([np.diff(offsets) for _, offsets in self._parts])
+
+
+class SpokenCaptions:
+    """Utterances of a prepared data set whose words are known.
+
+    Args:
+        arrays: the data set.
+        utterances: which of its utterances; those without a caption are left out.
+    """
+
+    def __init__(self, arrays: TrainingArrays, utterances: NDArray[np.int64]) -> None:
+        self.arrays = arrays
+        self.utterances = utterances[arrays.utterance_caption[utterances] >= 0]
+        samples, captions = arrays.utterance_sample, arrays.utterance_caption
+        self.texts = [transcript(arrays.captions[samples[u]][captions[u]]) for u in self.utterances]
+        self.speakers = arrays.utterance_voice[self.utterances]
+
+    def log_mel(self, u: int) -> NDArray[np.float32]:
+        """Log-mel of utterance `u` of these, float32 [40, n_frames]."""
+        return self.arrays.log_mel(int(self.utterances[u]))
+
+    def n_frames(self) -> NDArray[np.int64]:
+        """Number of frames of every utterance, int64 [n]."""
+        return self.arrays.n_frames()[self.utterances]
+
+
+class JoinedSpeech:
+    """Parts of several sources as one.
+
+    Args:
+        parts: each a source with the utterances to take from it; one may come several times.
+    """
+
+    def __init__(self, parts: Sequence[tuple[TranscribedSpeech, NDArray[np.int64]]]) -> None:
+        self.parts = list(parts)
+        self.texts = [source.texts[u] for source, chosen in parts for u in chosen]
+        self.speakers = np.concatenate([source.speakers[chosen] for source, chosen in parts])
+        self._starts = np.cumsum([0] + [len(chosen) for _, chosen in parts])
+
+    def log_mel(self, u: int) -> NDArray[np.float32]:
+        """Log-mel of utterance `u`, float32 [40, n_frames]."""
+        part = int(np.searchsorted(self._starts, u, side="right")) - 1
+        source, chosen = self.parts[part]
+        return source.log_mel(int(chosen[u - self._starts[part]]))
+
+    def n_frames(self) -> NDArray[np.int64]:
+        """Number of frames of every utterance, int64 [n]."""
+        return np.concatenate([source.n_frames()[chosen] for source, chosen in self.parts])
+
+
+def kept_out(speakers: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Which recordings of a corpus are kept to test on: every eighth speaker's; of fewer than eight speakers,
+    every twentieth recording."""
+    names = np.unique(speakers)
+    if len(names) >= 8:
+        return np.isin(speakers, names[::8])
+    return np.arange(len(speakers)) % 20 == 0
+
+
+def list_recordings(root: str | os.PathLike[str]) -> list[Transcribed]:
+    """A corpus in LJSpeech's layout (metadata.csv), LibriSpeech's, or this project's (utterances.jsonl).
+
+    Raises:
+        DataError: it is none of these, or not whole.
+    """
+    return ljspeech(root) if (Path(root) / "metadata.csv").is_file() else librispeech(root)
+
+
+def build_recordings(
+    listed: Sequence[Transcribed], folder: str | os.PathLike[str], workers: int = 1
+) -> Recordings:
+    """Turn recordings into log-mels in `folder`, as far as they are not there yet.
+
+    Args:
+        listed: a corpus.
+        folder: to write to.
+        workers: processes.
+
+    Raises:
+        DataError: a recording cannot be used.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    starts = range(0, len(listed), RECORDINGS_PER_PART)
+    plans = [(listed[start : start + RECORDINGS_PER_PART], folder) for start in starts]
+    targets = [_target(folder, number, part) for number, (part, _) in enumerate(plans)]
+    todo = [(part, target) for (part, _), target in zip(plans, targets, strict=True) if not target.exists()]
+    make_shards(_build_part, todo, [len(part) for part, _ in todo], "log-mels", workers)
+    rows: list[dict[str, object]] = [{"parts": [target.name for target in targets]}]
+    rows += [{"speaker": item.speaker, "text": transcript(item.text)} for item in listed]
+    with writing(folder / LISTING) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return Recordings(folder)
+
+
+def _target(folder: Path, number: int, part: Sequence[Transcribed]) -> Path:
+    rows = [(item.audio.name, item.audio.stat().st_size) for item in part]
+    digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+    return folder / f"log_mel-{number:05d}-{digest}.npy"
+
+
+def _build_part(task: tuple[Sequence[Transcribed], Path]) -> None:
+    """Recordings -> flat frames float16 [total, 40] and offsets int64 [recordings + 1], offsets first."""
+    part, target = task
+    mels = [_log_mel(item.audio) for item in part]
+    offsets = np.cumsum([0] + [len(mel) for mel in mels]).astype(np.int64)
+    with writing(_offsets_path(target)) as temporary:
+        np.save(temporary, offsets)
+    with writing(target) as temporary:
+        np.save(temporary, np.concatenate(mels))
+
+
+def _log_mel(path: Path) -> NDArray[np.float16]:
+    from speech2image import audio
+
+    try:
+        return audio.log_mel(audio.load(path)).T.astype(np.float16)
+    except SpeechError as error:
+        raise DataError(f"recording {path} cannot be used: {error}") from error
+
+
+def _offsets_path(target: Path) -> Path:
+    return target.with_name(target.stem + ".offsets.npy")

@@ -1,0 +1,174 @@
+"""Retrieval and colour agreement under noise, in rooms, over lines, at other speeds, in voices of every kind.
+
+The same utterances about unseen classes in every condition: of each group of voices at most so many, spread
+evenly, those prepared without any change where there are any. The model hears them without its detector;
+how many the detector would have refused stands beside.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image import audio
+from speech2image.cascade import Route
+from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import read_header, speech_shards
+from speech2image.data.progress import track
+from speech2image.evaluation.colours import ColourRows, numbers
+from speech2image.evaluation.conditions import CONDITIONS, Condition, changed
+from speech2image.evaluation.drawing import DrawnSet, Reading, draw
+from speech2image.evaluation.listening import recordings
+from speech2image.evaluation.spoken_retrieval import Searches
+from speech2image.evaluation.stored_rows import StoredRows
+from speech2image.evaluation.utterances import caption_of, evenly, one_a_caption, programs_and_people
+from speech2image.metrics.bootstrap import bootstrap_interval
+from speech2image.metrics.colour_agreement import ColourReader
+from speech2image.metrics.colour_words import COLOURS
+from speech2image.voice_activity import VoiceActivity
+
+BABBLE = 20
+"""So many recordings of the group are the other voices of its babble."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Utterances in voices of one kind, "heard, synthesizers" for instance."""
+
+    voices: str
+    utterances: NDArray[np.int64]
+
+
+def make_groups(arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str], most: int) -> list[Group]:
+    """Test utterances of synthesizers and of people, heard in training and kept out of it."""
+    unchanged = _unchanged(arrays)
+    groups = []
+    for kind, names in (("heard", heard), ("kept out", kept_out)):
+        for who, voices in zip(("synthesizers", "people"), programs_and_people(names), strict=True):
+            spoken = arrays.utterances_of("test", voices)
+            clean = spoken[unchanged[spoken]]
+            chosen = evenly(one_a_caption(arrays, clean if len(clean) else spoken), most)
+            if len(chosen):
+                groups.append(Group(f"{kind}, {who}", chosen))
+    return groups
+
+
+def _unchanged(arrays: PairArrays) -> NDArray[np.bool_]:
+    """Which utterances were prepared without noise, room or other change."""
+    rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
+    return np.array(["effects" not in row for row in rows], dtype=bool)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Measures groups under conditions; every row has the same form.
+
+    Attributes:
+        route: the model; it must not refuse recordings.
+        arrays: the prepared data.
+        detector: the model's speech detector, None if it has none.
+        searches: to measure retrieval with; None leaves it out.
+        reader: to measure colours with; None leaves them out.
+        work: folder for what is heard and drawn.
+        seed: of what is random in the conditions, of the pictures' noise, and of the intervals.
+        resamples: of the intervals.
+    """
+
+    route: Route
+    arrays: PairArrays
+    detector: VoiceActivity | None
+    searches: Searches | None
+    reader: ColourReader | None
+    work: Path
+    seed: int
+    resamples: int
+
+    def rows(
+        self, groups: Sequence[Group], conditions: Sequence[Condition] = CONDITIONS
+    ) -> list[dict[str, Any]]:
+        """A row for every group and condition."""
+        return [row for group in groups for row in self._group(group, conditions)]
+
+    def _group(self, group: Group, conditions: Sequence[Condition]) -> list[dict[str, Any]]:
+        vectors, speech = self._hear(group, conditions)
+        read = self._read(group, vectors, len(conditions))
+        n = len(group.utterances)
+        described = self.arrays.utterance_sample[group.utterances]
+        found = []
+        for number, condition in enumerate(conditions):
+            own = slice(number * n, (number + 1) * n)
+            row = {"voices": group.voices, "condition": condition.name, "utterances": n}
+            row |= self._missed(speech[own] == 0, described) | self._retrieval(vectors[own], described)
+            found.append(row | self._colours(group, None if read is None else read[own], described))
+        return found
+
+    def _hear(
+        self, group: Group, conditions: Sequence[Condition]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Embeddings, and whether the detector hears speech, condition after condition."""
+        n, size = len(group.utterances), self.route.model.card["embedding_size"]
+        vectors = StoredRows(self._path(group, "heard"), n * len(conditions), size, np.float32)
+        speech = StoredRows(self._path(group, "speech"), n * len(conditions), 1, np.int8)
+        if not (vectors.complete and speech.complete):
+            clips = [audio.load(encoded) for _, encoded in recordings(self.arrays, group.utterances)]
+            rest = range(min(vectors.done, speech.done), len(vectors))
+            for row in track(rest, f"listening: {group.voices}", len(rest)):
+                number, i = divmod(row, n)
+                sound = self._sound(clips, i, conditions[number], [int(group.utterances[i]), number])
+                vectors.write(row, self.route.embed((sound, audio.SAMPLE_RATE))[None])
+                heard = self.detector is None or self.detector.hears_speech(audio.log_mel(sound))
+                speech.write(row, np.array([[heard]], dtype=np.int8))
+        return np.asarray(vectors.array), np.asarray(speech.array[:, 0])
+
+    def _sound(
+        self, clips: list[NDArray[np.float32]], i: int, condition: Condition, key: list[int]
+    ) -> NDArray[np.float32]:
+        """Recording `i` under a condition; the same whenever it is asked for."""
+        rng = np.random.default_rng([self.seed, *key])
+        others = [clips[j] for j in rng.permutation(len(clips))[:BABBLE] if j != i] or clips
+        return changed(condition, clips[i], rng, others)
+
+    def _read(self, group: Group, vectors: NDArray[np.float32], times: int) -> NDArray[np.int8] | None:
+        """The colour of a picture of every embedding; the noise of an utterance is the same each time."""
+        if self.reader is None:
+            return None
+        spoken = np.tile(group.utterances, times)
+        pictures = DrawnSet(f"robust, {group.voices}", spoken, lambda rows: vectors[rows], 1, self.seed)
+        rows = StoredRows(self._path(group, "colours"), len(pictures), 1, np.int8)
+        draw(self.route, self.arrays, pictures, [Reading(rows, partial(numbers, self.reader))])
+        return np.asarray(rows.array[:, 0])
+
+    def _path(self, group: Group, what: str) -> Path:
+        return self.work / f"robust-{group.voices.replace(', ', '-').replace(' ', '_')}-{what}.npy"
+
+    def _missed(self, missed: NDArray[np.bool_], described: NDArray[np.int64]) -> dict[str, Any]:
+        if self.detector is None:
+            return {"missed": None, "missed_interval": None}
+        interval = bootstrap_interval(missed, seed=self.seed, groups=described, n=self.resamples)
+        return {"missed": float(missed.mean()), "missed_interval": list(interval)}
+
+    def _retrieval(self, vectors: NDArray[np.float32], described: NDArray[np.int64]) -> dict[str, Any]:
+        if self.searches is None:
+            return {"R@10": None, "mAP": None, "R@10_interval": None, "mAP_interval": None}
+        samples = self.arrays.samples_of("test")
+        found = self.searches.row("unseen", "", vectors, described, samples)
+        spread = {f"{name}_interval": found["intervals"][name] for name in ("R@10", "mAP")}
+        return {"R@10": found["R@10"], "mAP": found["mAP"], **spread}
+
+    def _colours(
+        self, group: Group, read: NDArray[np.int8] | None, described: NDArray[np.int64]
+    ) -> dict[str, Any]:
+        if read is None:
+            return {"n": 0, "agreement": None, "agreement_interval": None}
+        captions = [caption_of(self.arrays, int(u)) for u in group.utterances]
+        rows = ColourRows(self.arrays, self.seed, self.resamples)
+        found = rows.row(group.voices, [COLOURS[i] for i in read], captions, described)
+        return {
+            "n": found["n"],
+            "agreement": found["agreement"],
+            "agreement_interval": found["interval"],
+        }

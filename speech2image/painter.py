@@ -1,0 +1,93 @@
+"""The last step of every route: an embedding and noise -> pictures, through the generator."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from speech2image import images
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.pretrained import Model
+from speech2image.runtime import MAX_PICTURES, check_count, noise
+
+
+class Painter:
+    """Draws with a model's generator.
+
+    Args:
+        model: the folder the generator came from.
+        generator: condition [1, size] and noise [1, noise_size] -> picture [1, 3, side, side] in [-1, 1]; its
+            `Session`, or what stands around it.
+    """
+
+    def __init__(self, model: Model, generator: Any) -> None:
+        self.picture_size: int = model.card["picture_size"]
+        self.noise_size: int = model.card["noise_size"]
+        self.embedding_size: int = model.card["embedding_size"]
+        self._generator = generator
+
+    def noise(self, n: int, seed: int) -> NDArray[np.float32]:
+        """Noise vectors of `n` pictures, [n, noise_size].
+
+        Raises:
+            SettingsError: `n` or `seed` is out of its range.
+        """
+        return noise(n, self.noise_size, seed)
+
+    def draw(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture.
+
+        Raises:
+            CheckpointError: the generator does not fit its `model.json`.
+        """
+        picture = self._generator(condition=condition[None], noise=z[None])
+        expected = (1, 3, self.picture_size, self.picture_size)
+        if picture.shape != expected:
+            raise CheckpointError(
+                f"{self._generator.name} gave a picture of shape {list(picture.shape)}, "
+                f"its model.json states {list(expected)}"
+            )
+        return images.to_image(picture[0])
+
+    def generate(self, embedding: ArrayLike, n: int, seed: int) -> list[Image.Image]:
+        """Draw `n` pictures of one embedding [size]; picture k depends on `seed` and k alone.
+
+        Raises:
+            SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
+        """
+        condition = self._check(embedding)
+        return [self.draw(condition, row) for row in self.noise(n, seed)]
+
+    def checked(self, embedding: NDArray[np.float32], network: Any) -> NDArray[np.float32]:
+        """The one row of what `network` gave, [1, size] -> [size].
+
+        Raises:
+            CheckpointError: it is of another shape than `model.json` states.
+        """
+        if embedding.shape != (1, self.embedding_size):
+            raise CheckpointError(
+                f"{network.name} gave an embedding of shape {list(embedding.shape)}, "
+                f"its model.json states [1, {self.embedding_size}]"
+            )
+        return embedding[0]
+
+    def _check(self, embedding: ArrayLike) -> NDArray[np.float32]:
+        condition = np.asarray(embedding, dtype=np.float32)
+        if condition.shape != (self.embedding_size,) or not np.isfinite(condition).all():
+            raise SettingsError(
+                f"an embedding of this model (speech embedding or text embedding) is {self.embedding_size} "
+                f"finite numbers, not an array of shape {list(condition.shape)}"
+            )
+        return condition
+
+
+def walk_alphas(steps: int) -> NDArray[np.float32]:
+    """The share of the first recording at each step of a walk, from 1 down to 0, [steps].
+
+    Raises:
+        SettingsError: `steps` is not a whole number from 2 to 10,000.
+    """
+    if check_count(steps, "steps") < 2:
+        raise SettingsError(f"steps must be a whole number from 2 to {MAX_PICTURES}, not {steps!r}")
+    return np.linspace(1, 0, steps, dtype=np.float32)

@@ -1,0 +1,142 @@
+"""Anything that writes down speech, behind one method: this project's recogniser, Whisper, PocketSphinx.
+
+    recognizer.transcribe(waveform) -> "a red flower with rounded petals"
+
+Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
+"""
+
+import os
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image import audio
+from speech2image.errors import CheckpointError, SettingsError, require
+from speech2image.text import transcript
+from speech2image.transcription import Recognizer, Search
+
+
+class SpeechRecogniser(Protocol):
+    """Writes down what is said.
+
+    Attributes:
+        name: for tables and messages.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """The words of a recording; "" where none is heard."""
+
+
+class OwnRecogniser:
+    """This project's Transformer, exported to ONNX; needs nothing but the base install.
+
+    Args:
+        folder: of the exported recogniser.
+        search: beam and weights.
+        threads: of one call.
+
+    Raises:
+        CheckpointError: the folder holds no recogniser, or a damaged one.
+    """
+
+    name = "speech2image"
+
+    def __init__(
+        self, folder: str | os.PathLike[str], search: Search | None = None, threads: int | None = None
+    ) -> None:
+        self.recognizer = Recognizer(folder, threads)
+        self.search = search or Search()
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """The words of a recording; "" where none is heard."""
+        return self.recognizer(audio.log_mel(waveform), self.search).text
+
+
+class Whisper:
+    """OpenAI's Whisper through faster-whisper (extra `asr`).
+
+    Args:
+        model: a model folder of faster-whisper's (CTranslate2), or a name such as "base.en", which it
+            downloads.
+        threads: 0 leaves it to the library.
+
+    Raises:
+        MissingExtraError: faster-whisper is not installed.
+        CheckpointError: the model cannot be opened.
+    """
+
+    def __init__(self, model: str = "base.en", threads: int = 0) -> None:
+        self.name = f"whisper {os.path.basename(os.path.normpath(model))}"
+        library = require("faster_whisper", "asr")
+        try:
+            self._model = library.WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"Whisper model {model!r} cannot be opened: {error}") from error
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """The words of a recording; no text carries over from one window to the next, which makes it loop."""
+        segments, _ = self._model.transcribe(
+            waveform, language="en", beam_size=5, condition_on_previous_text=False
+        )
+        return transcript(" ".join(segment.text for segment in segments))
+
+
+class PocketSphinx:
+    """CMU PocketSphinx with its own English models (extra `asr`): an off-the-shelf baseline.
+
+    Raises:
+        MissingExtraError: pocketsphinx is not installed.
+    """
+
+    name = "pocketsphinx"
+
+    def __init__(self) -> None:
+        library = require("pocketsphinx", "asr")
+        self._decoder: Any = library.Decoder(samprate=audio.SAMPLE_RATE, loglevel="FATAL")
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """The words of a recording."""
+        samples = (np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes()
+        self._decoder.start_utt()
+        self._decoder.process_raw(samples, full_utt=True)
+        self._decoder.end_utt()
+        heard = self._decoder.hyp()
+        return "" if heard is None else transcript(heard.hypstr)
+
+
+def open_recognizer(
+    choice: str, own: str | os.PathLike[str] | None = None, threads: int | None = None
+) -> SpeechRecogniser | None:
+    """Open the recogniser that a user chose.
+
+    Args:
+        choice: "own", "own:FOLDER" (which `speech2image export recognizer` wrote), "whisper:NAME" (a name,
+            or a folder of faster-whisper's), or "pocketsphinx".
+        own: folder of the recogniser that "own" stands for; None if there is none.
+        threads: of one call, where the recogniser can be told; None takes its default.
+
+    Returns:
+        The recogniser; None for "own" where there is none.
+
+    Raises:
+        SettingsError: an unknown choice.
+        CheckpointError: the folder or model cannot be opened.
+        MissingExtraError: its package is not installed.
+    """
+    kind, _, which = choice.partition(":")
+    if choice == "own":
+        return None if own is None else OwnRecogniser(own, threads=threads)
+    if kind == "own" and which:
+        return OwnRecogniser(which, threads=threads)
+    if kind == "whisper" and which:
+        return Whisper(which, threads or 0)
+    if choice == "pocketsphinx":
+        return PocketSphinx()
+    raise SettingsError(
+        f"unknown recogniser '{choice}'; there are: own (the model's), own:FOLDER, whisper:NAME "
+        "(for instance whisper:base.en) and pocketsphinx"
+    )

@@ -1,0 +1,320 @@
+"""Trains the speech recogniser on recordings of people and spoken captions of training classes.
+
+Command: `speech2image train speech-recognizer --preset cpu --data SHARDS --recordings FOLDER --out RUN`. The
+loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017). Word error rates on captions
+of unseen classes and on recordings kept out are logged at every checkpoint.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speech2image.data.joined import TrainingArrays
+from speech2image.data.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
+from speech2image.errors import DataError
+from speech2image.files import writing
+from speech2image.losses.transcription import ctc_loss
+from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
+from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
+from speech2image.training.ema import Ema
+from speech2image.training.run import Run, make_fabric, step_torch_rng
+from speech2image.training.speech_augmentation import SpeechAugmentation
+from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
+from speech2image.training.transcripts import KIND, evaluate, learn_pieces
+from speech2image.transcription import END, Vocabulary
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a training.
+
+    Attributes:
+        recognizer: its shape; its number of tokens follows from the vocabulary.
+        pieces: tokens to write in: 0 for characters, else so many groups of characters, learnt from the
+            training's texts.
+        augmentation: changes to the training speech; None for none.
+        augmentation_ramp: steps over which the augmentation grows to its full strength.
+        held_out_voices: voices of spoken captions kept out of training, to test on; "reader/NAME" keeps out
+            that speaker's recordings too, and then no others of that corpus.
+        recordings_repeated: how often an epoch hears each recording; captions come once.
+        longest_frames: longer utterances are left out (a frame is 10 ms).
+        frames: the most frames a step and process holds, padding counted.
+        steps: optimiser steps.
+        minutes: stop after so many minutes, or None.
+        learning_rate: Adam's highest.
+        warm_up: steps over which it rises from 0.
+        decay: how it falls then: with the inverse root of the step (Vaswani et al. 2017), or along half a
+            cosine until the last step.
+        betas: Adam's.
+        ctc_weight: share of CTC in the loss.
+        label_smoothing: share of the decoder's target spread over all tokens.
+        clip: largest norm of the gradient.
+        ema_decay: of the averaged weights that are evaluated and shipped; 0 follows the live ones.
+        evaluation_utterances: of each kind, whose word errors are logged at every checkpoint; 0 for none.
+        seed: of everything random.
+        precision: "auto", "32-true" or "bf16-mixed".
+        log_every: steps between two lines of the log.
+        checkpoint_minutes: minutes between two checkpoints.
+    """
+
+    recognizer: SpeechRecognizerSettings = RECOGNIZERS["cpu"]
+    pieces: int = 0
+    augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation_ramp: int = 0
+    held_out_voices: tuple[str, ...] = ()
+    recordings_repeated: int = 1
+    longest_frames: int = 2000
+    frames: int = 12_000
+    steps: int = 20_000
+    minutes: float | None = None
+    learning_rate: float = 1e-3
+    warm_up: int = 1000
+    decay: Literal["inverse-sqrt", "cosine"] = "cosine"
+    betas: tuple[float, float] = (0.9, 0.98)
+    ctc_weight: float = 0.3
+    label_smoothing: float = 0.1
+    clip: float = 5.0
+    ema_decay: float = 0.999
+    evaluation_utterances: int = 150
+    seed: int = 0
+    precision: str = "auto"
+    log_every: int = 20
+    checkpoint_minutes: float = 10.0
+
+
+PRESETS = {
+    "paper": Settings(
+        recognizer=RECOGNIZERS["paper"],
+        frames=48_000,
+        steps=100_000,
+        warm_up=4000,
+        decay="inverse-sqrt",
+        checkpoint_minutes=15.0,
+    ),
+    "cpu": Settings(pieces=256, augmentation_ramp=3000),
+    "toy": Settings(
+        recognizer=RECOGNIZERS["toy"],
+        augmentation=None,
+        frames=4000,
+        steps=400,
+        learning_rate=3e-3,
+        warm_up=20,
+        ema_decay=0.98,
+        evaluation_utterances=50,
+        checkpoint_minutes=3.0,
+    ),
+}
+
+
+class Recognition(nn.Module):
+    """The recogniser with its loss."""
+
+    def __init__(self, recognizer: SpeechRecognizer, ctc_weight: float, label_smoothing: float) -> None:
+        super().__init__()
+        self.recognizer = recognizer
+        self.ctc_weight, self.label_smoothing = ctc_weight, label_smoothing
+
+    def forward(self, batch: TranscribedBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its items for the log, each per token."""
+        inputs, targets = shifted(batch.tokens, batch.n_tokens)
+        heard, written = self.recognizer(batch.log_mel, batch.n_frames, inputs)
+        with torch.autocast(written.device.type, enabled=False):
+            attention = smoothed_cross_entropy(written, targets, self.label_smoothing)
+            ctc = ctc_loss(heard.ctc, heard.n_steps, batch.tokens, batch.n_tokens)
+        loss = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
+        right = (written.argmax(2) == targets).sum() / (targets != IGNORED).sum()
+        return loss, {"attention": attention.detach(), "ctc": ctc.detach(), "tokens right": right}
+
+
+def shifted(tokens: Tensor, n_tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """What the decoder reads, END and the tokens, and what it shall write, the tokens and END; each
+    [batch, length + 1]."""
+    edge = torch.full_like(tokens[:, :1], END)
+    targets = torch.cat([tokens, edge], dim=1)
+    place = torch.arange(targets.shape[1], device=tokens.device)
+    targets = targets.masked_fill(place == n_tokens[:, None], END)
+    return torch.cat([edge, tokens], dim=1), targets.masked_fill(place > n_tokens[:, None], IGNORED)
+
+
+def smoothed_cross_entropy(log_probabilities: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy to targets of which `smoothing` is spread over all tokens (Szegedy et al. 2016)."""
+    return F.cross_entropy(
+        log_probabilities.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, label_smoothing=smoothing
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training hears, and what it is tested on by name."""
+
+    training: TranscribedSpeech
+    tests: Mapping[str, TranscribedSpeech]
+
+
+def gather(
+    settings: Settings, arrays: TrainingArrays | None, recordings: Mapping[str, TranscribedSpeech]
+) -> Material:
+    """Spoken captions and recordings, parted into training and test.
+
+    Test classes, held-out voices, and of every corpus of recordings the held-out readers (without such a part
+    of it, `kept_out`) are not trained on.
+
+    Args:
+        settings: see Settings.
+        arrays: spoken captions, or None.
+        recordings: corpora by name.
+
+    Raises:
+        DataError: there is no speech.
+    """
+    training: list[tuple[TranscribedSpeech, Any]] = []
+    tests: dict[str, TranscribedSpeech] = {}
+    if arrays is not None:
+        held_out = settings.held_out_voices
+        captions = SpokenCaptions(arrays, arrays.utterances_of("train", exclude_voices=held_out))
+        training.append((captions, np.arange(len(captions.texts))))
+        heard = SpokenCaptions(arrays, arrays.utterances_of("test", set(captions.speakers.tolist())))
+        unheard = SpokenCaptions(
+            arrays, arrays.utterances_of("test", exclude_voices=set(captions.speakers.tolist()))
+        )
+        tests |= {"unseen classes, heard voices": heard, "unseen classes, unheard voices": unheard}
+    for name, corpus in recordings.items():
+        out = np.isin(corpus.speakers, [voice.removeprefix("reader/") for voice in settings.held_out_voices])
+        out = out if out.any() else kept_out(corpus.speakers)
+        training.append((corpus, np.tile(np.flatnonzero(~out), settings.recordings_repeated)))
+        tests[name] = JoinedSpeech([(corpus, np.flatnonzero(out))])
+    if not training:
+        raise DataError("nothing to train on; give prepared data with speech, recordings, or both")
+    return Material(JoinedSpeech(training), {name: test for name, test in tests.items() if len(test.texts)})
+
+
+def train(
+    settings: Settings,
+    arrays: TrainingArrays | None,
+    recordings: Mapping[str, TranscribedSpeech],
+    folder: str | os.PathLike[str],
+    fabric: Fabric | None = None,
+) -> Path:
+    """Trains, or goes on with the training in `folder` as if it had never stopped.
+
+    Args:
+        settings: see Settings and PRESETS.
+        arrays: prepared data whose captions are spoken, or None.
+        recordings: further corpora by name (`data.recordings.Recordings`).
+        folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
+        fabric: devices and precision; made from the settings if absent.
+
+    Returns:
+        The checkpoint (kind `speech_recognizer`; read it with `transcripts.load_recognizer`).
+    """
+    fabric = fabric or make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    material = gather(settings, arrays, recordings)
+    state = run.restore()
+    pieces = tuple(state["pieces"]) if state else learn_pieces(material.training.texts, settings.pieces)
+    vocabulary = Vocabulary(pieces)
+    batches = training_batches(settings, material.training, vocabulary, fabric)
+    shape = dataclasses.replace(settings.recognizer, tokens=len(vocabulary))
+    recognition = Recognition(SpeechRecognizer(shape), settings.ctc_weight, settings.label_smoothing)
+    adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
+    ema = Ema(recognition.recognizer, settings.ema_decay)
+    step = 0
+    if state is not None:
+        recognition.load_state_dict(state["model"])
+        adam.load_state_dict(state["optimizer"])
+        ema.load_state_dict(state["ema"])
+        step = int(state["step"])
+    model, optimizer = fabric.setup(recognition, adam)
+    ema.module.to(fabric.device)
+
+    def save() -> None:
+        networks = {
+            "model": recognition.state_dict(),
+            "ema": ema.state_dict(),
+            "optimizer": adam.state_dict(),
+        }
+        run.save({"step": step, "pieces": list(pieces), **networks})
+        log_word_errors(run, step, ema, vocabulary, material, settings)
+
+    while not run.finished(step):
+        torch.manual_seed(step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed())  # dropout
+        rate = learning_rate(settings, step)
+        adam.param_groups[0]["lr"] = rate
+        loss, items = model(batches(step).to(fabric.device))
+        fabric.backward(loss)
+        norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(recognition.recognizer)
+        step += 1
+        passes = batches.epoch_of(step - 1)
+        values = {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate, "epoch": passes}
+        run.log(step, values)
+        if run.checkpoint_due():
+            save()
+    save()
+    run.close()
+    return run.checkpoint
+
+
+def training_batches(
+    settings: Settings, speech: TranscribedSpeech, vocabulary: Vocabulary, fabric: Fabric
+) -> TranscribedBatches:
+    """This process's batches."""
+    return TranscribedBatches(
+        speech,
+        vocabulary,
+        settings.frames,
+        settings.seed,
+        longest_frames=settings.longest_frames,
+        augmentation=settings.augmentation,
+        ramp=settings.augmentation_ramp,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """The rate of step 0, 1, ...: a linear warm-up, then the decay asked for."""
+    if step < settings.warm_up:
+        return settings.learning_rate * (step + 1) / settings.warm_up
+    if settings.decay == "inverse-sqrt":
+        return settings.learning_rate * math.sqrt(max(1, settings.warm_up) / (step + 1))
+    done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
+    return settings.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def log_word_errors(
+    run: Run, step: int, ema: Ema, vocabulary: Vocabulary, material: Material, settings: Settings
+) -> None:
+    """Logs word errors on everything kept out, and writes `transcripts.txt`: said, written, said, ..."""
+    if not run.fabric.is_global_zero or not settings.evaluation_utterances:
+        return
+    averaged = ema.module
+    assert isinstance(averaged, SpeechRecognizer)
+    shown: list[str] = []
+    for name, speech in material.tests.items():
+        found = evaluate(averaged, vocabulary, speech, settings.evaluation_utterances)
+        if found is not None:
+            run.log(step, {f"{name}/{k}": v for k, v in found[0].as_dict().items()}, now=True)
+            shown += [name, *(json.dumps(pair) for pair in found[1][:12]), ""]
+    with writing(run.folder / "transcripts.txt") as temporary:
+        temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")
+
+
+def preset(name: str, **changes: Any) -> Settings:
+    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
+    return dataclasses.replace(PRESETS[name], **changes)

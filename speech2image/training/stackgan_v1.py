@@ -1,0 +1,287 @@
+"""Trains Stage I, then Stage II of StackGAN's first version (the two-step system's generator).
+
+Command: `speech2image train stackgan-v1 --conditions text --data SHARDS --out RUN/stage1`, then `... --out
+RUN/stage2 --preset paper-stage2 --stage-one RUN/stage1/checkpoint.safetensors`. Zhang et al., "StackGAN"
+(ICCV 2017).
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from speech2image.data.joined import TrainingArrays
+from speech2image.errors import SettingsError
+from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
+from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
+from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.ema import Ema
+from speech2image.training.run import Run, make_fabric, step_torch_rng
+from speech2image.training.stackgan_v2 import SampleSheet, picture_batches, spread_of_conditions
+
+KIND = "stackgan_v1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of this recipe; the defaults are the paper's for CUB, Stage I.
+
+    Attributes:
+        networks: which stage, and sizes.
+        steps: optimiser steps of generator and discriminator each.
+        minutes: stop after so many minutes of training over all sessions; None for no limit.
+        batch_size: pictures a step and process.
+        learning_rate: Adam's, generator.
+        discriminator_rate: Adam's, discriminator.
+        halve_every: steps after which both rates are halved, again and again; 0 for never.
+        betas: Adam's.
+        kl_weight: of the conditioning augmentation's distance from N(0, 1).
+        ema_decay: of the averaged generator, which is used afterwards; 0 follows the live one, as the paper.
+        speech_fraction: 1 takes conditions alone; below, the teacher's feature of the picture stands in.
+        standardise_condition: subtract the conditions' mean and divide by their spread; not in the paper.
+        seed: of everything random.
+        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
+        log_every, grid_every: steps between two log rows and two sample sheets.
+        checkpoint_minutes: between two checkpoints.
+    """
+
+    networks: Architecture = field(default_factory=Architecture)
+    steps: int = 83_000
+    minutes: float | None = None
+    batch_size: int = 64
+    learning_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    halve_every: int = 13_800
+    betas: tuple[float, float] = (0.5, 0.999)
+    kl_weight: float = 2.0
+    ema_decay: float = 0.0
+    speech_fraction: float = 1.0
+    standardise_condition: bool = False
+    seed: int = 0
+    precision: str = "auto"
+    log_every: int = 20
+    grid_every: int = 1000
+    checkpoint_minutes: float = 10.0
+
+
+PAPER = Settings()
+_SMALL = Architecture(size=128, generator_width=32, discriminator_width=32)
+_CPU = replace(
+    PAPER,
+    networks=_SMALL,
+    steps=20_000,
+    batch_size=24,
+    halve_every=8_000,
+    ema_decay=0.999,
+    standardise_condition=True,
+    grid_every=500,
+    checkpoint_minutes=4.0,
+)
+_TOY = replace(
+    _CPU,
+    networks=Architecture(
+        size=64, generator_width=8, discriminator_width=8, noise=8, code=16, residual_blocks=1
+    ),
+    steps=600,
+    batch_size=16,
+    grid_every=100,
+)
+# 83,000 steps: 600 epochs of CUB's 8,855 training pictures in batches of 64; halved every 100 epochs.
+PRESETS: dict[str, Settings] = {
+    "paper": PAPER,
+    "paper-stage2": replace(PAPER, networks=Architecture(stage=2)),
+    "cpu": _CPU,
+    "cpu-stage2": replace(_CPU, networks=replace(_SMALL, stage=2), batch_size=16),
+    "toy": _TOY,
+    "toy-stage2": replace(_TOY, networks=replace(_TOY.networks, stage=2)),
+}
+
+
+def train(
+    settings: Settings,
+    arrays: TrainingArrays,
+    folder: str | os.PathLike[str],
+    stage_one: str | os.PathLike[str] | None = None,
+    utterances: NDArray[np.int64] | None = None,
+) -> Path:
+    """Train one stage until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
+
+    Args:
+        settings: see `Settings`.
+        arrays: prepared data with embeddings; `condition_pairs.open_conditions(..., "text")` for the text
+            route.
+        folder: of the run: checkpoint, log, sample sheets (first row real, then one row a noise).
+        stage_one: checkpoint of Stage I, for Stage II.
+        utterances: those to take conditions from; default all.
+
+    Returns:
+        Path of the checkpoint; `load_generator` reads it.
+
+    Raises:
+        SettingsError: Stage II without Stage I or the other way round, or a setting out of range.
+        DataError, CheckpointError, OutputError: as for stackgan-v2.
+    """
+    a = settings.networks
+    fabric = make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    batches = picture_batches(settings, arrays, utterances, fabric)  # type: ignore[arg-type]
+    generator = make_generator(a, stage_one)
+    if settings.standardise_condition:
+        generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
+    discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
+    ema = Ema(generator, settings.ema_decay)
+    own = [p for p in generator.parameters() if p.requires_grad]
+    g_optimizer = torch.optim.Adam(own, settings.learning_rate, settings.betas)
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.discriminator_rate, settings.betas)
+    state, step = run.restore(), 0
+    if state is not None:
+        generator.load_state_dict(state["generator"])
+        discriminator.load_state_dict(state["discriminator"])
+        ema.load_state_dict(state["ema"])
+        step = int(state["step"])
+    make, g_optimizer = fabric.setup(generator, g_optimizer)
+    judge, d_optimizer = fabric.setup(discriminator, d_optimizer)
+    ema.module.to(fabric.device)
+    if state is not None:
+        g_optimizer.load_state_dict(state["g_optimizer"])
+        d_optimizer.load_state_dict(state["d_optimizer"])
+    sheet = SampleSheet(settings, arrays, utterances, fabric)  # type: ignore[arg-type]
+    recent: list[Tensor] = []
+
+    def snapshot() -> dict[str, Any]:
+        return {
+            "step": step,
+            "generator": generator.state_dict(),
+            "discriminator": discriminator.state_dict(),
+            "ema": ema.state_dict(),
+            "g_optimizer": g_optimizer.state_dict(),
+            "d_optimizer": d_optimizer.state_dict(),
+        }
+
+    while not run.finished(step):
+        set_rates(settings, step, g_optimizer, d_optimizer)
+        batch = batches(step)
+        assert batch.mismatched_pictures is not None
+        condition = torch.from_numpy(batch.conditions).to(fabric.device)
+        real = torch.from_numpy(batch.pictures).to(fabric.device)
+        mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
+        noise, epsilon = draw_noise(settings, step, fabric)
+        made = make(condition, noise, epsilon)
+        picture, code = made.pictures[-1], made.mean.detach()
+
+        d_loss = discriminator_loss(judge(real, code), judge(mismatched, code), judge(picture.detach(), code))
+        d_optimizer.zero_grad()
+        fabric.backward(d_loss)
+        d_optimizer.step()
+
+        # The bare module, frozen: no gradients to compute, or to exchange, for the discriminator.
+        discriminator.requires_grad_(False)
+        with fabric.autocast():
+            fooled = discriminator(picture, made.mean)
+        g_loss = cross_entropy(fooled, True)
+        kl = kl_to_standard_normal(made.mean, made.log_variance)
+        g_optimizer.zero_grad()
+        fabric.backward(g_loss + settings.kl_weight * kl)
+        g_optimizer.step()
+        discriminator.requires_grad_(True)
+        ema.update(generator)
+        step += 1
+
+        run.log(step, {"discriminator": d_loss, "generator": g_loss, "kl": kl})
+        recent.append(d_loss.detach())
+        if step % settings.grid_every == 0:
+            warning = sheet(run, step, ema, torch.stack(recent).mean().item() / 2)
+            recent.clear()
+            if warning:
+                run.warn("collapse", warning)
+        if run.checkpoint_due():
+            run.save(snapshot())
+    run.save(snapshot())
+    sheet(run, step, ema)
+    run.close()
+    return run.checkpoint
+
+
+def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor:
+    """real + (mismatched + fake) / 2, each a binary cross-entropy of logits [batch] (the authors' code)."""
+    return cross_entropy(real, True) + (cross_entropy(mismatched, False) + cross_entropy(fake, False)) / 2
+
+
+def set_rates(settings: Settings, step: int, g_optimizer: Any, d_optimizer: Any) -> None:
+    """Both learning rates of step 0, 1, ...: halved again and again."""
+    share = 0.5 ** (step // settings.halve_every) if settings.halve_every else 1.0
+    g_optimizer.param_groups[0]["lr"] = settings.learning_rate * share
+    d_optimizer.param_groups[0]["lr"] = settings.discriminator_rate * share
+
+
+def draw_noise(settings: Settings, step: int, fabric: Fabric) -> tuple[Tensor, Tensor]:
+    """Noise [batch, noise] and the conditioning augmentations' epsilon [batch, stages * code] of a step."""
+    a = settings.networks
+    rng = step_torch_rng(settings.seed, step, fabric.global_rank)
+    noise = torch.randn(settings.batch_size, a.noise, generator=rng)
+    epsilon = torch.randn(settings.batch_size, a.stage * a.code, generator=rng)
+    return noise.to(fabric.device), epsilon.to(fabric.device)
+
+
+def make_generator(
+    architecture: Architecture, stage_one: str | os.PathLike[str] | None = None
+) -> StageOne | StageTwo:
+    """An untrained stage; Stage II holds the trained Stage I of the checkpoint `stage_one`.
+
+    Raises:
+        SettingsError: Stage II without Stage I, Stage I with one, or a Stage I of other noise or condition.
+    """
+    if architecture.stage == 1:
+        if stage_one is not None:
+            raise SettingsError("Stage I takes no Stage I; choose the preset of Stage II")
+        return StageOne(architecture)
+    if stage_one is None:
+        raise SettingsError("Stage II draws from Stage I's pictures; give its checkpoint (--stage-one)")
+    first, _ = load_stage(stage_one)
+    if not isinstance(first, StageOne):
+        raise SettingsError(f"{stage_one} is a Stage II; give a Stage I")
+    for name in ("noise", "code", "condition"):
+        if getattr(first.architecture, name) != getattr(architecture, name):
+            raise SettingsError(
+                f"{name} is {getattr(architecture, name)}, but Stage I was trained with "
+                f"{getattr(first.architecture, name)}"
+            )
+    return StageTwo(architecture, first)
+
+
+def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Architecture]:
+    """The trained (averaged) stage of a checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is damaged or holds something else.
+    """
+    state = load_checkpoint(path, KIND)
+    architecture = Architecture(**state["settings"]["networks"])
+    weights = state["ema"]["module"]
+    generator: StageOne | StageTwo
+    if architecture.stage == 1:
+        generator = StageOne(architecture)
+    else:
+        width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
+        first = replace(architecture, stage=1, generator_width=width)
+        generator = StageTwo(architecture, StageOne(first))
+    generator.load_state_dict(weights)
+    return generator.eval(), architecture
+
+
+def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
+    """The generator of a checkpoint, (condition, noise) -> picture, and the length of its noise."""
+    generator, architecture = load_stage(path)
+    return LastPicture(generator), architecture.noise
+
+
+def preset(name: str, **changes: Any) -> Settings:
+    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
+    return dataclasses.replace(PRESETS[name], **changes)

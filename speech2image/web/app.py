@@ -1,0 +1,136 @@
+"""Puts the HTTP interface and the page together in one ASGI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+
+from speech2image import __version__
+from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
+from speech2image.web.api import make_router
+from speech2image.web.body import Gone
+from speech2image.web.description import describe
+from speech2image.web.guard import Guard
+from speech2image.web.refusals import Refused
+from speech2image.web.service import Service
+from speech2image.web.settings import Settings
+
+_ABOUT = """A recording of any common format goes in, pictures come out; one seed, the same pictures again.
+
+    curl --data-binary @clip.wav 'http://127.0.0.1:7860/v1/images?n=8&seed=0' -o flower.png
+"""
+
+
+def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """The whole server as an ASGI application: HTTP interface, its description, and the page.
+
+    Args:
+        settings: what to serve and within which bounds.
+        service: opened models, for those who have some already; by default they are opened here.
+
+    Raises:
+        CheckpointError: a model is unknown or damaged, or there is none.
+        SettingsError: the key cannot be read.
+        MissingExtraError: Gradio is needed for the page and not installed.
+    """
+    key = settings.api_key()
+    service = service or Service(settings)
+    app = FastAPI(
+        title="speech2image",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        root_path=settings.root_path,
+        lifespan=_lifespan(service),
+    )
+    app.state.service = service
+    app.state.end_streams = lambda: None
+    app.include_router(make_router(service, key))
+    _add_description(app)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    methods = ["GET", "POST"]
+    app.add_middleware(
+        CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"]
+    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts)
+    paths = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics", "/docs", "/openapi.json"}
+    app.add_middleware(Guard, metrics=service.metrics, max_bytes=settings.max_bytes, paths=paths)
+    return _with_page(app, service, key) if settings.page else _without_page(app)
+
+
+def _lifespan(service: Service) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    return lifespan
+
+
+def _add_description(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(describe(app.openapi()))
+
+
+def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:
+    from speech2image.web.page import mount_page
+
+    return mount_page(app, service, key)
+
+
+def _without_page(app: FastAPI) -> FastAPI:
+    @app.get("/", include_in_schema=False)
+    async def home(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
+
+    return app
+
+
+# ---- errors ------------------------------------------------------------------------------------
+
+
+def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+def _refused(request: Request, error: Refused) -> Response:
+    return _problem(error.status, error.detail, error.headers)
+
+
+def _unusable(request: Request, error: Speech2ImageError) -> Response:
+    return _problem(422, str(error))
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return _problem(422, f"{where}: {first['msg']}, got {str(first.get('input'))[:100]!r}")
+
+
+def _http(request: Request, error: HTTPException) -> Response:
+    return _problem(error.status_code, str(error.detail), error.headers)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+_HANDLERS: dict[Any, Any] = {
+    Refused: _refused,
+    SpeechError: _unusable,
+    SettingsError: _unusable,
+    RequestValidationError: _invalid,
+    HTTPException: _http,
+    Gone: _gone,
+    ClientDisconnect: _gone,
+}

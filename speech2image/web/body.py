@@ -1,0 +1,115 @@
+"""Receives the recordings of a request: multipart files, or one recording as the whole body.
+
+The size of the body is bounded before it gets here (`guard.py`); beyond 1 MB it lies on disk, not in memory.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+
+from speech2image.web.refusals import Refused
+
+Result = TypeVar("Result")
+_IN_MEMORY = 1_000_000
+
+
+class Gone(Exception):
+    """The client cut the connection, so nobody waits for the answer."""
+
+
+async def receive(request: Request, names: tuple[str, ...], seconds: float) -> dict[str, IO[bytes]]:
+    """The recordings of a request by name; close them (`closing`).
+
+    Args:
+        request: multipart with a file for each of `names`; if there is one name, also the recording itself.
+        names: of the recordings.
+        seconds: time the body may take to arrive.
+
+    Raises:
+        Refused: 408, too slow; 400, no multipart; 422, a recording is missing or something else is there.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        async with asyncio.timeout(seconds):
+            if kind == "multipart/form-data":
+                return _files(await _form(request, len(names)), names)
+            if len(names) > 1:
+                raise Refused(422, f"send multipart/form-data with the files {', '.join(names)}")
+            return {names[0]: await _whole(request)}
+    except TimeoutError as error:
+        raise Refused(408, f"the request took longer than {seconds:g} s to arrive") from error
+
+
+@contextmanager
+def closing(files: dict[str, IO[bytes]]) -> Iterator[dict[str, IO[bytes]]]:
+    """Close the files at the end, whatever happens."""
+    try:
+        yield files
+    finally:
+        for file in files.values():
+            file.close()
+
+
+async def unless_cut(request: Request, work: Awaitable[Result]) -> Result:
+    """Await `work`, but cancel it when the client cuts the connection; the body must have been received.
+
+    Raises:
+        Gone: the connection was cut.
+    """
+    task, cut = asyncio.ensure_future(work), asyncio.ensure_future(_cut(request))
+    try:
+        await asyncio.wait({task, cut}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Gone
+        return task.result()
+    finally:
+        task.cancel()
+        cut.cancel()
+
+
+async def _cut(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _whole(request: Request) -> IO[bytes]:
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (the caller closes it)
+    try:
+        async for block in request.stream():
+            file.write(block)
+    except BaseException:
+        file.close()
+        raise
+    if not file.tell():
+        file.close()
+        raise Refused(422, "the request has no body; send a recording as the body or as the file 'audio'")
+    file.seek(0)
+    return file
+
+
+async def _form(request: Request, count: int) -> FormData:
+    try:
+        return await request.form(max_files=count, max_fields=8)
+    except HTTPException as error:
+        raise Refused(400, f"the multipart body cannot be read: {error.detail}") from error
+
+
+def _files(form: FormData, names: tuple[str, ...]) -> dict[str, IO[bytes]]:
+    items: list[tuple[str, Any]] = form.multi_items()
+    found: dict[str, IO[bytes]] = {name: item.file for name, item in items if isinstance(item, UploadFile)}
+    extra = sorted({name for name, item in items if name not in names or not isinstance(item, UploadFile)})
+    missing = [name for name in names if name not in found]
+    if missing or extra or len(items) != len(names):
+        for file in found.values():
+            file.close()
+        problem = f"the file {missing[0]!r} is missing" if missing else f"found also {', '.join(extra)}"
+        raise Refused(
+            422, f"multipart needs just the files {', '.join(names)}: {problem}; settings go into the query"
+        )
+    return found

@@ -1,0 +1,106 @@
+"""The models served and the routes each offers, opened once and shared by the page and the HTTP interface.
+
+A route turns a recording into a `Translation`. One whose result has an attribute `transcript` is shown with
+it. To offer another route (the cascade), add how it is opened to `OPENERS`: a function of the model's name,
+the threads and what to do with a generator, which returns None where the model folder lacks it. Page, HTTP
+interface and OpenAPI description offer what was opened and nothing else.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from speech2image import pretrained
+from speech2image.errors import CheckpointError
+from speech2image.pipeline import Interpolation, Speech, Translation
+from speech2image.web.refusals import Refused
+
+Around = Callable[[Any], Any]
+"""A network -> the same network with something around it, such as batching."""
+
+
+class Route(Protocol):
+    """What the server needs of a route; `pipeline.DirectRoute` is one."""
+
+    name: str
+    model: pretrained.Model
+    picture_size: int
+
+    def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
+        """Turn a recording into `n` pictures."""
+        ...
+
+    def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
+        """Walk from one recording to another under one noise."""
+        ...
+
+
+Opener = Callable[[str, int | None, Around], Route | None]
+
+
+def _open_direct(model: str, threads: int | None, around: Around) -> Route:
+    return pretrained.load(model, threads=threads, around_generator=around)
+
+
+OPENERS: dict[str, Opener] = {"direct": _open_direct}
+"""Route -> how it is opened for a model, the default first."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The opened routes: model name -> route name -> route; the first of each is the default."""
+
+    routes: dict[str, dict[str, Route]]
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, the default first."""
+        return list(self.routes)
+
+    @property
+    def route_names(self) -> list[str]:
+        """Names of all routes that some model offers, the default first."""
+        return list(dict.fromkeys(name for routes in self.routes.values() for name in routes))
+
+    def find(self, model: str | None = None, route: str | None = None) -> tuple[str, Route]:
+        """The route asked for and its name; None takes the default.
+
+        Raises:
+            Refused: 404, no such model here, or it does not offer that route.
+        """
+        model = self.models[0] if model is None else model
+        if model not in self.routes:
+            raise Refused(404, f"no model {model!r} here; there are: {', '.join(self.models)}")
+        routes = self.routes[model]
+        route = next(iter(routes)) if route is None else route
+        if route not in routes:
+            raise Refused(404, f"{model} offers no route {route!r}, only: {', '.join(routes)}")
+        return route, routes[route]
+
+
+def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, around: Around) -> Shelf:
+    """Open every route of the named models; no names: of all models that came with this installation.
+
+    Raises:
+        CheckpointError: a model is unknown or damaged, two have one name, or there is none.
+    """
+    wanted = [os.fspath(name) for name in names] or _installed()
+    shelf: dict[str, dict[str, Route]] = {}
+    for name in wanted:
+        opened = {key: opener(name, threads, around) for key, opener in OPENERS.items()}
+        routes = {key: route for key, route in opened.items() if route is not None}
+        if not routes:
+            raise CheckpointError(f"the model {name} offers none of the routes {', '.join(OPENERS)}")
+        own_name = next(iter(routes.values())).name
+        if own_name in shelf:
+            raise CheckpointError(f"two models are called '{own_name}'; serve one of them")
+        shelf[own_name] = routes
+    return Shelf(shelf)
+
+
+def _installed() -> list[str]:
+    names = pretrained.available_models()
+    if not names:
+        raise CheckpointError("no models came with this installation; name a model folder with --models")
+    return sorted(names, key=lambda name: name != pretrained.DEFAULT_MODEL)

@@ -1,0 +1,108 @@
+"""What the HTTP interface answers, as its OpenAPI description shows it."""
+
+import base64
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from speech2image import audio, images
+from speech2image.pipeline import Interpolation
+from speech2image.web.service import Heard
+
+
+class Problem(BaseModel):
+    """Why there is no picture."""
+
+    detail: str = Field(description="What came, what is allowed, what to do.")
+
+
+class Picture(BaseModel):
+    """One picture."""
+
+    png: str = Field(description="The PNG file in base64.", json_schema_extra={"contentEncoding": "base64"})
+    width: int
+    height: int
+
+
+class Pictures(BaseModel):
+    """What a recording became."""
+
+    model: str
+    route: str
+    seed: int = Field(description="The same seed gives the same pictures.")
+    speech_seconds: float = Field(description="Length of the recording.")
+    seconds: float = Field(description="Time the translation took, queueing left out.")
+    transcript: str | None = Field(None, description="What was understood, of routes that go through text.")
+    pictures: list[Picture]
+
+
+class Walk(BaseModel):
+    """What lies between two recordings."""
+
+    model: str
+    seed: int
+    seconds: float
+    alphas: list[float] = Field(description="Share of the first recording in each picture.")
+    pictures: list[Picture]
+
+
+class ServedModel(BaseModel):
+    """A model and what it offers."""
+
+    name: str
+    routes: list[str] = Field(description="Ways from speech to pictures, the default first.")
+    picture_size: int = Field(description="Width and height of a picture.")
+    description: str
+    licence: str
+
+
+class Limits(BaseModel):
+    """What one request may hold."""
+
+    max_bytes: int
+    max_seconds: float
+    max_pictures: int
+
+
+class Models(BaseModel):
+    """The models served, the default first."""
+
+    models: list[ServedModel]
+    limits: Limits
+
+
+class Health(BaseModel):
+    """That the server is up."""
+
+    status: str
+
+
+def picture(image: Any) -> Picture:
+    """A Pillow image as `Picture`."""
+    return Picture(
+        png=base64.b64encode(images.encode(image)).decode(), width=image.width, height=image.height
+    )
+
+
+def pictures(heard: Heard) -> Pictures:
+    """A translation as `Pictures`."""
+    return Pictures(
+        model=heard.result.model,
+        route=heard.route,
+        seed=heard.result.seed,
+        speech_seconds=round(len(heard.waveform) / audio.SAMPLE_RATE, 3),
+        seconds=round(heard.result.seconds, 4),
+        transcript=heard.transcript,
+        pictures=[picture(image) for image in heard.result.images],
+    )
+
+
+def walk(result: Interpolation) -> Walk:
+    """An interpolation as `Walk`."""
+    return Walk(
+        model=result.model,
+        seed=result.seed,
+        seconds=round(result.seconds, 4),
+        alphas=result.alphas,
+        pictures=[picture(image) for image in result.images],
+    )

@@ -1,0 +1,150 @@
+"""What the page and the HTTP interface both do: hear recordings and translate them, at a bounded desk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image import audio, tts
+from speech2image.errors import SettingsError
+from speech2image.pipeline import Interpolation, Translation
+from speech2image.web.batching import Batched
+from speech2image.web.desk import Desk
+from speech2image.web.metrics import Metrics
+from speech2image.web.refusals import Refused
+from speech2image.web.routes import Around, Route, Shelf, open_shelf
+from speech2image.web.settings import Settings
+
+Result = TypeVar("Result")
+
+MAX_SENTENCE = 400
+"""Characters of a sentence to be spoken."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked for, the recording aside.
+
+    Attributes:
+        n: pictures, or steps of an interpolation.
+        seed: where the noise comes from.
+        model: name of a served model; None takes the default.
+        route: name of a route of that model; None takes the default.
+    """
+
+    n: int = 1
+    seed: int = 0
+    model: str | None = None
+    route: str | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as the model heard it, and what it became."""
+
+    waveform: NDArray[np.float32]
+    result: Translation
+    route: str
+
+    @property
+    def transcript(self) -> str | None:
+        """What was understood, of routes that go through text."""
+        return getattr(self.result, "transcript", None)
+
+
+class Service:
+    """The opened models behind one desk; made once a process.
+
+    Raises:
+        CheckpointError: a model is unknown or damaged, or there is none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.metrics = settings, Metrics()
+        self._batched: list[Batched] = []
+        self.shelf: Shelf = open_shelf(settings.models, settings.threads or None, self._around())
+        self.desk = Desk(settings.workers, settings.queue, settings.per_client)
+        self.metrics.watch(lambda: self.desk.accepted)
+
+    def close(self) -> None:
+        """Finish what was accepted, then free the threads."""
+        self.desk.close()
+        for network in self._batched:
+            network.close()
+
+    async def translate(
+        self, speech: Any, ask: Ask, client: str, finish: Callable[[Heard], Result]
+    ) -> Result:
+        """Translate a recording; `finish` makes of it what the client gets, in the same thread.
+
+        Raises:
+            Refused: the desk is full, or there is no such model or route.
+            SpeechError: the recording cannot be used.
+            SettingsError: the number of pictures or the seed is out of its range.
+        """
+        name, route = self.shelf.find(ask.model, ask.route)
+        self._check_pictures(ask.n)
+
+        def job() -> Result:
+            waveform = self.hear(speech)
+            result = route.translate((waveform, audio.SAMPLE_RATE), ask.n, ask.seed)
+            self._count(route, name, len(result.images), waveform)
+            return finish(Heard(waveform, result, name))
+
+        return await self.desk.do(job, client)
+
+    async def interpolate(
+        self, speeches: tuple[Any, Any], ask: Ask, client: str, finish: Callable[[Interpolation], Result]
+    ) -> Result:
+        """Walk from the first recording to the second in `ask.n` steps; raises as `translate`."""
+        name, route = self.shelf.find(ask.model, ask.route)
+        self._check_pictures(ask.n)
+        if not hasattr(route, "interpolate"):
+            raise Refused(404, f"the route {name!r} cannot interpolate")
+
+        def job() -> Result:
+            waveforms = [self.hear(speech) for speech in speeches]
+            first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
+            walk = route.interpolate(first, second, ask.n, ask.seed)
+            self._count(route, name, len(walk.images), *waveforms)
+            return finish(walk)
+
+        return await self.desk.do(job, client)
+
+    async def speak(self, text: str, client: str) -> NDArray[np.float32]:
+        """Speak a sentence with the most natural voice there is; 16 kHz samples.
+
+        Raises:
+            SettingsError: nothing speakable, or too much, is in the text.
+            MissingExtraError: no engine is installed; the message holds the commands that install one.
+            Refused: the desk is full.
+        """
+        if len(text) > MAX_SENTENCE:
+            raise SettingsError(
+                f"a sentence has at most {MAX_SENTENCE} characters, not {len(text)}; shorten it"
+            )
+        return await self.desk.do(lambda: tts.speak(text), client)
+
+    def hear(self, speech: Any) -> NDArray[np.float32]:
+        """Decode a recording of any format, at most `max_seconds` of it."""
+        return audio.load(speech, max_seconds=self.settings.max_seconds)
+
+    def _check_pictures(self, n: int) -> None:
+        if not 1 <= n <= self.settings.max_pictures:
+            raise SettingsError(f"n must be a whole number from 1 to {self.settings.max_pictures}, not {n}")
+
+    def _count(self, route: Route, name: str, pictures: int, *waveforms: NDArray[np.float32]) -> None:
+        self.metrics.pictures.labels(route.name, name).inc(pictures)
+        self.metrics.speech.inc(sum(len(waveform) for waveform in waveforms) / audio.SAMPLE_RATE)
+
+    def _around(self) -> Around:
+        if self.settings.batch == 1:
+            return lambda network: network
+
+        def around(network: Any) -> Batched:
+            self._batched.append(Batched(network, self.settings.batch, self.metrics.batches.observe))
+            return self._batched[-1]
+
+        return around

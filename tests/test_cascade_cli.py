@@ -1,0 +1,128 @@
+"""translate through text: what was heard is shown, a sentence can be drawn, and what is missing is said."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_cascade import HEARD, Says, make_cascade
+from tiny_model import SIZE, make_model, write_wav
+
+import speech2image
+from speech2image import cli, pretrained, recognizers
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A working folder with a shipped direct model, flowers, two recordings and a cascade of one's own."""
+    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
+    make_model(tmp_path / "shipped" / "flowers")
+    folder = tmp_path / "here"
+    make_cascade(folder / "mine")
+    for seed, name in enumerate(("a.wav", "b.wav")):
+        write_wav(folder / name, 1.5, seed)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _ship(here: Path) -> None:
+    make_cascade(here.parent / "shipped" / "flowers-cascade")
+
+
+def _same(file: str, image: Image.Image) -> bool:
+    with Image.open(file) as found:
+        return np.array_equal(np.asarray(found), np.asarray(image))
+
+
+def test_what_was_heard_is_shown_beside_the_result(here: Path, capsys) -> None:
+    assert cli.main(["translate", "a.wav", "--model", "mine"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f'heard: "{HEARD}"\n'
+    assert shown.out.startswith("picture.png: 1 picture, model mine, seed 0, ")
+    assert cli.main(["translate", "a.wav", "b.wav", "--model", "mine", "--json", "-n", "2"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f'a.wav: heard: "{HEARD}"\nb.wav: heard: "{HEARD}"\n'
+    told = json.loads(shown.out)
+    assert (told["transcripts"], told["clips"]) == ([HEARD, HEARD], ["a.wav", "b.wav"])
+    assert told["route"] == "cascade" and set(told["sha256"]) == {"text_encoder", "generator", "recognizer"}
+    assert set(told["timings"]) == {"load", "listen", "transcribe", "embed", "draw"}
+
+
+def test_standard_output_holds_the_picture_alone(here: Path) -> None:
+    words = [sys.executable, "-m", "speech2image", "translate", "a.wav", "--model", "mine", "-o", "-"]
+    done = subprocess.run(words, capture_output=True, check=True)
+    assert done.stdout.startswith(b"\x89PNG")
+    assert done.stderr.decode() == f'heard: "{HEARD}"\n'
+
+
+def test_route_takes_the_model_that_belongs_to_the_one_named(here: Path, capsys) -> None:
+    _ship(here)
+    assert cli.main(["translate", "a.wav", "--route", "cascade"]) == 0
+    shown = capsys.readouterr()
+    assert "model flowers-cascade," in shown.out and HEARD in shown.err
+    assert _same("picture.png", speech2image.load("flowers-cascade").translate("a.wav").images[0])
+    for words in (["--route", "direct"], [], ["--route", "direct", "--model", "flowers-cascade"]):
+        assert cli.main(["translate", "a.wav", *words]) == 0
+        shown = capsys.readouterr()
+        assert "model flowers," in shown.out and not shown.err
+    assert cli.main(["interpolate", "a.wav", "b.wav", "--model", "flowers-cascade", "--steps", "3"]) == 0
+    assert cli.main(["models"]) == 0
+    assert "flowers-cascade" in capsys.readouterr().out
+
+
+def test_a_text_is_drawn(here: Path, capsys) -> None:
+    text = "A white flower!"
+    assert cli.main(["translate", "--text", text, "--model", "mine", "-n", "2", "--json"]) == 0
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert not shown.err and told["texts"] == [text] and "clips" not in told and "transcripts" not in told
+    assert set(told["timings"]) == {"load", "embed", "draw"}
+    with Image.open("picture.png") as image:
+        assert image.size == (2 * SIZE + 2, SIZE)
+    _ship(here)
+    assert cli.main(["translate", "--text", text]) == 0
+    assert "model flowers-cascade," in capsys.readouterr().out
+    assert _same("picture.png", speech2image.load("flowers-cascade").draw_text(text).images[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["a.wav", "--route", "cascade"], 1, "no 'flowers-cascade' lies beside it. Name a model"),
+        (["--text", "a red flower"], 1, "speech2image export cascade"),
+        (["--text", "a red flower", "--route", "direct"], 2, "model 'flowers' is of the direct route"),
+        (["--text", "a red flower", "a.wav"], 2, "not both"),
+        (["--text", "Цветок", "--model", "mine"], 2, "no known character in 'Цветок'"),
+        (["--text", "?!", "--model", "mine"], 2, "no word in '?!'"),
+        ([], 2, "--text SENTENCE"),
+        (["a.wav", "--recognizer", "pocketsphinx"], 2, "goes without text"),
+        (["a.wav", "--model", "mine", "--recognizer", "ears"], 2, "unknown recogniser 'ears'"),
+        (["a.wav", "--model", "mine", "--recognizer", "own:absent"], 1, "no recogniser in absent"),
+        (["a.wav", "--model", "mine", "--route", "direct"], 1, "name a model of the direct route"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    here: Path, capsys, words, status: int, message: str
+) -> None:
+    assert cli.main(["translate", *words]) == status
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1
+    assert not Path("picture.png").exists()
+
+
+def test_no_words_heard(here: Path, capsys) -> None:
+    make_cascade(here / "deaf", silent=True)
+    assert cli.main(["translate", "a.wav", "--model", "deaf"]) == 1
+    assert "no words heard" in capsys.readouterr().err
+
+
+def test_another_recogniser(here: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(recognizers, "Whisper", lambda name, threads: Says(f"two {name} birds"))
+    assert cli.main(["translate", "a.wav", "--model", "mine", "--recognizer", "whisper:base.en"]) == 0
+    assert 'heard: "two base.en birds"' in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    assert cli.main(["translate", "a.wav", "--model", "mine", "--recognizer", "pocketsphinx"]) == 1
+    assert "pip install 'speech2image[asr]'" in capsys.readouterr().err

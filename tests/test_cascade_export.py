@@ -1,0 +1,203 @@
+"""Trained networks of the route through text -> a model folder that gives what torch gives."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_cascade import HEARD, make_cascade, make_recognizer
+from tiny_model import make_model, speech
+from torch import nn
+
+import speech2image
+from speech2image import cascade_export, cli, export
+from speech2image.cascade import CascadeRoute
+from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.models import speech_detector, speech_recognizer, stackgan_v1
+from speech2image.models.text_encoder import PRESETS, TextEncoder
+from speech2image.text import LETTERS
+from speech2image.training.checkpoint import save_checkpoint
+from speech2image.training.text_encoder import embed_captions
+
+ENCODER = replace(PRESETS["toy"], output=16)
+STAGE = stackgan_v1.Architecture(size=64, generator_width=8, discriminator_width=8, noise=7, code=6)
+TEXTS = ["a red flower", "The 2nd bird's beak is long & grey!", "x" * 300]
+
+
+class Generator(nn.Module):
+    """A matrix."""
+
+    def __init__(self, condition: int = 16) -> None:
+        super().__init__()
+        self.linear = nn.Linear(condition + 7, 3 * 64)
+
+    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.linear(torch.cat([condition, noise], 1))).view(-1, 3, 8, 8)
+
+
+def _encoder(size: int = 16) -> TextEncoder:
+    torch.manual_seed(0)
+    return TextEncoder(replace(ENCODER, output=size)).eval()
+
+
+def write(folder: Path, generator: nn.Module | None = None, **options: object) -> export.Parity:
+    wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7} | options
+    return cascade_export.export_cascade(_encoder(), generator or Generator(), folder, **wanted)  # type: ignore[arg-type]
+
+
+def _opened(folder: Path) -> CascadeRoute:
+    opened = speech2image.load(folder)
+    assert isinstance(opened, CascadeRoute)
+    return opened
+
+
+def test_folder_runs_and_equals_torch(tmp_path) -> None:
+    ears = make_recognizer(tmp_path / "ears")
+    (ears / "checkpoint.safetensors").write_bytes(b"large")
+    parity = write(tmp_path / "mine", recognizer=ears, description="a test", captions=TEXTS)
+    card = json.loads((tmp_path / "mine" / "model.json").read_text())
+    assert card["parity"]["embedding"] == parity.embedding < 1e-4
+    assert 0 < parity.embedding_float16 < 1e-2 and parity.picture < 1e-5
+    assert (card["route"], card["recognizer"], card["description"]) == ("cascade", "recognizer", "a test")
+    assert (card["picture_size"], card["embedding_size"], card["noise_size"]) == (8, 16, 7)
+    assert sorted(path.name for path in (tmp_path / "mine" / "recognizer").iterdir()) == [
+        "recognizer.json",
+        "recognizer_decoder.onnx",
+        "recognizer_encoder.onnx",
+    ]
+    opened, expected = _opened(tmp_path / "mine"), embed_captions(_encoder(), TEXTS)
+    for text, vector in zip(TEXTS, expected, strict=True):
+        assert np.allclose(opened.embed_text(text), vector, atol=2e-3)
+    assert opened.translate((speech(), 16000)).transcript == HEARD
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "folder", "shared", "none"])
+def test_checkpoints(tmp_path, kind: str) -> None:
+    _save_all(tmp_path)
+    given: dict[str, object] = {}
+    if kind == "checkpoint":
+        given["recognizer"] = tmp_path / "r.safetensors"
+    elif kind == "folder":
+        given["recognizer"] = make_recognizer(tmp_path / "exported", "a bird")
+    elif kind == "shared":
+        make_recognizer(tmp_path / "words", "a flower")
+        given["shared_recognizer"] = "words"
+    parity = cascade_export.export_checkpoints(
+        tmp_path / "t.safetensors", tmp_path / "g.safetensors", tmp_path / "m", name="m", licence="x", **given
+    )
+    assert parity.embedding < 1e-4 and parity.picture < 1e-3
+    opened = _opened(tmp_path / "m")
+    assert opened.draw_text("a red flower").images[0].size == (64, 64)
+    inside = (tmp_path / "m" / "recognizer").is_dir()
+    assert inside == (kind in ("checkpoint", "folder"))
+    if kind in ("folder", "shared"):
+        said = {"folder": "a bird", "shared": "a flower"}[kind]
+        assert opened.translate((speech(), 16000)).transcript == said
+    assert (opened.recognizer is None) == (kind == "none")
+
+
+def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
+    class Wild(Generator):
+        def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+            return torch.rand_like(super().forward(condition, noise))
+
+    with pytest.raises(CheckpointError, match="something else than torch"):
+        write(tmp_path / "m", Wild())
+    with pytest.raises(CheckpointError, match="does not draw from this encoder's embeddings"):
+        write(tmp_path / "m", Generator(condition=5))
+    broken = make_recognizer(tmp_path / "ears")
+    (broken / "recognizer_encoder.onnx").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="damaged"):
+        write(tmp_path / "m", recognizer=broken)
+    with pytest.raises(CheckpointError, match="no recogniser in"):
+        write(tmp_path / "m", recognizer=tmp_path)
+    assert not (tmp_path / "m").exists()
+
+
+def test_settings_out_of_range(tmp_path) -> None:
+    ears = make_recognizer(tmp_path / "ears")
+    with pytest.raises(SettingsError, match="or the name of a shared one"):
+        write(tmp_path / "m", recognizer=ears, shared_recognizer="ears")
+    for name in ("../ears", "", "..", "a/b"):
+        with pytest.raises(SettingsError, match="without a path"):
+            write(tmp_path / "m", shared_recognizer=name)
+    size = _size(write(tmp_path / "m", recognizer=ears) and tmp_path / "m")
+    with pytest.raises(SettingsError, match=r"recognizer_encoder .* MB is allowed"):
+        write(tmp_path / "m2", recognizer=ears, max_bytes=size - 1)
+    write(tmp_path / "m2", recognizer=ears, max_bytes=size)
+    with pytest.raises(OutputError, match="is not a model folder"):
+        write(ears)
+
+
+def test_a_speech_detector_is_added_and_the_rest_stays(tmp_path) -> None:
+    torch.manual_seed(0)
+    detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
+    write(tmp_path / "m", recognizer=make_recognizer(tmp_path / "ears", "two birds"))
+    before = _opened(tmp_path / "m").embed_text("a")
+    export.add_speech_detector(tmp_path / "m", detector)
+    opened = speech2image.load(tmp_path / "m", detect_speech=False)
+    assert opened.model.networks == ("text_encoder", "generator", "speech_detector")
+    assert opened.model.route == "cascade"
+    assert opened.translate((speech(), 16000)).transcript == "two birds"
+    assert np.array_equal(opened.embed_text("a"), before)
+
+
+def test_commands(tmp_path, capsys) -> None:
+    _save_all(tmp_path)
+    (tmp_path / "captions.txt").write_text("a red flower\na blue bird\n")
+    words = ["export", "recognizer", "--checkpoint", str(tmp_path / "r.safetensors"), "--licence", "x"]
+    assert cli.main([*words, "--out", str(tmp_path / "words")]) == 0
+    assert (tmp_path / "words" / "recognizer.json").is_file()
+    words = ["export", "cascade", "--text-encoder", str(tmp_path / "t.safetensors"), "--name", "m"]
+    words += ["--generator", str(tmp_path / "g.safetensors"), "--licence", "x", "--out", str(tmp_path / "m")]
+    words += ["--captions", str(tmp_path / "captions.txt")]
+    assert cli.main([*words, "--shared-recognizer", "words"]) == 0
+    assert "differs from torch by at most" in capsys.readouterr().out
+    assert _opened(tmp_path / "m").recognizer is not None
+    assert cli.main([*words, "--max-megabytes", "0.1"]) == 2
+    assert cli.main([*words, "--recognizer", str(tmp_path / "absent.safetensors")]) == 1
+    assert cli.main([*words, "--text-encoder", str(tmp_path / "g.safetensors")]) == 1
+    assert "stackgan_v1" in capsys.readouterr().err
+
+
+def test_tiny_models_are_what_export_writes(tmp_path) -> None:
+    """The doubles of the other tests hold the same keys."""
+    write(tmp_path / "m", recognizer=make_recognizer(tmp_path / "ears"))
+    written = json.loads((tmp_path / "m" / "model.json").read_text())
+    made = json.loads((make_cascade(tmp_path / "tiny") / "model.json").read_text())
+    assert set(made) <= set(written) and set(made["files"]) == set(written["files"])
+    assert "route" not in json.loads((make_model(tmp_path / "direct") / "model.json").read_text())
+
+
+def _save_all(folder: Path) -> None:
+    """Checkpoints as the trainings write them."""
+    torch.manual_seed(1)
+    shape = speech_recognizer.PRESETS["toy"]
+    _save(
+        folder / "t.safetensors",
+        "text_encoder",
+        {"encoder": asdict(replace(ENCODER, output=1024))},
+        _encoder(1024),
+    )
+    _save(folder / "g.safetensors", "stackgan_v1", {"networks": asdict(STAGE)}, stackgan_v1.StageOne(STAGE))
+    recognizer = speech_recognizer.SpeechRecognizer(replace(shape, tokens=2 + len(LETTERS)))
+    _save(
+        folder / "r.safetensors",
+        "speech_recognizer",
+        {"recognizer": asdict(shape)},
+        recognizer,
+        list(LETTERS),
+    )
+
+
+def _save(path: Path, kind: str, settings: dict, module: nn.Module, pieces: list[str] | None = None) -> None:
+    settings = json.loads(json.dumps(settings))
+    ema = {"module": module.state_dict(), "updates": 1}
+    state = {"kind": kind, "settings": settings, "step": 1, "seconds": 0.0, "ema": ema}
+    save_checkpoint(path, state if pieces is None else state | {"pieces": pieces})
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.onnx"))

@@ -1,0 +1,389 @@
+"""POST /v1/images and its neighbours, in this process."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import SIZE, make_model, speech
+from web_server import client_of
+
+import speech2image
+from speech2image import audio
+from speech2image.errors import SettingsError
+from speech2image.web import guard
+from speech2image.web.settings import Settings
+
+
+def pixels(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decoded(picture: dict) -> np.ndarray:
+    return pixels(base64.b64decode(picture["png"]))
+
+
+# ---- what comes back ---------------------------------------------------------------------------
+
+
+def test_raw_body_becomes_the_picture_that_the_library_makes(client, tiny: Path, clip: Path) -> None:
+    answer = client.post("/v1/images", params={"seed": 5}, content=clip.read_bytes())
+    expected = speech2image.load(tiny).translate(clip, 1, 5).images[0]
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-speech2image-model"] == "tiny"
+    assert answer.headers["x-speech2image-seed"] == "5"
+    assert np.array_equal(pixels(answer.content), np.asarray(expected))
+
+
+def test_several_pictures_come_as_a_grid_or_one_by_one(client, tiny: Path, clip: Path) -> None:
+    expected = speech2image.load(tiny).translate(clip, 3, 2)
+    files = {"audio": ("a.wav", clip.read_bytes())}
+    grid = client.post("/v1/images", params={"n": 3, "seed": 2}, files=files)
+    assert np.array_equal(pixels(grid.content), np.asarray(expected.grid()))
+    told = client.post("/v1/images", params={"n": 3, "seed": 2, "format": "json"}, files=files).json()
+    assert (told["model"], told["route"], told["seed"]) == ("tiny", "direct", 2)
+    assert told["speech_seconds"] == 1.5
+    assert "transcript" not in told
+    for picture, image in zip(told["pictures"], expected.images, strict=True):
+        assert (picture["width"], picture["height"]) == (SIZE, SIZE)
+        assert np.array_equal(decoded(picture), np.asarray(image))
+
+
+def test_the_largest_seed_survives_json(client, clip: Path) -> None:
+    seed = 2**64 - 1
+    answer = client.post(f"/v1/images?seed={seed}&format=json", content=clip.read_bytes())
+    assert answer.json()["seed"] == seed
+
+
+def test_interpolation(client, tiny: Path, clip: Path, other_clip: Path) -> None:
+    expected = speech2image.load(tiny).interpolate(clip, other_clip, 5, 3)
+    files = {"first": clip.read_bytes(), "second": other_clip.read_bytes()}
+    told = client.post("/v1/interpolate?steps=5&seed=3&format=json", files=files).json()
+    assert told["alphas"] == [1, 0.75, 0.5, 0.25, 0]
+    assert all(
+        np.array_equal(decoded(picture), np.asarray(image))
+        for picture, image in zip(told["pictures"], expected.images, strict=True)
+    )
+    row = client.post("/v1/interpolate?steps=5&seed=3", files=files)
+    assert np.array_equal(pixels(row.content), np.asarray(expected.grid()))
+
+
+def test_models_and_limits(client) -> None:
+    told = client.get("/v1/models").json()
+    (model,) = told["models"]
+    assert (model["name"], model["routes"], model["picture_size"]) == ("tiny", ["direct"], SIZE)
+    assert told["limits"] == {"max_bytes": 32_000_000, "max_seconds": 60, "max_pictures": 16}
+
+
+def test_several_models(tiny: Path, tmp_path: Path, clip: Path) -> None:
+    second = make_model(tmp_path / "second", description="another")
+    with client_of(tiny, models=(str(second), str(tiny))) as client:
+        assert [m["name"] for m in client.get("/v1/models").json()["models"]] == ["second", "tiny"]
+        for query, name in (("", "second"), ("?model=tiny", "tiny")):
+            answer = client.post(f"/v1/images{query}", content=clip.read_bytes())
+            assert answer.headers["x-speech2image-model"] == name
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_batching_changes_no_picture(tiny: Path, clip: Path, batch: int) -> None:
+    expected = speech2image.load(tiny).translate(clip, 6, 1).grid()
+    with client_of(tiny, batch=batch) as client:
+        answer = client.post("/v1/images?n=6&seed=1", content=clip.read_bytes())
+    assert np.array_equal(pixels(answer.content), np.asarray(expected))
+
+
+# ---- ten formats -------------------------------------------------------------------------------
+
+FORMATS = {
+    "wav": ("wav", "pcm_s16le", "s16", 16_000),
+    "wav-float-48k": ("wav", "pcm_f32le", "flt", 48_000),
+    "aiff": ("aiff", "pcm_s16be", "s16", 44_100),
+    "au": ("au", "pcm_s16be", "s16", 8_000),
+    "flac": ("flac", "flac", "s16", 44_100),
+    "mp3": ("mp3", "libmp3lame", "fltp", 44_100),
+    "ogg-flac": ("ogg", "flac", "s16", 16_000),
+    "opus": ("ogg", "libopus", "flt", 48_000),
+    "webm": ("webm", "libopus", "flt", 48_000),
+    "m4a": ("mp4", "aac", "fltp", 44_100),
+    "mp2": ("mp2", "mp2", "s16", 48_000),
+}
+
+
+def encoded(container: str, codec: str, sample_format: str, rate: int) -> bytes:
+    import av
+
+    frame = av.AudioFrame.from_ndarray(speech(1.5)[None], format="flt", layout="mono")
+    frame.sample_rate, frame.pts = 16_000, 0
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=rate)
+        stream.layout, stream.format = "mono", sample_format
+        resampler = av.AudioResampler(format=sample_format, layout="mono", rate=rate)
+        for part in (*resampler.resample(frame), *resampler.resample(None)):
+            output.mux(stream.encode(part))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_of_audio(client, tiny: Path, name: str) -> None:
+    """What the server makes of a file is what the library makes of it."""
+    content = encoded(*FORMATS[name])
+    answer = client.post("/v1/images", content=content)
+    assert answer.status_code == 200, answer.text
+    expected = speech2image.load(tiny).translate(content).images[0]
+    assert np.array_equal(pixels(answer.content), np.asarray(expected))
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "told"),
+    [
+        ("n=0", 422, "n: "),
+        ("n=17", 422, "n: "),
+        ("seed=-1", 422, "seed: "),
+        (f"seed={2**64}", 422, "seed: "),
+        ("n=many", 422, "n: "),
+        ("format=gif", 422, "format: "),
+        ("model=horses", 404, "tiny"),
+        ("route=cascade", 404, "direct"),
+    ],
+)
+def test_wrong_settings(client, clip: Path, query: str, status: int, told: str) -> None:
+    answer = client.post(f"/v1/images?{query}", content=clip.read_bytes())
+    assert answer.status_code == status
+    assert told in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("speech_", "told"),
+    [
+        (b"", "no body"),
+        (b"nonsense" * 100, "the recording cannot be decoded"),
+        (audio.encode_flac(np.zeros(32_000, np.float32)), "no speech heard"),
+        (audio.encode_flac(speech(0.3)), "too short"),
+        (audio.encode_flac(speech(61.0)), "at most 60 s"),
+    ],
+    ids=["nothing", "nonsense", "silence", "short", "long"],
+)
+def test_useless_recordings(client, speech_: bytes, told: str) -> None:
+    answer = client.post("/v1/images", content=speech_)
+    assert answer.status_code == 422
+    assert told in answer.json()["detail"]
+
+
+def test_bomb_of_silence(client) -> None:
+    """Ten minutes of silence in a few kilobytes: decoding stops after one."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="ogg") as output:
+        stream = output.add_stream("libopus", rate=8_000, options={"frame_duration": "60"})
+        stream.layout, stream.format, stream.bit_rate = "mono", "flt", 500
+        quiet = np.zeros((1, 8_000 * 60), np.float32)
+        for minute in range(10):
+            frame = av.AudioFrame.from_ndarray(quiet, format="flt", layout="mono")
+            frame.sample_rate, frame.pts = 8_000, minute * quiet.shape[1]
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    bomb = buffer.getvalue()
+    assert len(bomb) < 100_000
+    answer = client.post("/v1/images", content=bomb)
+    assert answer.status_code == 422
+    assert "too long" in answer.json()["detail"]
+
+
+def test_shorter_limit_of_duration(tiny: Path, clip: Path, other_clip: Path) -> None:
+    with client_of(tiny, max_seconds=1.3) as client:
+        assert "at most 1.3 s" in client.post("/v1/images", content=clip.read_bytes()).json()["detail"]
+        assert client.post("/v1/images", content=other_clip.read_bytes()).status_code == 200
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_too_large_a_body(tiny: Path, chunked: bool, monkeypatch) -> None:
+    """With its length stated, and without (chunked)."""
+    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.01)
+    block = b"x" * 100_000
+    content = (block for _ in range(11)) if chunked else block * 11
+    with client_of(tiny, max_megabytes=1) as client:
+        answer = client.post("/v1/images", content=content)
+    assert answer.status_code == 413
+    assert "1000000 bytes" in answer.json()["detail"]
+
+
+def test_too_large_a_file_in_multipart(tiny: Path) -> None:
+    with client_of(tiny, max_megabytes=1) as client:
+        answer = client.post("/v1/images", files={"audio": b"x" * 1_100_000})
+    assert answer.status_code == 413
+
+
+def test_multipart_with_something_else(client, clip: Path) -> None:
+    content = clip.read_bytes()
+    wrong = client.post("/v1/images", files={"sound": content})
+    assert (wrong.status_code, wrong.json()["detail"]) == (
+        422,
+        "multipart needs just the files audio: the file 'audio' is missing; settings go into the query",
+    )
+    for files, data in (({"audio": content, "b": content}, None), ({"audio": content}, {"n": "3"})):
+        assert client.post("/v1/images", files=files, data=data).status_code in (400, 422)
+    two = client.post("/v1/interpolate", files={"first": content})
+    assert "'second' is missing" in two.json()["detail"]
+    raw = client.post("/v1/interpolate", content=content)
+    assert "send multipart/form-data with the files first, second" in raw.json()["detail"]
+
+
+def test_broken_multipart(client) -> None:
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/images", content=b"--y\r\nnonsense", headers=kind)
+    assert answer.status_code in (400, 422)
+    assert (
+        client.post("/v1/images", content=b"x", headers={"content-type": "multipart/form-data"}).status_code
+        == 400
+    )
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("get", "/v1/images", 405), ("get", "/nothing", 404)])
+def test_wrong_paths_and_methods(client, method: str, path: str, status: int) -> None:
+    answer = getattr(client, method)(path)
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+
+
+# ---- who may ask -------------------------------------------------------------------------------
+
+
+def test_key(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("much secret\n")
+    with client_of(tiny, api_key_file=tmp_path / "key") as client:
+        for path in ("/v1/models", "/metrics"):
+            assert client.get(path).status_code == 401
+            assert client.get(path, headers={"X-API-Key": "wrong"}).status_code == 401
+            assert client.get(path, headers={"X-API-Key": "much secret"}).status_code == 200
+        refused = client.post("/v1/images", content=clip.read_bytes())
+        assert refused.status_code == 401
+        assert "needs its key" in refused.json()["detail"]
+        bearer = {"Authorization": "Bearer much secret"}
+        assert client.post("/v1/images", content=clip.read_bytes(), headers=bearer).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+def test_key_from_the_environment(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SPEECH2IMAGE_API_KEY", "k")
+    with client_of(tiny) as client:
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/v1/models", headers={"X-API-Key": "k"}).status_code == 200
+
+
+def test_key_files_that_hold_none(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    for name in ("empty", "absent"):
+        with pytest.raises(SettingsError, match=name):
+            Settings(api_key_file=tmp_path / name).api_key()
+
+
+def test_no_other_site_may_call_unless_told(tiny: Path) -> None:
+    headers = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    allowed = "access-control-allow-origin"
+    with client_of(tiny) as client:
+        assert allowed not in client.get("/v1/models", headers=headers).headers
+        assert allowed not in client.options("/v1/images", headers=headers).headers
+    with client_of(tiny, origins=("https://example.org",)) as client:
+        assert client.get("/v1/models", headers=headers).headers[allowed] == "https://example.org"
+        assert client.options("/v1/images", headers=headers).headers[allowed] == "https://example.org"
+        assert allowed not in client.get("/v1/models", headers={"Origin": "https://evil.org"}).headers
+
+
+def test_other_names_of_this_machine_are_refused(tiny: Path) -> None:
+    """A web site whose name is made to point to 127.0.0.1 does not get in (DNS rebinding)."""
+    with client_of(tiny, base_url="http://evil.org") as client:
+        assert client.get("/v1/models").status_code == 400
+    with client_of(tiny, base_url="http://speak.org", allowed_hosts=("speak.org",)) as client:
+        assert client.get("/v1/models").status_code == 200
+
+
+# ---- description, health, metrics --------------------------------------------------------------
+
+
+def test_description(client) -> None:
+    described = client.get("/openapi.json").json()
+    names = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics"}
+    assert set(described["paths"]) == names
+    page = client.get("/docs")
+    assert all(name in page.text for name in names)
+    assert "http" not in page.text.replace("http://127.0.0.1", "").replace("HTTP", "")  # loads nothing else
+    assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
+
+
+def test_health_and_metrics(client, clip: Path) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    client.post("/v1/images?n=3", content=clip.read_bytes())
+    client.post("/v1/images", content=b"x")
+    lines = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+    assert lines['speech2image_requests_total{path="/v1/images",status="200"}'] == "1.0"
+    assert lines['speech2image_requests_total{path="/v1/images",status="422"}'] == "1.0"
+    assert lines['speech2image_pictures_total{model="tiny",route="direct"}'] == "3.0"
+    assert lines["speech2image_batch_size_sum"] == "3.0"
+    assert lines["speech2image_speech_seconds_total"] == "1.5"
+    assert lines["speech2image_accepted"] == "0.0"
+    assert float(lines["process_resident_memory_bytes"]) > 1e6
+
+
+def test_an_unforeseen_failure_is_a_500_without_its_inner_life(tiny: Path, clip: Path) -> None:
+    with client_of(tiny) as client:
+        service = client.app.state.service
+        service.hear = lambda speech: 1 // 0
+        answer = client.post("/v1/images", content=clip.read_bytes())
+    assert answer.status_code == 500
+    assert "Zero" not in answer.text
+
+
+# ---- a route with a transcript (issue 5) ---------------------------------------------------------
+
+
+def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch) -> None:
+    from understood_route import open_understood
+
+    from speech2image.web import routes
+
+    monkeypatch.setitem(routes.OPENERS, "cascade", open_understood)
+    with client_of(tiny) as client:
+        assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct", "cascade"]
+        query = "/v1/images?format=json&route="
+        heard = client.post(query + "cascade", content=clip.read_bytes()).json()
+        assert (heard["route"], heard["transcript"]) == ("cascade", "a red flower")
+        assert "transcript" not in client.post(query + "direct", content=clip.read_bytes()).json()
+        parameters = client.get("/openapi.json").json()["paths"]["/v1/images"]["post"]["parameters"]
+        route = next(parameter for parameter in parameters if parameter["name"] == "route")
+        assert route["schema"]["enum"] == ["direct", "cascade"]
+
+
+def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> None:
+    from speech2image.web import routes
+
+    monkeypatch.setitem(routes.OPENERS, "cascade", lambda model, threads, around: None)
+    with client_of(tiny) as client:
+        assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct"]
+        assert "cascade" not in json.dumps(client.get("/openapi.json").json())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 0},
+        {"queue": 0},
+        {"port": 70_000},
+        {"max_seconds": 0},
+        {"origins": ("*",)},
+        {"workers": 1000},
+    ],
+)
+def test_settings_out_of_range(wrong: dict) -> None:
+    with pytest.raises(SettingsError):
+        Settings(**wrong)

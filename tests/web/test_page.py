@@ -1,0 +1,416 @@
+"""The page in a real browser (Debian's chromium, driven by playwright) with a fake microphone."""
+
+import base64
+import importlib.util
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import write_wav
+from understood_route import open_understood
+from web_server import server_of
+
+from speech2image import audio, cli, pretrained, tts
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("playwright") is None or importlib.util.find_spec("gradio") is None,
+        reason="needs playwright and gradio",
+    ),
+    pytest.mark.skipif(not pretrained.available_models(), reason="needs a shipped model"),
+]
+RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
+SPOKEN = RECORDINGS / "red-cluster-kal16.opus"
+OTHER = RECORDINGS / "blue-flowers-kal16.opus"
+WAIT = 120_000  # milliseconds; how long never decides, only whether
+
+
+def write_microphone(path: Path, waveform: np.ndarray) -> Path:
+    """What the fake microphone hears: a wav file at 48 kHz, which Chromium repeats."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 48_000, 0, "NONE", ""))
+        file.writeframes((np.repeat(waveform, 3) * 32767).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server of all shipped models, with the page."""
+    with server_of(None, "--queue", "32") as (_, address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory) -> Iterator[Callable]:
+    """Starts browsers whose microphone hears a waveform, or is refused."""
+    from playwright.sync_api import sync_playwright
+
+    folder = tmp_path_factory.mktemp("microphones")
+    with sync_playwright() as playwright:
+        browsers = []
+
+        def start(name: str, waveform: np.ndarray | None) -> object:
+            flags = ["--no-sandbox", "--use-fake-device-for-media-stream"]
+            if waveform is not None:
+                path = write_microphone(folder / f"{name}.wav", waveform)
+                flags += ["--use-fake-ui-for-media-stream", f"--use-file-for-fake-audio-capture={path}"]
+            browsers.append(playwright.chromium.launch(executable_path=CHROMIUM, args=flags))
+            return browsers[-1]
+
+        yield start
+        for browser in browsers:
+            browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(launch: Callable) -> object:
+    """A browser that hears `SPOKEN`."""
+    return launch("speech", audio.load(SPOKEN))
+
+
+class Visit:
+    """A page that is open, and what went over the network because of it."""
+
+    def __init__(self, page, address: str) -> None:
+        self.page, self.asked, self.complaints = page, [], []
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: self.asked.append(request))
+        page.on("pageerror", lambda error: self.complaints.append(error))
+        page.goto(address)
+        page.wait_for_selector(".s2i-talk")
+
+    def recordings(self) -> list[bytes]:
+        """The recordings that were sent to be translated."""
+        sent = [json.loads(r.post_data)["data"] for r in self.asked if "/queue/join" in r.url]
+        found = [data[0] for data in sent if str(data[0]).startswith("data:")]
+        return [base64.b64decode(value.partition(",")[2]) for value in found]
+
+    def pictures(self, selector: str = "#pictures .s2i-grid img") -> list[np.ndarray]:
+        """The pictures shown."""
+        self.page.wait_for_selector(selector)
+        return [pixels(image.get_attribute("src")) for image in self.page.query_selector_all(selector)]
+
+    def upload(self, path: Path, recorder: str = "say") -> None:
+        self.page.set_input_files(f"#recorder-{recorder} input[type=file]", path)
+
+    def status(self, recorder: str = "say"):
+        return self.page.locator(f"#recorder-{recorder} .s2i-status")
+
+    def wait_for_text(self, text: str, recorder: str = "say") -> None:
+        self.status(recorder).filter(has_text=text).wait_for()
+
+
+def pixels(address: str) -> np.ndarray:
+    content = base64.b64decode(address.partition(",")[2])
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.fixture
+def visit(browser, address: str) -> Iterator[Visit]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    visit = Visit(context.new_page(), address)
+    yield visit
+    others = [r.url for r in visit.asked if not r.url.startswith((address, "data:", "blob:"))]
+    assert others == []  # nobody else was asked for anything: fonts, scripts, counters
+    assert visit.complaints == []
+    context.close()
+
+
+def command_line(folder: Path, *words: str) -> list[np.ndarray]:
+    """The pictures that `speech2image WORDS --separate` writes."""
+    out = folder / "cli"
+    assert cli.main([*words, "-n", "8", "-o", str(out / "p.png"), "--separate"]) == 0
+    return [np.asarray(Image.open(path).convert("RGB")) for path in sorted(out.iterdir())]
+
+
+def assert_same(shown: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert len(shown) == len(expected)
+    for one, other in zip(shown, expected, strict=True):
+        assert np.array_equal(one, other)
+
+
+# ---- speak, drop, type ---------------------------------------------------------------------------
+
+
+def test_hold_speak_release(visit: Visit, tmp_path: Path) -> None:
+    """Eight pictures appear, and are those that the command line makes of the same recording and seed."""
+    page = visit.page
+    page.hover(".s2i-talk")
+    page.mouse.down()
+    visit.wait_for_text("Listening, 3 s")
+    assert page.get_attribute(".s2i-talk", "aria-pressed") == "true"
+    page.mouse.up()
+    shown = visit.pictures()
+    assert page.get_attribute(".s2i-talk", "aria-pressed") == "false"
+    (recording,) = visit.recordings()
+    (tmp_path / "recorded.webm").write_bytes(recording)
+    assert_same(shown, command_line(tmp_path, "translate", str(tmp_path / "recorded.webm")))
+    assert len(audio.load(recording)) > 2.5 * audio.SAMPLE_RATE
+    assert "What was heard" in page.inner_text("#heard")
+
+
+def test_what_was_recorded_is_what_was_said(visit: Visit) -> None:
+    """Of all example recordings, the one that the microphone played is nearest to what was heard."""
+    import speech2image
+
+    page = visit.page
+    page.focus(".s2i-talk")
+    page.keyboard.press("Enter")  # by keyboard: once to start, once to stop
+    visit.wait_for_text("Listening, 5 s")
+    page.keyboard.press("Enter")
+    visit.pictures()
+    route = speech2image.load()
+    heard = route.embed(visit.recordings()[0])
+
+    def likeness(path: Path) -> float:
+        other = route.embed(path)
+        return float(heard @ other / np.linalg.norm(heard) / np.linalg.norm(other))
+
+    assert max(RECORDINGS.glob("*.opus"), key=likeness) == SPOKEN
+
+
+def test_upload_then_again(visit: Visit, tmp_path: Path) -> None:
+    visit.upload(SPOKEN)
+    first = visit.pictures()
+    assert_same(first, command_line(tmp_path / "0", "translate", str(SPOKEN)))
+    visit.page.click("#again")
+    visit.page.get_by_text("seed 1,").wait_for()
+    assert_same(visit.pictures(), command_line(tmp_path / "1", "translate", str(SPOKEN), "--seed", "1"))
+
+
+def test_drop_a_file(visit: Visit, tmp_path: Path) -> None:
+    content = base64.b64encode(OTHER.read_bytes()).decode()
+    transfer = visit.page.evaluate_handle(
+        """(content) => { const transfer = new DataTransfer();
+        const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+        transfer.items.add(new File([bytes], 'blue.opus')); return transfer; }""",
+        content,
+    )
+    visit.page.dispatch_event("#recorder-say .s2i-recorder", "drop", {"dataTransfer": transfer})
+    assert_same(visit.pictures(), command_line(tmp_path, "translate", str(OTHER)))
+    assert visit.status().inner_text() == "blue.opus"
+
+
+def test_example(visit: Visit, tmp_path: Path) -> None:
+    visit.page.click(f"[data-example='examples/{SPOKEN.name}']")
+    assert_same(visit.pictures(), command_line(tmp_path, "translate", str(SPOKEN)))
+
+
+@pytest.mark.skipif(not tts.available_voices(), reason="needs a speaking engine")
+def test_typed_sentence(visit: Visit, tmp_path: Path) -> None:
+    """It is spoken, can be heard, and becomes what `say` makes of it."""
+    text = "this flower has bright yellow petals"
+    visit.page.fill("#sentence input, #sentence textarea", text)
+    visit.page.click("#speak")
+    assert_same(visit.pictures(), command_line(tmp_path, "say", text))
+    assert visit.page.get_attribute("#heard audio", "src").startswith("data:audio/flac")
+
+
+def test_downloads(visit: Visit, tmp_path: Path) -> None:
+    visit.upload(SPOKEN)
+    shown, page = visit.pictures(), visit.page
+    page.hover("#pictures figure >> nth=2")
+    with page.expect_download() as third:
+        page.click("#pictures figure >> nth=2 >> text=Save")
+    assert third.value.suggested_filename.endswith("-3.png")
+    assert np.array_equal(np.asarray(Image.open(third.value.path()).convert("RGB")), shown[2])
+    with page.expect_download() as sheet:
+        page.click("text=Save all as one picture")
+    out = tmp_path / "sheet.png"
+    assert cli.main(["translate", str(SPOKEN), "-n", "8", "-o", str(out)]) == 0
+    assert np.array_equal(np.asarray(Image.open(sheet.value.path())), np.asarray(Image.open(out)))
+    with page.expect_download() as sound:
+        page.click("text=Save sound")
+    assert np.allclose(audio.load(sound.value.path()), audio.load(SPOKEN), atol=1e-4)
+
+
+def test_from_one_to_another(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="From one to another").click()
+    page.click("#walk-button")
+    page.get_by_text("Please record the first and the second description.").wait_for()
+    visit.upload(SPOKEN, "first")
+    visit.upload(OTHER, "second")
+    steps = visit.pictures("#walk .s2i-row img")
+    out = tmp_path / "row.png"
+    assert cli.main(["interpolate", str(SPOKEN), str(OTHER), "-o", str(out)]) == 0
+    with Image.open(out) as row:
+        size, sheet = row.height, np.asarray(row)
+    assert_same(steps, [sheet[:, k * (size + 2) : k * (size + 2) + size] for k in range(9)])
+    slider = page.locator("#walk input[type=range]")
+    for key, step in (("ArrowRight", 1), ("End", 8), ("Home", 0)):
+        slider.press(key)
+        assert np.array_equal(pixels(page.get_attribute("#walk .s2i-large", "src")), steps[step])
+    assert slider.get_attribute("aria-valuetext") == "100 % first, 0 % second"
+    page.click("#walk .s2i-step >> nth=4")
+    assert np.array_equal(pixels(page.get_attribute("#walk .s2i-large", "src")), steps[4])
+
+
+# ---- what can go wrong ---------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_recording(visit: Visit, tmp_path: Path) -> None:
+    (tmp_path / "notes.wav").write_text("no sound at all")
+    visit.upload(tmp_path / "notes.wav")
+    alert = visit.page.get_by_role("alert").filter(has_text="cannot be decoded")
+    alert.wait_for()
+    assert visit.page.is_disabled("#again")
+
+
+def test_silence_is_said_kindly(launch: Callable, address: str) -> None:
+    visit = Visit(launch("silence", np.zeros(48_000)).new_page(), address)
+    visit.page.click(".s2i-talk")  # a short press starts, the next one stops
+    visit.wait_for_text("Listening, 1 s; press again to stop")
+    visit.page.click(".s2i-talk")
+    visit.page.get_by_role("alert").filter(has_text="no speech heard").wait_for()
+
+
+def test_no_microphone_allowed(launch: Callable, address: str) -> None:
+    visit = Visit(launch("refused", None).new_context(permissions=[]).new_page(), address)
+    visit.page.click(".s2i-talk")
+    visit.wait_for_text("The microphone is not allowed")
+    assert "drop a recording or type a sentence" in visit.status().inner_text()
+    visit.upload(SPOKEN)  # and that works
+    assert len(visit.pictures()) == 8
+
+
+def test_an_empty_sentence(visit: Visit) -> None:
+    visit.page.click("#speak")
+    visit.page.get_by_role("alert").filter(has_text="type a sentence first").wait_for()
+
+
+# ---- everybody can use it ------------------------------------------------------------------------
+
+
+def test_phone(browser, address: str) -> None:
+    """Nothing is wider than the screen, before and after, on both tabs."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    visit = Visit(context.new_page(), address)
+    wide = "document.scrollingElement.scrollWidth"
+    assert visit.page.evaluate(wide) <= 390
+    visit.page.tap(f"[data-example='examples/{SPOKEN.name}']")
+    visit.pictures()
+    assert visit.page.evaluate(wide) <= 390
+    visit.page.get_by_role("tab", name="From one to another").tap()
+    visit.upload(SPOKEN, "first")
+    visit.upload(OTHER, "second")
+    visit.pictures("#walk .s2i-row img")
+    assert visit.page.evaluate(wide) <= 390
+    context.close()
+
+
+UNNAMED = """() => {
+  const named = (e) => e.getAttribute('aria-label') || e.getAttribute('title') || e.textContent.trim() ||
+    (e.labels && [...e.labels].some((l) => l.textContent.trim())) ||
+    (e.getAttribute('aria-labelledby') && document.getElementById(e.getAttribute('aria-labelledby')));
+  const seen = (e) => e.getClientRects().length && getComputedStyle(e).visibility !== 'hidden';
+  return [...document.querySelectorAll('button, input, select, textarea, a, audio, [role=slider]')]
+    .filter((e) => seen(e) && !named(e)).map((e) => e.outerHTML.slice(0, 200))
+    .concat([...document.querySelectorAll('img:not([alt])')].map((e) => e.outerHTML.slice(0, 120)));
+}"""
+
+
+def test_everything_has_a_name_for_screen_readers(visit: Visit) -> None:
+    visit.upload(SPOKEN)
+    visit.pictures()
+    visit.page.get_by_role("button", name="Number").click()  # opens the options
+    visit.page.get_by_label("Noise seed").wait_for()
+    assert visit.page.evaluate(UNNAMED) == []
+    assert visit.page.locator("html").get_attribute("lang") == "en"
+    assert visit.page.locator("h1").count() == 1
+
+
+def test_keyboard_reaches_all(visit: Visit) -> None:
+    visit.upload(SPOKEN)
+    visit.pictures()
+    reached = []
+    for _ in range(60):
+        visit.page.keyboard.press("Tab")
+        reached.append(visit.page.evaluate("document.activeElement.className + document.activeElement.id"))
+    text = " ".join(reached)
+    assert all(
+        part in text for part in ("s2i-talk", "s2i-choose", "s2i-example", "speak", "again", "s2i-save")
+    )
+
+
+# ---- the server behind it ------------------------------------------------------------------------
+
+
+def test_key_guards_the_page(browser) -> None:
+    with server_of(None, environment={"SPEECH2IMAGE_API_KEY": "secret key"}) as (_, address):
+        page = browser.new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(address)
+        page.wait_for_selector("input[type=password]")
+        assert page.locator(".s2i-talk").count() == 0
+        refused = page.request.post(f"{address}/login", form={"username": "me", "password": "wrong"})
+        assert refused.status == 400
+        for path in ("config", "gradio_api/info", "gradio_api/queue/data?session_hash=x"):
+            assert page.request.get(f"{address}/{path}").status == 401
+        page.get_by_label("username").fill("me")
+        page.fill("input[type=password]", "secret key")
+        page.get_by_role("button", name="Login").click()
+        page.wait_for_selector(".s2i-talk")
+        page.set_input_files("#recorder-say input[type=file]", SPOKEN)
+        page.wait_for_selector("#pictures .s2i-grid img")
+        page.close()
+
+
+def test_a_stop_does_not_wait_for_open_pages(browser, tiny: Path) -> None:
+    with server_of(tiny, "--grace-seconds", "100000") as (process, address):
+        visit = Visit(browser.new_page(), address)
+        visit.upload(SPOKEN)
+        visit.pictures()
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(120) == 0
+        visit.page.close()
+
+
+def test_routes_side_by_side(browser, tiny: Path, monkeypatch, tmp_path: Path) -> None:
+    """A route with a transcript (issue 5) is offered, and shown beside the direct one."""
+    import uvicorn
+
+    from speech2image.web import routes
+    from speech2image.web.app import make_app
+    from speech2image.web.server import Server
+    from speech2image.web.settings import Settings
+
+    monkeypatch.setitem(routes.OPENERS, "cascade", open_understood)
+    app = make_app(Settings(models=(str(tiny),), threads=1))
+    addresses, started = [], threading.Event()
+
+    def listening(address: str) -> None:
+        addresses.append(address)
+        started.set()
+
+    server = Server(uvicorn.Config(app, port=0, log_level="warning"), listening, app.state.end_streams)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(120)
+        visit = Visit(browser.new_page(), addresses[0])
+        visit.page.get_by_role("button", name="Number").click()
+        visit.page.get_by_label("side by side").check()
+        visit.upload(write_wav(tmp_path / "a.wav", 1.5, 0))
+        assert len(visit.pictures()) == 16
+        sections = visit.page.locator("#pictures .s2i-pictures")
+        assert sections.nth(0).locator("h2").inner_text() == "direct"
+        assert sections.nth(0).get_by_text("Understood").count() == 0
+        assert sections.nth(1).locator("h2").inner_text() == "cascade"
+        assert "a red flower" in sections.nth(1).inner_text()
+        visit.page.close()
+    finally:
+        server.should_exit = True
+        thread.join(60)
