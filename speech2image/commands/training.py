@@ -62,7 +62,8 @@ def prepare_words(roots: tuple[Path, ...], out: Path, captions: tuple[Path, ...]
     Args:
         roots: folders of LibriSpeech or LJSpeech, in their publishers' layouts.
         out: folder of the word bank to write.
-        captions: manifests of captions, or the folders they lie in; only their words are kept; by default all are.
+        captions: manifests of captions, or the folders they lie in; only their words are kept; by default
+            all are.
     """
     print(_import("data.word_cutting").prepare_words(roots, out, captions))
 

@@ -29,7 +29,8 @@ _CLASSIFIER = (
     "speech2image train classifier --data {data} --out {models}/{row}/speech_encoder && "
     "speech2image train embeddings --conditions classifier --data {data} "
     "--encoder {models}/{row}/speech_encoder/checkpoint.safetensors && "
-    "speech2image train stackgan-v2 --preset paper --conditions classifier --data {data} --out {models}/{row}/generator"
+    "speech2image train stackgan-v2 --preset paper --conditions classifier --data {data} "
+    "--out {models}/{row}/generator"
 )
 _TEXT_ENCODER = (
     "speech2image train text-encoder --preset paper --data {data} --out {models}/{row}/text_encoder && "
@@ -206,6 +207,8 @@ def _write(results: dict[str, Any], out: Path) -> None:
 
 def _text(results: dict[str, Any]) -> str:
     text = "Pictures drawn from unseen classes in voices kept out of training, one evaluator for all rows."
+    if results["table"] == 2:
+        text += " Rows on text are drawn from the captions: what a recogniser without errors would reach."
     if any(row["published"] for row in results["rows"]):
         text += " Published: Inception Score / FID, by other evaluators; for orientation alone."
     return text

@@ -110,6 +110,10 @@ def _check_together(settings: Settings) -> None:
         raise SettingsError(
             "--captions and --recognizer are for models of the route through text: name a --model folder"
         )
+    if settings.table is not None and (settings.captions or settings.recognizer != "own"):
+        raise SettingsError(
+            "--table decides itself which row draws captions, with each model's own recogniser"
+        )
     if settings.table is not None and settings.figure is not None:
         raise SettingsError("choose --table or --figure, not both")
     if settings.table is not None and settings.models is None:

@@ -67,8 +67,8 @@ class Settings:
     warm_up: int = 50
     clip: float = 5.0
     ema_decay: float = 0.99
-    validation_scenes: int = 400
-    miss_cost: float = 2.0
+    validation_scenes: int = 500
+    miss_cost: float = 5.0
     seed: int = 0
     precision: str = "32-true"
     log_every: int = 50

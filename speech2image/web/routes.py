@@ -1,9 +1,12 @@
 """The models served and the routes each offers, opened once and shared by the page and the HTTP interface.
 
-A route turns a recording into a `Translation`. One whose result has an attribute `transcript` is shown with
-it. To offer another route (the cascade), add how it is opened to `OPENERS`: a function of the model's name,
-the threads and what to do with a generator, which returns None where the model folder lacks it. Page, HTTP
-interface and OpenAPI description offer what was opened and nothing else.
+A route turns a recording into a `Translation`. One whose result has a `transcript` is shown with it. To offer
+another route, add how it is opened to `OPENERS`: a function of the model's name, the threads and what to do
+with a generator, which returns None where the model lacks it. Page, HTTP interface and OpenAPI description
+offer what was opened and nothing else.
+
+A model offers the cascade if it is one, or if the cascade that belongs to it lies beside it (`NAME-cascade`,
+see `pretrained.companion`) and can hear: one without a speech recogniser draws texts alone.
 """
 
 import os
@@ -21,7 +24,7 @@ Around = Callable[[Any], Any]
 
 
 class Route(Protocol):
-    """What the server needs of a route; `pipeline.DirectRoute` is one."""
+    """What the server needs of a route; `DirectRoute` and `CascadeRoute` are."""
 
     name: str
     model: pretrained.Model
@@ -39,11 +42,21 @@ class Route(Protocol):
 Opener = Callable[[str, int | None, Around], Route | None]
 
 
-def _open_direct(model: str, threads: int | None, around: Around) -> Route:
+def _open_direct(model: str, threads: int | None, around: Around) -> Route | None:
+    if pretrained.find(model).route == pretrained.CASCADE:
+        return None
     return pretrained.load(model, threads=threads, around_generator=around)
 
 
-OPENERS: dict[str, Opener] = {"direct": _open_direct}
+def _open_cascade(model: str, threads: int | None, around: Around) -> Route | None:
+    found = pretrained.find(model)
+    cascade = found if found.route == pretrained.CASCADE else pretrained.companion(found, pretrained.CASCADE)
+    if cascade is None or cascade.recognizer is None:
+        return None
+    return pretrained.load(cascade.folder, threads=threads, around_generator=around)
+
+
+OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}
 """Route -> how it is opened for a model, the default first."""
 
 
@@ -91,7 +104,9 @@ def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, aro
         opened = {key: opener(name, threads, around) for key, opener in OPENERS.items()}
         routes = {key: route for key, route in opened.items() if route is not None}
         if not routes:
-            raise CheckpointError(f"the model {name} offers none of the routes {', '.join(OPENERS)}")
+            raise CheckpointError(
+                f"the model {name} offers none of the routes {', '.join(OPENERS)}; has it no recogniser?"
+            )
         own_name = next(iter(routes.values())).name
         if own_name in shelf:
             raise CheckpointError(f"two models are called '{own_name}'; serve one of them")
@@ -100,7 +115,14 @@ def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, aro
 
 
 def _installed() -> list[str]:
-    names = pretrained.available_models()
+    names = [name for name in pretrained.available_models() if not _only_a_part(pretrained.find(name))]
     if not names:
         raise CheckpointError("no models came with this installation; name a model folder with --models")
     return sorted(names, key=lambda name: name != pretrained.DEFAULT_MODEL)
+
+
+def _only_a_part(model: pretrained.Model) -> bool:
+    """Whether this is a cascade that is offered as a route of another model, or that hears nothing."""
+    if model.route != pretrained.CASCADE:
+        return False
+    return model.recognizer is None or pretrained.companion(model, "direct") is not None

@@ -1,0 +1,74 @@
+"""The route through text on the server: offered where a model has it, with what was heard."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_cascade import HEARD, make_cascade, make_recognizer
+from tiny_model import make_model
+from web_server import client_of
+
+from speech2image import load, pretrained
+from speech2image.errors import CheckpointError
+from speech2image.web.routes import open_shelf
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Path:
+    """A model called mine beside the cascade that belongs to it."""
+    make_cascade(tmp_path / "mine-cascade")
+    return make_model(tmp_path / "mine")
+
+
+def _shelf(*names: Path) -> dict[str, list[str]]:
+    shelf = open_shelf(names, 1, lambda network: network)
+    return {model: list(routes) for model, routes in shelf.routes.items()}
+
+
+def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
+    with client_of(both) as client:
+        assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct", "cascade"]
+        query = "/v1/images?format=json&n=2&seed=3&route="
+        answer = client.post(query + "cascade", content=clip.read_bytes()).json()
+        assert (answer["route"], answer["transcript"]) == ("cascade", HEARD)
+        assert "transcript" not in client.post(query + "direct", content=clip.read_bytes()).json()
+    shown = [Image.open(io.BytesIO(base64.b64decode(row["png"]))) for row in answer["pictures"]]
+    expected = load(both, route="cascade").translate(clip, 2, 3).images
+    assert len(shown) == 2
+    assert all(np.array_equal(*map(np.asarray, pair)) for pair in zip(shown, expected, strict=True))
+
+
+def test_a_cascade_alone_is_its_own_model(both: Path, clip: Path) -> None:
+    with client_of(both.parent / "mine-cascade") as client:
+        told = client.get("/v1/models").json()["models"]
+        assert [(row["name"], row["routes"]) for row in told] == [("mine-cascade", ["cascade"])]
+        answer = client.post("/v1/images?format=json", content=clip.read_bytes()).json()
+        assert (answer["route"], answer["transcript"]) == ("cascade", HEARD)
+        assert client.post("/v1/images?route=direct", content=clip.read_bytes()).status_code in (404, 422)
+
+
+def test_no_words_heard_is_a_refusal(tmp_path: Path, clip: Path) -> None:
+    with client_of(make_cascade(tmp_path / "deaf", silent=True)) as client:
+        answer = client.post("/v1/images", content=clip.read_bytes())
+    assert answer.status_code == 422 and "no words heard" in answer.text
+
+
+def test_what_cannot_hear_is_not_offered(tmp_path: Path) -> None:
+    make_cascade(tmp_path / "mine-cascade", words=None)
+    assert _shelf(make_model(tmp_path / "mine")) == {"mine": ["direct"]}
+    with pytest.raises(CheckpointError, match="has it no recogniser"):
+        _shelf(tmp_path / "mine-cascade")
+
+
+def test_installed_cascades_are_routes_of_their_models(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path)
+    make_recognizer(tmp_path / "words")
+    for name in ("flowers", "birds"):
+        make_model(tmp_path / name)
+    make_cascade(tmp_path / "flowers-cascade", words=None, recognizer="words")
+    make_cascade(tmp_path / "texts-cascade", words=None)
+    make_cascade(tmp_path / "alone-cascade")
+    assert _shelf() == {"flowers": ["direct", "cascade"], "alone-cascade": ["cascade"], "birds": ["direct"]}
