@@ -70,7 +70,11 @@ def test_route_takes_the_model_that_belongs_to_the_one_named(here: Path, capsys)
         assert "model flowers," in shown.out and not shown.err
     assert cli.main(["interpolate", "a.wav", "b.wav", "--model", "flowers-cascade", "--steps", "3"]) == 0
     assert cli.main(["models"]) == 0
-    assert "flowers-cascade" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    assert [line.split(" MB")[0].rpartition(",")[0] for line in lines] == [
+        "flowers  8 x 8",
+        "flowers-cascade  8 x 8, cascade",
+    ]
 
 
 def test_a_text_is_drawn(here: Path, capsys) -> None:

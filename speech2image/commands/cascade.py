@@ -136,7 +136,8 @@ def export_cascade(
 
     Args:
         text_encoder: checkpoint of a text-encoder training.
-        generator: checkpoint of a stackgan-v1, stackgan-v2 or one-stage-gan training, with --conditions text.
+        generator: checkpoint of a stackgan-v1 (either stage) or stackgan-v2 training with --conditions text;
+            others draw from the image teacher's space, too.
         out: model folder to write.
         name: the model's name.
         licence: of the weights, for instance CC-BY-4.0.

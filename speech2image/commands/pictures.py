@@ -187,8 +187,9 @@ def models(json: bool = False) -> None:
         return
     for model in found:
         size, megabytes = model.card["picture_size"], model.size / 1e6
-        text = model.card.get("description", "")
-        print(f"{model.name}  {size} x {size}, {megabytes:.1f} MB, {model.card.get('licence', '?')}  {text}")
+        route = "" if model.route == "direct" else f", {model.route}"
+        text, licence = model.card.get("description", ""), model.card.get("licence", "?")
+        print(f"{model.name}  {size} x {size}{route}, {megabytes:.1f} MB, {licence}  {text}")
     if not found:
         print("no models came with this installation; give --model a folder that speech2image export wrote")
 

@@ -159,7 +159,7 @@ def _augmented(arrays: PairArrays, plan: Plan) -> str:
     """How many of the utterances measured were changed when prepared, from the shards' own notes."""
     rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
     shares = []
-    for kind in VOICES:
+    for kind in ("kept out", PEOPLE, "heard"):
         own = plan.unseen(kind).tolist()
         if own:
             shares.append(f"{sum('effects' in rows[u] for u in own)} of {len(own)} in voices {kind}")

@@ -11,9 +11,13 @@ from tiny_cascade import HEARD, make_cascade, make_recognizer
 from tiny_model import make_model
 from web_server import client_of
 
-from speech2image import load, pretrained
+from speech2image import audio, load, pretrained
 from speech2image.errors import CheckpointError
+from speech2image.web import markup
 from speech2image.web.routes import open_shelf
+from speech2image.web.service import Heard
+
+ROUTES = ("direct", "cascade")
 
 
 @pytest.fixture
@@ -39,6 +43,12 @@ def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
     expected = load(both, route="cascade").translate(clip, 2, 3).images
     assert len(shown) == 2
     assert all(np.array_equal(*map(np.asarray, pair)) for pair in zip(shown, expected, strict=True))
+
+
+def test_the_page_shows_what_was_heard(both: Path, clip: Path) -> None:
+    shown = {name: Heard(audio.load(clip), load(both, route=name).translate(clip), name) for name in ROUTES}
+    assert f"Understood: <q>{HEARD}</q>" in markup.pictures(shown["cascade"])
+    assert "Understood" not in markup.pictures(shown["direct"])
 
 
 def test_a_cascade_alone_is_its_own_model(both: Path, clip: Path) -> None:
