@@ -250,7 +250,7 @@ def test_recognisers_by_name(folder: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(recognizers, "PocketSphinx", lambda: asked.append("sphinx") or Says("y"))
     assert speech2image.load(folder, recognizer="whisper:base.en", threads=2).transcribe(CLIP) == "x"
     assert speech2image.load(folder, recognizer="pocketsphinx").transcribe(CLIP) == "y"
-    assert asked == [("base.en", 2), ()]
+    assert asked == [("base.en", 2), "sphinx"]
     for choice in ("whisper", "whisper:", "own:", "ears", "pocketsphinx:en", ""):
         with pytest.raises(SettingsError, match=re.escape(f"unknown recogniser '{choice}'")):
             speech2image.load(folder, recognizer=choice)

@@ -101,6 +101,8 @@ def transcripts(
                 file.write(json.dumps([u, written[u]]) + "\n")
                 file.flush()
             yield u, written[u]
+    for _ in heard:  # reads the last shard to its end, which closes it
+        pass
 
 
 def _written(path: Path) -> dict[int, str]:
