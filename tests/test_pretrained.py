@@ -7,7 +7,9 @@ import pytest
 from tiny_model import encoder_network, make_model, speech
 
 from speech2image import pretrained
-from speech2image.errors import CheckpointError, SettingsError
+from speech2image.errors import CheckpointError, SettingsError, SpeechError
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "recordings"
 
 SHIPPED = pretrained.available_models()
 
@@ -122,14 +124,17 @@ def test_threads(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_model(name: str) -> None:
-    """Whole, small enough, licensed, repeatable, and it listens."""
+    """Whole, small enough, licensed, repeatable; it listens, and hears what is no speech."""
+    one, other = sorted(EXAMPLES.glob("*.opus"))[:2]
     model = pretrained.find(name)
     assert model.name == name
     assert model.size <= 25e6
     assert model.card["licence"]
     assert all(model.sha256.values())
     route = pretrained.load(name)
-    first, again = (route.translate((speech(2.0), 16000), n=2, seed=3) for _ in range(2))
+    first, again = (route.translate(one, n=2, seed=3) for _ in range(2))
     assert [image.tobytes() for image in first.images] == [image.tobytes() for image in again.images]
     assert first.images[0].tobytes() != first.images[1].tobytes()
-    assert not np.allclose(first.speech_embedding, route.embed((speech(2.0, seed=1), 16000)), atol=1e-3)
+    assert not np.allclose(first.speech_embedding, route.embed(other), atol=1e-3)
+    with pytest.raises(SpeechError, match="no speech heard"):
+        route.translate((speech(2.0), 16000))
