@@ -22,7 +22,8 @@ class Settings:
         page: serve the page; without it there is only the HTTP interface.
         threads: processor threads of one network call; 0 takes all.
         workers: requests worked on at once (decoding, drawing, encoding).
-        batch: most pictures of different requests that are drawn in one network call; 1 turns batching off.
+        batch: most pictures of different requests that are drawn in one network call when they wait anyway;
+            1 turns batching off. On two cores it gains nothing; more cores or a larger model may gain.
         queue: most requests accepted and not yet answered; more are refused with 503.
         per_client: most of these that one address may have; more are refused with 429.
         max_megabytes: largest request body; a larger one is refused with 413.
@@ -45,7 +46,7 @@ class Settings:
     page: bool = True
     threads: int = 0
     workers: int = 8
-    batch: int = 4
+    batch: int = 1
     queue: int = 64
     per_client: int = 16
     max_megabytes: float = 32

@@ -321,7 +321,12 @@ def test_description(client) -> None:
     assert client.get("/", follow_redirects=False).headers["location"] == "/docs"
 
 
-def test_health_and_metrics(client, clip: Path) -> None:
+def test_health_and_metrics(tiny: Path, clip: Path) -> None:
+    with client_of(tiny, batch=4) as client:
+        check_health_and_metrics(client, clip)
+
+
+def check_health_and_metrics(client, clip: Path) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     client.post("/v1/images?n=3", content=clip.read_bytes())
     client.post("/v1/images", content=b"x")
