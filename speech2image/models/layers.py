@@ -1,6 +1,7 @@
 """Building blocks of the stacked GANs, each with an exact, cheaper form for inference (`folded`)."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -159,12 +160,17 @@ def fold_norm(layer: nn.Conv2d | nn.Linear, norm: nn.Module) -> None:
     layer.bias = nn.Parameter(bias)
 
 
-@torch.no_grad()
 def initialise_orthogonal(module: nn.Module) -> None:
     """Orthogonal weights, zero biases, BatchNorm weights from N(1, 0.02) (StackGAN-v2)."""
+    initialise_with(module, nn.init.orthogonal_)
+
+
+@torch.no_grad()
+def initialise_with(module: nn.Module, fill: Callable[[Tensor], object]) -> None:
+    """Weights of convolutions and linear layers by `fill`, zero biases, BatchNorm weights from N(1, 0.02)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.orthogonal_(layer.weight)
+            fill(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):

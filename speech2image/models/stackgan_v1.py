@@ -6,6 +6,7 @@ Stage I is frozen within it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -13,8 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
-from speech2image.models.layers import JointConv, down_block, narrow_block, up_conv_as_transposed
-from speech2image.models.stackgan_v2 import Augmented, Generated
+from speech2image.models.layers import (
+    JointConv,
+    down_block,
+    initialise_with,
+    narrow_block,
+    up_conv_as_transposed,
+)
+from speech2image.models.stackgan_v2 import ConditioningAugmentation, Generated
 
 SMALL = 64
 """Side of Stage I's pictures."""
@@ -62,37 +69,6 @@ class Architecture:
         return (SMALL,) if self.stage == 1 else (SMALL, self.size)
 
 
-class ConditioningAugmentation(nn.Module):
-    """Condition -> normal distribution over codes (section 3.2): linear, LeakyReLU, mean and log-variance.
-
-    The condition may be standardised first (`standardise`); by default it is taken as it comes.
-
-    Args:
-        condition: length of the condition.
-        code: length of the code.
-    """
-
-    def __init__(self, condition: int, code: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(condition, 2 * code)
-        self.register_buffer("centre", torch.zeros(condition))
-        self.register_buffer("scale", torch.ones(()))
-
-    def standardise(self, centre: Float[Tensor, " condition"], scale: float) -> None:
-        """From now on subtract `centre` and divide by `scale`; both travel with the weights."""
-        self.centre = centre.to(self.linear.weight)
-        self.scale = self.linear.weight.new_tensor(scale)
-
-    def forward(
-        self, condition: Float[Tensor, "batch condition"], epsilon: Float[Tensor, "batch code"] | None = None
-    ) -> Augmented:
-        """Draw a code with standard normal `epsilon`; None gives the mean as the code."""
-        hidden = functional.leaky_relu(self.linear((condition - self.centre) / self.scale), 0.2)
-        mean, log_variance = hidden.float().chunk(2, dim=1)
-        code = mean if epsilon is None else mean + torch.exp(0.5 * log_variance) * epsilon
-        return Augmented(code, mean, log_variance)
-
-
 class UpBlock(nn.Module):
     """Nearest-neighbour x2, 3x3 convolution, BatchNorm, ReLU: doubles the side of a map.
 
@@ -137,7 +113,7 @@ class StageOne(nn.Module):
         super().__init__()
         self.architecture = a = architecture
         self.width = 8 * a.generator_width
-        self.augmentation = ConditioningAugmentation(a.condition, a.code)
+        self.augmentation = ConditioningAugmentation(a.condition, a.code, gated=False)
         self.linear = nn.Linear(a.code + a.noise, self.width * 4 * 4, bias=False)
         self.norm = nn.BatchNorm1d(self.width * 4 * 4)
         self.up = ups(self.width, 4)
@@ -169,7 +145,7 @@ class StageTwo(nn.Module):
         self.architecture = a = architecture
         width = a.generator_width
         self.stage_one = stage_one.eval().requires_grad_(False)
-        self.augmentation = ConditioningAugmentation(a.condition, a.code)
+        self.augmentation = ConditioningAugmentation(a.condition, a.code, gated=False)
         self.encoder = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1, bias=False),
             nn.ReLU(inplace=True),
@@ -262,14 +238,6 @@ class Discriminator(nn.Module):
         return self.head(joined).float().flatten()
 
 
-@torch.no_grad()
 def initialise(module: nn.Module) -> None:
     """Weights from N(0, 0.02), zero biases, BatchNorm weights from N(1, 0.02), as the authors' code."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
-            nn.init.zeros_(layer.bias)
+    initialise_with(module, partial(nn.init.normal_, mean=0.0, std=0.02))

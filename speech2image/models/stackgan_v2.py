@@ -93,11 +93,13 @@ class ConditioningAugmentation(nn.Module):
     Args:
         condition: length of the condition.
         code: length of the code.
+        gated: a GLU follows the linear layer; else a LeakyReLU (StackGAN's first version, section 3.2).
     """
 
-    def __init__(self, condition: int, code: int) -> None:
+    def __init__(self, condition: int, code: int, gated: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(condition, 4 * code)
+        self.gated = gated
+        self.linear = nn.Linear(condition, (4 if gated else 2) * code)
         self.register_buffer("centre", torch.zeros(condition))
         self.register_buffer("scale", torch.ones(()))
 
@@ -115,7 +117,8 @@ class ConditioningAugmentation(nn.Module):
             condition: speech embeddings or teacher features.
             epsilon: standard normal draws; None gives the mean as the code.
         """
-        hidden = functional.glu(self.linear((condition - self.centre) / self.scale), dim=1)
+        hidden = self.linear((condition - self.centre) / self.scale)
+        hidden = functional.glu(hidden, dim=1) if self.gated else functional.leaky_relu(hidden, 0.2)
         mean, log_variance = hidden.float().chunk(2, dim=1)
         code = mean if epsilon is None else mean + torch.exp(0.5 * log_variance) * epsilon
         return Augmented(code, mean, log_variance)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,8 +22,8 @@ from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, make_fabric, step_torch_rng
-from speech2image.training.stackgan_v2 import SampleSheet, picture_batches, spread_of_conditions
+from speech2image.training.run import Run, make_fabric
+from speech2image.training.stackgan_v2 import SampleSheet, draw_noise, picture_batches, spread_of_conditions
 
 KIND = "stackgan_v1"
 
@@ -131,7 +130,7 @@ def train(
     a = settings.networks
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
-    batches = picture_batches(settings, arrays, utterances, fabric)  # type: ignore[arg-type]
+    batches = picture_batches(settings, arrays, utterances, fabric)
     generator = make_generator(a, stage_one)
     if settings.standardise_condition:
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
@@ -152,7 +151,7 @@ def train(
     if state is not None:
         g_optimizer.load_state_dict(state["g_optimizer"])
         d_optimizer.load_state_dict(state["d_optimizer"])
-    sheet = SampleSheet(settings, arrays, utterances, fabric)  # type: ignore[arg-type]
+    sheet = SampleSheet(settings, arrays, utterances, fabric)
     recent: list[Tensor] = []
 
     def snapshot() -> dict[str, Any]:
@@ -172,7 +171,7 @@ def train(
         condition = torch.from_numpy(batch.conditions).to(fabric.device)
         real = torch.from_numpy(batch.pictures).to(fabric.device)
         mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
-        noise, epsilon = draw_noise(settings, step, fabric)
+        noise, epsilon = draw_noise(settings, step, fabric, a.stage)
         made = make(condition, noise, epsilon)
         picture, code = made.pictures[-1], made.mean.detach()
 
@@ -219,15 +218,6 @@ def set_rates(settings: Settings, step: int, g_optimizer: Any, d_optimizer: Any)
     share = 0.5 ** (step // settings.halve_every) if settings.halve_every else 1.0
     g_optimizer.param_groups[0]["lr"] = settings.learning_rate * share
     d_optimizer.param_groups[0]["lr"] = settings.discriminator_rate * share
-
-
-def draw_noise(settings: Settings, step: int, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    """Noise [batch, noise] and the conditioning augmentations' epsilon [batch, stages * code] of a step."""
-    a = settings.networks
-    rng = step_torch_rng(settings.seed, step, fabric.global_rank)
-    noise = torch.randn(settings.batch_size, a.noise, generator=rng)
-    epsilon = torch.randn(settings.batch_size, a.stage * a.code, generator=rng)
-    return noise.to(fabric.device), epsilon.to(fabric.device)
 
 
 def make_generator(

@@ -7,7 +7,7 @@ of a frozen speech encoder, made beforehand and stored in the data set, so no gr
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.joined import TrainingArrays
 from speech2image.losses.adversarial import (
     discriminator_triplet_loss,
     generator_triplet_loss,
@@ -108,9 +108,33 @@ PRESETS: dict[str, Settings] = {
 }
 
 
+class StackSizes(Protocol):
+    """What both versions' architectures say: lengths of noise and code, sides of the pictures."""
+
+    @property
+    def noise(self) -> int: ...
+    @property
+    def code(self) -> int: ...
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+
+class StackSettings(Protocol):
+    """What batches, noise and sample sheets read of either version's settings."""
+
+    @property
+    def networks(self) -> StackSizes: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def speech_fraction(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+
+
 def train(
     settings: Settings,
-    arrays: PairArrays,
+    arrays: TrainingArrays,
     folder: str | os.PathLike[str],
     utterances: NDArray[np.int64] | None = None,
 ) -> Path:
@@ -214,7 +238,7 @@ def train(
 
 
 def picture_batches(
-    settings: Settings, arrays: PairArrays, utterances: NDArray[np.int64] | None, fabric: Fabric
+    settings: StackSettings, arrays: TrainingArrays, utterances: NDArray[np.int64] | None, fabric: Fabric
 ) -> PictureBatches:
     """Training pictures at the largest size, mismatched ones and conditions, in this process's share."""
     return PictureBatches(
@@ -230,11 +254,11 @@ def picture_batches(
     )
 
 
-def draw_noise(settings: Settings, step: int, fabric: Fabric) -> tuple[Tensor, Tensor]:
-    """Noise [batch, noise] and the conditioning augmentation's epsilon [batch, code] of a step."""
+def draw_noise(settings: StackSettings, step: int, fabric: Fabric, codes: int = 1) -> tuple[Tensor, Tensor]:
+    """Noise [batch, noise] of a step, and the conditioning augmentations' epsilon [batch, codes * code]."""
     rng = step_torch_rng(settings.seed, step, fabric.global_rank)
     noise = torch.randn(settings.batch_size, settings.networks.noise, generator=rng)
-    epsilon = torch.randn(settings.batch_size, settings.networks.code, generator=rng)
+    epsilon = torch.randn(settings.batch_size, codes * settings.networks.code, generator=rng)
     return noise.to(fabric.device), epsilon.to(fabric.device)
 
 
@@ -271,7 +295,11 @@ class SampleSheet:
     """
 
     def __init__(
-        self, settings: Settings, arrays: PairArrays, utterances: NDArray[np.int64] | None, fabric: Fabric
+        self,
+        settings: StackSettings,
+        arrays: TrainingArrays,
+        utterances: NDArray[np.int64] | None,
+        fabric: Fabric,
     ) -> None:
         rng = step_rng(settings.seed, 0)
         size = settings.networks.sizes[-1]
@@ -304,7 +332,7 @@ class SampleSheet:
         return self.collapse(pictures, COLUMNS, discriminator_loss)
 
 
-def central_crops(arrays: PairArrays, items: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+def central_crops(arrays: TrainingArrays, items: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     """Central crops of stored pictures, float32 [n, 3, size, size] in [-1, 1]."""
     stored = arrays.pictures(size)
     edge = (stored.shape[1] - size) // 2

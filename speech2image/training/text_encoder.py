@@ -26,6 +26,7 @@ from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, c
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.speech_batches import mean_teacher_feature
 
 KIND = "text_encoder"
 
@@ -113,7 +114,7 @@ class TextBatches:
         world_size: int = 1,
     ) -> None:
         self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.teacher = rank, world_size, arrays.teacher
         self.items = np.array([i for i in items if arrays.captions[i]], dtype=np.int64)
         if len(self.items) < 2:
             raise DataError("no captions to train on: the data set has none of its training pictures")
@@ -126,9 +127,8 @@ class TextBatches:
         chosen = np.concatenate([self._order(int(e))[places[epochs == e]] for e in np.unique(epochs)])
         captions = [self.arrays.captions[i] for i in chosen]
         letters = characters([caption[rng.integers(len(caption))] for caption in captions])
-        teacher = self.arrays.teacher
-        crops = rng.integers(0, teacher.shape[1], len(chosen))
-        image = np.stack([teacher[i, c] for i, c in zip(chosen, crops, strict=True)]).astype(np.float32)
+        crops = rng.integers(0, self.teacher.shape[1], len(chosen))
+        image = np.stack([self.teacher[i, c] for i, c in zip(chosen, crops, strict=True)]).astype(np.float32)
         return TextBatch(letters, torch.from_numpy(image), torch.from_numpy(self.arrays.labels[chosen]))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -253,7 +253,7 @@ def evaluate(
         return None
     chosen = np.random.default_rng(0).permutation(len(pairs))[:limit]
     places = np.array([pairs[i][0] for i in chosen])
-    mean = mean_feature(arrays)
+    mean = mean_teacher_feature(arrays)
     return retrieval(
         embed_captions(encoder, [pairs[i][1] for i in chosen]) + mean,
         picture_features(np.asarray(arrays.teacher[gallery])),
@@ -261,12 +261,6 @@ def evaluate(
         arrays.labels[gallery],
         mean,
     )
-
-
-def mean_feature(arrays: TrainingArrays) -> NDArray[np.float32]:
-    """Mean teacher feature of the training pictures, float32 [1024]."""
-    mean: NDArray[np.float32] = picture_features(arrays.teacher[arrays.samples_of("train")]).mean(axis=0)
-    return mean
 
 
 def _log_retrieval(run: Run, step: int, ema: Ema, arrays: TrainingArrays, limit: int) -> None:
