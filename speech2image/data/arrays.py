@@ -8,15 +8,16 @@ import hashlib
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
 from speech2image.data.pairs import (
     Header,
-    Spoken,
     picture_shards,
     read_header,
     speech_shards,
@@ -25,10 +26,8 @@ from speech2image.data.pairs import (
 )
 from speech2image.data.pictures import central_square
 from speech2image.data.shard_plan import make_shards
-from speech2image.errors import DataError, SpeechError
+from speech2image.errors import DataError
 from speech2image.files import writing
-
-N_MELS = 40
 
 
 @dataclass
@@ -60,7 +59,6 @@ class PairArrays:
     workers: int = 1
     _pictures: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
     _speech: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
-    _log_mels: list[tuple[NDArray[np.float16], NDArray[np.int64]]] = field(default_factory=list, repr=False)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, workers: int = 1) -> "PairArrays":
@@ -143,25 +141,21 @@ class PairArrays:
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of utterance `u`, float32 [40, n_frames]; all are built at first use."""
-        if not self._log_mels:
-            self.build_log_mels()
-        shard = int(np.searchsorted(self._starts, u, side="right")) - 1
-        i = int(u - self._starts[shard])
-        frames, offsets = self._log_mels[shard]
-        return np.ascontiguousarray(frames[offsets[i] : offsets[i + 1]].T, dtype=np.float32)
+        return self._log_mels[u]
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every utterance, int64 [U]."""
-        if not self._log_mels:
-            self.build_log_mels()
-        return np.concatenate([np.diff(offsets) for _, offsets in self._log_mels] or [np.zeros(0, np.int64)])
+        return self._log_mels.n_frames()
 
-    @property
-    def _starts(self) -> NDArray[np.int64]:
-        return np.cumsum([0] + [len(header.rows) for _, header in self._speech])[:-1]
+    @cached_property
+    def _log_mels(self) -> LogMels:
+        return LogMels(self.build_log_mels())
 
-    def build_log_mels(self) -> None:
-        """Build the log-mel arrays of the speech shards that have none yet, in `workers` processes; open all.
+    def build_log_mels(self) -> list[Path]:
+        """Build the log-mel arrays of the speech shards that have none yet, in `workers` processes.
+
+        Returns:
+            The files of all of them, in the shards' order.
 
         Raises:
             DataError: there is no speech, or an utterance cannot be used.
@@ -176,9 +170,7 @@ class PairArrays:
         todo = [targets[i] for i in missing]
         sizes = [len(self._speech[i][1].rows) for i in missing]
         make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
-        self._log_mels = [
-            (np.load(target, mmap_mode="r"), np.load(_offsets_path(target))) for _, target in targets
-        ]
+        return [target for _, target in targets]
 
     @property
     def teacher(self) -> NDArray[np.float16]:
@@ -257,24 +249,9 @@ def _fill_pictures(task: tuple[Path, Path, int]) -> None:
 
 
 def _build_log_mels(task: tuple[Path, Path]) -> None:
-    """Speech shard -> flat frames float16 [total, 40] and offsets int64 [utterances + 1], offsets first."""
+    """Speech shard -> its log-mels."""
     shard, target = task
-    mels = [_log_mel(item, shard) for item in stream_speech([shard])]
-    offsets = np.cumsum([0] + [len(mel) for mel in mels]).astype(np.int64)
-    with writing(_offsets_path(target)) as temporary:
-        np.save(temporary, offsets)
-    with writing(target) as temporary:
-        np.save(temporary, np.concatenate(mels) if mels else np.zeros((0, N_MELS), np.float16))
-
-
-def _log_mel(item: Spoken, shard: Path) -> NDArray[np.float16]:
-    from speech2image import audio
-
-    try:
-        return audio.log_mel(audio.load(item.utterance.audio)).T.astype(np.float16)
-    except SpeechError as error:
-        raise DataError(f"{shard.name}: an utterance of {item.sample} cannot be used: {error}") from error
-
-
-def _offsets_path(target: Path) -> Path:
-    return target.with_name(target.stem + ".offsets.npy")
+    spoken = stream_speech([shard])
+    write_log_mels(
+        target, [frames_of(s.utterance.audio, f"{shard.name}: an utterance of {s.sample}") for s in spoken]
+    )

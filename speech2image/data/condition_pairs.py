@@ -58,7 +58,7 @@ class CaptionPairs(PairArrays):
         values["utterance_sample"] = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
         values["utterance_caption"] = np.concatenate([np.arange(n) for n in counts]).astype(np.int64)
         values["utterance_voice"] = np.full(sum(counts), WRITTEN)
-        values["_speech"], values["_log_mels"] = [], []
+        values["_speech"] = []
         return cls(**values)
 
     @property

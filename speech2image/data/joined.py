@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.end_to_end import EndToEnd
 from speech2image.errors import DataError
 
 
@@ -25,16 +26,16 @@ class JoinedRows:
 
     def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
         self.parts = parts
-        self.starts = np.cumsum([0, *map(len, parts)])
-        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self._place = EndToEnd(map(len, parts))
+        self.shape = (len(self._place), *parts[0].shape[1:])
 
     def __len__(self) -> int:
         return int(self.shape[0])
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         row, rest = (int(key[0]), key[1:]) if isinstance(key, tuple) else (int(key), ())
-        part = int(np.searchsorted(self.starts, row, side="right")) - 1
-        picked: NDArray[Any] = self.parts[part][(row - int(self.starts[part]), *rest)]
+        part, i = self._place(row)
+        picked: NDArray[Any] = self.parts[part][(i, *rest)]
         return picked
 
 
@@ -64,7 +65,7 @@ class JoinedArrays:
         self.utterance_sample = np.concatenate(
             [p.utterance_sample + n for p, n in zip(self.parts, first_sample, strict=False)]
         )
-        self._first_utterance = np.cumsum([0] + [len(part.utterance_sample) for part in self.parts])
+        self._place = EndToEnd(len(part.utterance_sample) for part in self.parts)
 
     @property
     def voices(self) -> list[str]:
@@ -80,7 +81,7 @@ class JoinedArrays:
     ) -> NDArray[np.int64]:
         """Indices of a split's utterances, int64 [n]: of `voices` alone, if given; not `exclude_voices`."""
         found = [part.utterances_of(split, voices, exclude_voices) for part in self.parts]
-        return np.concatenate([u + n for u, n in zip(found, self._first_utterance, strict=False)])
+        return np.concatenate([u + n for u, n in zip(found, self._place.starts, strict=False)])
 
     def pictures(self, size: int) -> JoinedRows:
         """All pictures for training at `size`: rows uint8 [S, S, 3] (`PairArrays.pictures`)."""
@@ -88,8 +89,8 @@ class JoinedArrays:
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of utterance `u`, float32 [40, n_frames]."""
-        part = int(np.searchsorted(self._first_utterance, u, side="right")) - 1
-        return self.parts[part].log_mel(int(u) - int(self._first_utterance[part]))
+        part, i = self._place(u)
+        return self.parts[part].log_mel(i)
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every utterance, int64 [U]."""

@@ -1,8 +1,7 @@
 """Transcribed speech as memory-mapped log-mels: recordings of corpora, and spoken captions beside them.
 
     FOLDER/recordings.jsonl              speaker and text of every recording, in order
-    FOLDER/log_mel-<part>-<digest>.npy   frames float16 [total, 40] of some hundred recordings
-    FOLDER/log_mel-<part>-<digest>.offsets.npy
+    FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`log_mels.py`)
 
 Built once; an interrupted build goes on where it stopped.
 """
@@ -17,12 +16,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.end_to_end import EndToEnd
 from speech2image.data.joined import TrainingArrays
 from speech2image.data.librispeech import librispeech
 from speech2image.data.ljspeech import ljspeech
+from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
 from speech2image.data.shard_plan import make_shards
 from speech2image.data.transcribed import Transcribed
-from speech2image.errors import DataError, SpeechError
+from speech2image.errors import DataError
 from speech2image.files import writing
 from speech2image.text import transcript
 
@@ -64,8 +65,7 @@ class Recordings:
         try:
             lines = (self.folder / LISTING).read_text(encoding="utf-8").splitlines()
             rows = [json.loads(line) for line in lines]
-            parts = [self.folder / name for name in rows.pop(0)["parts"]]
-            self._parts = [(np.load(path, mmap_mode="r"), np.load(_offsets_path(path))) for path in parts]
+            self._log_mels = LogMels([self.folder / name for name in rows.pop(0)["parts"]])
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise DataError(
                 f"no usable recordings in {folder} ({error}); make them with: "
@@ -73,18 +73,14 @@ class Recordings:
             ) from error
         self.texts: list[str] = [row["text"] for row in rows]
         self.speakers: NDArray[np.str_] = np.array([row["speaker"] for row in rows], dtype=np.str_)
-        self._starts = np.cumsum([0] + [len(offsets) - 1 for _, offsets in self._parts])
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of recording `u`, float32 [40, n_frames]."""
-        part = int(np.searchsorted(self._starts, u, side="right")) - 1
-        frames, offsets = self._parts[part]
-        i = int(u - self._starts[part])
-        return np.ascontiguousarray(frames[offsets[i] : offsets[i + 1]].T, dtype=np.float32)
+        return self._log_mels[u]
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every recording, int64 [n]."""
-        return np.concatenate([np.diff(offsets) for _, offsets in self._parts])
+        return self._log_mels.n_frames()
 
 
 class SpokenCaptions:
@@ -122,13 +118,13 @@ class JoinedSpeech:
         self.parts = list(parts)
         self.texts = [source.texts[u] for source, chosen in parts for u in chosen]
         self.speakers = np.concatenate([source.speakers[chosen] for source, chosen in parts])
-        self._starts = np.cumsum([0] + [len(chosen) for _, chosen in parts])
+        self._place = EndToEnd(len(chosen) for _, chosen in parts)
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of utterance `u`, float32 [40, n_frames]."""
-        part = int(np.searchsorted(self._starts, u, side="right")) - 1
+        part, i = self._place(u)
         source, chosen = self.parts[part]
-        return source.log_mel(int(chosen[u - self._starts[part]]))
+        return source.log_mel(int(chosen[i]))
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every utterance, int64 [n]."""
@@ -187,24 +183,6 @@ def _target(folder: Path, number: int, part: Sequence[Transcribed]) -> Path:
 
 
 def _build_part(task: tuple[Sequence[Transcribed], Path]) -> None:
-    """Recordings -> flat frames float16 [total, 40] and offsets int64 [recordings + 1], offsets first."""
+    """Recordings -> their log-mels."""
     part, target = task
-    mels = [_log_mel(item.audio) for item in part]
-    offsets = np.cumsum([0] + [len(mel) for mel in mels]).astype(np.int64)
-    with writing(_offsets_path(target)) as temporary:
-        np.save(temporary, offsets)
-    with writing(target) as temporary:
-        np.save(temporary, np.concatenate(mels))
-
-
-def _log_mel(path: Path) -> NDArray[np.float16]:
-    from speech2image import audio
-
-    try:
-        return audio.log_mel(audio.load(path)).T.astype(np.float16)
-    except SpeechError as error:
-        raise DataError(f"recording {path} cannot be used: {error}") from error
-
-
-def _offsets_path(target: Path) -> Path:
-    return target.with_name(target.stem + ".offsets.npy")
+    write_log_mels(target, [frames_of(item.audio, f"recording {item.audio}") for item in part])

@@ -85,7 +85,7 @@ def make_shards(
     description: str,
     workers: int,
 ) -> None:
-    """Call `function(task)` for every task while a bar counts their `sizes` and shows the time left.
+    """Call `function(task)` for every task, if any, while a bar counts `sizes` and shows the time left.
 
     Args:
         function: makes one shard; importable by name when `workers` is above 1.
@@ -94,6 +94,8 @@ def make_shards(
         description: what the bar says.
         workers: processes.
     """
+    if not tasks:
+        return
     with progress_bar() as progress:
         bar = progress.add_task(description, total=sum(sizes))
         for size, _ in zip(sizes, run_tasks(function, tasks, workers), strict=True):
