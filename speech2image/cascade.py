@@ -16,8 +16,8 @@ from PIL import Image
 
 from speech2image import audio
 from speech2image.errors import SettingsError, SpeechError
-from speech2image.painter import Painter, walk_alphas
-from speech2image.pipeline import DirectRoute, Interpolation, Speech, Translation, timed
+from speech2image.painter import Painter, between, walk_alphas
+from speech2image.pipeline import DirectRoute, Interpolation, Speech, Translation, listen, timed
 from speech2image.pretrained import Model
 from speech2image.recognizers import SpeechRecogniser
 from speech2image.runtime import Session
@@ -68,7 +68,7 @@ class CascadeRoute:
         recognizer = self._recognizer()
         timings: dict[str, float] = {}
         with timed(timings, "listen"):
-            waveform, log_mel = self._listen(speech)
+            waveform, log_mel = listen(speech, self.voice_activity)
         with timed(timings, "transcribe"):
             heard = self._written(recognizer, waveform)
         return self._drawn(heard, log_mel, z, seed, timings)
@@ -94,7 +94,7 @@ class CascadeRoute:
             SpeechError, SettingsError: as `translate`.
         """
         recognizer = self._recognizer()
-        return self._written(recognizer, self._listen(speech)[0])
+        return self._written(recognizer, listen(speech, self.voice_activity)[0])
 
     def embed(self, speech: Speech) -> NDArray[np.float32]:
         """Turn a recording into the text embedding of what is heard, float32 [1024].
@@ -139,12 +139,12 @@ class CascadeRoute:
         recognizer = self._recognizer()
         timings: dict[str, float] = {}
         with timed(timings, "listen"):
-            waveforms = [self._listen(speech)[0] for speech in (first, second)]
+            waveforms = [listen(speech, self.voice_activity)[0] for speech in (first, second)]
         with timed(timings, "transcribe"):
             texts = [self._written(recognizer, waveform) for waveform in waveforms]
         with timed(timings, "embed"):
             f1, f2 = map(self._embed, texts)
-            mixed = alphas[:, None] * f1 + (1 - alphas[:, None]) * f2
+            mixed = between(f1, f2, alphas)
         with timed(timings, "draw"):
             pictures = [self._painter.draw(f, z) for f in mixed]
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
@@ -156,14 +156,6 @@ class CascadeRoute:
                 "recogniser (--recognizer whisper:base.en, or pocketsphinx)"
             )
         return self.recognizer
-
-    def _listen(self, speech: Speech) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A recording in which someone speaks: its samples and its log-mel."""
-        waveform = audio.load(speech)
-        log_mel = audio.log_mel(waveform)
-        if self.voice_activity is not None:
-            self.voice_activity.check(log_mel)
-        return waveform, log_mel
 
     def _written(self, recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> str:
         heard = recognizer.transcribe(waveform)

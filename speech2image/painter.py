@@ -91,3 +91,11 @@ def walk_alphas(steps: int) -> NDArray[np.float32]:
     if check_count(steps, "steps") < 2:
         raise SettingsError(f"steps must be a whole number from 2 to {MAX_PICTURES}, not {steps!r}")
     return np.linspace(1, 0, steps, dtype=np.float32)
+
+
+def between(
+    first: NDArray[np.float32], second: NDArray[np.float32], alphas: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The embedding at each step of a walk, alpha f1 + (1 - alpha) f2, [steps, size]."""
+    shares = alphas[:, None]
+    return shares * first + (1 - shares) * second

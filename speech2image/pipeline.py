@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from speech2image import audio, images
-from speech2image.painter import Painter, walk_alphas
+from speech2image.painter import Painter, between, walk_alphas
 from speech2image.pretrained import Model
 from speech2image.runtime import Session
 from speech2image.voice_activity import VoiceActivity
@@ -189,23 +189,34 @@ class DirectRoute:
         with timed(timings, "listen"):
             log_mels = [self._listen(speech) for speech in (first, second)]
         with timed(timings, "embed"):
-            f1, f2 = (self._embed(log_mel) for log_mel in log_mels)
-            mixed = alphas[:, None] * f1 + (1 - alphas[:, None]) * f2
+            f1, f2 = map(self._embed, log_mels)
+            mixed = between(f1, f2, alphas)
         with timed(timings, "draw"):
             pictures = [self._painter.draw(f, z) for f in mixed]
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
     def _listen(self, speech: Speech) -> NDArray[np.float32]:
-        """The log-mel of a recording in which someone speaks."""
-        log_mel = audio.log_mel(audio.load(speech))
-        if self.voice_activity is not None:
-            self.voice_activity.check(log_mel)
-        return log_mel
+        return listen(speech, self.voice_activity)[1]
 
     def _embed(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
         embedding = self._speech_encoder(log_mel=log_mel[None], n_frames=n_frames)
         return self._painter.checked(embedding, self._speech_encoder)
+
+
+def listen(
+    speech: Speech, voice_activity: VoiceActivity | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A recording in which someone speaks: its samples at 16 kHz [n] and its log-mel [40, frames].
+
+    Raises:
+        SpeechError: the recording cannot be used, or nobody speaks in it.
+    """
+    waveform = audio.load(speech)
+    log_mel = audio.log_mel(waveform)
+    if voice_activity is not None:
+        voice_activity.check(log_mel)
+    return waveform, log_mel
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.data.sounds import sound_files
 from speech2image.errors import DataError, SettingsError, SpeechError
 
 Waveform = NDArray[np.float32]
 NOISES = ("white", "pink", "babble", "recorded")
-RECORDINGS = (".flac", ".wav", ".opus", ".ogg", ".mp3", ".m4a")
 
 
 def make_noise(
@@ -51,10 +51,7 @@ def noise_recordings(folder: Path, *, max_seconds: float = 30.0) -> tuple[Wavefo
     Raises:
         DataError: there is none, or one cannot be read or is longer than `max_seconds`.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in RECORDINGS)
-    if not paths:
-        raise DataError(f"no recordings in {folder}; kinds read: {', '.join(RECORDINGS)}")
     try:
-        return tuple(audio.load(path, max_seconds=max_seconds) for path in paths)
+        return tuple(audio.load(path, max_seconds=max_seconds) for path in sound_files([folder]))
     except SpeechError as error:
         raise DataError(f"noise recordings in {folder}: {error}") from error
