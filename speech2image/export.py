@@ -198,11 +198,11 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
     from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
-    from speech2image.training.checkpoint import load_checkpoint
+    from speech2image.training.checkpoint import load_checkpoint, stored_settings
 
     state = load_checkpoint(path)
     if state["kind"] == "one_stage_gan":
-        sizes = GeneratorSettings(**_tuples(state["settings"]["generator"]))
+        sizes = GeneratorSettings(**stored_settings(state, "generator"))
         one_stage = OneStageGenerator(sizes)
         one_stage.load_state_dict(state["ema"]["module"])
         if "prior" not in state:
@@ -210,7 +210,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), one_stage, sizes.noise_size)
         return spoken, spoken.noise_size
     if state["kind"] == "stackgan_v2":
-        architecture = Architecture(**_tuples(state["settings"]["networks"]))
+        architecture = Architecture(**stored_settings(state, "networks"))
         tree = TreeGenerator(architecture)
         tree.load_state_dict(state["ema"]["module"])
         return PictureGenerator(tree), architecture.noise
@@ -219,11 +219,6 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
 
         return stackgan_v1.load_generator(path)
     raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples; the settings do."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
 def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:

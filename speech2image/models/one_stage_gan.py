@@ -123,13 +123,20 @@ class OneStageGenerator(nn.Module):
         Returns:
             RGB in [-1, 1].
         """
+        maps, _ = self.maps(condition, noise)
+        return torch.tanh(smooth(self.to_picture(maps)))
+
+    def maps(
+        self, condition: Float[Tensor, "batch 1024"], noise: Float[Tensor, "batch noise"]
+    ) -> tuple[Float[Tensor, "batch channels side side"], Float[Tensor, "batch code"]]:
+        """The last block's maps, from which the picture is made, and the code that entered every block."""
         code = torch.cat([self.reduce(self.normalise(condition)), noise], dim=1)
         maps = self.stem(code).unflatten(1, (-1, 4, 4))
         for block in self.blocks:
             maps = block(maps, code)
             if SMOOTHED_FROM <= maps.shape[-1] < self.settings.picture_size:
                 maps = smooth(maps)
-        return torch.tanh(smooth(self.to_picture(maps)))
+        return maps, code
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,12 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> di
     return state
 
 
+def stored_settings(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """The settings that a checkpoint keeps under `name`, with tuples where JSON knows lists alone."""
+    stored: dict[str, Any] = state["settings"][name]
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+
+
 def _split(node: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """Move tensors out of `node` into `tensors`, leaving JSON with references."""
     if isinstance(node, torch.Tensor):

@@ -28,7 +28,6 @@ from speech2image.models.one_stage_gan import (
     ProjectedDiscriminator,
 )
 from speech2image.training.batches import Conditions, PictureBatches
-from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.collapse import collapse_signs
 from speech2image.training.conditions import (
     PriorSettings,
@@ -37,6 +36,7 @@ from speech2image.training.conditions import (
     sample_inputs,
 )
 from speech2image.training.ema import Ema
+from speech2image.training.growing import begin_from
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
 from speech2image.training.speech_batches import mean_teacher_feature
@@ -156,8 +156,9 @@ def train(
         arrays: prepared data with teacher features, and with speech embeddings if `speech_fraction` > 0.
         teacher: the frozen image network; gradients pass through it to the picture, never into it.
         folder: of the run.
-        start_from: checkpoint of a training at another size or with other conditions; all weights whose name
-            and shape agree are taken from it when this run starts (not when it resumes).
+        start_from: checkpoint of a training at another size or with other conditions; when this run starts
+            (not when it resumes) all weights whose name and shape agree are taken from it, and a generator
+            of half the side is grown (`growing.py`).
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
@@ -184,7 +185,7 @@ def train(
     elif settings.speech_fraction:
         prior = fit_prior(settings.prior, arrays, mean)
     if state is None and start_from is not None:
-        take_matching(start_from, generator, discriminator, ema)
+        begin_from(start_from, KIND, generator, discriminator, ema, arrays)
     if state is None:
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
         whole, details = see(teacher, real.to(fabric.device), settings, step_rng(settings.seed, 0))
@@ -340,33 +341,6 @@ def side_by_side(real: Stages, fake: Stages | None) -> Stages:
     """Maps of real pictures and, cut off from the generator, of drawn ones."""
     assert fake is not None
     return tuple(torch.cat([r, f.detach()]) for r, f in zip(real, fake, strict=True))
-
-
-def take_matching(
-    path: str | os.PathLike[str],
-    generator: OneStageGenerator,
-    discriminator: ProjectedDiscriminator,
-    ema: Ema,
-) -> None:
-    """Start from the weights of another training wherever name and shape agree.
-
-    Raises:
-        SettingsError: nothing agrees.
-    """
-    state = load_checkpoint(path, KIND)
-    modules = (
-        (generator, state["generator"]),
-        (discriminator, state["discriminator"]),
-        (ema.module, state["ema"]["module"]),
-    )
-    for module, weights in modules:
-        own = module.state_dict()
-        fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
-        if not fitting:
-            raise SettingsError(
-                f"no weight in {path} fits these settings; start_from needs a related training"
-            )
-        module.load_state_dict(fitting, strict=False)
 
 
 @torch.no_grad()

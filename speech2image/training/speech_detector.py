@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from speech2image import audio
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric
@@ -227,10 +227,6 @@ def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    shape: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in state["settings"]["detector"].items()
-    }
-    detector = SpeechDetector(SpeechDetectorSettings(**shape))
+    detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
     detector.load_state_dict(state["ema"]["module"])
     return detector.eval()

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.speech_batches import SpeechArrays, padded
 
 
@@ -21,10 +20,7 @@ def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, "speech_encoder")
-    shape: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in state["settings"]["encoder"].items()
-    }
-    encoder = SpeechEncoder(SpeechEncoderSettings(**shape))
+    encoder = SpeechEncoder(SpeechEncoderSettings(**stored_settings(state, "encoder")))
     encoder.load_state_dict(state["ema"]["module"])
     return encoder.eval()
 
