@@ -65,7 +65,8 @@ def begin_from(
         (ema.module, averaged),
     )
     for module, weights in modules:
-        own = module.state_dict()
+        # the mean feature is that of the data at hand, around which the condition prior draws
+        own = {name: w for name, w in module.state_dict().items() if name != "condition_mean"}
         fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
         if not fitting:
             raise SettingsError(

@@ -114,6 +114,19 @@ def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeN
     assert "blocks.2.up.weight" in taken and "blocks.2.up.weight" not in kept
 
 
+def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: GoogLeNet) -> None:
+    arrays: Any = TinyArrays()
+    first = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "first")
+    other: Any = TinyArrays()
+    other.teacher = arrays.teacher + 3
+    second = train(dataclasses.replace(TINY, steps=0), other, teacher, tmp_path / "second", start_from=first)
+    then, now = load_checkpoint(first), load_checkpoint(second)
+    mean = torch.from_numpy(mean_teacher_feature(other))
+    for weights in (now["generator"], now["ema"]["module"]):
+        torch.testing.assert_close(weights["condition_mean"], mean)
+    assert torch.equal(now["generator"]["reduce.weight"], then["generator"]["reduce.weight"])
+
+
 def test_only_spoken_conditions_are_drawn(teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
     prior = fit_prior(PriorSettings(told=4, noise_size=4), arrays, mean_teacher_feature(arrays))
