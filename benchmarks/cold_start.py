@@ -1,6 +1,6 @@
 """Wall time and peak memory of `speech2image translate` in a fresh process, from start to the PNG on disk.
 
-python benchmarks/cold_start.py clip.wav [--model flowers] [-n 1] [--repeats 7] [--imports]
+python benchmarks/cold_start.py clip.wav [--model NAME] [-n 1] [--repeats 7] [--imports]
 """
 
 import argparse
@@ -20,7 +20,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clip", type=Path)
-    parser.add_argument("--model", default="flowers")
+    parser.add_argument("--model", default="flowers-and-birds")
     parser.add_argument("-n", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--imports", action="store_true", help="also list the ten slowest imports")

@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="flowers")
+    parser.add_argument("--model", default="flowers-and-birds")
     parser.add_argument("--speech", nargs="*", default=[])
     parser.add_argument("--shards", type=Path)
     parser.add_argument("--voices", nargs="*", default=[])

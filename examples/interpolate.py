@@ -8,7 +8,7 @@ import sys
 import speech2image
 
 
-def main(first: str, second: str, out: str, model: str = "flowers") -> None:
+def main(first: str, second: str, out: str, model: str = "flowers-and-birds") -> None:
     walk = speech2image.load(model).interpolate(first, second, steps=9, seed=0)
     walk.save(out)
     print(f"{out}: alpha = {', '.join(f'{alpha:.3f}' for alpha in walk.alphas)}")

@@ -2,7 +2,7 @@
 
     import speech2image
 
-    model = speech2image.load("flowers")
+    model = speech2image.load("flowers-and-birds")
     result = model.translate("clip.wav", n=8, seed=0)
     result.grid().save("flower.png")
 

@@ -36,7 +36,9 @@ RECOGNIZER_CARD = "recognizer.json"
 """What a recogniser's folder holds beside its networks; see `transcription.py`."""
 DETECTOR = "speech_detector"
 """The network a model may do without."""
-DEFAULT_MODEL = "flowers"
+DEFAULT_MODEL = "flowers-and-birds"
+ALIASES = {"flowers": DEFAULT_MODEL, "birds": DEFAULT_MODEL}
+"""Other names of shipped models, so that a program that asks for flowers still gets them."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,10 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
             missing, damaged or something else.
     """
     wanted = os.fspath(name_or_path)
-    if wanted in available_models():
-        return read_card(MODELS_FOLDER / wanted)
+    shipped = available_models()
+    name = wanted if wanted in shipped else ALIASES.get(wanted, wanted)
+    if name in shipped:
+        return read_card(MODELS_FOLDER / name)
     path = Path(wanted)
     if path.is_dir():
         return read_card(path)

@@ -17,9 +17,9 @@ from speech2image import cli, pretrained, recognizers
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A working folder with a shipped direct model, flowers, two recordings and a cascade of one's own."""
+    """A working folder with a shipped direct model, two recordings and a cascade of one's own."""
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
-    make_model(tmp_path / "shipped" / "flowers")
+    make_model(tmp_path / "shipped" / "flowers-and-birds")
     folder = tmp_path / "here"
     make_cascade(folder / "mine")
     for seed, name in enumerate(("a.wav", "b.wav")):
@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def _ship(here: Path) -> None:
-    make_cascade(here.parent / "shipped" / "flowers-cascade")
+    make_cascade(here.parent / "shipped" / "flowers-and-birds-cascade")
 
 
 def _same(file: str, image: Image.Image) -> bool:
@@ -62,18 +62,21 @@ def test_route_takes_the_model_that_belongs_to_the_one_named(here: Path, capsys)
     _ship(here)
     assert cli.main(["translate", "a.wav", "--route", "cascade"]) == 0
     shown = capsys.readouterr()
-    assert "model flowers-cascade," in shown.out and HEARD in shown.err
-    assert _same("picture.png", speech2image.load("flowers-cascade").translate("a.wav").images[0])
-    for words in (["--route", "direct"], [], ["--route", "direct", "--model", "flowers-cascade"]):
+    assert "model flowers-and-birds-cascade," in shown.out and HEARD in shown.err
+    assert _same("picture.png", speech2image.load("flowers-and-birds-cascade").translate("a.wav").images[0])
+    for words in (["--route", "direct"], [], ["--route", "direct", "--model", "flowers-and-birds-cascade"]):
         assert cli.main(["translate", "a.wav", *words]) == 0
         shown = capsys.readouterr()
-        assert "model flowers," in shown.out and not shown.err
-    assert cli.main(["interpolate", "a.wav", "b.wav", "--model", "flowers-cascade", "--steps", "3"]) == 0
+        assert "model flowers-and-birds," in shown.out and not shown.err
+    assert (
+        cli.main(["interpolate", "a.wav", "b.wav", "--model", "flowers-and-birds-cascade", "--steps", "3"])
+        == 0
+    )
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split(" MB")[0].rpartition(",")[0] for line in lines] == [
-        "flowers  8 x 8",
-        "flowers-cascade  8 x 8, cascade",
+        "flowers-and-birds  8 x 8",
+        "flowers-and-birds-cascade  8 x 8, cascade",
     ]
 
 
@@ -88,16 +91,20 @@ def test_a_text_is_drawn(here: Path, capsys) -> None:
         assert image.size == (2 * SIZE + 2, SIZE)
     _ship(here)
     assert cli.main(["translate", "--text", text]) == 0
-    assert "model flowers-cascade," in capsys.readouterr().out
-    assert _same("picture.png", speech2image.load("flowers-cascade").draw_text(text).images[0])
+    assert "model flowers-and-birds-cascade," in capsys.readouterr().out
+    assert _same("picture.png", speech2image.load("flowers-and-birds-cascade").draw_text(text).images[0])
 
 
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["a.wav", "--route", "cascade"], 1, "no 'flowers-cascade' lies beside it. Name a model"),
+        (["a.wav", "--route", "cascade"], 1, "no 'flowers-and-birds-cascade' lies beside it. Name a model"),
         (["--text", "a red flower"], 1, "speech2image export cascade"),
-        (["--text", "a red flower", "--route", "direct"], 2, "model 'flowers' is of the direct route"),
+        (
+            ["--text", "a red flower", "--route", "direct"],
+            2,
+            "model 'flowers-and-birds' is of the direct route",
+        ),
         (["--text", "a red flower", "a.wav"], 2, "not both"),
         (["--text", "Цветок", "--model", "mine"], 2, "no known character in 'Цветок'"),
         (["--text", "?!", "--model", "mine"], 2, "no word in '?!'"),

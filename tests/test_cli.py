@@ -18,9 +18,9 @@ from speech2image.errors import MissingExtraError, SettingsError
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
-    """A working folder with a shipped model called flowers and two recordings."""
+    """A working folder with a shipped model called flowers-and-birds and two recordings."""
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
-    make_model(tmp_path / "shipped" / "flowers")
+    make_model(tmp_path / "shipped" / "flowers-and-birds")
     folder = tmp_path / "here"
     folder.mkdir()
     for seed, name in enumerate(("a.wav", "b.wav")):
@@ -37,7 +37,7 @@ def test_translate(here: Path, capsys) -> None:
     assert cli.main(["translate", "a.wav", "-n", "8", "-o", "flower.png"]) == 0
     with Image.open("flower.png") as image:
         assert image.size == (3 * SIZE + 4, 3 * SIZE + 4)
-    assert capsys.readouterr().out.startswith("flower.png: 8 pictures, model flowers, seed 0, ")
+    assert capsys.readouterr().out.startswith("flower.png: 8 pictures, model flowers-and-birds, seed 0, ")
     assert _new(here) == ["flower.png"]
 
 
@@ -46,11 +46,11 @@ def test_translate_json(here: Path, capsys) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == ["picture.png"]
     assert (told["clips"], told["pictures"]) == (["a.wav", "b.wav"], 4)
-    assert (told["model"], told["seed"]) == ("flowers", 5)
-    assert told["sha256"] == pretrained.find("flowers").sha256
+    assert (told["model"], told["seed"]) == ("flowers-and-birds", 5)
+    assert told["sha256"] == pretrained.find("flowers-and-birds").sha256
     assert set(told["timings"]) == {"load", "listen", "embed", "draw"}
     assert told["seconds"] > sum(told["timings"].values()) * 0.9
-    route = speech2image.load("flowers")
+    route = speech2image.load("flowers-and-birds")
     expected = [image for clip in ("a.wav", "b.wav") for image in route.translate(clip, 2, 5).images]
     with Image.open("picture.png") as sheet:
         assert sheet.size == (2 * SIZE + 2, 2 * SIZE + 2)
@@ -76,13 +76,13 @@ def test_standard_input_and_output(here: Path) -> None:
         "-o",
         "-",
         "--model",
-        "../shipped/flowers",
+        "../shipped/flowers-and-birds",
     ]
     environment = os.environ | {"PYTHONPATH": str(Path(speech2image.__file__).parents[1])}
     done = subprocess.run(
         command, input=(here / "a.wav").read_bytes(), capture_output=True, check=True, env=environment
     )
-    expected = speech2image.load("flowers").translate("a.wav").images[0]
+    expected = speech2image.load("flowers-and-birds").translate("a.wav").images[0]
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(done.stdout))), np.asarray(expected))
     assert done.stderr == b""
 
@@ -121,9 +121,9 @@ def test_say(here: Path, monkeypatch, capsys) -> None:
 
 def test_models(here: Path, capsys, monkeypatch) -> None:
     assert cli.main(["models"]) == 0
-    assert capsys.readouterr().out.startswith("flowers  8 x 8, 0.0 MB, CC0-1.0")
+    assert capsys.readouterr().out.startswith("flowers-and-birds  8 x 8, 0.0 MB, CC0-1.0")
     assert cli.main(["models", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["flowers"]["noise_size"] == 6
+    assert json.loads(capsys.readouterr().out)["flowers-and-birds"]["noise_size"] == 6
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", here / "none")
     assert cli.main(["models"]) == 0
     assert "no models" in capsys.readouterr().out
@@ -133,7 +133,7 @@ def test_models(here: Path, capsys, monkeypatch) -> None:
     ("words", "status", "message"),
     [
         (["translate", "absent.wav"], 1, "absent.wav"),
-        (["translate", "a.wav", "--model", "flower"], 1, "did you mean 'flowers'"),
+        (["translate", "a.wav", "--model", "flower"], 1, "did you mean 'flowers-and-birds'"),
         (["translate", "a.wav", "-n", "0"], 2, "n must be a whole number from 1 to 10000, not 0"),
         (["translate", "a.wav", "-n", "10001"], 2, "not 10001"),
         (["translate", "a.wav", "--seed", "-1"], 2, "seed must be"),

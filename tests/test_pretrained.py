@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,22 @@ SHIPPED = pretrained.available_models()
 def shipped(tmp_path, monkeypatch) -> Path:
     """Two tiny models in the place of the shipped ones."""
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "models")
-    for name in ("birds", "flowers"):
+    for name in ("birds", "flowers-and-birds"):
         make_model(tmp_path / "models" / name)
     return tmp_path / "models"
 
 
 def test_by_name(shipped: Path) -> None:
-    assert pretrained.available_models() == ["birds", "flowers"]
+    assert pretrained.available_models() == ["birds", "flowers-and-birds"]
     assert pretrained.load("birds").name == "birds"
-    assert pretrained.load().name == "flowers"
+    assert pretrained.load().name == "flowers-and-birds"
+
+
+def test_a_model_of_several_domains_answers_to_each(shipped: Path) -> None:
+    assert pretrained.load("flowers").name == "flowers-and-birds"
+    shutil.rmtree(shipped / "flowers-and-birds")
+    with pytest.raises(CheckpointError, match="unknown model 'flowers'"):
+        pretrained.load("flowers")
 
 
 @pytest.mark.parametrize("part", ["", "model.json", "generator.onnx"])
@@ -38,7 +46,8 @@ def test_by_path(tmp_path, part: str) -> None:
 
 def test_unknown_name_lists_and_suggests(shipped: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"unknown model 'flower'.*did you mean 'flowers'\?.*birds, flowers"
+        CheckpointError,
+        match=r"unknown model 'flower'.*did you mean 'flowers-and-birds'\?.*birds, flowers-and-birds",
     ):
         pretrained.load("flower")
     with pytest.raises(CheckpointError, match="unknown model 'xyz'") as caught:

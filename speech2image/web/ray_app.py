@@ -1,7 +1,7 @@
 """The HTTP interface on a Ray cluster: any number of copies of the service behind Ray's proxy (extra `ray`).
 
     serve run speech2image.web.ray_app:app
-    serve run speech2image.web.ray_app:app copies=8 cores=2 models=flowers
+    serve run speech2image.web.ray_app:app copies=8 cores=2 models=flowers-and-birds
 
 Each copy holds the models once and answers through the very functions that `speech2image serve` runs, so
 bounds, answers and pictures are the same; Ray spreads requests over copies and machines and replaces copies

@@ -76,9 +76,13 @@ def test_what_cannot_hear_is_not_offered(tmp_path: Path) -> None:
 def test_installed_cascades_are_routes_of_their_models(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path)
     make_recognizer(tmp_path / "words")
-    for name in ("flowers", "birds"):
+    for name in ("flowers-and-birds", "birds"):
         make_model(tmp_path / name)
-    make_cascade(tmp_path / "flowers-cascade", words=None, recognizer="words")
+    make_cascade(tmp_path / "flowers-and-birds-cascade", words=None, recognizer="words")
     make_cascade(tmp_path / "texts-cascade", words=None)
     make_cascade(tmp_path / "alone-cascade")
-    assert _shelf() == {"flowers": ["direct", "cascade"], "alone-cascade": ["cascade"], "birds": ["direct"]}
+    assert _shelf() == {
+        "flowers-and-birds": ["direct", "cascade"],
+        "alone-cascade": ["cascade"],
+        "birds": ["direct"],
+    }
