@@ -105,7 +105,7 @@ def grow(
     entering = smooth(maps) if maps.shape[-1] >= SMOOTHED_FROM else maps
     block = large.blocks[-1]
     assert isinstance(block, ConditionalBlock)
-    width, rgb = block.affine.out_features // 4, slice(0, 3)
+    width, rgb = large.settings.channels[-1], slice(0, 3)
     weight = _enlarging(entering, colours)
     # BatchNorm undoes any factor, so the new weights may be as large as the others
     factor = block.up.weight.norm() / weight.norm() * math.sqrt(3 / (2 * width))

@@ -20,7 +20,7 @@ from speech2image.data.joined import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric
 from speech2image.training.stackgan_v2 import SampleSheet, draw_noise, picture_batches, spread_of_conditions
@@ -253,7 +253,7 @@ def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Archi
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    architecture = Architecture(**state["settings"]["networks"])
+    architecture = Architecture(**stored_settings(state, "networks"))
     weights = state["ema"]["module"]
     generator: StageOne | StageTwo
     if architecture.stage == 1:

@@ -23,7 +23,7 @@ from speech2image.losses.joint_embedding import symmetric_joint_embedding_loss
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
 from speech2image.training.speech_batches import mean_teacher_feature
@@ -214,8 +214,7 @@ def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    shape = state["settings"]["encoder"]
-    encoder = TextEncoder(TextEncoderSettings(**{**shape, "channels": tuple(shape["channels"])}))
+    encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
     encoder.load_state_dict(state["ema"]["module"])
     return encoder.eval()
 
