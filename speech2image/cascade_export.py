@@ -5,9 +5,12 @@
     recognizer/           what `training.recognizer_export` writes; or a folder beside it, for several models
     model.json            as of the direct route, with "route": "cascade" and the recogniser's folder
 
-A folder without recogniser draws texts. It appears only if ONNX Runtime then gives what torch gives.
+Generator and speech detector may stay in a direct model's folder beside this one, if the text encoder gives
+what its speech encoder gives (`training.text_alignment`). A folder without recogniser draws texts. It appears
+only if ONNX Runtime then gives what torch gives.
 """
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import nn
 
-from speech2image.errors import SettingsError
+from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export import (
     MAX_BYTES,
     check_folder,
@@ -26,10 +30,20 @@ from speech2image.export import (
     convert,
     detector_to_onnx,
     load_generator,
+    to_onnx,
+    with_float16_weights,
     write_folder,
 )
-from speech2image.parity import Parity, made_up_log_mels, of_captions
-from speech2image.pretrained import CASCADE, DETECTOR, is_plain_name
+from speech2image.parity import (
+    SAME,
+    SAME_FLOAT16,
+    Inputs,
+    check_same,
+    compare_encoder,
+    made_up_log_mels,
+    of_captions,
+)
+from speech2image.pretrained import CASCADE, DETECTOR, MODELS_FOLDER, Model, find, is_plain_name
 from speech2image.transcription import Recognizer
 
 INSIDE = "recognizer"
@@ -45,7 +59,7 @@ CAPTIONS = (
 
 def export_cascade(
     text_encoder: nn.Module,
-    generator: nn.Module,
+    generator: nn.Module | Model,
     folder: str | os.PathLike[str],
     *,
     name: str,
@@ -57,16 +71,17 @@ def export_cascade(
     max_bytes: int = MAX_BYTES,
     speech_detector: nn.Module | None = None,
     **card: Any,
-) -> Parity:
+) -> dict[str, float]:
     """Write the model folder of a route through text.
 
     Args:
         text_encoder: letters [batch, 201] -> [batch, size].
-        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side].
+        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side];
+            or a model beside `folder`, or a shipped one, whose generator and speech detector are used.
         folder: to write; an older model folder there is replaced.
         name: the model's name.
         licence: of the weights.
-        noise_size: length of the noise vector.
+        noise_size: length of the noise vector of a generator that is no model's.
         recognizer: an exported recogniser's folder, copied into the model's.
         shared_recognizer: the name of an exported recogniser's folder that will lie beside the model's, or
             came with the installation.
@@ -81,21 +96,29 @@ def export_cascade(
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; the networks do not fit each other; the
             recogniser's folder is damaged. Nothing is written.
-        SettingsError: larger than `max_bytes`; two recognisers, or no plain name of one. Nothing is written.
+        SettingsError: larger than `max_bytes`; two recognisers, or no plain name of one; the model whose
+            generator is used lies elsewhere. Nothing is written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
-    folder = Path(folder)
+    folder, inputs = Path(folder), of_captions(captions or CAPTIONS)
     check_folder(folder)
     named = _named(recognizer, shared_recognizer)
-    contents, sizes, parity = convert(text_encoder, generator, of_captions(captions or CAPTIONS), noise_size)
-    detected: dict[str, float] = {}
+    borrowed: dict[str, dict[str, Any]] = {}
+    if isinstance(generator, Model):
+        borrowed = _borrowed(generator, folder)
+        contents, told = _convert_for(generator, text_encoder, inputs)
+    else:
+        contents, sizes, parity = convert(text_encoder, generator, inputs, noise_size)
+        told = {**sizes, "parity": asdict(parity)}
     if speech_detector is not None:
+        borrowed.pop(DETECTOR, None)
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, made_up_log_mels())
+        told["parity"] |= detected
     check_size(contents | _networks(recognizer), max_bytes)
-    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **sizes}
-    told["parity"] = asdict(parity) | detected
-    write_folder(folder, contents, told, None if recognizer is None else Path(recognizer))
-    return parity
+    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told}
+    write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
+    found: dict[str, float] = told["parity"]
+    return found
 
 
 def export_checkpoints(
@@ -105,10 +128,11 @@ def export_checkpoints(
     recognizer: str | os.PathLike[str] | None = None,
     speech_detector: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> Parity:
+) -> dict[str, float]:
     """`export_cascade` for training checkpoints; their averaged weights are taken.
 
     Args:
+        generator: a checkpoint, or the name or folder of a model whose generator is used.
         recognizer: a checkpoint, or the folder of an exported recogniser; None for a model that draws texts.
 
     Raises:
@@ -118,14 +142,18 @@ def export_checkpoints(
     from speech2image.training.text_encoder import load_text_encoder
 
     check_folder(Path(folder))
-    encoder, (painter, noise_size) = load_text_encoder(text_encoder), load_generator(generator)
+    encoder = load_text_encoder(text_encoder)
+    painter: nn.Module | Model
+    if Path(generator).suffix == ".safetensors":
+        painter, options["noise_size"] = load_generator(generator)
+    else:
+        painter = find(generator)
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     with _exported(recognizer) as ears:
         return export_cascade(
             encoder,
             painter,
             folder,
-            noise_size=noise_size,
             recognizer=ears,
             speech_detector=detector,
             **options,
@@ -143,6 +171,40 @@ def _exported(recognizer: str | os.PathLike[str] | None) -> Iterator[Path | None
     with TemporaryDirectory(prefix="speech2image-") as folder:
         export_checkpoint(recognizer, Path(folder) / INSIDE)
         yield Path(folder) / INSIDE
+
+
+def _convert_for(
+    lender: Model, text_encoder: nn.Module, inputs: Inputs
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The text encoder in ONNX with float16 weights; what `model.json` says of sizes and parity."""
+    encoder = copy.deepcopy(text_encoder).cpu().float().eval()
+    with torch.no_grad():
+        embeddings = encoder(*inputs.read(slice(0, inputs.count)))
+    if embeddings.shape[1] != lender.card["embedding_size"]:
+        raise CheckpointError(
+            f"the generator of '{lender.name}' draws from {lender.card['embedding_size']} numbers, this text "
+            f"encoder gives {embeddings.shape[1]}"
+        )
+    whole = to_onnx(encoder, inputs.read(slice(2)), inputs.encoder)
+    halved = with_float16_weights(whole)
+    parity = dict(lender.card.get("parity", {}))
+    for key, model, bound in (("embedding", whole, SAME), ("embedding_float16", halved, SAME_FLOAT16)):
+        parity[key] = compare_encoder(model, inputs, embeddings)
+        check_same(key, parity[key], bound)
+    sizes = {key: lender.card[key] for key in ("picture_size", "embedding_size", "noise_size")}
+    return {inputs.encoder: halved.SerializeToString()}, {**sizes, "parity": parity}
+
+
+def _borrowed(lender: Model, folder: Path) -> dict[str, dict[str, Any]]:
+    """What `model.json` says of the networks that stay in the lender's folder."""
+    home = lender.folder.resolve()
+    if lender.borrowed or home.parent not in (folder.resolve().parent, MODELS_FOLDER.resolve()):
+        raise SettingsError(
+            f"the generator of {home} can be shared by models beside it, if it is its own and not one it "
+            f"shares itself; {folder} lies elsewhere"
+        )
+    shared = [network for network in lender.networks if network in ("generator", DETECTOR)]
+    return {network: lender.card["files"][network] | {"of": home.name} for network in shared}
 
 
 def _named(recognizer: Any, shared: str | None) -> dict[str, str]:

@@ -151,13 +151,15 @@ def add_speech_detector(
         SettingsError, OutputError: as `export_direct`.
     """
     model = read_card(Path(folder))
-    contents = {network: model.read(network) for network in model.networks}
+    contents = {network: model.read(network) for network in model.networks if network not in model.borrowed}
     contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
     check_size(contents, max_bytes)
     card = {key: value for key, value in model.card.items() if key not in ("format", "files", "made_by")}
     recognizer = model.folder / str(card.get("recognizer", ""))
     inside = recognizer if recognizer != model.folder and recognizer.is_dir() else None
-    write_folder(model.folder, contents, card | {"parity": card.get("parity", {}) | detected}, inside)
+    card["parity"] = card.get("parity", {}) | detected
+    borrowed = {network: entry for network, entry in model.borrowed.items() if network != DETECTOR}
+    write_folder(model.folder, contents, card, inside, borrowed)
     return detected
 
 
@@ -315,9 +317,16 @@ def check_folder(folder: Path) -> None:
 
 
 def write_folder(
-    folder: Path, contents: dict[str, bytes], card: dict[str, Any], recognizer: Path | None = None
+    folder: Path,
+    contents: dict[str, bytes],
+    card: dict[str, Any],
+    recognizer: Path | None = None,
+    borrowed: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder."""
+    """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder.
+
+    `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
+    """
     files = {
         network: {
             "file": f"{network}.onnx",
@@ -325,7 +334,7 @@ def write_folder(
             "sha256": hashlib.sha256(content).hexdigest(),
         }
         for network, content in contents.items()
-    }
+    } | (borrowed or {})
     made_by = f"speech2image {__version__}"
     whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
     with writing(folder) as temporary:

@@ -102,22 +102,24 @@ def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[flo
         Largest difference of an embedding, relative to the largest value of all; largest and mean difference
         of a picture.
     """
-    inputs = expected.inputs
-    names = SIGNATURES[inputs.encoder][0]
-    encoder, generator = (
-        Session(models[network].SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
-        for network in (inputs.encoder, "generator")
-    )
-    heard_off, drawn_off = [], []
-    for rows in (*(slice(k, k + 1) for k in range(inputs.count)), slice(0, inputs.count)):
-        given = dict(zip(names, (tensor.numpy() for tensor in inputs.read(rows)), strict=True))
+    generator = _session(models["generator"], "generator")
+    off = []
+    for rows in _alone_and_together(expected.inputs.count):
         condition, z = expected.drawn(rows)
-        heard, drawn = encoder(**given), generator(condition=condition.numpy(), noise=z.numpy())
-        heard_off.append(np.abs(heard - expected.embeddings[rows].numpy()).max())
-        drawn_off.append(np.abs(drawn - expected.pictures[rows].numpy()))
-    scale = float(expected.embeddings.abs().max())
-    largest = _largest([off.max() for off in drawn_off])
-    return _largest(heard_off) / scale, largest, _largest([off.mean() for off in drawn_off])
+        drawn = generator(condition=condition.numpy(), noise=z.numpy())
+        off.append(np.abs(drawn - expected.pictures[rows].numpy()))
+    embedding = compare_encoder(models[expected.inputs.encoder], expected.inputs, expected.embeddings)
+    return embedding, _largest([one.max() for one in off]), _largest([one.mean() for one in off])
+
+
+def compare_encoder(model: onnx.ModelProto, inputs: Inputs, embeddings: torch.Tensor) -> float:
+    """The largest difference of an embedding, relative to the largest value of all; as in `compare`."""
+    names, encoder = SIGNATURES[inputs.encoder][0], _session(model, inputs.encoder)
+    off = []
+    for rows in _alone_and_together(inputs.count):
+        given = dict(zip(names, (tensor.numpy() for tensor in inputs.read(rows)), strict=True))
+        off.append(np.abs(encoder(**given) - embeddings[rows].numpy()).max())
+    return _largest(off) / float(embeddings.abs().max())
 
 
 @torch.no_grad()
@@ -126,13 +128,22 @@ def compare_detector(
 ) -> float:
     """The largest difference of a probability of speech, on every clip alone and on all as one batch."""
     clips = [_trimmed(log_mel) for log_mel in log_mels]
-    session = Session(model.SerializeToString(), *SIGNATURES["speech_detector"], name="speech_detector.onnx")
+    session = _session(model, "speech_detector")
     off = []
-    for rows in (*(slice(k, k + 1) for k in range(len(clips))), slice(0, len(clips))):
+    for rows in _alone_and_together(len(clips)):
         log_mel, n_frames = _padded(clips[rows])
         found = session(log_mel=log_mel.numpy(), n_frames=n_frames.numpy())
         off.append(np.abs(found - detector(log_mel, n_frames).numpy()).max())
     return _largest(off)
+
+
+def _session(model: onnx.ModelProto, network: str) -> Session:
+    return Session(model.SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
+
+
+def _alone_and_together(count: int) -> list[slice]:
+    """Every sample alone, then all as one batch."""
+    return [*(slice(k, k + 1) for k in range(count)), slice(0, count)]
 
 
 def _largest(values: Sequence[np.floating]) -> float:

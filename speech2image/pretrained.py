@@ -3,9 +3,9 @@
 A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx`, `generator.onnx` and, if
 the model is to tell speech from other sounds, `speech_detector.onnx`. One of the route through text
 (`"route": "cascade"`, written by `cascade_export.py`) has `text_encoder.onnx` in place of the speech encoder,
-and may name a speech recogniser: a folder in it, beside it or among the shipped models.
-The shipped ones lie in `pretrained_models/<name>/` inside this package. `<name>-cascade` is the cascade that
-belongs to the model `<name>`.
+and may name a speech recogniser: a folder in it, beside it or among the shipped models. In the same way it
+may draw with another model's generator. The shipped ones lie in `pretrained_models/<name>/` inside this
+package. `<name>-cascade` is the cascade that belongs to the model `<name>`.
 """
 
 import difflib
@@ -83,14 +83,36 @@ class Model:
         return found
 
     def _find_recognizer(self) -> Path | None:
-        name = self.card.get("recognizer", "")
-        places = [self.folder, self.folder.resolve().parent, MODELS_FOLDER]
-        found = (place / name for place in places if name and (place / name / RECOGNIZER_CARD).is_file())
-        return next(found, None)
+        name = self.card.get("recognizer")
+        return None if name is None else self._find(name, RECOGNIZER_CARD)
+
+    def _find(self, name: str, file: str) -> Path | None:
+        """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
+        places = (self.folder, self.folder.resolve().parent, MODELS_FOLDER)
+        return next((place / name for place in places if (place / name / file).is_file()), None)
+
+    @property
+    def borrowed(self) -> dict[str, dict[str, Any]]:
+        """What the card says of the networks that lie in another model's folder, named by "of"."""
+        files = self.card["files"]
+        return {network: files[network] for network in self.networks if "of" in files[network]}
 
     def path(self, network: str) -> Path:
-        """The file of `network`, one of `networks`."""
-        return self.folder / self.card["files"][network]["file"]
+        """The file of `network`, one of `networks`.
+
+        Raises:
+            CheckpointError: it belongs to another model, which is not there.
+        """
+        entry = self.card["files"][network]
+        if network not in self.borrowed:
+            return self.folder / entry["file"]
+        lender = self._find(entry["of"], entry["file"])
+        if lender is None:
+            raise CheckpointError(
+                f"model '{self.name}' uses the {network} of the model '{entry['of']}', which lies neither "
+                f"beside {self.folder} nor came with this installation; copy its folder there"
+            )
+        return lender / entry["file"]
 
     def read(self, network: str) -> bytes:
         """Read the file of `network` and compare its SHA-256 with the stated one, where one is stated.
@@ -119,8 +141,8 @@ class Model:
 
     @property
     def size(self) -> int:
-        """Bytes of the networks on disk, without a recogniser that lies elsewhere."""
-        own = [self.path(network) for network in self.networks]
+        """Bytes of the networks on disk, without what lies in another folder."""
+        own = [self.path(network) for network in self.networks if network not in self.borrowed]
         recognizer = self._find_recognizer()
         if recognizer is not None and recognizer.parent == self.folder:
             own += recognizer.glob("*.onnx")
@@ -248,9 +270,14 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
     optional = (DETECTOR,) if isinstance(files, dict) and DETECTOR in files else ()
     for network in (*_needed(route), *optional):
         entry = files.get(network) if isinstance(files, dict) else None
-        file = entry.get("file") if isinstance(entry, dict) else None
+        entry = entry if isinstance(entry, dict) else {}
+        file = entry.get("file")
         if not isinstance(file, str) or Path(file).name != file:
             raise CheckpointError(f"{path} is damaged: it does not name the file of '{network}'")
+        if "of" in entry and not is_plain_name(entry["of"]):
+            raise CheckpointError(
+                f"{path} is damaged: '{network}' is of {entry['of']!r}, not the name of a folder"
+            )
     for key in ("noise_size", "picture_size", "embedding_size"):
         if not isinstance(card.get(key), int) or card[key] < 1:
             raise CheckpointError(

@@ -12,7 +12,7 @@ from tiny_model import make_model, speech
 from torch import nn
 
 import speech2image
-from speech2image import cascade_export, cli, export
+from speech2image import cascade_export, cli, export, pretrained
 from speech2image.cascade import CascadeRoute
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import speech_detector, speech_recognizer, stackgan_v1
@@ -42,7 +42,7 @@ def _encoder(size: int = 16) -> TextEncoder:
     return TextEncoder(replace(ENCODER, output=size)).eval()
 
 
-def write(folder: Path, generator: nn.Module | None = None, **options: object) -> export.Parity:
+def write(folder: Path, generator: nn.Module | None = None, **options: object) -> dict[str, float]:
     wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7} | options
     return cascade_export.export_cascade(_encoder(), generator or Generator(), folder, **wanted)  # type: ignore[arg-type]
 
@@ -58,8 +58,8 @@ def test_folder_runs_and_equals_torch(tmp_path) -> None:
     (ears / "checkpoint.safetensors").write_bytes(b"large")
     parity = write(tmp_path / "mine", recognizer=ears, description="a test", captions=TEXTS)
     card = json.loads((tmp_path / "mine" / "model.json").read_text())
-    assert card["parity"]["embedding"] == parity.embedding < 1e-4
-    assert 0 < parity.embedding_float16 < 1e-2 and parity.picture < 1e-5
+    assert card["parity"]["embedding"] == parity["embedding"] < 1e-4
+    assert 0 < parity["embedding_float16"] < 1e-2 and parity["picture"] < 1e-5
     assert (card["route"], card["recognizer"], card["description"]) == ("cascade", "recognizer", "a test")
     assert (card["picture_size"], card["embedding_size"], card["noise_size"]) == (8, 16, 7)
     assert sorted(path.name for path in (tmp_path / "mine" / "recognizer").iterdir()) == [
@@ -87,7 +87,7 @@ def test_checkpoints(tmp_path, kind: str) -> None:
     parity = cascade_export.export_checkpoints(
         tmp_path / "t.safetensors", tmp_path / "g.safetensors", tmp_path / "m", name="m", licence="x", **given
     )
-    assert parity.embedding < 1e-4 and parity.picture < 1e-3
+    assert parity["embedding"] < 1e-4 and parity["picture"] < 1e-3
     opened = _opened(tmp_path / "m")
     assert opened.draw_text("a red flower").images[0].size == (64, 64)
     inside = (tmp_path / "m" / "recognizer").is_dir()
@@ -96,6 +96,77 @@ def test_checkpoints(tmp_path, kind: str) -> None:
         said = {"folder": "a bird", "shared": "a flower"}[kind]
         assert opened.translate((speech(), 16000)).transcript == said
     assert (opened.recognizer is None) == (kind == "none")
+
+
+def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
+    """Pictures are those of the direct model's generator, which is there once; a missing one is named."""
+    make_model(tmp_path / "pictures")
+    lender = speech2image.load(tmp_path / "pictures")
+    size = lender.model.card["embedding_size"]
+    found = cascade_export.export_cascade(
+        _encoder(size),
+        pretrained.find(tmp_path / "pictures"),
+        tmp_path / "pictures-cascade",
+        name="pictures-cascade",
+        licence="x",
+        recognizer=make_recognizer(tmp_path / "ears"),
+    )
+    assert 0 < found["embedding"] < 1e-4
+    opened = speech2image.load(tmp_path / "pictures", route="cascade")
+    assert isinstance(opened, CascadeRoute) and opened.model.size == _size(tmp_path / "pictures-cascade")
+    assert not (tmp_path / "pictures-cascade" / "generator.onnx").exists()
+    drawn = opened.draw_text("a red flower", n=2, seed=3)
+    same = lender.generate(drawn.speech_embedding, n=2, seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn.images, same, strict=True))
+    torch.manual_seed(0)
+    detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
+    export.add_speech_detector(tmp_path / "pictures-cascade", detector)
+    kept = speech2image.load(tmp_path / "pictures-cascade", detect_speech=False)
+    assert set(kept.model.borrowed) == {"generator"}
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    with pytest.raises(
+        CheckpointError, match=r"uses the generator of the model 'pictures', which lies neither"
+    ):
+        speech2image.load(tmp_path / "pictures-cascade")
+
+
+def test_a_detector_is_shared_too_unless_one_is_given(tmp_path) -> None:
+    torch.manual_seed(0)
+    detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
+    make_model(tmp_path / "p")
+    export.add_speech_detector(tmp_path / "p", detector)
+    lender = pretrained.find(tmp_path / "p")
+    encoder = _encoder(lender.card["embedding_size"])
+    for given, borrowed in ((None, {"generator", "speech_detector"}), (detector, {"generator"})):
+        cascade_export.export_cascade(
+            encoder, lender, tmp_path / "c", name="c", licence="x", speech_detector=given
+        )
+        model = pretrained.find(tmp_path / "c")
+        assert set(model.borrowed) == borrowed and "speech_detector" in model.networks
+        assert pretrained.voice_activity(model) is not None
+
+
+def test_a_generator_that_cannot_be_shared_is_refused(tmp_path) -> None:
+    make_model(tmp_path / "p")
+    lender = pretrained.find(tmp_path / "p")
+    size = lender.card["embedding_size"]
+
+    def share(encoder: TextEncoder, model: pretrained.Model, folder: Path) -> None:
+        cascade_export.export_cascade(encoder, model, folder, name="c", licence="x")
+
+    with pytest.raises(SettingsError, match="lies elsewhere"):
+        share(_encoder(size), lender, tmp_path / "deeper" / "c")
+    with pytest.raises(CheckpointError, match="this text encoder gives"):
+        share(_encoder(size + 1), lender, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    share(_encoder(size), lender, tmp_path / "c")
+    with pytest.raises(SettingsError, match="shares itself"):
+        share(_encoder(size), pretrained.find(tmp_path / "c"), tmp_path / "d")
+    card = json.loads((tmp_path / "c" / "model.json").read_text())
+    card["files"]["generator"]["of"] = "../p"
+    (tmp_path / "c" / "model.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match="not the name of a folder"):
+        pretrained.find(tmp_path / "c")
 
 
 def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:

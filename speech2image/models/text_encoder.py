@@ -65,9 +65,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, letters: Int[Tensor, "batch 201"]) -> Float[Tensor, "batch size"]:
         """Embeds captions given by `characters`."""
+        return self.projection(self.dropout(self.read(letters)))
+
+    def read(self, letters: Int[Tensor, "batch 201"]) -> Float[Tensor, "batch width"]:
+        """What is read in captions, before it is projected: the mean over the recurrent layer's steps."""
         x = F.one_hot(letters, len(ALPHABET) + 1)[..., : len(ALPHABET)].transpose(1, 2)
         x = x.to(self.projection.weight.dtype)
         for convolution, stride in zip(self.convolutions, (3, 3, 2), strict=True):
             x = F.max_pool1d(F.relu(convolution(x)), 3, stride)
         steps, _ = self.recurrent(x.transpose(1, 2))
-        return self.projection(self.dropout(steps.mean(dim=1)))
+        return steps.mean(dim=1)
