@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Form = Literal["paper", "code"]
@@ -67,6 +67,13 @@ class ContrastiveWeights:
     same_class: float = 1.0
     regression: float = 1.0
     extra_pictures: int = 2048
+
+
+def start_temperature(weights: object) -> nn.Parameter | None:
+    """The logarithm of the temperature where it is trained along (`ContrastiveWeights`), else None."""
+    if not isinstance(weights, ContrastiveWeights) or not weights.learn_temperature:
+        return None
+    return nn.Parameter(torch.tensor(math.log(weights.temperature)))
 
 
 def joint_embedding_loss(

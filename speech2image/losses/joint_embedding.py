@@ -1,8 +1,21 @@
 """What brings captions and pictures into one space (Reed et al., "Learning Deep Representations of
 Fine-grained Visual Descriptions", CVPR 2016)."""
 
+from dataclasses import dataclass
+
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JointEmbeddingWeights:
+    """Settings of the symmetric joint embedding loss.
+
+    Attributes:
+        margin: by how much a caption's own picture is to be ahead of one of another class, in dot products.
+    """
+
+    margin: float = 1.0
 
 
 def symmetric_joint_embedding_loss(

@@ -50,7 +50,13 @@ def characters(captions: Sequence[str]) -> Int[Tensor, "batch 201"]:
 
 
 class TextEncoder(nn.Module):
-    """Characters of captions -> embeddings."""
+    """Characters of captions -> embeddings.
+
+    Attributes:
+        teacher_mean: mean feature of the image teacher, around which embeddings lie; zeros until set.
+    """
+
+    teacher_mean: Tensor
 
     def __init__(self, settings: TextEncoderSettings) -> None:
         super().__init__()
@@ -62,10 +68,11 @@ class TextEncoder(nn.Module):
         self.recurrent = nn.RNN(third, third, nonlinearity="relu", batch_first=True)
         self.dropout = nn.Dropout(settings.dropout)
         self.projection = nn.Linear(third, settings.output)
+        self.register_buffer("teacher_mean", torch.zeros(settings.output))
 
     def forward(self, letters: Int[Tensor, "batch 201"]) -> Float[Tensor, "batch size"]:
         """Embeds captions given by `characters`."""
-        return self.projection(self.dropout(self.read(letters)))
+        return self.projection(self.dropout(self.read(letters))) + self.teacher_mean
 
     def read(self, letters: Int[Tensor, "batch 201"]) -> Float[Tensor, "batch width"]:
         """What is read in captions, before it is projected: the mean over the recurrent layer's steps."""

@@ -22,21 +22,26 @@ POOL_BATCHES = 32
 """Batches sorted by length together: much less padding, still well mixed."""
 
 
-class SpeechArrays(Protocol):
-    """What a speech encoder's training reads of `speech2image.data.arrays.PairArrays`."""
+class PictureArrays(Protocol):
+    """What a training reads of the pictures in `speech2image.data.arrays.PairArrays`."""
 
     labels: NDArray[np.int64]
-    utterance_sample: NDArray[np.int64]
-    utterance_voice: NDArray[np.str_]
 
     @property
     def teacher(self) -> NDArray[Any]: ...
 
+    def samples_of(self, split: str) -> NDArray[np.int64]: ...
+
+
+class SpeechArrays(PictureArrays, Protocol):
+    """What a speech encoder's training reads of `speech2image.data.arrays.PairArrays`."""
+
+    utterance_sample: NDArray[np.int64]
+    utterance_voice: NDArray[np.str_]
+
     def log_mel(self, u: int) -> NDArray[np.float32]: ...
 
     def n_frames(self) -> NDArray[np.int64]: ...
-
-    def samples_of(self, split: str) -> NDArray[np.int64]: ...
 
     def utterances_of(
         self, split: str, voices: Any = None, exclude_voices: Any = ()
@@ -63,6 +68,28 @@ class SpeechBatch(NamedTuple):
     def to(self, device: torch.device) -> "SpeechBatch":
         """The same on another device."""
         return SpeechBatch(*(tensor.to(device) for tensor in self))
+
+
+class DescribedPictures:
+    """The teacher's features of the pictures a step's utterances or captions describe, and of negatives.
+
+    Args:
+        arrays: the data set, with teacher features.
+        extra_pictures: further training pictures that join every step as negatives; at most all there are.
+    """
+
+    def __init__(self, arrays: PictureArrays, extra_pictures: int = 0) -> None:
+        self.labels, self.teacher = arrays.labels, arrays.teacher
+        self.all = arrays.samples_of("train")
+        self.extra_pictures = min(extra_pictures, len(self.all))
+
+    def __call__(self, own: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A random crop's feature [b + extra, 1024], the class and the index of `own` [b] and the others."""
+        extra = rng.choice(self.all, self.extra_pictures, replace=False)
+        pictures = np.concatenate([own, extra])
+        crops = rng.integers(0, self.teacher.shape[1], len(pictures))
+        image = np.asarray(self.teacher[pictures, crops], dtype=np.float32)
+        return torch.from_numpy(image), torch.from_numpy(self.labels[pictures]), torch.from_numpy(pictures)
 
 
 class SpeechBatches:
@@ -103,9 +130,7 @@ class SpeechBatches:
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.augmentation, self.ramp, self.backgrounds = augmentation, ramp, backgrounds
-        self.teacher = arrays.teacher
-        pictures = arrays.samples_of("train")
-        self.pictures, self.extra_pictures = pictures, min(extra_pictures, len(pictures))
+        self.pictures = DescribedPictures(arrays, extra_pictures)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     @property
@@ -123,13 +148,8 @@ class SpeechBatches:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
             log_mel, n_frames = augment(log_mel, n_frames, changes, generator, self.backgrounds)
-        own = self.arrays.utterance_sample[chosen]
-        extra = rng.choice(self.pictures, self.extra_pictures, replace=False)
-        pictures = np.concatenate([own, extra])
-        crops = rng.integers(0, self.teacher.shape[1], len(pictures))
-        image = np.asarray(self.teacher[pictures, crops], dtype=np.float32)
-        labels = torch.from_numpy(self.arrays.labels[pictures])
-        return SpeechBatch(log_mel, n_frames, torch.from_numpy(image), labels, torch.from_numpy(pictures))
+        described = self.pictures(self.arrays.utterance_sample[chosen], rng)
+        return SpeechBatch(log_mel, n_frames, *described)
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         """All steps' utterances of one epoch, [steps, batch_size * world_size]: by length."""
@@ -142,7 +162,7 @@ class SpeechBatches:
         return shuffled
 
 
-def mean_teacher_feature(arrays: SpeechArrays) -> NDArray[np.float32]:
+def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:
     """Mean teacher feature of the training pictures, float32 [1024]."""
     mean: NDArray[np.float32] = picture_features(arrays.teacher[arrays.samples_of("train")]).mean(axis=0)
     return mean

@@ -28,6 +28,7 @@ from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
     contrastive_loss,
+    start_temperature,
     teacher_student_loss,
 )
 from speech2image.losses.transcription import ctc_loss
@@ -171,9 +172,7 @@ class Distillation(nn.Module):
         self.encoder.set_teacher_mean(teacher_mean)
         self.loss, self.transcription_weight = settings.loss, settings.transcription.weight
         self.characters = CharacterHead(2 * settings.encoder.hidden, tokens) if tokens else None
-        self.log_temperature: nn.Parameter | None = None
-        if isinstance(self.loss, ContrastiveWeights) and self.loss.learn_temperature:
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(self.loss.temperature)))
+        self.log_temperature = start_temperature(self.loss)
 
     def forward(
         self, batch: SpeechBatch, transcribed: TranscribedBatch | None = None

@@ -40,7 +40,7 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
             f"a text encoder that reads {width} numbers and gives {size} needs more than {width} spoken "
             f"captions with embeddings of {size} numbers; there are {len(captions)} with {spoken.shape[1]}"
         )
-    weight, bias = least_squares(_read(encoder, captions), spoken)
+    weight, bias = least_squares(_read(encoder, captions), spoken - encoder.teacher_mean.numpy())
     state = load_checkpoint(checkpoint, KIND)
     state["ema"]["module"]["projection.weight"] = torch.from_numpy(weight)
     state["ema"]["module"]["projection.bias"] = torch.from_numpy(bias)

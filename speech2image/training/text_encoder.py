@@ -8,7 +8,7 @@ published embeddings.
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.data.joined import TrainingArrays
-from speech2image.errors import DataError
-from speech2image.losses.joint_embedding import symmetric_joint_embedding_loss
+from speech2image.errors import DataError, SettingsError
+from speech2image.losses.distillation import ContrastiveWeights, contrastive_loss, start_temperature
+from speech2image.losses.joint_embedding import JointEmbeddingWeights, symmetric_joint_embedding_loss
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
-from speech2image.training.speech_batches import mean_teacher_feature
+from speech2image.training.speech_batches import DescribedPictures, mean_teacher_feature
 
 KIND = "text_encoder"
 
@@ -37,7 +38,9 @@ class Settings:
 
     Attributes:
         encoder: its shape.
-        margin: of the hinge.
+        loss: the published hinge, or the InfoNCE that the speech encoder is trained with.
+        word_dropout: up to this share of a caption's words is left out at random, so that shorter texts and
+            those a recogniser misheard are understood, too; not published.
         steps: optimiser steps; the learning rate falls linearly to a hundredth.
         minutes: stop after so many minutes, or None.
         batch_size: pictures a step and process, one caption each.
@@ -52,7 +55,8 @@ class Settings:
     """
 
     encoder: TextEncoderSettings = ENCODERS["paper"]
-    margin: float = 1.0
+    loss: JointEmbeddingWeights | ContrastiveWeights = field(default_factory=JointEmbeddingWeights)
+    word_dropout: float = 0.0
     steps: int = 50_000
     minutes: float | None = None
     batch_size: int = 40
@@ -71,7 +75,9 @@ PRESETS = {
     "paper": Settings(steps=66_000),
     "cpu": Settings(
         encoder=dataclasses.replace(ENCODERS["paper"], dropout=0.3),
-        steps=12_000,
+        loss=ContrastiveWeights(same_class=0.3),
+        word_dropout=0.5,
+        steps=6_000,
         batch_size=64,
         ema_decay=0.999,
         checkpoint_minutes=4.0,
@@ -83,11 +89,18 @@ PRESETS = {
 
 
 class TextBatch(NamedTuple):
-    """Characters of captions [b, 201], teacher features of their pictures [b, 1024], classes [b]."""
+    """One step's material; `b` captions.
+
+    Attributes:
+        letters: characters of the captions [b, 201].
+        image: teacher features [b + extra, 1024]; the first b are of the pictures described.
+        labels, pictures: class and index of the picture of each row of `image`.
+    """
 
     letters: Tensor
     image: Tensor
     labels: Tensor
+    pictures: Tensor
 
 
 class TextBatches:
@@ -98,9 +111,12 @@ class TextBatches:
         items: pictures to train on; those without captions are left out.
         batch_size: pictures a step and rank.
         seed: of the order and the draws.
+        word_dropout: the largest share of a caption's words that is left out.
+        extra_pictures: further training pictures whose teacher features join each batch as negatives.
         rank, world_size: this process's place among those that share every step.
 
     Raises:
+        SettingsError: `word_dropout` is no share below 1.
         DataError: fewer than two pictures with captions.
     """
 
@@ -110,11 +126,16 @@ class TextBatches:
         items: NDArray[np.int64],
         batch_size: int,
         seed: int,
+        word_dropout: float = 0.0,
+        extra_pictures: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.arrays, self.batch_size, self.seed = arrays, batch_size, seed
-        self.rank, self.world_size, self.teacher = rank, world_size, arrays.teacher
+        if not 0.0 <= word_dropout < 1.0:
+            raise SettingsError(f"word_dropout is {word_dropout}; choose a share from 0 to below 1")
+        self.arrays, self.batch_size, self.seed, self.word_dropout = arrays, batch_size, seed, word_dropout
+        self.rank, self.world_size = rank, world_size
+        self.pictures = DescribedPictures(arrays, extra_pictures)
         self.items = np.array([i for i in items if arrays.captions[i]], dtype=np.int64)
         if len(self.items) < 2:
             raise DataError("no captions to train on: the data set has none of its training pictures")
@@ -126,28 +147,48 @@ class TextBatches:
         epochs, places = np.divmod(np.arange(first, first + self.batch_size), len(self.items))
         chosen = np.concatenate([self._order(int(e))[places[epochs == e]] for e in np.unique(epochs)])
         captions = [self.arrays.captions[i] for i in chosen]
-        letters = characters([caption[rng.integers(len(caption))] for caption in captions])
-        crops = rng.integers(0, self.teacher.shape[1], len(chosen))
-        image = np.stack([self.teacher[i, c] for i, c in zip(chosen, crops, strict=True)]).astype(np.float32)
-        return TextBatch(letters, torch.from_numpy(image), torch.from_numpy(self.arrays.labels[chosen]))
+        drawn = [caption[rng.integers(len(caption))] for caption in captions]
+        if self.word_dropout:
+            drawn = [without_words(caption, rng.uniform(0, self.word_dropout), rng) for caption in drawn]
+        return TextBatch(characters(drawn), *self.pictures(chosen, rng))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         order: NDArray[np.int64] = np.random.default_rng((self.seed, epoch)).permutation(self.items)
         return order
 
 
+def without_words(caption: str, share: float, rng: np.random.Generator) -> str:
+    """A caption whose words are each left out with the probability `share`, but for one."""
+    words = caption.split()
+    keep = rng.random(len(words)) >= share
+    if not keep.any():
+        keep[rng.integers(len(words))] = True
+    return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)
+
+
 class Matching(nn.Module):
-    """The encoder with its loss."""
+    """The encoder with its loss.
 
-    def __init__(self, encoder: TextEncoder, margin: float) -> None:
+    Args:
+        encoder: to train.
+        loss: which, with its weights.
+    """
+
+    def __init__(self, encoder: TextEncoder, loss: JointEmbeddingWeights | ContrastiveWeights) -> None:
         super().__init__()
-        self.encoder, self.margin = encoder, margin
+        self.encoder, self.loss = encoder, loss
+        self.log_temperature = start_temperature(loss)
 
-    def forward(self, letters: Tensor, image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and how often a caption fits its own picture best."""
-        text = self.encoder(letters).float()
-        right = ((text @ image.T).argmax(1) == torch.arange(len(text), device=text.device)).float().mean()
-        return symmetric_joint_embedding_loss(text, image, labels, self.margin), right.detach()
+    def forward(self, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its items for the log."""
+        text = self.encoder(batch.letters).float()
+        mean, image, n = self.encoder.teacher_mean, batch.image, len(text)
+        if isinstance(self.loss, ContrastiveWeights):
+            return contrastive_loss(
+                text, image, mean, batch.labels, batch.pictures, self.loss, self.log_temperature
+            )
+        loss = symmetric_joint_embedding_loss(text - mean, image[:n], batch.labels[:n], self.loss.margin)
+        return loss, {}
 
 
 def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[str]) -> Path:
@@ -168,10 +209,14 @@ def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[
         arrays.samples_of("train"),
         settings.batch_size,
         settings.seed,
+        settings.word_dropout,
+        settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0,
         fabric.global_rank,
         fabric.world_size,
     )
-    matching = Matching(TextEncoder(settings.encoder), settings.margin)
+    encoder = TextEncoder(settings.encoder)
+    encoder.teacher_mean.copy_(torch.from_numpy(mean_teacher_feature(arrays)))
+    matching = Matching(encoder, settings.loss)
     adam = torch.optim.Adam(matching.parameters(), settings.learning_rate)
     ema = Ema(matching.encoder, settings.ema_decay)
     state, step = run.restore(), 0
@@ -192,14 +237,14 @@ def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[
         torch.manual_seed(step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed())  # dropout
         rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
         adam.param_groups[0]["lr"] = rate
-        loss, right = model(*(tensor.to(fabric.device) for tensor in batches(step)))
+        loss, items = model(TextBatch(*(tensor.to(fabric.device) for tensor in batches(step))))
         fabric.backward(loss)
         norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
         optimizer.step()
         optimizer.zero_grad()
         ema.update(matching.encoder)
         step += 1
-        run.log(step, {"loss": loss, "own first": right, "gradient_norm": norm, "learning_rate": rate})
+        run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
         if run.checkpoint_due():
             save()
     save()
@@ -240,9 +285,6 @@ def evaluate(
 ) -> Retrieval | None:
     """Retrieval of a split's pictures by its captions: a fixed random choice of `limit`.
 
-    Scores are cosines of embeddings with features from which the mean is taken away: embeddings are trained
-    by dot products, to which a mean adds a constant.
-
     Returns:
         None where there is no caption.
     """
@@ -252,13 +294,12 @@ def evaluate(
         return None
     chosen = np.random.default_rng(0).permutation(len(pairs))[:limit]
     places = np.array([pairs[i][0] for i in chosen])
-    mean = mean_teacher_feature(arrays)
     return retrieval(
-        embed_captions(encoder, [pairs[i][1] for i in chosen]) + mean,
+        embed_captions(encoder, [pairs[i][1] for i in chosen]),
         picture_features(np.asarray(arrays.teacher[gallery])),
         places,
         arrays.labels[gallery],
-        mean,
+        encoder.teacher_mean.cpu().numpy(),
     )
 
 

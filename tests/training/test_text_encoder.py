@@ -19,6 +19,8 @@ from speech2image.data.pairs import (
     write_speech_shard,
 )
 from speech2image.errors import DataError, OutputError, SettingsError
+from speech2image.losses.distillation import ContrastiveWeights
+from speech2image.losses.joint_embedding import JointEmbeddingWeights
 from speech2image.training.batches import Conditions
 from speech2image.training.run import Run
 from speech2image.training.text_embeddings import store_text_embeddings, write_caption_embeddings
@@ -29,6 +31,7 @@ from speech2image.training.text_encoder import (
     evaluate,
     load_text_encoder,
     train,
+    without_words,
 )
 
 COLOURS = ("red", "green", "blue", "yellow")
@@ -56,9 +59,11 @@ class Captions:
 TINY = replace(PRESETS["toy"], steps=6, batch_size=8, precision="32-true", log_every=1, ema_decay=0.5)
 
 
-def test_it_learns_what_captions_say(tmp_path):
+@pytest.mark.parametrize("loss", [JointEmbeddingWeights(), ContrastiveWeights(extra_pictures=20)])
+def test_it_learns_what_captions_say(tmp_path, loss):
     arrays = Captions()
-    path = train(replace(TINY, steps=80, log_every=20), arrays, tmp_path)
+    settings = replace(TINY, steps=150, log_every=50, loss=loss, word_dropout=0.2)
+    path = train(settings, arrays, tmp_path)
     encoder = load_text_encoder(path)
     found = evaluate(encoder, arrays, "test")
     assert found.mean_average_precision > 0.9  # chance about 1/4
@@ -87,6 +92,26 @@ def test_batches_depend_on_step_and_seed_alone():
     with pytest.raises(DataError, match="no captions"):
         arrays.captions = [()] * 64
         TextBatches(arrays, arrays.samples_of("train"), 4, 0)
+
+
+def test_words_are_left_out_but_never_all():
+    rng = np.random.default_rng(0)
+    caption = "a red flower with long petals"
+    assert without_words(caption, 0.0, rng) == caption
+    drawn = [without_words(caption, 0.5, rng).split() for _ in range(400)]
+    assert 2.5 < np.mean([len(words) for words in drawn]) < 3.5
+    assert all(words and set(words) <= set(caption.split()) for words in drawn)
+    assert len(without_words(caption, 0.999, rng).split()) == 1
+    with pytest.raises(SettingsError, match="word_dropout is 1"):
+        TextBatches(Captions(), np.arange(8), 4, 0, word_dropout=1.0)
+
+
+def test_negatives_join_a_batch():
+    arrays = Captions()
+    batch = TextBatches(arrays, arrays.samples_of("train"), 5, 0, extra_pictures=7)(0)
+    assert len(batch.letters) == 5 and batch.image.shape == (12, 1024)
+    assert batch.labels.tolist() == arrays.labels[batch.pictures.numpy()].tolist()
+    assert set(batch.pictures.tolist()) <= set(arrays.samples_of("train").tolist())
 
 
 @pytest.fixture
