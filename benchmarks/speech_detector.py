@@ -20,7 +20,8 @@ from speech2image.data.sounds import excerpts, made_sound, read_sound, sound_fil
 from speech2image.errors import SpeechError
 from speech2image.evaluation.conditions import CONDITIONS, changed
 from speech2image.evaluation.listening import recordings
-from speech2image.pretrained import find, voice_activity
+from speech2image.opening import voice_activity
+from speech2image.pretrained import find
 from speech2image.voice_activity import VoiceActivity
 
 RATE = audio.SAMPLE_RATE

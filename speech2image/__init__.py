@@ -23,13 +23,14 @@ if TYPE_CHECKING:
         Speech2ImageError,
         SpeechError,
     )
+    from speech2image.opening import load
     from speech2image.pipeline import DirectRoute, Interpolation, Translation
-    from speech2image.pretrained import available_models, load
+    from speech2image.pretrained import available_models
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "pretrained",
+    "load": "opening",
     "available_models": "pretrained",
     "CascadeRoute": "cascade",
     "DirectRoute": "pipeline",

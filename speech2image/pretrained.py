@@ -1,4 +1,4 @@
-"""Trained models: a name or a path -> the model folder, its checksums, its licence; `load` opens it.
+"""Trained models: a name or a path -> the model folder, its checksums, its licence; `opening.load` opens it.
 
 A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx`, `generator.onnx` and, if
 the model is to tell speech from other sounds, `speech_detector.onnx`. One of the route through text
@@ -12,17 +12,11 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from speech2image.errors import CheckpointError, SettingsError
-
-if TYPE_CHECKING:
-    from speech2image.cascade import Route
-    from speech2image.recognizers import SpeechRecogniser
-    from speech2image.voice_activity import VoiceActivity
 
 MODELS_FOLDER = Path(__file__).parent / "pretrained_models"
 CARD = "model.json"
@@ -63,7 +57,7 @@ class Model:
     @property
     def networks(self) -> tuple[str, ...]:
         """An encoder, the generator and, where the model has one, a speech detector."""
-        needed = _needed(self.route)
+        needed = needed_networks(self.route)
         return (*needed, DETECTOR) if DETECTOR in self.card["files"] else needed
 
     @property
@@ -149,7 +143,8 @@ class Model:
         return sum(path.stat().st_size for path in own)
 
 
-def _needed(route: str) -> tuple[str, ...]:
+def needed_networks(route: str) -> tuple[str, ...]:
+    """The networks no model of a route goes without: its encoder and the generator."""
     return CASCADE_NETWORKS if route == CASCADE else NETWORKS
 
 
@@ -268,7 +263,7 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
     if not isinstance(route, str) or FORMATS.get(route) != card["format"]:
         raise CheckpointError(f"{path} is damaged: {card['format']!r} has no route {route!r}")
     optional = (DETECTOR,) if isinstance(files, dict) and DETECTOR in files else ()
-    for network in (*_needed(route), *optional):
+    for network in (*needed_networks(route), *optional):
         entry = files.get(network) if isinstance(files, dict) else None
         entry = entry if isinstance(entry, dict) else {}
         file = entry.get("file")
@@ -300,75 +295,3 @@ def _read(path: Path) -> bytes:
         raise CheckpointError(f"{path} is missing from its model folder") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def load(
-    name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
-    *,
-    route: str | None = None,
-    recognizer: "str | SpeechRecogniser" = "own",
-    threads: int | None = None,
-    detect_speech: bool = True,
-    around_generator: Callable[[Any], Any] = lambda generator: generator,
-) -> "Route":
-    """Open a model and make it ready to turn speech into pictures.
-
-    Args:
-        name_or_path: the name of a shipped model (`available_models()`), a model folder, or a file in one.
-        route: "direct" or "cascade", to take the model of that route which belongs to the one named
-            (`find_route`); by default the model's own.
-        recognizer: what writes down speech in a cascade: "own", the model's; "own:FOLDER", one that
-            speech2image exported; "whisper:NAME"; "pocketsphinx"; or any `recognizers.SpeechRecogniser`.
-        threads: processor threads to use; by default all this process may use.
-        detect_speech: refuse recordings without speech, if the model has a speech detector, and in a cascade
-            those of which no word is written down.
-        around_generator: given the generator's `Session`, returns what to call in its place, for instance
-            one that batches the calls of several threads (`web/batching.py`).
-
-    Raises:
-        CheckpointError: no such model, it has no such route, or its files are damaged or something else.
-        SettingsError: `threads` is not a whole number from 1; there is no such recogniser or route; a
-            recogniser is given to a model that goes without text.
-        MissingExtraError: the recogniser's package is not installed.
-    """
-    from speech2image.pipeline import DirectRoute
-    from speech2image.runtime import Session
-
-    model = find(name_or_path) if route is None else find_route(name_or_path, route)
-    if model.route != CASCADE and recognizer != "own":
-        raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
-    encoder, generator = (model.read(network) for network in _needed(model.route))
-    encoder_name, generator_name = (str(model.path(network)) for network in _needed(model.route))
-    painter = around_generator(Session(generator, ("condition", "noise"), "picture", generator_name, threads))
-    detector = voice_activity(model) if detect_speech else None
-    if model.route != CASCADE:
-        heard = Session(encoder, ("log_mel", "n_frames"), "speech_embedding", encoder_name, threads)
-        return DirectRoute(model, heard, painter, detector)
-
-    from speech2image.cascade import CascadeRoute
-    from speech2image.recognizers import open_recognizer
-
-    read = Session(encoder, ("letters",), "text_embedding", encoder_name, threads)
-    ears: SpeechRecogniser | None
-    if isinstance(recognizer, str):
-        ears = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
-    else:
-        ears = recognizer
-    return CascadeRoute(model, ears, read, painter, detector, must_hear=detect_speech)
-
-
-def voice_activity(model: Model) -> "VoiceActivity | None":
-    """The speech detector of a model, None if it has none.
-
-    Raises:
-        CheckpointError: its file is damaged or something else.
-    """
-    from speech2image.runtime import Session
-    from speech2image.voice_activity import VoiceActivity
-
-    if DETECTOR not in model.networks:
-        return None
-    name = str(model.path(DETECTOR))
-    # So small a network is fastest on one thread.
-    inputs, output = ("log_mel", "n_frames"), "speech_probability"
-    return VoiceActivity(Session(model.read(DETECTOR), inputs, output, name, threads=1))

@@ -12,7 +12,7 @@ from tiny_model import make_model, speech
 from torch import nn
 
 import speech2image
-from speech2image import cascade_export, cli, export, pretrained
+from speech2image import cascade_export, cli, export, opening, pretrained
 from speech2image.cascade import CascadeRoute
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import speech_detector, speech_recognizer, stackgan_v1
@@ -143,7 +143,7 @@ def test_a_detector_is_shared_too_unless_one_is_given(tmp_path) -> None:
         )
         model = pretrained.find(tmp_path / "c")
         assert set(model.borrowed) == borrowed and "speech_detector" in model.networks
-        assert pretrained.voice_activity(model) is not None
+        assert opening.voice_activity(model) is not None
 
 
 def test_a_generator_that_cannot_be_shared_is_refused(tmp_path) -> None:

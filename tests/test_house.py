@@ -19,7 +19,7 @@ LEVELS = [
     {"sources", "containers", "audio", "images", "espeak_library", "tts"},
     {"models", "losses"},
     {"runtime", "pretrained", "parity", "data", "transcription", "recognizers", "voice_activity"},
-    {"painter", "pipeline", "cascade"},
+    {"painter", "pipeline", "cascade", "opening"},
     {"metrics"},
     {"training", "export", "cascade_export"},
     {"evaluation", "web"},
@@ -41,7 +41,7 @@ BASE = {
     "recognizers",
     "voice_activity",
 }
-BASE |= {"pretrained", "painter", "pipeline", "cascade", "cli", "__init__", "__main__"}
+BASE |= {"pretrained", "opening", "painter", "pipeline", "cascade", "cli", "__init__", "__main__"}
 
 
 def part_of(module: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_model import encoder_network, make_model, speech
 
-from speech2image import pretrained
+from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError, SettingsError, SpeechError
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "recordings"
@@ -26,22 +26,22 @@ def shipped(tmp_path, monkeypatch) -> Path:
 
 def test_by_name(shipped: Path) -> None:
     assert pretrained.available_models() == ["birds", "flowers-and-birds"]
-    assert pretrained.load("birds").name == "birds"
-    assert pretrained.load().name == "flowers-and-birds"
+    assert opening.load("birds").name == "birds"
+    assert opening.load().name == "flowers-and-birds"
 
 
 def test_a_model_of_several_domains_answers_to_each(shipped: Path) -> None:
-    assert pretrained.load("flowers").name == "flowers-and-birds"
+    assert opening.load("flowers").name == "flowers-and-birds"
     shutil.rmtree(shipped / "flowers-and-birds")
     with pytest.raises(CheckpointError, match="unknown model 'flowers'"):
-        pretrained.load("flowers")
+        opening.load("flowers")
 
 
 @pytest.mark.parametrize("part", ["", "model.json", "generator.onnx"])
 def test_by_path(tmp_path, part: str) -> None:
     folder = make_model(tmp_path / "mine")
-    assert pretrained.load(folder / part).name == "mine"
-    assert pretrained.load(str(folder / part), threads=1).picture_size == 8
+    assert opening.load(folder / part).name == "mine"
+    assert opening.load(str(folder / part), threads=1).picture_size == 8
 
 
 def test_unknown_name_lists_and_suggests(shipped: Path) -> None:
@@ -49,9 +49,9 @@ def test_unknown_name_lists_and_suggests(shipped: Path) -> None:
         CheckpointError,
         match=r"unknown model 'flower'.*did you mean 'flowers-and-birds'\?.*birds, flowers-and-birds",
     ):
-        pretrained.load("flower")
+        opening.load("flower")
     with pytest.raises(CheckpointError, match="unknown model 'xyz'") as caught:
-        pretrained.load("xyz")
+        opening.load("xyz")
     assert "did you mean" not in str(caught.value)
 
 
@@ -63,26 +63,26 @@ def test_flipped_byte(tmp_path, network: str) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{network}\.onnx is damaged"):
-        pretrained.load(folder)
+        opening.load(folder)
 
 
 def test_without_checksum_a_foreign_network_is_still_refused(tmp_path) -> None:
     files = {name: {"file": f"{name}.onnx"} for name in ("speech_encoder", "generator")}
     folder = make_model(tmp_path / "mine", files=files)
-    pretrained.load(folder)
+    opening.load(folder)
     (folder / "generator.onnx").write_bytes(encoder_network().SerializeToString())
     with pytest.raises(CheckpointError, match="is not this project's"):
-        pretrained.load(folder)
+        opening.load(folder)
 
 
 def test_network_that_contradicts_its_card(tmp_path) -> None:
-    model = pretrained.load(make_model(tmp_path / "a", picture_size=64))
+    model = opening.load(make_model(tmp_path / "a", picture_size=64))
     with pytest.raises(CheckpointError, match=r"\[1, 3, 64, 64\]"):
         model.translate((speech(), 16000))
-    model = pretrained.load(make_model(tmp_path / "b", embedding_size=1024))
+    model = opening.load(make_model(tmp_path / "b", embedding_size=1024))
     with pytest.raises(CheckpointError, match=r"\[1, 1024\]"):
         model.translate((speech(), 16000))
-    model = pretrained.load(make_model(tmp_path / "c", noise_size=100))
+    model = opening.load(make_model(tmp_path / "c", noise_size=100))
     with pytest.raises(CheckpointError, match="does not run"):
         model.translate((speech(), 16000))
 
@@ -91,19 +91,19 @@ def test_missing_parts(tmp_path) -> None:
     folder = make_model(tmp_path / "mine")
     (folder / "generator.onnx").unlink()
     with pytest.raises(CheckpointError, match=r"generator\.onnx is missing"):
-        pretrained.load(folder)
+        opening.load(folder)
     (folder / "model.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no model\.json"):
-        pretrained.load(folder)
+        opening.load(folder)
 
 
 def test_other_files(tmp_path) -> None:
     checkpoint = tmp_path / "speech_encoder.safetensors"
     checkpoint.write_bytes(b"x")
     with pytest.raises(CheckpointError, match="speech2image export"):
-        pretrained.load(checkpoint)
+        opening.load(checkpoint)
     with pytest.raises(CheckpointError, match="no file"):
-        pretrained.load(tmp_path / "absent.onnx")
+        opening.load(tmp_path / "absent.onnx")
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_damaged_card(tmp_path, card: str | dict[str, object], message: str) -> 
     path = folder / "model.json"
     path.write_text(card if isinstance(card, str) else json.dumps(json.loads(path.read_text()) | card))
     with pytest.raises(CheckpointError, match=re.escape(message)):
-        pretrained.load(folder)
+        opening.load(folder)
 
 
 def test_threads(tmp_path) -> None:
     with pytest.raises(SettingsError, match="threads"):
-        pretrained.load(make_model(tmp_path / "mine"), threads=0)
+        opening.load(make_model(tmp_path / "mine"), threads=0)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -140,7 +140,7 @@ def test_shipped_model(name: str) -> None:
     assert model.size <= 25e6
     assert model.card["licence"]
     assert all(model.sha256.values())
-    route = pretrained.load(name)
+    route = opening.load(name)
     first, again = (route.translate(one, n=2, seed=3) for _ in range(2))
     assert [image.tobytes() for image in first.images] == [image.tobytes() for image in again.images]
     assert first.images[0].tobytes() != first.images[1].tobytes()

@@ -13,7 +13,8 @@ from torch import nn
 import speech2image
 from speech2image import audio, cli, export
 from speech2image.errors import CheckpointError, SpeechError
-from speech2image.pretrained import find, voice_activity
+from speech2image.opening import voice_activity
+from speech2image.pretrained import find
 
 
 class LowSounds(nn.Module):

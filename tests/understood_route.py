@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from speech2image import pretrained
+from speech2image import opening
 from speech2image.pipeline import Translation
 
 
@@ -17,4 +17,4 @@ class UnderstoodRoute:
 
 
 def open_understood(model: str, threads, around) -> UnderstoodRoute:
-    return UnderstoodRoute(pretrained.load(model, threads=threads, around_generator=around))
+    return UnderstoodRoute(opening.load(model, threads=threads, around_generator=around))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from speech2image import pretrained
+from speech2image import opening, pretrained
 from speech2image.errors import OutputError, SettingsError
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Job:
 
     def load(self) -> "Route":
         """Open the model."""
-        route = pretrained.load(
+        route = opening.load(
             self.model, route=self.route, recognizer=self.recognizer, threads=self.threads or None
         )
         self._loaded = time.perf_counter() - self._start

@@ -22,7 +22,7 @@ from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.workplace import check_out, finish_work, open_work
 from speech2image.files import writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
-from speech2image.pretrained import voice_activity
+from speech2image.opening import voice_activity
 
 
 def report(settings: Settings) -> dict[str, Any]:

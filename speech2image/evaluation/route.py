@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from speech2image.cascade import Route
 from speech2image.errors import require
 from speech2image.evaluation.settings import Settings
-from speech2image.pretrained import load
+from speech2image.opening import load
 
 ANY_SIZE = 10**10
 """Checkpoints are measured whatever they take; only models to ship are held to a size."""

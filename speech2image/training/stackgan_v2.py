@@ -91,6 +91,16 @@ PRESETS: dict[str, Settings] = {
         grid_every=500,
         checkpoint_minutes=4.0,
     ),
+    # one size of networks and one number of steps for every row of Tables IV and V
+    "ablation": replace(
+        PAPER,
+        networks=Architecture(branches=2, generator_width=16, discriminator_width=16),
+        steps=2_500,
+        batch_size=16,
+        standardise_condition=True,
+        grid_every=500,
+        checkpoint_minutes=4.0,
+    ),
     "toy": replace(
         PAPER,
         networks=Architecture(branches=1, generator_width=8, discriminator_width=16, noise=8, code=32),

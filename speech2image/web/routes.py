@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from speech2image import pretrained
+from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import Interpolation, Speech, Translation
 from speech2image.web.refusals import Refused
@@ -45,7 +45,7 @@ Opener = Callable[[str, int | None, Around], Route | None]
 def _open_direct(model: str, threads: int | None, around: Around) -> Route | None:
     if pretrained.find(model).route == pretrained.CASCADE:
         return None
-    return pretrained.load(model, threads=threads, around_generator=around)
+    return opening.load(model, threads=threads, around_generator=around)
 
 
 def _open_cascade(model: str, threads: int | None, around: Around) -> Route | None:
@@ -53,7 +53,7 @@ def _open_cascade(model: str, threads: int | None, around: Around) -> Route | No
     cascade = found if found.route == pretrained.CASCADE else pretrained.companion(found, pretrained.CASCADE)
     if cascade is None or cascade.recognizer is None:
         return None
-    return pretrained.load(cascade.folder, threads=threads, around_generator=around)
+    return opening.load(cascade.folder, threads=threads, around_generator=around)
 
 
 OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}

@@ -16,7 +16,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import Settings, evaluate, experiments, listening, model_report
 from speech2image.evaluation.utterances import caption_of
-from speech2image.pretrained import load
+from speech2image.opening import load
 
 MEASURES = ("retrieval", "colours", "words")
 
