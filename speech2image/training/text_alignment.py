@@ -33,14 +33,17 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
         CheckpointError, OutputError: the checkpoint cannot be read or written.
     """
     encoder = load_text_encoder(checkpoint)
-    captions, spoken = spoken_captions(arrays)
     width, size = encoder.projection.in_features, encoder.projection.out_features
-    if len(captions) <= width or spoken.shape[1] != size:
+    given = arrays.speech_embeddings.shape[1]
+    if given != size:
+        raise DataError(f"the text encoder gives {size} numbers, the speech embeddings have {given}")
+    captions, spoken = spoken_captions(arrays, encoder.teacher_mean.numpy())
+    if len(captions) <= width:
         raise DataError(
-            f"a text encoder that reads {width} numbers and gives {size} needs more than {width} spoken "
-            f"captions with embeddings of {size} numbers; there are {len(captions)} with {spoken.shape[1]}"
+            f"a text encoder that reads {width} numbers needs more than {width} spoken training captions, "
+            f"there are {len(captions)}"
         )
-    weight, bias = least_squares(_read(encoder, captions), spoken - encoder.teacher_mean.numpy())
+    weight, bias = least_squares(_read(encoder, captions), spoken)
     state = load_checkpoint(checkpoint, KIND)
     state["ema"]["module"]["projection.weight"] = torch.from_numpy(weight)
     state["ema"]["module"]["projection.bias"] = torch.from_numpy(bias)
@@ -48,20 +51,24 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
     return Path(out)
 
 
-def spoken_captions(arrays: TrainingArrays) -> tuple[list[str], NDArray[np.float32]]:
-    """The training captions that are spoken, each once, and the mean embedding [n, size] of its utterances.
+def spoken_captions(
+    arrays: TrainingArrays, teacher_mean: NDArray[np.float32]
+) -> tuple[list[str], NDArray[np.float32]]:
+    """The training captions that are spoken, each once, and where its utterances lie, [n, size].
 
-    Embeddings count alike, whatever their length.
+    That is the mean direction of their embeddings from the mean feature of the image teacher, [size], at the
+    length that embeddings have from there: retrieval and the condition prior read directions alone.
     """
     utterances = arrays.utterances_of("train")
     utterances = utterances[arrays.utterance_caption[utterances] >= 0]
     places = np.stack([arrays.utterance_sample[utterances], arrays.utterance_caption[utterances]], axis=1)
     kinds, which = np.unique(places, axis=0, return_inverse=True)
     captions = [arrays.captions[sample][caption] for sample, caption in kinds]
-    embeddings = unit(np.asarray(arrays.speech_embeddings[utterances], np.float32))
+    embeddings = np.asarray(arrays.speech_embeddings[utterances], np.float32) - teacher_mean
+    length = np.linalg.norm(embeddings, axis=1).mean()
     means = np.zeros((len(captions), embeddings.shape[1]), np.float32)
-    np.add.at(means, which.ravel(), embeddings)
-    means /= np.bincount(which.ravel(), minlength=1)[:, None]
+    np.add.at(means, which.ravel(), unit(embeddings))
+    means *= length / np.bincount(which.ravel(), minlength=1)[:, None]
     return captions, means
 
 

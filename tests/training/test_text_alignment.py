@@ -45,10 +45,13 @@ PARTS = (
 CAPTIONS = [f"{colour} {part}" for colour in COLOURS for part in PARTS]
 
 
-def _checkpoint(path, seed: int = 0):
-    torch.manual_seed(seed)
+def _checkpoint(path, mean: np.ndarray | None = None):
+    torch.manual_seed(0)
     settings = replace(PRESETS["toy"], output=SIZE)
-    ema = {"module": TextEncoder(settings).state_dict(), "updates": 1}
+    encoder = TextEncoder(settings)
+    if mean is not None:
+        encoder.teacher_mean.copy_(torch.from_numpy(mean))
+    ema = {"module": encoder.state_dict(), "updates": 1}
     shape = asdict(settings) | {"channels": list(settings.channels)}
     state = {"kind": "text_encoder", "settings": {"encoder": shape}, "step": 1, "seconds": 0.0, "ema": ema}
     save_checkpoint(path, state)
@@ -68,33 +71,38 @@ def _spoken(embeddings: np.ndarray, times: int = 1) -> SimpleNamespace:
     )
 
 
+def _directions(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def test_captions_land_where_their_speech_does(tmp_path) -> None:
-    """Another encoder's embeddings, turned and moved, stand for the speech."""
-    old = _checkpoint(tmp_path / "old.safetensors")
+    """Another encoder's embeddings, turned, stand for the speech; directions from the mean count."""
+    mean = np.linspace(3, 5, SIZE, dtype=np.float32)
+    old = _checkpoint(tmp_path / "old.safetensors", mean)
     encoder = load_text_encoder(old)
     rng = np.random.default_rng(0)
     read = embed_captions(encoder, CAPTIONS)
     read = (read - read.mean(axis=0)) / read.std()
-    turned = read @ rng.standard_normal((SIZE, SIZE)) + rng.standard_normal(SIZE)
-    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    turned = _directions(read @ rng.standard_normal((SIZE, SIZE)))
     before = encoder.projection.weight.clone()
-    new = align(old, _spoken(turned, times=2), tmp_path / "new.safetensors")
-    found = embed_captions(load_text_encoder(new), CAPTIONS)
-    apart = np.linalg.norm(found - turned, axis=1).mean()
-    shuffled = np.linalg.norm(found - turned[rng.permutation(len(turned))], axis=1).mean()
-    assert apart < 0.1 * shuffled
+    lengths = rng.uniform(1, 3, (len(turned), 1))
+    new = align(old, _spoken(lengths * turned + mean, times=2), tmp_path / "new.safetensors")
+    found = _directions(embed_captions(load_text_encoder(new), CAPTIONS) - mean)
+    assert (found * turned).sum(axis=1).mean() > 0.95
+    assert abs((found * turned[rng.permutation(len(turned))]).sum(axis=1).mean()) < 0.2
     assert torch.equal(load_text_encoder(old).projection.weight, before)
 
 
 def test_utterances_of_a_caption_are_averaged_and_unknown_ones_left_out() -> None:
-    embeddings = np.random.default_rng(0).standard_normal((len(CAPTIONS), SIZE))
-    arrays = _spoken(embeddings, times=2)
-    arrays.speech_embeddings[len(CAPTIONS)] = 3 * arrays.speech_embeddings[1]
-    captions, means = spoken_captions(arrays)
-    assert captions == CAPTIONS and means.shape == (len(CAPTIONS), SIZE)
-    one, other = (row / np.linalg.norm(row) for row in embeddings[:2])
-    assert np.allclose(means[0], (one + other) / 2, atol=1e-3)
-    assert np.allclose(means[1], other, atol=1e-3)
+    mean = np.full(SIZE, 2.0, np.float32)
+    embeddings = _directions(np.random.default_rng(0).standard_normal((len(CAPTIONS), SIZE)))
+    arrays = _spoken(4 * embeddings + mean, times=2)
+    arrays.speech_embeddings[len(CAPTIONS)] = 4 * embeddings[1] + mean
+    captions, spoken = spoken_captions(arrays, mean)
+    assert captions == CAPTIONS and spoken.shape == (len(CAPTIONS), SIZE)
+    assert np.allclose(_directions(spoken[:1]), _directions(embeddings[:1] + embeddings[1:2]), atol=5e-3)
+    assert np.allclose(_directions(spoken[1:]), embeddings[1:], atol=5e-3)
+    assert 3.9 < np.linalg.norm(spoken[5]) < 4.3, "at the length that embeddings have"
 
 
 def test_least_squares_finds_a_linear_layer() -> None:
@@ -109,8 +117,8 @@ def test_too_little_speech_or_another_length_is_refused(tmp_path) -> None:
     old = _checkpoint(tmp_path / "old.safetensors")
     arrays = _spoken(np.ones((len(CAPTIONS), SIZE)))
     few = SimpleNamespace(**vars(arrays) | {"utterances_of": lambda split: np.arange(5)})
-    with pytest.raises(DataError, match="there are 5 with 12"):
+    with pytest.raises(DataError, match="there are 5"):
         align(old, few, tmp_path / "new.safetensors")
-    with pytest.raises(DataError, match="with 13"):
+    with pytest.raises(DataError, match="have 13"):
         align(old, _spoken(np.ones((len(CAPTIONS), 13))), tmp_path / "new.safetensors")
     assert not (tmp_path / "new.safetensors").exists()

@@ -1,0 +1,216 @@
+"""Measures the models of the paper's Tables II, IV and V on every data set and writes one document.
+
+    python scripts/paper_tables.py --models tables tables-seed-1 --data shards/flowers shards/birds \
+        --network pt_inception-2015-12-05-6726825d.pth --out tables --limit 500
+
+`MODELS/<row>` holds a row's model, as for `speech2image evaluate --table` (docs/evaluation.md says what lies
+where); a further folder holds the same rows trained from another seed. `OUT/tables.md` has all tables,
+`OUT/tables.json` their figures, `OUT/<set>/table-<number>-seed-<place>/` each model's own report. The same
+command goes on after an interruption; rows whose model is not there yet stay empty.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from speech2image.errors import Speech2ImageError
+from speech2image.evaluation import Settings, experiments
+from speech2image.evaluation.report_markdown import first_row, table
+from speech2image.files import writing
+
+SPOKEN = "drawn from voices kept out"
+HEAD = (
+    "row",
+    "seed",
+    "FID",
+    "KID x 1000",
+    "IS",
+    "colour, %",
+    "R@10, %",
+    "class mAP, %",
+    "published IS / FID",
+)
+SCALES = """The published figures are not on one scale with ours. Theirs come from the last pool of
+Inception-v3 (2048 numbers) and from an Inception Score whose classifier was fitted to the data set, over
+many more pictures; ours from the layer and the classifier that each report names, over as many pictures
+as it counts; both measures depend on all of these. Their models were trained on the published captions,
+ten a picture, for 100,000 and 220,000 steps; ours on this project's captions, two a picture, for as many
+steps as docs/recipes.md says. So compare the rows of one table with each other and with the ceiling and
+the floors measured beside them, and their order with the published order; never a figure of ours with a
+published one."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(write_tables(**vars(options)))
+    except Speech2ImageError as error:
+        print(f"paper_tables: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write_tables(
+    models: Sequence[Path],
+    data: Sequence[Path],
+    network: Path | None,
+    out: Path,
+    tables: Sequence[int] = tuple(experiments.TABLES),
+    limit: int | None = None,
+    resamples: int = 1000,
+    threads: int | None = None,
+    measures: Sequence[str] = ("retrieval", "colours", "fid", "kid", "inception-score"),
+) -> Path:
+    """Measure what is there and write `tables.md` and `tables.json`.
+
+    Args:
+        models: folders of models, one a seed; Table II is of the first alone.
+        data: shards folders; a model of several sets is measured on each.
+        network: Inception file; without it there is no FID.
+        out: folder to write.
+        tables: numbers of the paper's tables.
+        limit, resamples, threads, measures: as of `speech2image evaluate`.
+
+    Returns:
+        `tables.md`.
+
+    Raises:
+        Speech2ImageError: as `speech2image evaluate`.
+    """
+    own = Settings(
+        data=data[0],
+        out=out,
+        network=network,
+        limit=limit,
+        resamples=resamples,
+        threads=threads,
+        measures=tuple(measures),
+    )
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for number in tables:
+        of_table = results[experiments.TITLES[number]] = {}
+        for folder in data:
+            others = tuple(other for other in data if other != folder)
+            seeds = models[:1] if number == 2 else models
+            of_table[folder.name] = [
+                experiments.table(
+                    replace(
+                        own,
+                        data=folder,
+                        trained_with=others,
+                        table=number,
+                        models=place,
+                        out=out / folder.name / f"table-{number}-seed-{seed}",
+                    )
+                )
+                for seed, place in enumerate(seeds)
+            ]
+    document(results, out)
+    return out / "tables.md"
+
+
+def document(results: dict[str, dict[str, list[dict[str, Any]]]], out: Path) -> None:
+    """Write `tables.md` and `tables.json` of title -> data set -> a table for each seed."""
+    parts = ["# The paper's tables under one evaluator", " ".join(SCALES.split())]
+    for title, sets in results.items():
+        parts.append(f"## {title}")
+        for name, seeds in sets.items():
+            rows = [line for seed, one in enumerate(seeds) for line in _lines(one, seed)]
+            parts += [f"### {name}", table(HEAD, [*rows, *_bounds(seeds)]), *_order(seeds)]
+    files = {"tables.md": "\n\n".join(parts) + "\n", "tables.json": json.dumps(results, indent=1) + "\n"}
+    for name, content in files.items():
+        with writing(out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+def _lines(one: dict[str, Any], seed: int) -> list[list[str]]:
+    """A line for every row of a table."""
+    lines = []
+    for row in one["rows"]:
+        found = row["results"]
+        cells = ["missing", *["-"] * 5] if found is None else _cells(found, SPOKEN, SPOKEN, "kept out")
+        lines.append([row["label"], str(seed), *cells, row["published"] or "-"])
+    return lines
+
+
+def _bounds(seeds: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Ceiling and floors, of the first model that was measured."""
+    measured = (row["results"] for one in seeds for row in one["rows"] if row["results"])
+    first = next(measured, None)
+    if first is None:
+        return []
+    return [
+        [pictures, "-", *_cells(first, pictures, colours, voices), "-"]
+        for pictures, voices, colours in experiments.BOUNDS
+    ]
+
+
+def _cells(found: dict[str, Any], pictures: str, colours: str, voices: str) -> list[str]:
+    """FID, KID, IS, colour agreement, R@10 and mAP with their intervals; "-" where there is none."""
+    drawn = first_row(found["pictures"], pictures=pictures)
+    heard = first_row(found["retrieval"], classes="unseen", voices=voices)
+    read = first_row(found["colours"], pictures=colours)
+    intervals = heard.get("intervals") or {}
+    return [
+        _number(drawn.get("fid"), drawn.get("fid_interval")),
+        _number(drawn.get("kid"), drawn.get("kid_interval"), 1000),
+        _number(drawn.get("is"), drawn.get("is_interval")),
+        _number(read.get("agreement"), read.get("interval"), 100, 1),
+        _number(heard.get("R@10"), intervals.get("R@10"), 100, 1),
+        _number(heard.get("mAP"), intervals.get("mAP"), 100, 1),
+    ]
+
+
+def _number(
+    value: float | None, interval: Sequence[float] | None, scale: float = 1.0, digits: int = 3
+) -> str:
+    if value is None:
+        return "-"
+    ends = (
+        "" if interval is None else " (" + " - ".join(f"{scale * end:.{digits}f}" for end in interval) + ")"
+    )
+    return f"{scale * value:.{digits}f}{ends}"
+
+
+def _order(seeds: Sequence[dict[str, Any]]) -> list[str]:
+    """Whether the rows stand in one order, by FID, in all seeds; nothing for one seed or a row missing."""
+    if len(seeds) < 2:
+        return []
+    orders = []
+    for one in seeds:
+        fid = {
+            row["label"]: first_row(row["results"]["pictures"], pictures=SPOKEN).get("fid")
+            for row in one["rows"]
+            if row["results"] is not None
+        }
+        if len(fid) < len(one["rows"]) or None in fid.values():
+            return []
+        orders.append(sorted(fid, key=lambda label: float(fid[label])))
+    told = [f"seed {seed}: {', '.join(order)}" for seed, order in enumerate(orders)]
+    same = all(order == orders[0] for order in orders)
+    found = f"the same in all seeds: {', '.join(orders[0])}" if same else "; ".join(told)
+    return [f"Order by FID, best first: {found}."]
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders of models, one a seed")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="shards folders")
+    parser.add_argument("--network", type=Path, help="Inception-v3 of 2015-12-05, for FID")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    numbers = tuple(experiments.TABLES)
+    parser.add_argument("--tables", type=int, nargs="+", choices=numbers, default=numbers, help="which")
+    parser.add_argument("--limit", type=int, help="utterances of each kind")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap intervals")
+    parser.add_argument("--threads", type=int, help="processor threads")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""All of the paper's tables on several data sets, as one document."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from evaluation_parts import TinyNetwork
+from tiny_model import make_model
+
+from speech2image.evaluation import model_report
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+import paper_tables  # noqa: E402
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
+    """Stands for the Inception file, which tests do without."""
+    made = TinyNetwork()
+    monkeypatch.setattr(model_report, "load_inception", lambda path, layer: made)
+    return made
+
+
+def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwork) -> None:
+    for seed in ("a", "b"):
+        for row in ("scale-64", "scale-128", "scale-256"):
+            make_model(tmp_path / seed / row)
+    make_model(tmp_path / "a" / "direct")
+    words = [
+        "--models",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "--data",
+        str(shards),
+        "--limit",
+        "8",
+        "--resamples",
+        "40",
+    ]
+    words += [
+        "--network",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--tables",
+        "2",
+        "5",
+        "--threads",
+        "1",
+    ]
+    assert paper_tables.main(words) == 0
+    text = (tmp_path / "out" / "tables.md").read_text()
+    assert text.index("Table II") < text.index("Table V")
+    assert text.count("| missing |") == 4 and "3.23 / 54.76" in text
+    assert "real against real" in text and "drawn from noise" in text
+    assert text.count("| 64 x 64, 1 discriminators |") == 2, "a line for each seed"
+    assert "Order by FID, best first: " in text
+    told = json.loads((tmp_path / "out" / "tables.json").read_text())
+    rows = told["Table II: routes"][shards.name][0]["rows"]
+    assert [row["results"] is None for row in rows] == [False, True, True, True, True]
+    fid = next(row["fid"] for row in rows[0]["results"]["pictures"] if row["pictures"] == paper_tables.SPOKEN)
+    assert f"| direct | 0 | {fid:.3f} (" in text
+
+
+def test_order_is_told_only_where_every_row_is_there() -> None:
+    def table(**fid: float | None) -> dict:
+        found = {
+            label: None if value is None else {"pictures": [{"pictures": paper_tables.SPOKEN, "fid": value}]}
+            for label, value in fid.items()
+        }
+        return {"rows": [{"label": label, "results": results} for label, results in found.items()]}
+
+    assert paper_tables._order([table(a=1.0, b=2.0)]) == []
+    assert paper_tables._order([table(a=1.0, b=2.0), table(a=1.0, b=None)]) == []
+    assert "the same in all seeds: b, a" in paper_tables._order([table(a=3.0, b=2.0), table(a=2.0, b=1.0)])[0]
+    told = paper_tables._order([table(a=3.0, b=2.0), table(a=1.0, b=2.0)])[0]
+    assert "seed 0: b, a; seed 1: a, b" in told
+
+
+def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--models", str(tmp_path), "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
+    make_model(tmp_path / "direct")
+    assert paper_tables.main([*words, "--tables", "2"]) == 1
+    assert "paper_tables: " in capsys.readouterr().err
+    assert not (tmp_path / "out" / "tables.md").exists()
