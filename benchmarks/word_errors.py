@@ -3,9 +3,9 @@
     python benchmarks/word_errors.py --data shards/oxford102 --held-out flite/kal16 \
         --corpora LibriSpeech/dev-clean LJSpeech-1.1 --recognizer runs/recognizer_model --pocketsphinx
 
-Captions are of unseen classes, in voices heard in training and in voices kept out; of corpora the speakers
-(or recordings) that `train speech-recognizer` keeps out. Every recogniser gets the same files in the same
-order. Writes word_errors.json beside the table it prints.
+Captions are of unseen classes, spoken by synthesizers and by people, heard in training and kept out; of
+corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets the same
+files in the same order. Writes word_errors.json beside the table it prints.
 """
 
 import json
@@ -98,16 +98,18 @@ def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 
 def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """Spoken captions of unseen classes by voices heard and kept out."""
+    """Spoken captions of unseen classes by synthesizers and people, heard in training and kept out."""
     arrays = PairArrays.open(folder)
     unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
-    found: dict[str, list[tuple[str, bytes]]] = {"voices heard": [], "voices kept out": []}
+    found: dict[str, list[tuple[str, bytes]]] = {}
     for item in stream_speech(speech_shards(folder)):
         if item.sample in unseen and item.text:
-            kind = "voices heard" if item.utterance.voice in heard else "voices kept out"
-            found[kind].append((transcript(item.text), item.utterance.audio))
-    return {kind: chosen for kind, chosen in found.items() if chosen}
+            voice = item.utterance.voice
+            who = "people" if voice.startswith("reader/") else "synthesizers"
+            kind = f"{who} {'heard' if voice in heard else 'kept out'}"
+            found.setdefault(kind, []).append((transcript(item.text), item.utterance.audio))
+    return dict(sorted(found.items()))
 
 
 def some(pairs: list[tuple[str, bytes]], limit: int) -> list[tuple[str, bytes]]:

@@ -150,7 +150,7 @@ def _between_tab(actions: Actions) -> None:
             first = recorder("first", "Hold to speak the first description", actions.service, {})
             gr.HTML("<h2>Second</h2>")
             second = recorder("second", "Hold to speak the second description", actions.service, {})
-            with gr.Accordion(_options_title("Steps", actions.service), open=False):
+            with gr.Accordion(_options_title("Steps", actions.service, ways=False), open=False):
                 choices = _choices(actions.service, steps=True)
         with gr.Column(scale=3, min_width=260):
             go = gr.Button("Walk from one to the other", variant="primary", elem_id="walk-button")
@@ -211,8 +211,11 @@ def _choices(service: Service, steps: bool = False) -> Choices:
     return Choices(n, seed, model, route)
 
 
-def _options_title(count: str, service: Service) -> str:
-    return f"{count}, seed, model" if len(service.shelf.models) > 1 else f"{count} and noise seed"
+def _options_title(count: str, service: Service, ways: bool = True) -> str:
+    """What an accordion holds: the way only where there is one to choose."""
+    further = ["model"] if len(service.shelf.models) > 1 else []
+    further += ["way"] if ways and len(service.shelf.route_names) > 1 else []
+    return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
 
 
 def _on(event: Callable[..., Any], function: Any, inputs: list[Any], outputs: list[Any], **more: Any) -> Any:

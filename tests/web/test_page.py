@@ -144,6 +144,20 @@ def assert_same(shown: list[np.ndarray], expected: list[np.ndarray]) -> None:
 # ---- speak, drop, type ---------------------------------------------------------------------------
 
 
+def test_the_other_way_shows_its_words_and_that_it_is_chosen(visit: Visit) -> None:
+    visit.page.get_by_text("Number, seed, way").click()
+    ways = visit.page.get_by_label("cascade"), visit.page.get_by_label("direct")
+    ways[0].click()
+    visit.page.click(".s2i-example >> nth=1")
+    visit.page.wait_for_selector(".s2i-transcript")
+    assert "bird" in visit.page.inner_text(".s2i-transcript")
+    chosen, other = (
+        way.evaluate("e => getComputedStyle(e).backgroundColor + getComputedStyle(e).backgroundImage")
+        for way in ways
+    )
+    assert ways[0].is_checked() and chosen != other
+
+
 def test_hold_speak_release(visit: Visit, tmp_path: Path) -> None:
     """Eight pictures appear, and are those that the command line makes of the same recording and seed."""
     page = visit.page
