@@ -1,8 +1,10 @@
 """Opens a trained model: its networks become a route that turns speech into pictures."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from speech2image.errors import SettingsError
 from speech2image.pretrained import (
@@ -18,7 +20,11 @@ from speech2image.pretrained import (
 if TYPE_CHECKING:
     from speech2image.cascade import Route
     from speech2image.recognizers import SpeechRecogniser
+    from speech2image.runtime import Session
     from speech2image.voice_activity import VoiceActivity
+
+_GENERATORS: "WeakValueDictionary[tuple[str, int | None], Session]" = WeakValueDictionary()
+"""Open generators by checksum and threads, as long as a route uses them."""
 
 
 def load(
@@ -56,9 +62,9 @@ def load(
     model = find(name_or_path) if route is None else find_route(name_or_path, route)
     if model.route != CASCADE and recognizer != "own":
         raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
-    encoder, generator = (model.read(network) for network in needed_networks(model.route))
-    encoder_name, generator_name = (str(model.path(network)) for network in needed_networks(model.route))
-    painter = around_generator(Session(generator, ("condition", "noise"), "picture", generator_name, threads))
+    own, _ = needed_networks(model.route)
+    encoder, encoder_name = model.read(own), str(model.path(own))
+    painter = around_generator(_generator(model, threads))
     detector = voice_activity(model) if detect_speech else None
     if model.route != CASCADE:
         heard = Session(encoder, ("log_mel", "n_frames"), "speech_embedding", encoder_name, threads)
@@ -74,6 +80,19 @@ def load(
     else:
         ears = recognizer
     return CascadeRoute(model, ears, read, painter, detector, must_hear=detect_speech)
+
+
+def _generator(model: Model, threads: int | None) -> "Session":
+    """The session of a model's generator; one that is open already, where two models share it."""
+    from speech2image.runtime import Session
+
+    content = model.read("generator")
+    key = hashlib.sha256(content).hexdigest(), threads
+    session = _GENERATORS.get(key)
+    if session is None:
+        name = str(model.path("generator"))
+        session = _GENERATORS[key] = Session(content, ("condition", "noise"), "picture", name, threads)
+    return session
 
 
 def voice_activity(model: Model) -> "VoiceActivity | None":
