@@ -87,7 +87,8 @@ def _generator(model: Model, threads: int | None) -> "Session":
     from speech2image.runtime import Session
 
     content = model.read("generator")
-    key = hashlib.sha256(content).hexdigest(), threads
+    stated = model.card["files"]["generator"].get("sha256")  # read has compared it
+    key = stated or hashlib.sha256(content).hexdigest(), threads
     session = _GENERATORS.get(key)
     if session is None:
         name = str(model.path("generator"))
