@@ -87,7 +87,8 @@ def export_cascade(
             came with the installation.
         captions: to compare on, at least two; made-up ones by default.
         max_bytes: the most all networks in the folder may take.
-        speech_detector: refuses recordings without speech; None for a model that takes any sound.
+        speech_detector: refuses recordings without speech; None for that of the model whose generator is
+            used, or for a model that takes any sound.
         **card: more JSON values for `model.json`.
 
     Returns:
