@@ -21,6 +21,7 @@ from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards, stream_speech
 from speech2image.data.recordings import kept_out, list_recordings
+from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
 from speech2image.text import transcript
 from speech2image.training.transcripts import word_errors
@@ -91,7 +92,7 @@ def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     for root in settings.corpora:
         listed = list_recordings(root)
         speakers = np.array([item.speaker for item in listed])
-        out = np.isin(speakers, [voice.removeprefix("reader/") for voice in settings.held_out])
+        out = np.isin(speakers, [voice.removeprefix(VOICE_PREFIX) for voice in settings.held_out])
         kept = np.flatnonzero(out if out.any() else kept_out(speakers))
         pairs = [(transcript(listed[i].text), listed[i].audio.read_bytes()) for i in kept]
         yield f"{root.name}, kept out", some(pairs, settings.limit)
@@ -106,7 +107,7 @@ def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, byte
     for item in stream_speech(speech_shards(folder)):
         if item.sample in unseen and item.text:
             voice = item.utterance.voice
-            who = "people" if voice.startswith("reader/") else "synthesizers"
+            who = "people" if voice.startswith(VOICE_PREFIX) else "synthesizers"
             kind = f"{who} {'heard' if voice in heard else 'kept out'}"
             found.setdefault(kind, []).append((transcript(item.text), item.utterance.audio))
     return dict(sorted(found.items()))

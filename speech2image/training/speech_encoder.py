@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from speech2image.data.joined import parts_of
 from speech2image.data.recordings import JoinedSpeech, Recordings
+from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
@@ -281,7 +282,7 @@ def train(
 
 def heard_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:
     """The recordings of all speakers that are not held out (as "reader/NAME"); None without any."""
-    left_out = [voice.removeprefix("reader/") for voice in held_out if voice.startswith("reader/")]
+    left_out = [voice.removeprefix(VOICE_PREFIX) for voice in held_out if voice.startswith(VOICE_PREFIX)]
     parts = [(r, np.flatnonzero(~np.isin(r.speakers, left_out))) for r in recordings]
     return JoinedSpeech(parts) if parts else None
 
@@ -386,8 +387,8 @@ def _log_retrieval(run: Run, step: int, ema: Ema, arrays: SpeechArrays, settings
     heard, unheard = split_voices(arrays, settings.held_out_voices)
     groups = {
         "heard voices": heard,
-        "unheard voices": [voice for voice in unheard if not voice.startswith("reader/")],
-        "unheard readers": [voice for voice in unheard if voice.startswith("reader/")],
+        "unheard voices": [voice for voice in unheard if not voice.startswith(VOICE_PREFIX)],
+        "unheard readers": [voice for voice in unheard if voice.startswith(VOICE_PREFIX)],
     }
     sets = parts_of(arrays)  # type: ignore[arg-type]
     for part, (split, classes), (group, voices) in product(sets, SPLITS.items(), groups.items()):

@@ -79,27 +79,22 @@ class Settings:
 
 
 PAPER = Settings()
+_CPU = replace(
+    PAPER,
+    networks=Architecture(branches=2, generator_width=32, discriminator_width=32),
+    steps=40_000,
+    batch_size=16,
+    standardise_condition=True,
+    grid_every=500,
+    checkpoint_minutes=4.0,
+)
 PRESETS: dict[str, Settings] = {
     "paper": PAPER,
     "paper-oxford102": replace(PAPER, steps=100_000),
-    "cpu": replace(
-        PAPER,
-        networks=Architecture(branches=2, generator_width=32, discriminator_width=32),
-        steps=40_000,
-        batch_size=16,
-        standardise_condition=True,
-        grid_every=500,
-        checkpoint_minutes=4.0,
-    ),
+    "cpu": _CPU,
     # one size of networks and one number of steps for every row of Tables IV and V
     "ablation": replace(
-        PAPER,
-        networks=Architecture(branches=2, generator_width=16, discriminator_width=16),
-        steps=2_500,
-        batch_size=16,
-        standardise_condition=True,
-        grid_every=500,
-        checkpoint_minutes=4.0,
+        _CPU, networks=replace(_CPU.networks, generator_width=16, discriminator_width=16), steps=2_500
     ),
     "toy": replace(
         PAPER,
