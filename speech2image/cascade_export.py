@@ -23,17 +23,8 @@ import torch
 from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.export import (
-    MAX_BYTES,
-    check_folder,
-    check_size,
-    convert,
-    detector_to_onnx,
-    load_generator,
-    to_onnx,
-    with_float16_weights,
-    write_folder,
-)
+from speech2image.export import convert, detector_to_onnx, load_generator
+from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
 from speech2image.parity import (
     SAME,
     SAME_FLOAT16,
@@ -44,6 +35,7 @@ from speech2image.parity import (
     of_captions,
 )
 from speech2image.pretrained import CASCADE, DETECTOR, MODELS_FOLDER, Model, find, is_plain_name
+from speech2image.tracing import to_onnx, with_float16_weights
 from speech2image.transcription import Recognizer
 
 INSIDE = "recognizer"

@@ -11,31 +11,22 @@ The folder appears only if ONNX Runtime then gives what torch gives.
 """
 
 import copy
-import hashlib
-import json
 import os
-import shutil
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from speech2image import __version__
-from speech2image.errors import CheckpointError, OutputError, SettingsError
-from speech2image.files import check_writable, writing
+from speech2image.errors import CheckpointError
+from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
 from speech2image.parity import (
     SAME,
     SAME_FLOAT16,
-    SIGNATURES,
     Inputs,
     Parity,
     check_parity,
@@ -46,12 +37,8 @@ from speech2image.parity import (
     made_up_log_mels,
     of_clips,
 )
-from speech2image.pretrained import CARD, DETECTOR, FORMATS, RECOGNIZER_CARD, read_card
-
-MAX_BYTES = 25_000_000
-OPSET = 17
-SMALLEST_HALVED = 1024
-"""Weights of fewer numbers, and vectors, stay float32: they cost nothing and scale everything."""
+from speech2image.pretrained import DETECTOR, read_card
+from speech2image.tracing import to_onnx, with_float16_weights
 
 
 def export_direct(
@@ -223,59 +210,6 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
 
 
-def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose large float32 weights are float16, each followed by a Cast back to float32.
-
-    Raises:
-        CheckpointError: a weight is not finite or too large for float16.
-    """
-    model = copy.deepcopy(model)
-    graph, casts = model.graph, []
-    for weight in graph.initializer:
-        array = numpy_helper.to_array(weight)
-        if array.dtype != np.float32 or array.ndim < 2 or array.size < SMALLEST_HALVED:
-            continue
-        if not (np.abs(array) < np.finfo(np.float16).max).all():
-            raise CheckpointError(
-                f"the weight {weight.name} is not finite or too large: the training went wrong"
-            )
-        name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}_float16"))
-        casts.append(helper.make_node("Cast", [f"{name}_float16"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return model
-
-
-def to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
-    """Trace `module` with the TorchScript exporter, which knows recurrent layers of any batch and length."""
-    inputs, output = SIGNATURES[network]
-    free = {name: {0: "batch"} for name in (*inputs, output)}
-    if "log_mel" in free:
-        free["log_mel"][2] = "frames"
-    if network == DETECTOR:
-        free[output][1] = "steps"
-    with warnings.catch_warnings(), TemporaryDirectory() as folder:
-        path = Path(folder) / f"{network}.onnx"
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            example,
-            path,
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_axes=free,
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        model = onnx.load(path)
-    for node in model.graph.node:
-        node.doc_string = ""  # the exporter notes source paths of this machine here
-    model.producer_name, model.producer_version = "speech2image", __version__
-    return model
-
-
 def detector_to_onnx(
     detector: nn.Module, log_mels: Sequence[NDArray[np.float32]]
 ) -> tuple[bytes, dict[str, float]]:
@@ -296,55 +230,3 @@ def detector_to_onnx(
     for (name, difference), bound in zip(found.items(), (SAME, SAME_FLOAT16), strict=True):
         check_same(name, difference, bound)
     return halved.SerializeToString(), found
-
-
-def check_size(contents: dict[str, bytes], max_bytes: int) -> None:
-    """Refuse networks that take more than `max_bytes` together."""
-    total = sum(map(len, contents.values()))
-    if total > max_bytes:
-        each = ", ".join(f"{network} {len(content) / 1e6:.2f} MB" for network, content in contents.items())
-        raise SettingsError(
-            f"the model takes {total / 1e6:.2f} MB ({each}), at most {max_bytes / 1e6:.2f} MB is allowed; "
-            "train narrower networks or allow more; nothing was written"
-        )
-
-
-def check_folder(folder: Path) -> None:
-    """Never replace a folder that holds something else than a model."""
-    check_writable(folder)
-    if folder.exists() and not (folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))):
-        raise OutputError(f"{folder} exists and is not a model folder; choose a new folder")
-
-
-def write_folder(
-    folder: Path,
-    contents: dict[str, bytes],
-    card: dict[str, Any],
-    recognizer: Path | None = None,
-    borrowed: dict[str, dict[str, Any]] | None = None,
-) -> None:
-    """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder.
-
-    `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
-    """
-    files = {
-        network: {
-            "file": f"{network}.onnx",
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
-        for network, content in contents.items()
-    } | (borrowed or {})
-    made_by = f"speech2image {__version__}"
-    whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
-    with writing(folder) as temporary:
-        temporary.mkdir()
-        for network, content in contents.items():
-            (temporary / f"{network}.onnx").write_bytes(content)
-        if recognizer is not None:
-            (temporary / card["recognizer"]).mkdir()
-            for path in (recognizer / RECOGNIZER_CARD, *recognizer.glob("*.onnx")):
-                shutil.copy(path, temporary / card["recognizer"])
-        (temporary / CARD).write_text(
-            json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )

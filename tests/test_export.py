@@ -9,7 +9,7 @@ from tiny_model import make_model, speech, write_wav
 from torch import nn
 
 import speech2image
-from speech2image import audio, export
+from speech2image import audio, export, tracing
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
 from speech2image.training.checkpoint import save_checkpoint
@@ -80,7 +80,7 @@ def test_weights_are_float16_on_disk_and_no_path_is_told(tmp_path) -> None:
     content = (tmp_path / "mine" / "speech_encoder.onnx").read_bytes()
     model = onnx.load_from_string(content)
     large = [
-        w for w in model.graph.initializer if len(w.dims) > 1 and np.prod(w.dims) >= export.SMALLEST_HALVED
+        w for w in model.graph.initializer if len(w.dims) > 1 and np.prod(w.dims) >= tracing.SMALLEST_HALVED
     ]
     assert large
     assert all(weight.data_type == onnx.TensorProto.FLOAT16 for weight in large)

@@ -21,6 +21,7 @@ LEVELS = [
     {"runtime", "pretrained", "parity", "data", "transcription", "recognizers", "voice_activity"},
     {"painter", "pipeline", "cascade", "opening"},
     {"metrics"},
+    {"tracing", "model_folder"},
     {"training", "export", "cascade_export"},
     {"evaluation", "web"},
     {"commands"},

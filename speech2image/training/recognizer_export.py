@@ -8,13 +8,10 @@ One clip at a time, any number of hypotheses. Weights are stored as float16. The
 Runtime then gives what torch gives.
 """
 
-import hashlib
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -24,10 +21,11 @@ from torch import Tensor, nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError, OutputError
-from speech2image.export import OPSET, with_float16_weights
 from speech2image.files import check_writable, writing
+from speech2image.model_folder import told_content
 from speech2image.models.speech_recognizer import Cache, Decoder, Encoder, SpeechRecognizer
 from speech2image.parity import made_up_log_mels
+from speech2image.tracing import trace, with_float16_weights
 from speech2image.training.transcripts import TorchScorer, load_recognizer
 from speech2image.transcription import (
     CARD,
@@ -194,31 +192,12 @@ def _to_onnx(
     module: nn.Module, example: tuple[Tensor, ...], signature: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> onnx.ModelProto:
     inputs, outputs = signature
-    with warnings.catch_warnings(), TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module.eval(),
-            example,
-            path,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: _FREE[name] for name in (*inputs, *outputs) if name in _FREE},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        model = onnx.load(path)
-    for node in model.graph.node:
-        node.doc_string = ""  # the exporter notes source paths of this machine here
-    model.producer_name, model.producer_version = "speech2image", __version__
-    return model
+    free = {name: _FREE[name] for name in (*inputs, *outputs) if name in _FREE}
+    return trace(module.eval(), example, inputs, outputs, free)
 
 
 def _write(folder: Path, contents: dict[str, bytes], card: dict[str, object]) -> None:
-    files = {
-        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in contents.items()
-    }
+    files = {name: told_content(content) for name, content in contents.items()}
     whole = {"format": FORMAT, **card, "files": files, "made_by": f"speech2image {__version__}"}
     with writing(folder) as temporary:
         temporary.mkdir()
