@@ -76,7 +76,7 @@ class PairArrays:
         if not pictures:
             raise DataError(
                 f"no picture shards (pictures-*.tar) in {folder}; make them with: "
-                f"speech2image prepare oxford102|cub|folder|toy --out {folder}"
+                f"speech2image prepare oxford102|cub|flickr8k|lists|folder|toy --out {folder}"
             )
         speech = [(path, read_header(path)) for path in speech_shards(folder)]
         rows = [row for _, header in pictures for row in header.rows]

@@ -66,6 +66,21 @@ def _listed_2011(root: Path) -> Iterator[_Listed]:
         yield _Listed(name, _box(boxes[number], f"{root / 'bounding_boxes.txt'} picture {number}"), place)
 
 
+def boxes_2011(root: Path) -> dict[str, Box]:
+    """Box of every picture of CUB-200-2011, by its name "001.X/Y.jpg".
+
+    Raises:
+        DataError: a list is missing or does not fit the other.
+    """
+    names, boxes = read_numbered(root / "images.txt"), read_numbered(root / "bounding_boxes.txt")
+    if missing := sorted(set(names) - set(boxes)):
+        raise DataError(f"{root / 'bounding_boxes.txt'} has no box of picture {missing[0]}")
+    return {
+        name: _box(boxes[number], f"{root / 'bounding_boxes.txt'} picture {number}")
+        for number, name in names.items()
+    }
+
+
 def _box(text: str, place: str) -> Box:
     try:
         left, top, width, height = map(float, text.split())

@@ -120,7 +120,7 @@ def check_entries(entries: Sequence[Entry], name: str) -> None:
             training pictures are of one class, so that no mismatched picture can be drawn.
 
     Warns:
-        UserWarning: a training class has one picture.
+        UserWarning: a training class has one picture, and others have more.
     """
     if not entries:
         raise DataError(f"{name} holds no pictures: the data set is empty")
@@ -154,7 +154,7 @@ def _check_classes(entries: Sequence[Entry], name: str) -> None:
             f"each picture with one of another class; give 'class' at least two values"
         )
     single = sorted(label for label, count in counts.items() if count == 1)
-    if single:
+    if single and len(single) < len(counts):  # else each picture is a class of its own: meant so
         listed = ", ".join(map(str, single[:10])) + (" ..." if len(single) > 10 else "")
         warnings.warn(
             f"{name}: {len(single)} training classes have a single picture ({listed}); "

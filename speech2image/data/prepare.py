@@ -59,7 +59,8 @@ class Settings:
     """Turn a corpus into shards; run it again to go on after an interruption or to add speech.
 
     Attributes:
-        corpus: oxford102 or cub in their publishers' layouts, folder (your own manifest), toy (made up).
+        corpus: oxford102, cub or flickr8k in their publishers' layouts; lists: train.json and test.json as
+            released with the paper (birds, flowers, Places-subset); folder: your own manifest; toy: made up.
         out: shards folder to write.
         root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
         protocol: oxford102 alone: "zero-shot" splits by class, "published" by setid.mat.
@@ -90,7 +91,7 @@ class Settings:
         utterances_per_shard: spoken utterances a shard.
     """
 
-    corpus: tyro.conf.Positional[Literal["oxford102", "cub", "folder", "toy"]]
+    corpus: tyro.conf.Positional[Literal["oxford102", "cub", "flickr8k", "lists", "folder", "toy"]]
     out: Path
     root: Path | None = None
     protocol: Literal["zero-shot", "published"] = "zero-shot"
@@ -159,14 +160,22 @@ def prepare(settings: Settings) -> Path:
 def list_entries(settings: Settings) -> list[Entry]:
     """The pictures of the corpus that `settings` name."""
     from speech2image.data.cub import cub_entries
+    from speech2image.data.flickr8k import flickr8k_entries
     from speech2image.data.folder import folder_entries
     from speech2image.data.oxford102 import oxford102_entries
+    from speech2image.data.released_lists import released_entries
 
     if settings.root is None:
         raise SettingsError(f"--root is missing: the folder (or manifest) of {settings.corpus}")
     if settings.corpus == "oxford102":
         return oxford102_entries(settings.root, settings.protocol)
-    return cub_entries(settings.root) if settings.corpus == "cub" else folder_entries(settings.root)
+    listing = {
+        "cub": cub_entries,
+        "flickr8k": flickr8k_entries,
+        "lists": released_entries,
+        "folder": folder_entries,
+    }
+    return listing[settings.corpus](settings.root)
 
 
 def write_pictures(entries: Sequence[Entry], settings: Settings) -> None:

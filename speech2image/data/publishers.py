@@ -1,5 +1,6 @@
 """Reading what the publishers of Oxford-102, CUB and their captions ship: MATLAB files, lists, texts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +51,30 @@ def read_class_list(path: Path) -> list[str]:
     return path.read_text().split() if path.is_file() else []
 
 
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield ("file line n", line without spaces around it) for every line that is not blank.
+
+    Raises:
+        DataError: missing.
+    """
+    if not path.is_file():
+        raise DataError(f"missing {path}; it is part of the published archive")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path} line {number}", line.strip()
+
+
 def read_numbered(path: Path) -> dict[int, str]:
     """`<number> <rest>` lines, as in CUB's `images.txt`.
 
     Raises:
         DataError: missing, or a line without a leading number.
     """
-    if not path.is_file():
-        raise DataError(f"missing {path}; it is part of the published archive")
     rows = {}
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not line.strip():
-            continue
-        head, _, rest = line.strip().partition(" ")
+    for place, line in read_lines(path):
+        head, _, rest = line.partition(" ")
         if not head.isdigit() or not rest:
-            raise DataError(f"{path} line {number}: expected a number and a value, got {line!r}")
+            raise DataError(f"{place}: expected a number and a value, got {line!r}")
         rows[int(head)] = rest.strip()
     return rows
