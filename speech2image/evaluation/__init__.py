@@ -1,7 +1,7 @@
 """One evaluator for every route: a model x a prepared data set -> results.json, results.md, report.html.
 
 Command: `speech2image evaluate --model NAME --data SHARDS --network INCEPTION --out FOLDER`; with
-`--table 2|4|5 --models FOLDER` or `--figure 3|5` an experiment of the paper. Read `model_report.py` first:
+`--table 2|3|4|5 --models FOLDER` or `--figure 3|5` an experiment of the paper. Read `model_report.py` first:
 
     settings -> route, plan (utterances) -> listening -> drawing (features stay, pictures do not)
              -> spoken_retrieval, colours, realism -> sections -> results.md, report.html

@@ -72,7 +72,7 @@ class Settings:
     queries_per_class: int = 2
     resamples: int = 1000
     threads: int | None = None
-    table: Literal[2, 4, 5] | None = None
+    table: Literal[2, 3, 4, 5] | None = None
     figure: Literal[3, 5] | None = None
     models: Path | None = None
 
