@@ -8,6 +8,7 @@ al. 2016).
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ def begin_from(
             )
         module.load_state_dict(fitting, strict=False)
     settings = GeneratorSettings(**stored_settings(state, "generator"))
-    if (*settings.channels, generator.settings.channels[-1]) != generator.settings.channels:
+    one_more = (*settings.channels, generator.settings.channels[-1])
+    if replace(settings, picture_size=2 * settings.picture_size, channels=one_more) != generator.settings:
         return
     conditions = _conditions(arrays)
     noise = torch.randn(PICTURES, settings.noise_size, generator=torch.Generator().manual_seed(0))

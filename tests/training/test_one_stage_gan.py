@@ -112,6 +112,16 @@ def test_growing_takes_over_the_blocks_that_fit(tmp_path: Path, teacher: GoogLeN
     kept, taken = load_checkpoint(small)["generator"], grown["generator"]
     assert torch.equal(kept["blocks.1.up.weight"], taken["blocks.1.up.weight"])
     assert "blocks.2.up.weight" in taken and "blocks.2.up.weight" not in kept
+    assert int(taken["to_picture.weight"].count_nonzero()) == 3, "grown: each colour is read from one channel"
+
+
+def test_a_generator_of_other_inner_sizes_is_not_grown(tmp_path: Path, teacher: GoogLeNet) -> None:
+    arrays: Any = TinyArrays()
+    small = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "16")
+    other = GeneratorSettings(32, noise_size=8, code_size=12, channels=(8, 8, 8, 8))
+    settings = dataclasses.replace(TINY, generator=other, steps=0)
+    begun = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))["generator"]
+    assert int(begun["to_picture.weight"].count_nonzero()) == begun["to_picture.weight"].numel()
 
 
 def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: GoogLeNet) -> None:
