@@ -210,7 +210,7 @@ def _fit_prior(arguments: list[str]) -> None:
 
 
 def condition_prior(
-    data: tuple[Path, ...], generator: Path, out: Path, told: int = 16, variation: float = 0.8
+    data: tuple[Path, ...], generator: Path, out: Path, told: int = 32, borrowed: float = 0.4
 ) -> None:
     """Fit the condition prior of a trained one-stage generator anew, to the embeddings beside the shards.
 
@@ -219,10 +219,10 @@ def condition_prior(
         generator: checkpoint of a one-stage-gan training.
         out: checkpoint to write.
         told: directions that speech decides.
-        variation: share of the spread of real features that is drawn, 0 to 1.
+        borrowed: part of real pictures in what was said, 0 to 1.
     """
     module = _import("training.conditions")
-    print(module.refit_prior(generator, _open(data), out, module.PriorSettings(told, variation=variation)))
+    print(module.refit_prior(generator, _open(data), out, module.PriorSettings(told, borrowed=borrowed)))
 
 
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {

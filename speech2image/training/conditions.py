@@ -17,18 +17,15 @@ from speech2image.models.condition_prior import ConditionPrior
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.run import step_rng, step_torch_rng
 
-LEAST_VARIATION = 0.3
-"""In training the prior's variation is drawn between this and 1 for every picture, so that it may be chosen
-afterwards."""
-
 
 @dataclass(frozen=True)
 class PriorSettings:
     """Of `ConditionPrior.fit`, which says what they mean."""
 
-    told: int = 16
+    told: int = 32
     noise_size: int = 100
-    variation: float = 0.8
+    pictures: int = 8000
+    borrowed: float = 0.4
 
 
 def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.float32]) -> ConditionPrior:
@@ -40,11 +37,12 @@ def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.
         mean: mean teacher feature [1024].
     """
     utterances = arrays.utterances_of("train")
-    features = arrays.teacher[arrays.utterance_sample[utterances], 0]
+    pictures = arrays.utterance_sample[utterances]
     return ConditionPrior.fit(
         np.asarray(arrays.speech_embeddings[utterances], np.float32),
-        np.asarray(features, np.float32),
+        np.asarray(arrays.teacher[pictures, 0], np.float32),
         mean,
+        pictures,
         **asdict(settings),
     )
 
@@ -69,8 +67,10 @@ def refit_prior(
         CheckpointError, DataError, OutputError: as the parts say.
     """
     state = load_checkpoint(checkpoint, "one_stage_gan")
-    prior = fit_prior(settings or PriorSettings(), arrays, state["ema"]["module"]["condition_mean"].numpy())
-    save_checkpoint(out, {**state, "prior": prior.state_dict()})
+    settings = settings or PriorSettings()
+    prior = fit_prior(settings, arrays, state["ema"]["module"]["condition_mean"].numpy())
+    then = {**state["settings"], "prior": asdict(settings)}
+    save_checkpoint(out, {**state, "settings": then, "prior": prior.state_dict()})
     return Path(out)
 
 
@@ -86,14 +86,13 @@ def draw_features(
         prior: None leaves all conditions as they are.
         conditions: speech embeddings and features of the teacher [batch, 1024].
         spoken: which are speech embeddings [batch]; for those the prior draws a feature.
-        rng: of the prior's noise and variation.
+        rng: of the prior's noise, and of how much it borrows, so that this may be chosen afterwards.
     """
     features = torch.from_numpy(conditions)
     if prior is None:
         return features
     noise = torch.randn(len(features), prior.noise_size, generator=rng)
-    variation = LEAST_VARIATION + (1 - LEAST_VARIATION) * torch.rand(len(features), generator=rng)
-    drawn = prior(features, noise, variation)
+    drawn = prior(features, noise, borrowed=torch.rand(len(features), generator=rng))
     return torch.where(torch.from_numpy(spoken)[:, None], drawn, features)
 
 

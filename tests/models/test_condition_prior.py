@@ -1,11 +1,11 @@
-"""The condition prior keeps what was said and draws the rest as real features lie."""
+"""The condition prior keeps what was said and takes the rest from pictures described alike."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from speech2image.errors import DataError, SettingsError
+from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator, principal
 
 SIZE, SAID, FREE = 24, 3, 5
@@ -32,30 +32,68 @@ def draw(prior: ConditionPrior, speech: np.ndarray, seed: int) -> torch.Tensor:
     return prior(torch.from_numpy(speech), noise)
 
 
-def test_what_was_said_stays_whatever_the_noise(material) -> None:
-    prior, speech = fit(material), material[0]
+def test_without_borrowing_what_was_said_stays_whatever_the_noise(material) -> None:
+    prior, speech = fit(material, borrowed=0.0), material[0]
     first, second = (draw(prior, speech, seed) - prior.mean for seed in (0, 1))
-    torch.testing.assert_close(first @ prior.told, second @ prior.told, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(inside(first, prior), inside(second, prior), atol=1e-5, rtol=1e-4)
     assert (first - second).norm(dim=1).mean() > 0.3
 
 
 def test_drawn_features_lie_as_real_ones(material) -> None:
     speech, features, mean = material
-    drawn = draw(fit(material, variation=1.0), speech, 0).numpy() - mean
+    drawn = draw(fit(material), speech, 0).numpy() - mean
     real = (features - mean) / np.linalg.norm(features - mean, axis=1, keepdims=True)
     expected, got = (principal(rows.astype(np.float32))[0][: SAID + FREE] for rows in (real, drawn))
     np.testing.assert_allclose(got, expected, rtol=0.25)
 
 
-def test_variation_narrows_what_was_not_said_alone(material) -> None:
-    speech = material[0]
-    wide, narrow = (fit(material, variation=variation) for variation in (1.0, 0.25))
-    widest, narrowest = (draw(prior, speech, 0) - prior.mean for prior in (wide, narrow))
-    torch.testing.assert_close(inside(narrowest, narrow), inside(widest, wide), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(outside(narrowest, narrow), 0.25 * outside(widest, wide), rtol=1e-3, atol=1e-4)
+def test_borrowing_mixes_what_was_said_alone(material) -> None:
+    speech = torch.from_numpy(material[0])
     noise = torch.randn(len(speech), FREE, generator=torch.Generator().manual_seed(0))
-    chosen = wide(torch.from_numpy(speech), noise, torch.full((len(speech),), 0.25)) - wide.mean
-    torch.testing.assert_close(chosen, narrowest, rtol=1e-3, atol=1e-4)
+    prior = fit(material, borrowed=0.25)
+    none, some, all_ = (
+        prior(speech, noise, borrowed=torch.full((len(speech),), part)) - prior.mean
+        for part in (0.0, 0.25, 1.0)
+    )
+    torch.testing.assert_close(outside(none, prior), outside(all_, prior), rtol=1e-3, atol=1e-4)
+    mixed = 0.75 * inside(none, prior) + 0.25 * inside(all_, prior)
+    torch.testing.assert_close(inside(some, prior), mixed, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(prior(speech, noise) - prior.mean, some, rtol=1e-3, atol=1e-4)
+
+
+def test_pictures_described_alike_lend_the_rest() -> None:
+    """What is not said of flowers lies in other directions than what is not said of birds."""
+    rng = np.random.default_rng(1)
+    axes = np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0].astype(np.float32)
+    bird = np.arange(600) % 2 == 1
+    said = np.where(bird[:, None], axes[0], -axes[0]) + rng.standard_normal((600, 3)) @ axes[5:8]
+    free = rng.standard_normal((600, 2))
+    own = np.where(bird[:, None], free @ axes[1:3], free @ axes[3:5])
+    mean = np.zeros(SIZE, np.float32)
+    material = said.astype(np.float32), (2 * said + own).astype(np.float32), mean
+    prior = ConditionPrior.fit(*material, told=4, noise_size=6, pictures=300)
+    noise = torch.randn(600, 6, generator=torch.Generator().manual_seed(0))
+    drawn = prior(torch.from_numpy(material[0]), noise).numpy()
+    of_birds, of_flowers = (((drawn @ axes[k : k + 2].T) ** 2).sum(1) for k in (1, 3))
+    assert of_birds[bird].mean() > 10 * of_flowers[bird].mean()
+    assert of_flowers[~bird].mean() > 10 * of_birds[~bird].mean()
+    assert drawn.std(0).max() > 0.1
+
+
+def test_storing_in_half_precision_chooses_the_same_pictures(material) -> None:
+    prior = fit(material)
+    stored = {name: buffer.half().float() for name, buffer in prior.state_dict().items()}
+    for name in ("described", "inside", "outside"):
+        assert torch.equal(stored[name], prior.state_dict()[name])
+
+
+def test_a_prior_of_an_earlier_form_is_refused(material) -> None:
+    state = fit(material).state_dict()
+    again = ConditionPrior.from_state(state)
+    torch.testing.assert_close(draw(again, material[0], 3), draw(fit(material), material[0], 3))
+    del state["described"]
+    with pytest.raises(CheckpointError, match="train condition-prior"):
+        ConditionPrior.from_state(state)
 
 
 def inside(rows: torch.Tensor, prior: ConditionPrior) -> torch.Tensor:
@@ -90,6 +128,12 @@ def test_spoken_generator_splits_the_noise(material) -> None:
 def test_sizes_out_of_range_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(SettingsError, match="between 1 and 24"):
         ConditionPrior(SIZE, **{"told": 3, "noise_size": 3, **sizes})
+
+
+@pytest.mark.parametrize(("setting", "value"), [("borrowed", -0.1), ("borrowed", 1.5)])
+def test_settings_out_of_range_are_refused(material, setting: str, value: float) -> None:
+    with pytest.raises(SettingsError, match=f"{setting} is {value}"):
+        fit(material, **{setting: value})
 
 
 def test_each_embedding_needs_its_feature(material) -> None:
