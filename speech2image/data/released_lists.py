@@ -67,14 +67,14 @@ def released_entries(root: str | os.PathLike[str]) -> list[Entry]:
     rows = [row for _, listed in found for row in listed]
     labels = _labels(row.class_name for row in rows)
     for base, listed in found:
-        pictures = _folder(root, base.get("image_base_path", ""), PICTURES, [row.image for row in listed])
+        pictures = _folder(root, base.get("image_base_path"), PICTURES, [row.image for row in listed])
         if pictures is None:
             raise DataError(
                 f"{listed[0].place}: the picture {listed[0].image} is neither in image_base_path "
                 f"({base.get('image_base_path')!r}) nor in {root} or its folders {', '.join(PICTURES[1:])}"
             )
         names = [clip for row in listed for clip in row.clips]
-        clips = _folder(root, base.get("audio_base_path", ""), CLIPS, names)
+        clips = _folder(root, base.get("audio_base_path"), CLIPS, names)
         if names and clips is None:
             warnings.warn(
                 f"{listed[0].place}: the recording {names[0]} is neither in audio_base_path "
@@ -143,9 +143,9 @@ def _labels(classes: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-def _folder(root: Path, base: str, folders: Sequence[str], names: Sequence[str]) -> Path | None:
+def _folder(root: Path, base: Any, folders: Sequence[str], names: Sequence[str]) -> Path | None:
     """The folder that the first of `names` lies in, None if there is none."""
-    stated = root / base  # an absolute path stays as it is
+    stated = root / str(base or "")  # an absolute path stays as it is
     for folder in (stated, stated / "images", *(root / name for name in folders)):
         if names and _inside(folder, names[0]).is_file():
             return folder

@@ -220,6 +220,13 @@ def test_lists_say_what_is_wrong(tmp_path: Path, row: Any, message: str) -> None
         released_entries(lists(tmp_path, [row], [row], "pictures", "clips"))
 
 
+def test_lists_without_base_paths(places: Path) -> None:
+    for split in ("train", "test"):
+        content = json.loads((places / f"{split}.json").read_text())
+        put(places / f"{split}.json", json.dumps({"image_base_path": None, "data": content["data"]}))
+    assert all(entry.image.is_file() and entry.recordings for entry in released_entries(places))
+
+
 def test_lists_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing .*train\.json"):
         released_entries(tmp_path)
