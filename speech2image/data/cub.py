@@ -54,16 +54,15 @@ def cub_entries(root: str | os.PathLike[str]) -> list[Entry]:
 
 
 def _listed_2011(root: Path) -> Iterator[_Listed]:
-    names = read_numbered(root / "images.txt")
-    boxes = read_numbered(root / "bounding_boxes.txt")
+    names, boxes = read_numbered(root / "images.txt"), boxes_2011(root)
     labels = read_numbered(root / "image_class_labels.txt")
     for number, name in names.items():
         place = f"{root / 'images.txt'} picture {number}"
-        if number not in boxes or number not in labels:
-            raise DataError(f"{place} has no bounding box or no class label: the lists belong not together")
+        if number not in labels:
+            raise DataError(f"{place} has no class label: the lists belong not together")
         if int(labels[number]) != class_number(name, place):
             raise DataError(f"{place}: {name} is labelled {labels[number]} in image_class_labels.txt")
-        yield _Listed(name, _box(boxes[number], f"{root / 'bounding_boxes.txt'} picture {number}"), place)
+        yield _Listed(name, boxes[name], place)
 
 
 def boxes_2011(root: Path) -> dict[str, Box]:
@@ -73,8 +72,10 @@ def boxes_2011(root: Path) -> dict[str, Box]:
         DataError: a list is missing or does not fit the other.
     """
     names, boxes = read_numbered(root / "images.txt"), read_numbered(root / "bounding_boxes.txt")
-    if missing := sorted(set(names) - set(boxes)):
-        raise DataError(f"{root / 'bounding_boxes.txt'} has no box of picture {missing[0]}")
+    for number in names:
+        if number not in boxes:
+            place = f"{root / 'images.txt'} picture {number}"
+            raise DataError(f"{place} has no bounding box: the lists belong not together")
     return {
         name: _box(boxes[number], f"{root / 'bounding_boxes.txt'} picture {number}")
         for number, name in names.items()

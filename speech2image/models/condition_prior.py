@@ -128,7 +128,7 @@ class ConditionPrior(nn.Module):
             np.arange(len(speech)) if owners is None else owners, return_index=True, return_inverse=True
         )
         chosen = np.sort(np.random.default_rng(seed).permutation(len(first))[:pictures])
-        prior = cls(speech.shape[1], told, noise_size, max(1, len(chosen)))
+        prior = cls(speech.shape[1], told, noise_size, len(chosen))
         kept = np.ascontiguousarray(directions[:, :told])
         reading: NDArray[np.float32] = regression @ kept
         inside: NDArray[np.float32] = real @ kept
