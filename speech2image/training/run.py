@@ -17,8 +17,10 @@ A trainer composes these; there is no base class. Its loop reads:
     run.close()
 """
 
+import atexit
 import ctypes
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -88,8 +90,21 @@ def make_fabric(precision: str, seed: int) -> Fabric:
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(leave_process_group)
     seed_everything(seed + fabric.global_rank, verbose=False)
     return fabric
+
+
+def leave_process_group() -> None:
+    """Ends the process group and its threads while Python still runs.
+
+    A thread of gloo's that lets go of a tensor's Python half after the interpreter has begun to close ends
+    the whole process ("terminate called without an active exception").
+    """
+    gc.collect()  # models wrapped for several processes hold the group, too
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:
@@ -251,6 +266,7 @@ class Run:
             Image.fromarray(sheet).save(temporary)
 
     def close(self) -> None:
-        """Flush TensorBoard."""
+        """Flush TensorBoard and wait for the other processes."""
         if self._board is not None:
             self._board.close()
+        self.fabric.barrier()

@@ -9,9 +9,16 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SCRIPT = """
-import dataclasses, hashlib, sys
+import atexit, dataclasses, sys
 from pathlib import Path
 import torch
+
+@atexit.register  # the first registered runs last, when Python is about to close
+def threads_left() -> None:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    left = [name for name in names if "gloo" in name]
+    print("left behind:", left, torch.distributed.is_initialized(), flush=True)
+
 sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
 torch.set_num_threads(1)
 torch.manual_seed(0)
@@ -57,6 +64,7 @@ def test_two_processes_train_together(recipe: str, tmp_path: Path) -> None:
     )
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert shown.stdout.count("done") == 2
+    assert shown.stdout.count("left behind: [] False") == 2, shown.stdout
     rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert sum('"step": 2' in row for row in rows) >= 1
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
