@@ -34,6 +34,7 @@ class CascadeRoute:
         text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
         generator: condition [1, size] and noise [1, noise_size] -> picture [1, 3, side, side] in [-1, 1].
         voice_activity: refuses recordings without speech; None takes any sound.
+        prior: embedding [1, size] and noise -> condition [1, size]; None without condition prior.
         must_hear: refuse recordings of which no word is written down; else they are drawn from no words.
     """
 
@@ -44,12 +45,13 @@ class CascadeRoute:
         text_encoder: Session,
         generator: Any,
         voice_activity: VoiceActivity | None = None,
+        prior: Session | None = None,
         must_hear: bool = True,
     ) -> None:
         self.model, self.voice_activity, self.must_hear = model, voice_activity, must_hear
         self.name: str = model.name
         self.recognizer = recognizer
-        self._text_encoder, self._painter = text_encoder, Painter(model, generator)
+        self._text_encoder, self._painter = text_encoder, Painter(model, generator, prior)
         self.picture_size = self._painter.picture_size
 
     def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
@@ -144,9 +146,9 @@ class CascadeRoute:
             texts = [self._written(recognizer, waveform) for waveform in waveforms]
         with timed(timings, "embed"):
             f1, f2 = map(self._embed, texts)
-            mixed = between(f1, f2, alphas)
         with timed(timings, "draw"):
-            pictures = [self._painter.draw(f, z) for f in mixed]
+            pictures = self._painter.walk(f1, f2, alphas, z)
+        mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
     def _recognizer(self) -> SpeechRecogniser:

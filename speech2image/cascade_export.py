@@ -5,9 +5,9 @@
     recognizer/           what `training.recognizer_export` writes; or a folder beside it, for several models
     model.json            as of the direct route, with "route": "cascade" and the recogniser's folder
 
-Generator and speech detector may stay in a direct model's folder beside this one, if the text encoder gives
-what its speech encoder gives (`training.text_alignment`). A folder without recogniser draws texts. It appears
-only if ONNX Runtime then gives what torch gives.
+All but text encoder and recogniser may stay in a direct model's folder beside this one, if the text encoder
+gives what its speech encoder gives (`training.text_alignment`). A folder without recogniser draws texts. It
+appears only if ONNX Runtime then gives what torch gives.
 """
 
 import copy
@@ -34,7 +34,7 @@ from speech2image.parity import (
     made_up_log_mels,
     of_captions,
 )
-from speech2image.pretrained import CASCADE, DETECTOR, MODELS_FOLDER, Model, find, is_plain_name
+from speech2image.pretrained import CASCADE, DETECTOR, MODELS_FOLDER, PRIOR, Model, find, is_plain_name
 from speech2image.tracing import to_onnx, with_float16_weights
 from speech2image.transcription import Recognizer
 
@@ -184,7 +184,8 @@ def _convert_for(
     for key, model, bound in (("embedding", whole, SAME), ("embedding_float16", halved, SAME_FLOAT16)):
         parity[key] = compare_encoder(model, inputs, embeddings)
         check_same(key, parity[key], bound)
-    sizes = {key: lender.card[key] for key in ("picture_size", "embedding_size", "noise_size")}
+    keys = ("picture_size", "embedding_size", "noise_size", "prior_noise_size")
+    sizes = {key: lender.card[key] for key in keys if key in lender.card}
     return {inputs.encoder: halved.SerializeToString()}, {**sizes, "parity": parity}
 
 
@@ -196,7 +197,7 @@ def _borrowed(lender: Model, folder: Path) -> dict[str, dict[str, Any]]:
             f"the generator of {home} can be shared by models beside it, if it is its own and not one it "
             f"shares itself; {folder} lies elsewhere"
         )
-    shared = [network for network in lender.networks if network in ("generator", DETECTOR)]
+    shared = [network for network in lender.networks if network in ("generator", PRIOR, DETECTOR)]
     return {network: lender.card["files"][network] | {"of": home.name} for network in shared}
 
 

@@ -1,6 +1,8 @@
 """Trained networks -> a model folder that runs without torch.
 
     speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024]
+    condition_prior.onnx  embedding [batch, 1024], noise [batch, 100] -> feature [batch, 1024], which is then
+                          the generator's condition; if the generator was trained with one
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
     speech_detector.onnx  log_mel, n_frames -> speech_probability [batch, steps of 40 ms]; if one is given
     model.json            name, licence, sizes, checksums, measured parity
@@ -24,6 +26,7 @@ from torch import nn
 
 from speech2image.errors import CheckpointError
 from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
+from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
 from speech2image.parity import (
     SAME,
     SAME_FLOAT16,
@@ -37,7 +40,7 @@ from speech2image.parity import (
     made_up_log_mels,
     of_clips,
 )
-from speech2image.pretrained import DETECTOR, read_card
+from speech2image.pretrained import DETECTOR, PRIOR, read_card
 from speech2image.tracing import to_onnx, with_float16_weights
 
 
@@ -58,7 +61,8 @@ def export_direct(
 
     Args:
         speech_encoder: (log_mel [batch, 40, frames], n_frames [batch]) -> [batch, size].
-        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side].
+        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side]; of
+            a `SpokenGenerator` prior and generator become networks of their own.
         folder: to write; an older model folder there is replaced.
         name: the model's name.
         licence: of the weights.
@@ -93,24 +97,27 @@ def export_direct(
 def convert(
     encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
-    """Two networks in ONNX with float16 weights; what `model.json` says of their sizes; their parity.
+    """All networks in ONNX with float16 weights; what `model.json` says of their sizes; their parity.
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
             what the encoder gives.
     """
     encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    prior_noise = painter.prior.noise_size if isinstance(painter, SpokenGenerator) else 0
     try:
-        expected = expect(encoder, painter, inputs, noise_size)
+        expected = expect(encoder, painter, inputs, noise_size, prior_noise)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise CheckpointError(
             f"the generator does not draw from this encoder's embeddings: {reason}"
         ) from error
-    whole = {
-        inputs.encoder: to_onnx(encoder, inputs.read(slice(2)), inputs.encoder),
-        "generator": to_onnx(painter, expected.drawn(slice(2)), "generator"),
-    }
+    whole = {inputs.encoder: to_onnx(encoder, inputs.read(slice(2)), inputs.encoder)}
+    conditions, z = expected.embeddings[:2], expected.noise[:2]
+    if isinstance(painter, SpokenGenerator):
+        whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
+        conditions, painter = painter.prior(conditions, z[:, :prior_noise]), painter.generator
+    whole["generator"] = to_onnx(painter, (conditions, z[:, prior_noise:]), "generator")
     halved = {network: with_float16_weights(model) for network, model in whole.items()}
     parity = Parity(*compare(whole, expected), *compare(halved, expected))
     check_parity(parity)
@@ -118,7 +125,7 @@ def convert(
         "picture_size": expected.pictures.shape[-1],
         "embedding_size": expected.embeddings.shape[-1],
         "noise_size": noise_size,
-    }
+    } | ({"prior_noise_size": prior_noise} if prior_noise else {})
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
 
 
@@ -184,7 +191,6 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     Raises:
         CheckpointError: the file is damaged or of another kind.
     """
-    from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
     from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
     from speech2image.training.checkpoint import load_checkpoint, stored_settings

@@ -11,6 +11,8 @@ from speech2image.pretrained import (
     CASCADE,
     DEFAULT_MODEL,
     DETECTOR,
+    PRIOR,
+    SIGNATURES,
     Model,
     find,
     find_route,
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from speech2image.runtime import Session
     from speech2image.voice_activity import VoiceActivity
 
-_GENERATORS: "WeakValueDictionary[tuple[str, int | None], Session]" = WeakValueDictionary()
-"""Open generators by checksum and threads, as long as a route uses them."""
+_SHARED: "WeakValueDictionary[tuple[str, int | None], Session]" = WeakValueDictionary()
+"""Open generators and condition priors by checksum and threads, as long as a route uses them."""
 
 
 def load(
@@ -64,35 +66,36 @@ def load(
         raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
     own, _ = needed_networks(model.route)
     encoder, encoder_name = model.read(own), str(model.path(own))
-    painter = around_generator(_generator(model, threads))
+    painter = around_generator(_shared(model, "generator", threads))
+    prior = _shared(model, PRIOR, threads) if PRIOR in model.networks else None
     detector = voice_activity(model) if detect_speech else None
     if model.route != CASCADE:
-        heard = Session(encoder, ("log_mel", "n_frames"), "speech_embedding", encoder_name, threads)
-        return DirectRoute(model, heard, painter, detector)
+        heard = Session(encoder, *SIGNATURES[own], encoder_name, threads)
+        return DirectRoute(model, heard, painter, detector, prior)
 
     from speech2image.cascade import CascadeRoute
     from speech2image.recognizers import open_recognizer
 
-    read = Session(encoder, ("letters",), "text_embedding", encoder_name, threads)
+    read = Session(encoder, *SIGNATURES[own], encoder_name, threads)
     ears: SpeechRecogniser | None
     if isinstance(recognizer, str):
         ears = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
     else:
         ears = recognizer
-    return CascadeRoute(model, ears, read, painter, detector, must_hear=detect_speech)
+    return CascadeRoute(model, ears, read, painter, detector, prior, must_hear=detect_speech)
 
 
-def _generator(model: Model, threads: int | None) -> "Session":
-    """The session of a model's generator; one that is open already, where two models share it."""
+def _shared(model: Model, network: str, threads: int | None) -> "Session":
+    """The session of a model's generator or condition prior; one open already, where two models share it."""
     from speech2image.runtime import Session
 
-    content = model.read("generator")
-    stated = model.card["files"]["generator"].get("sha256")  # read has compared it
+    content = model.read(network)
+    stated = model.card["files"][network].get("sha256")  # read has compared it
     key = stated or hashlib.sha256(content).hexdigest(), threads
-    session = _GENERATORS.get(key)
+    session = _SHARED.get(key)
     if session is None:
-        name = str(model.path("generator"))
-        session = _GENERATORS[key] = Session(content, ("condition", "noise"), "picture", name, threads)
+        name = str(model.path(network))
+        session = _SHARED[key] = Session(content, *SIGNATURES[network], name, threads)
     return session
 
 
@@ -109,5 +112,4 @@ def voice_activity(model: Model) -> "VoiceActivity | None":
         return None
     name = str(model.path(DETECTOR))
     # So small a network is fastest on one thread.
-    inputs, output = ("log_mel", "n_frames"), "speech_probability"
-    return VoiceActivity(Session(model.read(DETECTOR), inputs, output, name, threads=1))
+    return VoiceActivity(Session(model.read(DETECTOR), *SIGNATURES[DETECTOR], name, threads=1))

@@ -12,20 +12,48 @@ from speech2image.pretrained import Model
 from speech2image.runtime import MAX_PICTURES, check_count, noise
 
 
+class Brush:
+    """A generator and, where the model has one, the condition prior before it.
+
+    Args:
+        generator: condition [batch, size] and noise [batch, its noise] -> pictures [batch, 3, side, side].
+        prior: embedding [batch, size] and noise [batch, prior_noise] -> condition [batch, size]; None where
+            embeddings are the conditions.
+        prior_noise: so much of a noise vector goes into the prior, the rest into the generator.
+    """
+
+    def __init__(self, generator: Any, prior: Any = None, prior_noise: int = 0) -> None:
+        self.name: str = generator.name
+        self._generator, self._prior = generator, prior
+        self._prior_noise = 0 if prior is None else prior_noise
+
+    def conditions(self, embeddings: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the generator draws from: embeddings [batch, size], whole noise vectors [batch, noise]."""
+        if self._prior is None:
+            return embeddings
+        conditions: NDArray[np.float32] = self._prior(embedding=embeddings, noise=z[:, : self._prior_noise])
+        return conditions
+
+    def pictures(self, conditions: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pictures [batch, 3, side, side] in [-1, 1] of conditions and whole noise vectors."""
+        pictures: NDArray[np.float32] = self._generator(condition=conditions, noise=z[:, self._prior_noise :])
+        return pictures
+
+
 class Painter:
     """Draws with a model's generator.
 
     Args:
-        model: the folder the generator came from.
-        generator: condition [1, size] and noise [1, noise_size] -> picture [1, 3, side, side] in [-1, 1]; its
-            `Session`, or what stands around it.
+        model: the folder the networks came from.
+        generator: its `Session`, or what stands around it; see `Brush`.
+        prior: `Session` of the condition prior, if the model has one.
     """
 
-    def __init__(self, model: Model, generator: Any) -> None:
+    def __init__(self, model: Model, generator: Any, prior: Any = None) -> None:
         self.picture_size: int = model.card["picture_size"]
         self.noise_size: int = model.card["noise_size"]
         self.embedding_size: int = model.card["embedding_size"]
-        self._generator = generator
+        self._brush = Brush(generator, prior, model.card.get("prior_noise_size", 0))
 
     def noise(self, n: int, seed: int) -> NDArray[np.float32]:
         """Noise vectors of `n` pictures, [n, noise_size].
@@ -35,17 +63,38 @@ class Painter:
         """
         return noise(n, self.noise_size, seed)
 
-    def draw(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+    def draw(self, embedding: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
         """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture.
 
         Raises:
             CheckpointError: the generator does not fit its `model.json`.
         """
-        picture = self._generator(condition=condition[None], noise=z[None])
+        return self._picture(self._brush.conditions(embedding[None], z[None]), z[None])
+
+    def walk(
+        self,
+        first: NDArray[np.float32],
+        second: NDArray[np.float32],
+        alphas: NDArray[np.float32],
+        z: NDArray[np.float32],
+    ) -> list[Image.Image]:
+        """Pictures between two embeddings [size] under one noise vector: of alpha c1 + (1 - alpha) c2.
+
+        c1 and c2 are what the generator draws from for the two. To mix embeddings before a condition prior
+        would go in leaps, for it lends from other pictures at every step.
+
+        Raises:
+            CheckpointError: as `draw`.
+        """
+        both = self._brush.conditions(np.stack([first, second]), np.stack([z, z]))
+        return [self._picture(condition[None], z[None]) for condition in between(both[0], both[1], alphas)]
+
+    def _picture(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        picture = self._brush.pictures(condition, z)
         expected = (1, 3, self.picture_size, self.picture_size)
         if picture.shape != expected:
             raise CheckpointError(
-                f"{self._generator.name} gave a picture of shape {list(picture.shape)}, "
+                f"{self._brush.name} gave a picture of shape {list(picture.shape)}, "
                 f"its model.json states {list(expected)}"
             )
         return images.to_image(picture[0])

@@ -11,6 +11,8 @@ from torch import nn
 
 from speech2image import audio
 from speech2image.errors import CheckpointError
+from speech2image.painter import Brush
+from speech2image.pretrained import PRIOR, SIGNATURES
 from speech2image.runtime import Session, noise
 from speech2image.text import characters
 
@@ -18,13 +20,6 @@ SAME = 2e-3
 """The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
 SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
-
-SIGNATURES = {
-    "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
-    "generator": (("condition", "noise"), "picture"),
-    "speech_detector": (("log_mel", "n_frames"), "speech_probability"),
-    "text_encoder": (("letters",), "text_embedding"),
-}
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Inputs:
     """What an encoder is compared on.
 
     Attributes:
-        encoder: its network, one of `SIGNATURES`.
+        encoder: its network, one of `pretrained.SIGNATURES`.
         count: samples.
         read: rows -> its inputs for those samples as one batch.
     """
@@ -75,38 +70,44 @@ def of_captions(captions: Sequence[str]) -> Inputs:
 
 @dataclass(frozen=True)
 class Expected:
-    """What torch gives for all inputs as one batch."""
+    """What torch gives for all inputs as one batch.
+
+    Attributes:
+        inputs: of the encoder.
+        embeddings, noise, pictures: what came of them.
+        prior_noise: so much of the noise goes into the condition prior; 0 without one.
+    """
 
     inputs: Inputs
     embeddings: torch.Tensor
     noise: torch.Tensor
     pictures: torch.Tensor
-
-    def drawn(self, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """condition and noise of some samples."""
-        return self.embeddings[rows], self.noise[rows]
+    prior_noise: int = 0
 
 
 @torch.no_grad()
-def expect(encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int) -> Expected:
+def expect(
+    encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int, prior_noise: int = 0
+) -> Expected:
     """Run both networks with torch on all inputs as one batch."""
     z = torch.from_numpy(noise(inputs.count, noise_size, 0))
     embeddings = encoder(*inputs.read(slice(0, inputs.count)))
-    return Expected(inputs, embeddings, z, generator(embeddings, z))
+    return Expected(inputs, embeddings, z, generator(embeddings, z), prior_noise)
 
 
 def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[float, float, float]:
-    """Run ONNX, encoder and generator, on every sample alone and on all as one batch.
+    """Run ONNX, all networks of a model, on every sample alone and on all as one batch.
 
     Returns:
         Largest difference of an embedding, relative to the largest value of all; largest and mean difference
         of a picture.
     """
-    generator = _session(models["generator"], "generator")
+    prior = _session(models[PRIOR], PRIOR) if PRIOR in models else None
+    brush = Brush(_session(models["generator"], "generator"), prior, expected.prior_noise)
     off = []
     for rows in _alone_and_together(expected.inputs.count):
-        condition, z = expected.drawn(rows)
-        drawn = generator(condition=condition.numpy(), noise=z.numpy())
+        z = expected.noise[rows].numpy()
+        drawn = brush.pictures(brush.conditions(expected.embeddings[rows].numpy(), z), z)
         off.append(np.abs(drawn - expected.pictures[rows].numpy()))
     embedding = compare_encoder(models[expected.inputs.encoder], expected.inputs, expected.embeddings)
     return embedding, _largest([one.max() for one in off]), _largest([one.mean() for one in off])

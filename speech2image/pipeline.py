@@ -81,7 +81,8 @@ class Interpolation:
     """A walk between two recordings under one noise.
 
     Attributes:
-        images: one picture a step, from the first recording to the second.
+        images: one picture a step, from the first recording to the second. Where a model has a condition
+            prior, its two answers are mixed, not the embeddings.
         alphas: the share of the first recording at each step, from 1 down to 0.
         speech_embeddings: the embedding at each step, float32 [steps, 1024].
         seed: where the one noise vector came from.
@@ -118,6 +119,7 @@ class DirectRoute:
         speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
         generator: condition [1, 1024] and noise [1, 100] -> picture [1, 3, size, size] in [-1, 1].
         voice_activity: refuses recordings without speech; None takes any sound.
+        prior: embedding [1, 1024] and noise [1, 100] -> condition [1, 1024]; None without condition prior.
     """
 
     def __init__(
@@ -126,10 +128,11 @@ class DirectRoute:
         speech_encoder: Session,
         generator: Session,
         voice_activity: VoiceActivity | None = None,
+        prior: Session | None = None,
     ) -> None:
         self.model, self.voice_activity = model, voice_activity
         self.name: str = model.name
-        self._speech_encoder, self._painter = speech_encoder, Painter(model, generator)
+        self._speech_encoder, self._painter = speech_encoder, Painter(model, generator, prior)
         self.picture_size = self._painter.picture_size
 
     def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
@@ -190,9 +193,9 @@ class DirectRoute:
             log_mels = [self._listen(speech) for speech in (first, second)]
         with timed(timings, "embed"):
             f1, f2 = map(self._embed, log_mels)
-            mixed = between(f1, f2, alphas)
         with timed(timings, "draw"):
-            pictures = [self._painter.draw(f, z) for f in mixed]
+            pictures = self._painter.walk(f1, f2, alphas, z)
+        mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
     def _listen(self, speech: Speech) -> NDArray[np.float32]:

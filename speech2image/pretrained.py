@@ -1,7 +1,8 @@
 """Trained models: a name or a path -> the model folder, its checksums, its licence; `opening.load` opens it.
 
 A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx`, `generator.onnx` and, if
-the model is to tell speech from other sounds, `speech_detector.onnx`. One of the route through text
+the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
+`speech_detector.onnx`, which tells speech from other sounds. One of the route through text
 (`"route": "cascade"`, written by `cascade_export.py`) has `text_encoder.onnx` in place of the speech encoder,
 and may name a speech recogniser: a folder in it, beside it or among the shipped models. In the same way it
 may draw with another model's generator. The shipped ones lie in `pretrained_models/<name>/` inside this
@@ -26,10 +27,18 @@ FORMATS = {"direct": FORMAT, "classifier": FORMAT, CASCADE: CASCADE_FORMAT}
 """Route of a model -> format of its `model.json`; the classifier's is the direct one's but for its name."""
 NETWORKS = ("speech_encoder", "generator")
 CASCADE_NETWORKS = ("text_encoder", "generator")
+SIGNATURES = {
+    "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
+    "condition_prior": (("embedding", "noise"), "feature"),
+    "generator": (("condition", "noise"), "picture"),
+    "speech_detector": (("log_mel", "n_frames"), "speech_probability"),
+    "text_encoder": (("letters",), "text_embedding"),
+}
+"""Network -> the names of its inputs and of its output."""
 RECOGNIZER_CARD = "recognizer.json"
 """What a recogniser's folder holds beside its networks; see `transcription.py`."""
-DETECTOR = "speech_detector"
-"""The network a model may do without."""
+PRIOR, DETECTOR = "condition_prior", "speech_detector"
+"""The networks a model may do without."""
 DEFAULT_MODEL = "flowers-and-birds"
 ALIASES = {"flowers": DEFAULT_MODEL, "birds": DEFAULT_MODEL}
 """Other names of shipped models, so that a program that asks for flowers still gets them."""
@@ -56,9 +65,9 @@ class Model:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """An encoder, the generator and, where the model has one, a speech detector."""
-        needed = needed_networks(self.route)
-        return (*needed, DETECTOR) if DETECTOR in self.card["files"] else needed
+        """An encoder, the generator and, where the model has them, a condition prior and a speech
+        detector."""
+        return (*needed_networks(self.route), *optional_networks(self.card["files"]))
 
     @property
     def recognizer(self) -> Path | None:
@@ -146,6 +155,11 @@ class Model:
 def needed_networks(route: str) -> tuple[str, ...]:
     """The networks no model of a route goes without: its encoder and the generator."""
     return CASCADE_NETWORKS if route == CASCADE else NETWORKS
+
+
+def optional_networks(files: Any) -> tuple[str, ...]:
+    """Of the networks a model may do without, those that its card's `files` names."""
+    return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
 
 
 def available_models() -> list[str]:
@@ -262,7 +276,7 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
     files, route = card.get("files"), card.get("route", "direct")
     if not isinstance(route, str) or FORMATS.get(route) != card["format"]:
         raise CheckpointError(f"{path} is damaged: {card['format']!r} has no route {route!r}")
-    optional = (DETECTOR,) if isinstance(files, dict) and DETECTOR in files else ()
+    optional = optional_networks(files)
     for network in (*needed_networks(route), *optional):
         entry = files.get(network) if isinstance(files, dict) else None
         entry = entry if isinstance(entry, dict) else {}
@@ -273,7 +287,8 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
             raise CheckpointError(
                 f"{path} is damaged: '{network}' is of {entry['of']!r}, not the name of a folder"
             )
-    for key in ("noise_size", "picture_size", "embedding_size"):
+    prior_noise = ("prior_noise_size",) if PRIOR in optional else ()
+    for key in ("noise_size", "picture_size", "embedding_size", *prior_noise):
         if not isinstance(card.get(key), int) or card[key] < 1:
             raise CheckpointError(
                 f"{path} is damaged: '{key}' is {card.get(key)!r}, not a whole number from 1"

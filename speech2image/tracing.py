@@ -14,8 +14,7 @@ from torch import nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError
-from speech2image.parity import SIGNATURES
-from speech2image.pretrained import DETECTOR
+from speech2image.pretrained import DETECTOR, SIGNATURES
 
 OPSET = 17
 SMALLEST_HALVED = 1024
@@ -23,7 +22,7 @@ SMALLEST_HALVED = 1024
 
 
 def to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
-    """`trace` for a network of a model folder, whose inputs and output `parity.SIGNATURES` names."""
+    """`trace` for a network of a model folder, whose inputs and output `pretrained.SIGNATURES` names."""
     inputs, output = SIGNATURES[network]
     free = {name: {0: "batch"} for name in (*inputs, output)}
     if "log_mel" in free:
