@@ -98,14 +98,12 @@ def write_tables(
     for number in tables:
         of_table = results[experiments.TITLES[number]] = {}
         for folder in data:
-            others = tuple(other for other in data if other != folder)
             seeds = models[:1] if number == 2 else models
             of_table[folder.name] = [
                 experiments.table(
                     replace(
                         own,
                         data=folder,
-                        trained_with=others,
                         table=number,
                         models=place,
                         out=out / folder.name / f"table-{number}-seed-{seed}",

@@ -101,9 +101,7 @@ def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
     spoken = arrays.utterances_of("test", kept_out)
     gallery = None
     if "retrieval" in settings.measures:
-        gallery = spoken_retrieval.open_gallery(
-            arrays, route.model.card["embedding_size"], [PairArrays.open(f) for f in settings.trained_with]
-        )
+        gallery = spoken_retrieval.open_gallery(arrays, route.model.card["embedding_size"])
         if settings.gallery is not None and settings.gallery > len(arrays.samples_of("test")):
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
@@ -144,20 +142,20 @@ class Measuring:
         wanted = np.unique(np.concatenate([self.plan.shown, *(cell.utterances for cell in self.plan.cells)]))
         speech = embed(self.route, self.arrays, wanted, self.work, self.settings.captions)
         results: dict[str, Any] = {"voices": self.plan.voices, "not_measured": self._not_measured()}
-        results |= self._retrieval(speech)
+        searches = self._searches()
+        results |= self._retrieval(searches, speech)
         reader = colours.fit_reader(self.photographs) if "colours" in self.settings.measures else None
         sets = self._sets(speech) if reader or self.of_features else []
         read = {pictures.name: self._draw(pictures, reader) for pictures in sets}
         results["colours"] = self._colours(sets, read, reader)
         results |= self._pictures(sets, read)
-        results["robustness"] = self._robustness(reader)
+        results["robustness"] = self._robustness(searches, reader)
         results["words"] = self._words()
         sheet_of, rows = self._sheet(speech)
         shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
 
-    def _retrieval(self, speech: Embeddings) -> dict[str, Any]:
-        searches = self._searches()
+    def _retrieval(self, searches: spoken_retrieval.Searches | None, speech: Embeddings) -> dict[str, Any]:
         if searches is None:
             return {"retrieval": [], "voice_by_voice": []}
         rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
@@ -169,9 +167,11 @@ class Measuring:
             return None
         return spoken_retrieval.Searches(self.arrays, gallery, settings.seed, settings.resamples)
 
-    def _robustness(self, reader: ColourReader | None) -> list[dict[str, Any]]:
+    def _robustness(
+        self, searches: spoken_retrieval.Searches | None, reader: ColourReader | None
+    ) -> list[dict[str, Any]]:
         """What was measured of retrieval and colours once more, under difficult conditions."""
-        settings, searches = self.settings, self._searches()
+        settings = self.settings
         asked = "robustness" in settings.measures and not settings.captions
         if not asked or (searches is None and reader is None):
             return []

@@ -119,7 +119,6 @@ def told_settings(settings: Settings) -> dict[str, Any]:
     found = {name: getattr(settings, name) for name in _TOLD}
     if settings.captions:
         found["captions"] = True
-    found["trained_with"] = [folder.resolve().name for folder in settings.trained_with]
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

@@ -99,10 +99,11 @@ class Robustness:
         n = len(group.utterances)
         described = self.arrays.utterance_sample[group.utterances]
         found = []
+        clean = vectors[:n].mean(axis=0)  # the first condition is as recorded
         for number, condition in enumerate(conditions):
             own = slice(number * n, (number + 1) * n)
             row = {"voices": group.voices, "condition": condition.name, "utterances": n}
-            row |= self._missed(speech[own] == 0, described) | self._retrieval(vectors[own], described)
+            row |= self._missed(speech[own] == 0, described) | self._retrieval(vectors[own], described, clean)
             found.append(row | self._colours(group, None if read is None else read[own], described))
         return found
 
@@ -151,11 +152,13 @@ class Robustness:
         interval = bootstrap_interval(missed, seed=self.seed, groups=described, n=self.resamples)
         return {"missed": float(missed.mean()), "missed_interval": list(interval)}
 
-    def _retrieval(self, vectors: NDArray[np.float32], described: NDArray[np.int64]) -> dict[str, Any]:
+    def _retrieval(
+        self, vectors: NDArray[np.float32], described: NDArray[np.int64], mean: NDArray[np.float32]
+    ) -> dict[str, Any]:
         if self.searches is None:
             return {"R@10": None, "mAP": None, "R@10_interval": None, "mAP_interval": None}
         samples = self.arrays.samples_of("test")
-        found = self.searches.row("unseen", "", vectors, described, samples)
+        found = self.searches.row("unseen", "", vectors, described, samples, mean)
         spread = {f"{name}_interval": found["intervals"][name] for name in ("R@10", "mAP")}
         return {"R@10": found["R@10"], "mAP": found["mAP"], **spread}
 

@@ -127,7 +127,8 @@ def _retrieval(rows: Sequence[Row]) -> Section | None:
         return None
     text = (
         "Share of utterances whose own picture is among the first k of the gallery, and mean average "
-        "precision of its class, in %, in the teacher's space; what an order at random reaches in brackets."
+        "precision of its class, in %, by cosine in the teacher's space, speech and photographs each after "
+        "their own mean was taken away; what an order at random reaches in brackets."
     )
     if {row["classes"] for row in rows} == {"unseen"}:
         text += ' No pictures of seen classes (split "val") with speech: prepare with --validation 0.05.'

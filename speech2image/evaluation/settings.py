@@ -28,8 +28,6 @@ class Settings:
             errors would reach; for models of the route through text.
         recognizer: what writes down speech in the route through text: own (the model's), own:FOLDER,
             whisper:NAME or pocketsphinx.
-        trained_with: other data sets the model was trained on; the mean that retrieval takes away from the
-            teacher's features is that of the training pictures of all of them, as it was in training.
         speech_encoder: checkpoint of a speech-encoder training, with `generator`, in place of `model`.
         generator: checkpoint of a one-stage-gan or stackgan-v2 training.
         network: Inception-v3 of 2015-12-05 for FID and its kin: pt_inception-2015-12-05-6726825d.pth, which
@@ -57,7 +55,6 @@ class Settings:
     model: str = DEFAULT_MODEL
     captions: bool = False
     recognizer: str = "own"
-    trained_with: tuple[Path, ...] = ()
     speech_encoder: Path | None = None
     generator: Path | None = None
     network: Path | None = None

@@ -1,6 +1,5 @@
 """Rows of the retrieval table: speech -> picture in the teacher's space, with ceiling and floor."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,22 +36,19 @@ class Gallery:
 
     Attributes:
         features: of every picture, the mean of its crops, float32 [N, size].
-        mean: of the training pictures, [size].
         crops: features of every picture's first and last crop, [N, 2, size]; None if there is one alone.
     """
 
     features: NDArray[np.float32]
-    mean: NDArray[np.float32]
     crops: NDArray[np.float16] | None
 
 
-def open_gallery(arrays: PairArrays, embedding_size: int, trained_with: Sequence[PairArrays] = ()) -> Gallery:
+def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
     """The teacher's features of the data set.
 
     Args:
         arrays: the prepared data.
         embedding_size: of the model.
-        trained_with: other data sets the model was trained on; their training pictures count in the mean.
 
     Raises:
         DataError: they are not there.
@@ -66,10 +62,7 @@ def open_gallery(arrays: PairArrays, embedding_size: int, trained_with: Sequence
         )
     features = np.concatenate([picture_features(teacher[rows]) for rows in blocks(len(teacher), 256)])
     crops = teacher[:, [0, -1]] if teacher.shape[1] > 1 else None
-    sums = [features[arrays.samples_of("train")]]
-    sums += [picture_features(other.teacher[other.samples_of("train")]) for other in trained_with]
-    mean = sum(part.sum(axis=0) for part in sums) / sum(map(len, sums))
-    return Gallery(features, mean.astype(np.float32), crops)
+    return Gallery(features, crops)
 
 
 class Searches:
@@ -124,12 +117,16 @@ class Searches:
         vectors: NDArray[np.float32],
         described: NDArray[np.int64],
         samples: NDArray[np.int64],
+        mean: NDArray[np.float32] | None = None,
     ) -> dict[str, Any]:
-        """Queries [q, size] that describe the pictures `described` [q], in the gallery `samples`."""
+        """Queries [q, size] that describe the pictures `described` [q], in the gallery `samples`.
+
+        `mean` is taken away from the queries, by default their own.
+        """
         labels = self.arrays.labels[samples]
         features = self.gallery.features[samples]
         targets = np.searchsorted(samples, described)
-        places, precisions = answers(vectors, features, targets, labels, self.gallery.mean)
+        places, precisions = answers(vectors, features, targets, labels, mean)
         return self._summary(classes, voices, places, precisions, described, labels)
 
     def _summary(
@@ -176,7 +173,8 @@ class Searches:
         assert self.gallery.crops is not None
         test = self.arrays.samples_of("test")
         labels = self.arrays.labels[test]
-        first, last = (centred(self.gallery.crops[test, i], self.gallery.mean) for i in (0, 1))
+        crops = self.gallery.crops[test].astype(np.float32)
+        first, last = (centred(crop, crop.mean(axis=0)) for crop in (crops[:, 0], crops[:, 1]))
         scores = first @ last.T
         targets = np.arange(len(test))
         places = ranks(scores, targets)

@@ -1,7 +1,8 @@
 """Speech -> picture retrieval: recall at k, and mean average precision of the class (as in S2IGAN's Table V).
 
-Queries are speech embeddings, the gallery is one feature a picture (mean of its crops); both are compared
-by the cosine of features from which the mean teacher feature of the training pictures has been taken away.
+Queries are speech embeddings, the gallery is one feature a picture (mean of its crops). They are compared by
+cosine, each side after its own mean has been taken away: what all embeddings of an encoder share says
+nothing, and not every loss puts it where the teacher's features have it.
 """
 
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ def answers(
     pictures: Float[np.ndarray, "pictures size"],
     targets: Int[np.ndarray, " queries"],
     labels: Int[np.ndarray, " pictures"],
-    mean: Float[np.ndarray, " size"],
+    speech_mean: Float[np.ndarray, " size"] | None = None,
 ) -> tuple[Int[np.ndarray, " queries"], Float[np.ndarray, " queries"]]:
     """Place of each query's own picture (0 for the first), and its average precision of the class.
 
@@ -95,13 +96,14 @@ def answers(
         pictures: one feature a picture.
         targets: which gallery picture each query describes.
         labels: class of each picture; a query's class is that of its picture.
-        mean: mean teacher feature of the training pictures.
+        speech_mean: what to take away from `speech`; by default its own mean.
     """
-    gallery = centred(pictures, mean)
+    gallery = centred(pictures, pictures.mean(axis=0))
+    centre = speech.mean(axis=0) if speech_mean is None else speech_mean
     places = np.empty(len(speech), np.int64)
     precisions = np.empty(len(speech))
     for rows in blocks(len(speech), 512):
-        scores = centred(speech[rows], mean) @ gallery.T
+        scores = centred(speech[rows], centre) @ gallery.T
         places[rows] = ranks(scores, targets[rows])
         precisions[rows] = average_precisions(scores, labels[targets[rows], None] == labels)
     return places, precisions
@@ -112,11 +114,10 @@ def retrieval(
     pictures: Float[np.ndarray, "pictures size"],
     targets: Int[np.ndarray, " queries"],
     labels: Int[np.ndarray, " pictures"],
-    mean: Float[np.ndarray, " size"],
     ks: Sequence[int] = KS,
 ) -> Retrieval:
     """Recall at k and class mAP of spoken queries over a gallery of pictures; arguments as in `answers`."""
-    places, precisions = answers(speech, pictures, targets, labels, mean)
+    places, precisions = answers(speech, pictures, targets, labels)
     recall = {k: float((places < k).mean()) for k in ks}
     return Retrieval(recall, float(precisions.mean()), len(speech), len(pictures))
 

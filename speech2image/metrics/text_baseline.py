@@ -75,7 +75,7 @@ def text_baseline(
     weights = ridge(bags(fitted, columns), centred(features[train], mean)[owners].astype(np.float64), penalty)
     queries, targets = _flat(captions, test)
     answers = (bags(queries, columns) @ weights).astype(np.float32)
-    return retrieval(answers + mean, features[test], targets, labels[test], mean)
+    return retrieval(answers, features[test], targets, labels[test])
 
 
 def _flat(captions: Sequence[Sequence[str]], pictures: Int[np.ndarray, " n"]) -> tuple[list[str], np.ndarray]:

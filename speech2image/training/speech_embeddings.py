@@ -72,7 +72,6 @@ def evaluate(
         picture_features(arrays.teacher[gallery]),
         place[arrays.utterance_sample[utterances]],
         arrays.labels[gallery],
-        encoder.teacher_mean.cpu().numpy(),
     )
 
 

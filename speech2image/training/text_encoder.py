@@ -299,7 +299,6 @@ def evaluate(
         picture_features(np.asarray(arrays.teacher[gallery])),
         places,
         arrays.labels[gallery],
-        encoder.teacher_mean.cpu().numpy(),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from speech2image.metrics.retrieval import average_precisions, chance, recall_at, retrieval
+from speech2image.metrics.retrieval import answers, average_precisions, chance, recall_at, retrieval
 from speech2image.metrics.text_baseline import bags, terms, text_baseline, vocabulary
 
 
@@ -27,20 +27,24 @@ def test_perfect_embeddings_and_shuffled_ones():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 100)
     pictures = rng.normal(size=(1000, 32)).astype(np.float32) + 5
-    mean = pictures.mean(0)
     targets = rng.integers(0, 1000, 700)  # more than one chunk
-    perfect = retrieval(pictures[targets] * 1.0, pictures, targets, labels, mean)
+    perfect = retrieval(pictures[targets] * 1.0, pictures, targets, labels)
     assert perfect.recall == {1: 1.0, 5: 1.0, 10: 1.0, 50: 1.0}
-    random = retrieval(rng.normal(size=(700, 32)).astype(np.float32) + 5, pictures, targets, labels, mean)
+    random = retrieval(rng.normal(size=(700, 32)).astype(np.float32) + 5, pictures, targets, labels)
     assert random.recall[50] == pytest.approx(chance(labels).recall[50], abs=0.03)
     assert random.mean_average_precision == pytest.approx(chance(labels).mean_average_precision, abs=0.02)
     assert (random.queries, random.pictures) == (700, 1000)
 
 
-def test_scale_does_not_count_and_the_mean_does():
-    pictures = np.array([[11.0, 10.0], [10.0, 11.0]], dtype=np.float32)
-    speech = np.array([[10.0 + 1e-2, 10.0], [10.0, 10.0 + 1e-2]], dtype=np.float32)
-    assert retrieval(speech, pictures, np.arange(2), np.arange(2), np.full(2, 10.0), (1,)).recall[1] == 1.0
+def test_neither_scale_nor_place_of_the_embeddings_counts():
+    """A loss on raw products need not put embeddings where the teacher's features are."""
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(50, 8)).astype(np.float32) + 10
+    labels = np.arange(50)
+    for speech in (pictures, 1e-2 * pictures, pictures - 30):
+        assert retrieval(speech, pictures, labels, labels, ks=(1,)).recall[1] == 1.0
+    places, _ = answers(pictures - 30, pictures, labels, labels, pictures.mean(0))
+    assert (places == 0).mean() < 0.5, "about another mean it does"
 
 
 def test_bags():

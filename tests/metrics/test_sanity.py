@@ -162,7 +162,7 @@ def test_a_similarity_that_is_no_number_is_no_hit():
             call()
     features = np.ones((3, 4), np.float32)
     with pytest.raises(DataError, match="not a number"):
-        retrieval(features * np.nan, features, np.arange(3), np.arange(3), np.zeros(4, np.float32))
+        retrieval(features * np.nan, features, np.arange(3), np.arange(3))
 
 
 def test_word_errors_by_hand():
