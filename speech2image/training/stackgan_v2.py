@@ -92,10 +92,8 @@ PRESETS: dict[str, Settings] = {
     "paper": PAPER,
     "paper-oxford102": replace(PAPER, steps=100_000),
     "cpu": _CPU,
-    # one size of networks and one number of steps for every row of Tables IV and V
-    "ablation": replace(
-        _CPU, networks=replace(_CPU.networks, generator_width=16, discriminator_width=16), steps=2_500
-    ),
+    # one size of networks and one number of steps for every row of Tables IV and V (there with more branches)
+    "ablation": replace(_CPU, networks=replace(_CPU.networks, branches=1), steps=4_000),
     "toy": replace(
         PAPER,
         networks=Architecture(branches=1, generator_width=8, discriminator_width=16, noise=8, code=32),
