@@ -104,7 +104,12 @@ def run(
     arrays = PairArrays.open(shards)
     measures = tuple(measure for measure in MEASURES if measure != "robustness")
     options = Settings(
-        data=shards, out=work, network=work if network else None, resamples=60, measures=measures
+        data=shards,
+        out=work,
+        network=work if network else None,
+        resamples=60,
+        measures=measures,
+        reference_size=PIXELS,
     )
     options = replace(options, **settings)
     work.mkdir(parents=True, exist_ok=True)

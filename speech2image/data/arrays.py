@@ -118,10 +118,10 @@ class PairArrays:
     def pictures(self, size: int) -> NDArray[np.uint8]:
         """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3].
 
-        Each is the central square of its picture, S = round(size * 304 / 256) pixels wide; training crops
+        Each is the central square of its picture, S = `stored_side(size)` pixels wide; training crops
         `size` out of S at random. Built at first use.
         """
-        side = round(size * 304 / 256)
+        side = stored_side(size)
         path = self._array_path(f"pictures-{side}-{_digest(self._pictures)}")
         if not path.exists():
             self._build_pictures(path, side)
@@ -220,6 +220,11 @@ class PairArrays:
 
     def _array_path(self, stem: str) -> Path:
         return self.folder / "arrays" / f"{stem}.npy"
+
+
+def stored_side(size: int) -> int:
+    """Side of the squares that training crops pictures of `size` x `size` from: 304 for 256 (the paper's)."""
+    return round(size * 304 / 256)
 
 
 def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, Any]]) -> NDArray[np.int64]:

@@ -238,7 +238,7 @@ class Measuring:
 
     def _real_and_judge(self) -> tuple[RealSet, Judge | None]:
         assert self.network is not None and self.settings.network is not None
-        real = real_set(self.photographs, self.network)
+        real = real_set(self.arrays, self.settings.reference_size, self.network)
         if "inception-score" not in self.of_features:
             return real, None
         return real, make_judge(self.settings.network, self.network, real, self.settings.out)

@@ -42,7 +42,7 @@ def report(settings: Settings) -> dict[str, Any]:
             "model": model,
             "data": data,
             "network": provenance.told_network(network),
-            "protocol": provenance.protocol(settings, arrays, plan, measuring.photographs.crop, network),
+            "protocol": provenance.protocol(settings, arrays, plan, network),
         }
         with _noting() as noted:
             found, picture = measuring.results()

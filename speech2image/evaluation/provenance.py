@@ -11,7 +11,7 @@ from speech2image.cascade import CascadeRoute, Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, read_header, speech_shards
 from speech2image.evaluation.measuring import Plan
-from speech2image.evaluation.real_set import HALVES_SEED
+from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.utterances import PEOPLE, VOICES
 from speech2image.metrics.feature_network import FeatureNetwork
@@ -27,6 +27,7 @@ _TOLD = (
     "pictures_per_utterance",
     "limit",
     "robustness_utterances",
+    "reference_size",
     "gallery",
     "queries_per_class",
     "resamples",
@@ -122,9 +123,7 @@ def told_settings(settings: Settings) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def protocol(
-    settings: Settings, arrays: PairArrays, plan: Plan, crop: str, network: FeatureNetwork | None
-) -> list[str]:
+def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: FeatureNetwork | None) -> list[str]:
     """How it was measured, a sentence each."""
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
@@ -133,7 +132,8 @@ def protocol(
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
         f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
-        f"{crop}; its two halves are stratified by class, drawn with seed {HALVES_SEED}.",
+        f"{crop(settings.reference_size)}, whatever the model's picture size; its two halves are stratified "
+        f"by class, drawn with seed {HALVES_SEED}.",
         f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
         f"{counts['kept out']} in voices kept out of training, {counts['heard']} in voices heard{people}"
         f"{limit}. The noise follows from the seed and the caption, so it is the same in both.",

@@ -1,18 +1,22 @@
-"""The real set every figure is compared with: photographs of unseen classes, at the model's picture size.
+"""The real set every figure is compared with: photographs of unseen classes, of one size for all models.
 
-One protocol for all models: of each photograph of split "test" the central square, scaled as trainings store
-it (304 / 256 of the picture size), and of that the middle, which is what trainings crop at random. Features
-are kept beside the shards under the digest of all they depend on, so every model finds them again.
+Of each photograph of split "test" the central square, scaled as trainings store it (304 / 256 of the size),
+and of that the middle, which is what trainings crop at random. A model of smaller pictures is compared with
+the same photographs: what it lacks in detail counts. Features are kept beside the shards under the digest of
+all they depend on, so every model finds them again.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import picture_shards, read_header
+from speech2image.data.arrays import PairArrays, stored_side
+from speech2image.data.pairs import picture_shards, read_header, stream_pictures
+from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
 from speech2image.errors import DataError
 from speech2image.evaluation.drawing import BLOCK
@@ -33,16 +37,7 @@ class Photographs:
 
     def __init__(self, arrays: PairArrays, size: int) -> None:
         self.arrays, self.size = arrays, size
-        stored = arrays.pictures(size)
-        self.stored_side = int(stored.shape[1])
-        edge = (self.stored_side - size) // 2
-        self.squares = stored[:, edge : edge + size, edge : edge + size]
-
-    @property
-    def crop(self) -> str:
-        """The crop in words."""
-        stored, size = self.stored_side, self.size
-        return f"central square at {stored} x {stored}, of it the middle {size} x {size}"
+        self.squares = _middle(arrays.pictures(size), size)
 
     def of(self, split: str) -> tuple[NDArray[np.int64], list[NDArray[np.uint8]], list[tuple[str, ...]]]:
         """Indices, views of the pictures on disk, and captions of a split."""
@@ -68,23 +63,27 @@ class RealSet:
     second: NDArray[np.int64]
 
 
-def real_set(photographs: Photographs, network: FeatureNetwork) -> RealSet:
+def real_set(arrays: PairArrays, size: int, network: FeatureNetwork) -> RealSet:
     """Features of all test photographs, from `arrays/` of the data set where they lie already.
+
+    Args:
+        arrays: the prepared data.
+        size: side of the photographs in pixels.
+        network: reads them.
 
     Raises:
         DataError: there are fewer than four test photographs.
         OutputError: the data folder cannot be written.
     """
-    arrays = photographs.arrays
     samples = arrays.samples_of("test")
     if len(samples) < 4:
         raise DataError(f"{arrays.folder} has {len(samples)} test photographs; two halves need at least 4")
-    path = arrays.folder / "arrays" / f"features-{_digest(photographs, network)}.npy"
+    path = arrays.folder / "arrays" / f"features-{_digest(arrays, size, network)}.npy"
     rows = StoredRows(path, len(samples), network.dim, np.float32)
-    starts = range(rows.done, len(samples), BLOCK)
-    for start in track(starts, "features of photographs", len(starts)):
-        block = np.stack([photographs.squares[i] for i in samples[start : start + BLOCK]])
-        rows.write(start, network(block))
+    blocks = range(rows.done, len(samples), BLOCK)
+    squares = _squares(arrays, samples[rows.done :], size)
+    for start in track(blocks, "features of photographs", len(blocks)):
+        rows.write(start, network(np.stack(list(islice(squares, BLOCK)))))
     labels = arrays.labels[samples]
     return RealSet(rows.array, samples, labels, *halves(labels))
 
@@ -108,6 +107,27 @@ def pictures_digest(arrays: PairArrays) -> str:
     return digest.hexdigest()
 
 
-def _digest(photographs: Photographs, network: FeatureNetwork) -> str:
-    parts = (pictures_digest(photographs.arrays), photographs.crop, network.name, network.checksum, "test")
+def crop(size: int) -> str:
+    """How photographs are cropped, in words."""
+    stored = stored_side(size)
+    return f"central square at {stored} x {stored}, of it the middle {size} x {size}"
+
+
+def _squares(arrays: PairArrays, samples: NDArray[np.int64], size: int) -> Iterator[NDArray[np.uint8]]:
+    """Cropped photographs, in the order of the shards, which is that of `samples`."""
+    wanted = {arrays.ids[i] for i in samples}
+    if wanted:
+        for sample in stream_pictures(picture_shards(arrays.folder)):
+            if sample.id in wanted:
+                yield _middle(central_square(sample.image, stored_side(size), sample.id)[None], size)[0]
+
+
+def _middle(stored: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The middle of squares [n, S, S, 3]: a view [n, size, size, 3]."""
+    edge = (stored.shape[1] - size) // 2
+    return stored[:, edge : edge + size, edge : edge + size]
+
+
+def _digest(arrays: PairArrays, size: int, network: FeatureNetwork) -> str:
+    parts = (pictures_digest(arrays), crop(size), network.name, network.checksum, "test")
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

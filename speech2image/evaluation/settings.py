@@ -41,6 +41,8 @@ class Settings:
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
         robustness_utterances: so many utterances of each group of voices are put through every condition.
+        reference_size: side of the photographs that drawn pictures are compared with by FID and its kin, the
+            same for models of every picture size.
         gallery: retrieve among so many pictures too, beside the whole test set.
         queries_per_class: photographs of each class that look for drawn pictures (S2IGAN's class mAP: 2).
         resamples: of the bootstrap intervals; FID's take a twentieth of them, as each costs a second.
@@ -65,6 +67,7 @@ class Settings:
     pictures_per_utterance: int = 1
     limit: int | None = None
     robustness_utterances: int = 300
+    reference_size: int = 256
     gallery: int | None = None
     queries_per_class: int = 2
     resamples: int = 1000
@@ -85,6 +88,8 @@ def check(settings: Settings) -> None:
     check_count(settings.queries_per_class, "queries_per_class")
     check_count(settings.resamples, "resamples")
     check_count(settings.robustness_utterances, "robustness_utterances")
+    if not 16 <= settings.reference_size <= 1024:
+        raise SettingsError(f"--reference-size is {settings.reference_size}; give 16 to 1024 pixels")
     for name in ("limit", "gallery"):
         value = getattr(settings, name)
         if value is not None and value < 2:

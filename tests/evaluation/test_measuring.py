@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from evaluation_parts import PIXELS, PerfectRoute, TinyNetwork, by_name, run
 from numpy.typing import NDArray
 
@@ -144,6 +145,31 @@ def test_features_of_photographs_are_kept_for_the_next_model(
     other.checksum = "1" * 64
     run(shards, tmp_path / "b", network=other, measures=("fid",), limit=4)
     assert sum(other.batches) == 12 + 4 + 4 + 4
+
+
+class Edges(TinyNetwork):
+    """Mean difference of neighbours, in %, after enlarging as the evaluating network does."""
+
+    name, dim, checksum = "tiny/edges", 3, "e" * 64
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        large = torch.nn.functional.interpolate(
+            torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255, size=(48, 48), mode="bilinear"
+        )
+        return 100 * large.diff(dim=3).abs().mean((2, 3)).numpy()
+
+
+def test_smaller_pictures_meet_the_same_photographs(shards: Path, tmp_path: Path) -> None:
+    """A model cannot gain by drawing less detail than the photographs have."""
+    whole, small = PerfectRoute(PairArrays.open(shards)), PerfectRoute(PairArrays.open(shards))
+    small.picture_size = PIXELS // 4
+    small.photographs = small.photographs.reshape(-1, 8, 4, 8, 4, 3).mean((2, 4)).astype(np.uint8)
+    rows = [
+        by_name(run(shards, tmp_path / name, route, Edges(), measures=("fid",))["pictures"])
+        for name, route in (("whole", whole), ("small", small))
+    ]
+    assert rows[0][realism.REAL] == rows[1][realism.REAL]
+    assert rows[0][DRAWN]["fid"] < 1e-3 < 1e-2 < rows[1][DRAWN]["fid"]
 
 
 def test_pictures_per_utterance_and_noise(shards: Path, tmp_path: Path) -> None:

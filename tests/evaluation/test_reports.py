@@ -59,7 +59,7 @@ def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNet
     markdown = (out / "results.md").read_text()
     assert "| unseen | kept out | 8 | 12 | " in markdown
     assert "real against real" in markdown and "drawn from noise" in markdown
-    assert "of it the middle 8 x 8" in markdown
+    assert "of it the middle 256 x 256, whatever the model" in markdown
     assert re.search(r"augmented as it was prepared .*: [1-7] of 8 in voices kept out", markdown)
     html = (out / "report.html").read_text()
     for written in (text, markdown, html):
