@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_cascade import HEARD, make_cascade, make_recognizer
 from tiny_model import make_model, speech
+from tiny_networks import MatrixGenerator
 from torch import nn
 
 import speech2image
@@ -26,17 +27,6 @@ STAGE = stackgan_v1.Architecture(size=64, generator_width=8, discriminator_width
 TEXTS = ["a red flower", "The 2nd bird's beak is long & grey!", "x" * 300]
 
 
-class Generator(nn.Module):
-    """A matrix."""
-
-    def __init__(self, condition: int = 16) -> None:
-        super().__init__()
-        self.linear = nn.Linear(condition + 7, 3 * 64)
-
-    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.linear(torch.cat([condition, noise], 1))).view(-1, 3, 8, 8)
-
-
 def _encoder(size: int = 16) -> TextEncoder:
     torch.manual_seed(0)
     return TextEncoder(replace(ENCODER, output=size)).eval()
@@ -44,7 +34,7 @@ def _encoder(size: int = 16) -> TextEncoder:
 
 def write(folder: Path, generator: nn.Module | None = None, **options: object) -> dict[str, float]:
     wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7} | options
-    return cascade_export.export_cascade(_encoder(), generator or Generator(), folder, **wanted)  # type: ignore[arg-type]
+    return cascade_export.export_cascade(_encoder(), generator or MatrixGenerator(), folder, **wanted)  # type: ignore[arg-type]
 
 
 def _opened(folder: Path) -> CascadeRoute:
@@ -176,14 +166,14 @@ def test_a_generator_that_cannot_be_shared_is_refused(tmp_path) -> None:
 
 
 def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
-    class Wild(Generator):
+    class Wild(MatrixGenerator):
         def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
             return torch.rand_like(super().forward(condition, noise))
 
     with pytest.raises(CheckpointError, match="something else than torch"):
         write(tmp_path / "m", Wild())
     with pytest.raises(CheckpointError, match="does not draw from this encoder's embeddings"):
-        write(tmp_path / "m", Generator(condition=5))
+        write(tmp_path / "m", MatrixGenerator(condition=5))
     broken = make_recognizer(tmp_path / "ears")
     (broken / "recognizer_encoder.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="damaged"):

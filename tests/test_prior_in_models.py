@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_model import speech
-from torch import nn
+from tiny_networks import MatrixGenerator, MeanEncoder
 
 import speech2image
 from speech2image import cascade_export, export, images, pretrained
@@ -23,43 +23,20 @@ SIZE, PRIOR_NOISE, OWN_NOISE = 16, 5, 7
 FIRST, SECOND = (speech(), 16000), (speech(1.3, seed=1), 16000)
 
 
-class Encoder(nn.Module):
-    """The mean over the valid frames, and a matrix."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(40, SIZE)
-
-    def forward(self, log_mel: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
-        valid = torch.arange(log_mel.shape[2])[None] < n_frames[:, None]
-        return self.linear((log_mel * valid[:, None]).sum(2) / n_frames[:, None])
-
-
-class Generator(nn.Module):
-    """A matrix."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(SIZE + OWN_NOISE, 3 * 64)
-
-    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        return torch.tanh(self.linear(torch.cat([condition, noise], 1))).view(-1, 3, 8, 8)
-
-
 def spoken_generator() -> SpokenGenerator:
     rng = np.random.default_rng(0)
     said = rng.standard_normal((60, SIZE)).astype(np.float32)
     features = (said + rng.standard_normal((60, SIZE))).astype(np.float32)
     prior = ConditionPrior.fit(said, features, features.mean(0), told=3, noise_size=PRIOR_NOISE)
     torch.manual_seed(1)
-    return SpokenGenerator(prior, Generator(), OWN_NOISE).eval()
+    return SpokenGenerator(prior, MatrixGenerator(SIZE, OWN_NOISE), OWN_NOISE).eval()
 
 
 def write(folder: Path) -> export.Parity:
     torch.manual_seed(0)
     whole = spoken_generator()
     return export.export_direct(
-        Encoder(), whole, folder, name="mine", licence="CC0-1.0", noise_size=whole.noise_size
+        MeanEncoder(SIZE), whole, folder, name="mine", licence="CC0-1.0", noise_size=whole.noise_size
     )
 
 

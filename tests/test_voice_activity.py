@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_model import make_model, speech
+from tiny_networks import MatrixGenerator, MeanEncoder
 from torch import nn
 
 import speech2image
@@ -82,25 +83,10 @@ def test_folder_stays_what_it_was_but_for_the_detector(folder: Path, tmp_path: P
 
 
 def test_export_with_a_detector(tmp_path: Path) -> None:
-    class Encoder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(40, 16)
-
-        def forward(self, log_mel: torch.Tensor, n_frames: torch.Tensor) -> torch.Tensor:
-            valid = torch.arange(log_mel.shape[2])[None] < n_frames[:, None]
-            return self.linear((log_mel * valid[:, None]).sum(2) / n_frames[:, None])
-
-    class Generator(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(23, 3 * 64)
-
-        def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-            return torch.tanh(self.linear(torch.cat([condition, noise], 1))).view(-1, 3, 8, 8)
-
     told = {"name": "m", "licence": "x", "noise_size": 7}
-    export.export_direct(Encoder(), Generator(), tmp_path / "m", speech_detector=LowSounds(), **told)
+    export.export_direct(
+        MeanEncoder(), MatrixGenerator(), tmp_path / "m", speech_detector=LowSounds(), **told
+    )
     route = speech2image.load(tmp_path / "m")
     assert route.voice_activity is not None
     assert "speech_float16" in route.model.card["parity"]
