@@ -30,6 +30,7 @@ from speech2image.evaluation.utterances import (
     shuffled,
     split_voices,
     told,
+    unchanged,
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
@@ -252,13 +253,17 @@ class Measuring:
         asked = "words" in self.settings.measures and not self.settings.captions
         if not asked or not hasattr(self.route, "transcribe"):
             return []
-        rows = []
+        rows, as_spoken = [], unchanged(self.arrays)
         for voices in ("kept out", PEOPLE, "heard"):
             said = {u: caption_of(self.arrays, u) for u in self.plan.unseen(voices).tolist()}
             known = np.array([u for u, text in said.items() if text], dtype=np.int64)
             written = dict(transcripts(self.route, self.arrays, known, self.work))
-            if written:
-                rows.append(words.word_row(voices, [said[u] for u in written], list(written.values())))
+            clean = [u for u in written if as_spoken[u]]
+            groups = {voices: list(written)} if written else {}
+            if 0 < len(clean) < len(written):
+                groups[f"{voices}, not augmented"] = clean
+            for name, own in groups.items():
+                rows.append(words.word_row(name, [said[u] for u in own], [written[u] for u in own]))
         return rows
 
     def _sheet(self, speech: Embeddings) -> tuple[Image.Image, list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ from speech2image.data.pairs import picture_shards, read_header, speech_shards
 from speech2image.evaluation.measuring import Plan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.settings import Settings
-from speech2image.evaluation.utterances import PEOPLE, VOICES
+from speech2image.evaluation.utterances import PEOPLE, VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pretrained import RECOGNIZER_CARD
 from speech2image.recognizers import OwnRecogniser
@@ -155,13 +155,12 @@ def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: Featur
 
 
 def _augmented(arrays: PairArrays, plan: Plan) -> str:
-    """How many of the utterances measured were changed when prepared, from the shards' own notes."""
-    rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
-    shares = []
+    """How many of the utterances measured were changed when prepared."""
+    clean, shares = unchanged(arrays), []
     for kind in ("kept out", PEOPLE, "heard"):
-        own = plan.unseen(kind).tolist()
-        if own:
-            shares.append(f"{sum('effects' in rows[u] for u in own)} of {len(own)} in voices {kind}")
+        own = plan.unseen(kind)
+        if len(own):
+            shares.append(f"{(~clean[own]).sum()} of {len(own)} in voices {kind}")
     return (
         f"Test speech is augmented as it was prepared (rate, pitch, formants, level, noise, room): "
         f"{', '.join(shares)}; prepare --augment 0 leaves it clean."

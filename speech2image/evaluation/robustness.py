@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import read_header, speech_shards
 from speech2image.data.progress import track
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.conditions import CONDITIONS, Condition, changed
@@ -25,7 +24,13 @@ from speech2image.evaluation.drawing import DrawnSet, Reading, draw
 from speech2image.evaluation.listening import recordings
 from speech2image.evaluation.spoken_retrieval import Searches
 from speech2image.evaluation.stored_rows import StoredRows
-from speech2image.evaluation.utterances import caption_of, evenly, one_a_caption, programs_and_people
+from speech2image.evaluation.utterances import (
+    caption_of,
+    evenly,
+    one_a_caption,
+    programs_and_people,
+    unchanged,
+)
 from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS
@@ -45,22 +50,16 @@ class Group:
 
 def make_groups(arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str], most: int) -> list[Group]:
     """Test utterances of synthesizers and of people, heard in training and kept out of it."""
-    unchanged = _unchanged(arrays)
+    as_spoken = unchanged(arrays)
     groups = []
     for kind, names in (("heard", heard), ("kept out", kept_out)):
         for who, voices in zip(("synthesizers", "people"), programs_and_people(names), strict=True):
             spoken = arrays.utterances_of("test", voices)
-            clean = spoken[unchanged[spoken]]
+            clean = spoken[as_spoken[spoken]]
             chosen = evenly(one_a_caption(arrays, clean if len(clean) else spoken), most)
             if len(chosen):
                 groups.append(Group(f"{kind}, {who}", chosen))
     return groups
-
-
-def _unchanged(arrays: PairArrays) -> NDArray[np.bool_]:
-    """Which utterances were prepared without noise, room or other change."""
-    rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
-    return np.array(["effects" not in row for row in rows], dtype=bool)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import read_header, speech_shards
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours
@@ -102,6 +103,12 @@ def one_a_caption(arrays: PairArrays, utterances: NDArray[np.int64]) -> NDArray[
         spoken.setdefault(key, []).append(u)
     chosen = [own[turn % len(own)] for turn, own in enumerate(spoken.values())]
     return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def unchanged(arrays: PairArrays) -> NDArray[np.bool_]:
+    """Which utterances were prepared without noise, room or other change, by the shards' notes, bool [n]."""
+    rows = [row for path in speech_shards(arrays.folder) for row in read_header(path).rows]
+    return np.array(["effects" not in row for row in rows], dtype=bool)
 
 
 def evenly(indices: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:

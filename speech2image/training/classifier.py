@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from speech2image.errors import DataError
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.training.ema import Ema
-from speech2image.training.run import Run, make_fabric, step_torch_rng
+from speech2image.training.learner import Learner
+from speech2image.training.run import Run, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechArrays, SpeechBatches, mean_teacher_feature, padded
 
@@ -147,39 +147,22 @@ def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[st
     adam = torch.optim.Adam(
         classifier.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    ema = Ema(classifier.encoder, settings.ema_decay)
-    state, step = run.restore(), 0
-    if state is not None:
-        classifier.load_state_dict(state["model"])
-        adam.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        step = int(state["step"])
-    model, optimizer = fabric.setup(classifier, adam)
-    ema.module.to(fabric.device)
+    learner = Learner(classifier, classifier.encoder, adam, settings.ema_decay)
+    step = learner.begin(fabric, run.restore())
 
     def save() -> None:
-        networks = {
-            "model": classifier.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": adam.state_dict(),
-        }
-        run.save({"step": step, **networks})
+        run.save({"step": step, **learner.state_dict()})
         if fabric.is_global_zero and settings.evaluation_utterances:
             right = accuracy(classifier, arrays, settings)
             if right is not None:
                 run.log(step, {"seen classes, kept out/right": right}, now=True)
 
     while not run.finished(step):
-        torch.manual_seed(step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed())  # dropout
-        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
-        adam.param_groups[0]["lr"] = rate
+        seed_step(settings.seed, step, fabric.global_rank)
         batch = batches(step).to(fabric.device)
-        loss, right = model(batch.log_mel, batch.n_frames, batch.labels)
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(classifier.encoder)
+        loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
+        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
+        norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, "right": right, "gradient_norm": norm, "learning_rate": rate})
         if run.checkpoint_due():

@@ -27,6 +27,7 @@ from speech2image.models.one_stage_gan import (
     OneStageGenerator,
     ProjectedDiscriminator,
 )
+from speech2image.training.adversaries import Adversaries
 from speech2image.training.batches import Conditions, PictureBatches
 from speech2image.training.collapse import collapse_signs
 from speech2image.training.conditions import (
@@ -35,7 +36,6 @@ from speech2image.training.conditions import (
     fit_prior,
     sample_inputs,
 )
-from speech2image.training.ema import Ema
 from speech2image.training.growing import begin_from
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
@@ -177,7 +177,7 @@ def train(
     discriminator = ProjectedDiscriminator(settings.heads)
     teacher = teacher.to(fabric.device)
     teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = Ema(generator, settings.ema_decay)
+    gan = Adversaries(generator, discriminator, settings.ema_decay)
     state = run.restore()
     prior = None
     if settings.speech_fraction and state is not None:
@@ -185,7 +185,7 @@ def train(
     elif settings.speech_fraction:
         prior = fit_prior(settings.prior, arrays, mean)
     if state is None and start_from is not None:
-        begin_from(start_from, KIND, generator, discriminator, ema, arrays)
+        begin_from(start_from, KIND, generator, discriminator, gan.ema, arrays)
     if state is None:
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
         whole, details = see(teacher, real.to(fabric.device), settings, step_rng(settings.seed, 0))
@@ -194,31 +194,13 @@ def train(
         if details is not None:
             discriminator.calibrate_details(details)
     else:
-        generator.load_state_dict(state["generator"])
-        discriminator.load_state_dict(state["discriminator"])
-        ema.load_state_dict(state["ema"])
-
-    g_optimizer = torch.optim.Adam(generator.parameters(), settings.learning_rate, settings.betas)
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.learning_rate, settings.betas)
-    live, g_optimizer = fabric.setup(generator, g_optimizer)
-    judge, d_optimizer = fabric.setup(discriminator, d_optimizer)
-    ema.module.to(fabric.device)
-    if state is not None:
-        g_optimizer.load_state_dict(state["g_optimizer"])
-        d_optimizer.load_state_dict(state["d_optimizer"])
-    step = state["step"] if state else 0
+        gan.load_networks(state)
+    step = gan.begin(fabric, state, (settings.learning_rate, settings.learning_rate), settings.betas)
     samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
 
     def snapshot() -> dict[str, Any]:
-        return {
-            "step": step,
-            "generator": generator.state_dict(),
-            "discriminator": discriminator.state_dict(),
-            "ema": ema.state_dict(),
-            **({"prior": prior.state_dict()} if prior is not None else {}),
-            "g_optimizer": g_optimizer.state_dict(),
-            "d_optimizer": d_optimizer.state_dict(),
-        }
+        drawn_by = {"prior": prior.state_dict()} if prior is not None else {}
+        return {"step": step, **gan.state_dict(), **drawn_by}
 
     while not run.finished(step):
         rng = step_rng(settings.seed, step, fabric.global_rank)
@@ -233,7 +215,7 @@ def train(
         shown, said, wrong = (generator.normalise(c) for c in (matching, asked, mismatched))
 
         # One pass of the frozen teacher over the fakes serves both sides.
-        fake = live(asked, noise)
+        fake = gan.make(asked, noise)
         real_seen, fake_seen = (
             augment_pictures(p.float(), settings.translation, settings.cutout, rng) for p in (real, fake)
         )
@@ -243,7 +225,7 @@ def train(
             fake_whole, fake_details = see(teacher, fake_seen, settings, rng)
         shown, said, wrong = (part[: len(fake_whole[0])] for part in (shown, said, wrong))
 
-        free, match, mismatch, detail = judge(
+        free, match, mismatch, detail = gan.judge(
             side_by_side(real_whole, fake_whole),
             torch.cat([shown, said]),
             torch.cat([wrong, wrong]),
@@ -253,37 +235,30 @@ def train(
         d_free = hinge_discriminator(free_real, free_fake)
         d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
         d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
-        d_optimizer.zero_grad()
-        fabric.backward(d_free + d_match + settings.detail_weight * d_detail)
-        d_optimizer.step()
+        gan.improve_discriminator(d_free + d_match + settings.detail_weight * d_detail)
 
-        discriminator.requires_grad_(False)
-        free, match, _, detail = judge(fake_whole, said, None, fake_details)
+        free, match, _, detail = gan.judge(fake_whole, said, None, fake_details)
         g_free, g_match = hinge_generator(free), hinge_generator(match)
         g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
         centre = discriminator.centre
         contrast = contrast_with_condition(fake_whole[-1], said, centre, settings.temperature)
-        g_optimizer.zero_grad()
-        fabric.backward(
+        gan.improve_generator(
             g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
         )
-        g_optimizer.step()
-        discriminator.requires_grad_(True)
-        ema.update(generator)
         step += 1
 
         losses = {"d_free": d_free, "d_match": d_match, "d_detail": d_detail}
         losses |= {"g_free": g_free, "g_match": g_match, "g_detail": g_detail, "contrast": contrast}
         run.log(step, losses)
         if step % settings.grid_every == 0:
-            pictures = draw_samples(ema.module, samples, fabric)
+            pictures = draw_samples(gan.ema.module, samples, fabric)
             run.grid(step, pictures, columns=8)
             for name, message in collapse_signs(pictures, real).items():
                 run.warn(name, message)
         if run.checkpoint_due():
             run.save(snapshot())
     run.save(snapshot())
-    run.grid(step, draw_samples(ema.module, samples, fabric), columns=8)
+    run.grid(step, draw_samples(gan.ema.module, samples, fabric), columns=8)
     run.close()
     return run.checkpoint
 

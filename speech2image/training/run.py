@@ -133,6 +133,11 @@ def step_torch_rng(seed: int, step: int, rank: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
 
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seed torch's own generator, which dropout draws from, for one step."""
+    torch.manual_seed(step_torch_rng(seed, step, rank).initial_seed())
+
+
 class Run:
     """One training's folder: `log.jsonl`, TensorBoard events, `samples/`, `checkpoint.safetensors`.
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
-from speech2image.training.ema import Ema
+from speech2image.training.learner import Learner
 from speech2image.training.run import Run, make_fabric
 from speech2image.voice_activity import SPEECH_STEPS
 
@@ -119,42 +118,25 @@ def train(
     batches = SceneBatches(heard, settings.scenes, settings.batch_size, settings.seed)
     network = SpeechDetector(settings.detector)
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    ema = Ema(network, settings.ema_decay)
-    step = 0
-    if state is not None:
-        network.load_state_dict(state["model"])
-        adam.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        step = int(state["step"])
-    model, optimizer = fabric.setup(network, adam)
-    ema.module.to(fabric.device)
-
-    def save() -> None:
-        networks = {"model": network.state_dict(), "ema": ema.state_dict(), "optimizer": adam.state_dict()}
-        run.save({"step": step, **networks})
-
+    learner = Learner(network, network, adam, settings.ema_decay)
+    step = learner.begin(fabric, state)
     while not run.finished(step):
-        adam.param_groups[0]["lr"] = learning_rate(settings, step)
         batch = batches(step, fabric.global_rank)
-        loss = _loss(model, SceneBatch(*(tensor.to(fabric.device) for tensor in batch)))
-        fabric.backward(loss)
-        fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(network)
+        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in batch)))
+        learner.step(loss, learning_rate(settings, step), settings.clip)
         step += 1
         run.log(step, {"loss": loss})
         if run.checkpoint_due():
-            save()
-    averaged = ema.module
+            run.save({"step": step, **learner.state_dict()})
+    averaged = learner.ema.module
     assert isinstance(averaged, SpeechDetector)
     run.log(step, calibrate(averaged.eval(), kept, settings), now=True)
-    save()
+    run.save({"step": step, **learner.state_dict()})
     run.close()
     return run.checkpoint
 
 
-def _loss(model: Any, batch: SceneBatch) -> Tensor:
+def _loss(model: Learner, batch: SceneBatch) -> Tensor:
     """Cross-entropy of every step; the detector's threshold takes no part in training."""
     probability = model(batch.log_mel, batch.n_frames)
     with torch.autocast(probability.device.type, enabled=False):

@@ -38,7 +38,8 @@ from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.text import LETTERS
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, make_fabric, step_torch_rng
+from speech2image.training.learner import Learner
+from speech2image.training.run import Run, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import (
     SpeechArrays,
@@ -237,35 +238,22 @@ def train(
     adam = torch.optim.Adam(
         distillation.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    ema = Ema(distillation.encoder, settings.ema_decay)
+    learner = Learner(distillation, distillation.encoder, adam, settings.ema_decay)
     state = run.restore()
     if state is None and start_from is not None:
-        _take_encoder(start_from, distillation.encoder, ema)
-    step = _restore(state, distillation, adam, ema)
-    model, optimizer = fabric.setup(distillation, adam)
-    ema.module.to(fabric.device)
+        _take_encoder(start_from, distillation.encoder, learner.ema)
+    step = learner.begin(fabric, state)
 
-    def save() -> Path:
-        networks = {
-            "model": distillation.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": adam.state_dict(),
-        }
-        return run.save({"step": step, **networks})
+    def save() -> None:
+        run.save({"step": step, **learner.state_dict()})
+        _log_retrieval(run, step, learner.ema, arrays, settings)
 
     while not run.finished(step):
-        torch.manual_seed(
-            step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed()
-        )  # for dropout
-        rate = learning_rate(settings, step)
-        adam.param_groups[0]["lr"] = rate
+        seed_step(settings.seed, step, fabric.global_rank)
         other = transcribed(step).to(fabric.device) if transcribed is not None else None
-        loss, items = model(batches(step).to(fabric.device), other)
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(distillation.encoder)
+        loss, items = learner(batches(step).to(fabric.device), other)
+        rate = learning_rate(settings, step)
+        norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(
             step,
@@ -273,9 +261,7 @@ def train(
         )
         if run.checkpoint_due():
             save()
-            _log_retrieval(run, step, ema, arrays, settings)
     save()
-    _log_retrieval(run, step, ema, arrays, settings)
     run.close()
     return run.checkpoint
 
@@ -342,16 +328,6 @@ def learning_rate(settings: Settings, step: int) -> float:
     done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
     share = settings.final_rate + (1 - settings.final_rate) * (1 + math.cos(math.pi * done)) / 2
     return settings.learning_rate * share
-
-
-def _restore(state: dict[str, Any] | None, model: nn.Module, adam: torch.optim.Optimizer, ema: Ema) -> int:
-    """Loads what a checkpoint holds; returns the steps done."""
-    if state is None:
-        return 0
-    model.load_state_dict(state["model"])
-    adam.load_state_dict(state["optimizer"])
-    ema.load_state_dict(state["ema"])
-    return int(state["step"])
 
 
 def _take_encoder(path: str | os.PathLike[str], encoder: SpeechEncoder, ema: Ema) -> None:

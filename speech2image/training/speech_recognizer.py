@@ -28,7 +28,8 @@ from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, make_fabric, step_torch_rng
+from speech2image.training.learner import Learner
+from speech2image.training.run import Run, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import KIND, evaluate, learn_pieces
@@ -230,35 +231,18 @@ def train(
     shape = dataclasses.replace(settings.recognizer, tokens=len(vocabulary))
     recognition = Recognition(SpeechRecognizer(shape), settings.ctc_weight, settings.label_smoothing)
     adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
-    ema = Ema(recognition.recognizer, settings.ema_decay)
-    step = 0
-    if state is not None:
-        recognition.load_state_dict(state["model"])
-        adam.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        step = int(state["step"])
-    model, optimizer = fabric.setup(recognition, adam)
-    ema.module.to(fabric.device)
+    learner = Learner(recognition, recognition.recognizer, adam, settings.ema_decay)
+    step = learner.begin(fabric, state)
 
     def save() -> None:
-        networks = {
-            "model": recognition.state_dict(),
-            "ema": ema.state_dict(),
-            "optimizer": adam.state_dict(),
-        }
-        run.save({"step": step, "pieces": list(pieces), **networks})
-        log_word_errors(run, step, ema, vocabulary, material, settings)
+        run.save({"step": step, "pieces": list(pieces), **learner.state_dict()})
+        log_word_errors(run, step, learner.ema, vocabulary, material, settings)
 
     while not run.finished(step):
-        torch.manual_seed(step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed())  # dropout
+        seed_step(settings.seed, step, fabric.global_rank)
+        loss, items = learner(batches(step).to(fabric.device))
         rate = learning_rate(settings, step)
-        adam.param_groups[0]["lr"] = rate
-        loss, items = model(batches(step).to(fabric.device))
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(recognition.recognizer)
+        norm = learner.step(loss, rate, settings.clip)
         step += 1
         passes = batches.epoch_of(step - 1)
         values = {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate, "epoch": passes}

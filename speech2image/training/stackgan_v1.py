@@ -20,54 +20,35 @@ from speech2image.data.joined import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
+from speech2image.training.adversaries import Adversaries
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
-from speech2image.training.ema import Ema
 from speech2image.training.run import Run, make_fabric
-from speech2image.training.stackgan_v2 import SampleSheet, draw_noise, picture_batches, spread_of_conditions
+from speech2image.training.stacked import (
+    SampleSheet,
+    StackSettings,
+    draw_noise,
+    picture_batches,
+    spread_of_conditions,
+)
 
 KIND = "stackgan_v1"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(StackSettings):
     """Every setting of this recipe; the defaults are the paper's for CUB, Stage I.
 
     Attributes:
         networks: which stage, and sizes.
         steps: optimiser steps of generator and discriminator each.
-        minutes: stop after so many minutes of training over all sessions; None for no limit.
-        batch_size: pictures a step and process.
-        learning_rate: Adam's, generator.
-        discriminator_rate: Adam's, discriminator.
         halve_every: steps after which both rates are halved, again and again; 0 for never.
-        betas: Adam's.
-        kl_weight: of the conditioning augmentation's distance from N(0, 1).
-        ema_decay: of the averaged generator, which is used afterwards; 0 follows the live one, as the paper.
-        speech_fraction: 1 takes conditions alone; below, the teacher's feature of the picture stands in.
-        standardise_condition: subtract the conditions' mean and divide by their spread; not in the paper.
-        seed: of everything random.
-        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
-        log_every, grid_every: steps between two log rows and two sample sheets.
-        checkpoint_minutes: between two checkpoints.
     """
 
     networks: Architecture = field(default_factory=Architecture)
     steps: int = 83_000
-    minutes: float | None = None
     batch_size: int = 64
-    learning_rate: float = 2e-4
-    discriminator_rate: float = 2e-4
     halve_every: int = 13_800
-    betas: tuple[float, float] = (0.5, 0.999)
-    kl_weight: float = 2.0
     ema_decay: float = 0.0
-    speech_fraction: float = 1.0
-    standardise_condition: bool = False
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
-    grid_every: int = 1000
-    checkpoint_minutes: float = 10.0
 
 
 PAPER = Settings()
@@ -135,75 +116,47 @@ def train(
     if settings.standardise_condition:
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
-    ema = Ema(generator, settings.ema_decay)
-    own = [p for p in generator.parameters() if p.requires_grad]
-    g_optimizer = torch.optim.Adam(own, settings.learning_rate, settings.betas)
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), settings.discriminator_rate, settings.betas)
-    state, step = run.restore(), 0
+    gan = Adversaries(generator, discriminator, settings.ema_decay)
+    state = run.restore()
     if state is not None:
-        generator.load_state_dict(state["generator"])
-        discriminator.load_state_dict(state["discriminator"])
-        ema.load_state_dict(state["ema"])
-        step = int(state["step"])
-    make, g_optimizer = fabric.setup(generator, g_optimizer)
-    judge, d_optimizer = fabric.setup(discriminator, d_optimizer)
-    ema.module.to(fabric.device)
-    if state is not None:
-        g_optimizer.load_state_dict(state["g_optimizer"])
-        d_optimizer.load_state_dict(state["d_optimizer"])
+        gan.load_networks(state)
+    step = gan.begin(fabric, state, rates(settings, 0), settings.betas)
     sheet = SampleSheet(settings, arrays, utterances, fabric)
     recent: list[Tensor] = []
 
-    def snapshot() -> dict[str, Any]:
-        return {
-            "step": step,
-            "generator": generator.state_dict(),
-            "discriminator": discriminator.state_dict(),
-            "ema": ema.state_dict(),
-            "g_optimizer": g_optimizer.state_dict(),
-            "d_optimizer": d_optimizer.state_dict(),
-        }
-
     while not run.finished(step):
-        set_rates(settings, step, g_optimizer, d_optimizer)
+        gan.set_rates(*rates(settings, step))
         batch = batches(step)
         assert batch.mismatched_pictures is not None
         condition = torch.from_numpy(batch.conditions).to(fabric.device)
         real = torch.from_numpy(batch.pictures).to(fabric.device)
         mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
         noise, epsilon = draw_noise(settings, step, fabric, a.stage)
-        made = make(condition, noise, epsilon)
+        made = gan.make(condition, noise, epsilon)
         picture, code = made.pictures[-1], made.mean.detach()
 
-        d_loss = discriminator_loss(judge(real, code), judge(mismatched, code), judge(picture.detach(), code))
-        d_optimizer.zero_grad()
-        fabric.backward(d_loss)
-        d_optimizer.step()
+        answers = (gan.judge(seen, code) for seen in (real, mismatched, picture.detach()))
+        d_loss = discriminator_loss(*answers)
+        gan.improve_discriminator(d_loss)
 
-        # The bare module, frozen: no gradients to compute, or to exchange, for the discriminator.
-        discriminator.requires_grad_(False)
         with fabric.autocast():
             fooled = discriminator(picture, made.mean)
         g_loss = cross_entropy(fooled, True)
         kl = kl_to_standard_normal(made.mean, made.log_variance)
-        g_optimizer.zero_grad()
-        fabric.backward(g_loss + settings.kl_weight * kl)
-        g_optimizer.step()
-        discriminator.requires_grad_(True)
-        ema.update(generator)
+        gan.improve_generator(g_loss + settings.kl_weight * kl)
         step += 1
 
         run.log(step, {"discriminator": d_loss, "generator": g_loss, "kl": kl})
         recent.append(d_loss.detach())
         if step % settings.grid_every == 0:
-            warning = sheet(run, step, ema, torch.stack(recent).mean().item() / 2)
+            warning = sheet(run, step, gan.ema, torch.stack(recent).mean().item() / 2)
             recent.clear()
             if warning:
                 run.warn("collapse", warning)
         if run.checkpoint_due():
-            run.save(snapshot())
-    run.save(snapshot())
-    sheet(run, step, ema)
+            run.save({"step": step, **gan.state_dict()})
+    run.save({"step": step, **gan.state_dict()})
+    sheet(run, step, gan.ema)
     run.close()
     return run.checkpoint
 
@@ -213,11 +166,10 @@ def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor
     return cross_entropy(real, True) + (cross_entropy(mismatched, False) + cross_entropy(fake, False)) / 2
 
 
-def set_rates(settings: Settings, step: int, g_optimizer: Any, d_optimizer: Any) -> None:
-    """Both learning rates of step 0, 1, ...: halved again and again."""
+def rates(settings: Settings, step: int) -> tuple[float, float]:
+    """Learning rates of generator and discriminator at step 0, 1, ...: halved again and again."""
     share = 0.5 ** (step // settings.halve_every) if settings.halve_every else 1.0
-    g_optimizer.param_groups[0]["lr"] = settings.learning_rate * share
-    d_optimizer.param_groups[0]["lr"] = settings.discriminator_rate * share
+    return settings.learning_rate * share, settings.discriminator_rate * share
 
 
 def make_generator(

@@ -26,7 +26,8 @@ from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.learner import Learner
+from speech2image.training.run import Run, make_fabric, seed_step, step_rng
 from speech2image.training.speech_batches import DescribedPictures, mean_teacher_feature
 
 KIND = "text_encoder"
@@ -218,31 +219,18 @@ def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[
     encoder.teacher_mean.copy_(torch.from_numpy(mean_teacher_feature(arrays)))
     matching = Matching(encoder, settings.loss)
     adam = torch.optim.Adam(matching.parameters(), settings.learning_rate)
-    ema = Ema(matching.encoder, settings.ema_decay)
-    state, step = run.restore(), 0
-    if state is not None:
-        matching.load_state_dict(state["model"])
-        adam.load_state_dict(state["optimizer"])
-        ema.load_state_dict(state["ema"])
-        step = int(state["step"])
-    model, optimizer = fabric.setup(matching, adam)
-    ema.module.to(fabric.device)
+    learner = Learner(matching, matching.encoder, adam, settings.ema_decay)
+    step = learner.begin(fabric, run.restore())
 
     def save() -> None:
-        networks = {"model": matching.state_dict(), "ema": ema.state_dict(), "optimizer": adam.state_dict()}
-        run.save({"step": step, **networks})
-        _log_retrieval(run, step, ema, arrays, settings.evaluation_captions)
+        run.save({"step": step, **learner.state_dict()})
+        _log_retrieval(run, step, learner.ema, arrays, settings.evaluation_captions)
 
     while not run.finished(step):
-        torch.manual_seed(step_torch_rng(settings.seed, step, fabric.global_rank).initial_seed())  # dropout
+        seed_step(settings.seed, step, fabric.global_rank)
+        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in batches(step))))
         rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
-        adam.param_groups[0]["lr"] = rate
-        loss, items = model(TextBatch(*(tensor.to(fabric.device) for tensor in batches(step))))
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(model, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        ema.update(matching.encoder)
+        norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
         if run.checkpoint_due():

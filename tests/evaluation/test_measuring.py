@@ -201,8 +201,13 @@ def test_route_with_text_has_its_words_counted(shards: Path, tmp_path: Path) -> 
     route = PerfectRoute(PairArrays.open(shards))
     route.transcribe = lambda audio: "a red disc"  # type: ignore[attr-defined]
     results = run(shards, tmp_path, route, measures=("words",))
-    assert [row["voices"] for row in results["words"]] == ["kept out", "heard"]
-    assert all(0 < row["wer"] <= 1 for row in results["words"])
+    rows = by_name(results["words"], "voices")
+    assert list(rows) == [
+        f"{kind}{part}" for kind in ("kept out", "heard") for part in ("", ", not augmented")
+    ]
+    for kind in ("kept out", "heard"):
+        assert 0 < rows[f"{kind}, not augmented"]["utterances"] < rows[kind]["utterances"]
+    assert all(0 < row["wer"] <= 1 for row in rows.values())
     assert results["not_measured"] == {}
 
 
