@@ -9,7 +9,8 @@ every other word taken out.
 Known pitfalls:
 - Sums over sentences, not the mean of each sentence's rate: long sentences count more.
 - May exceed 1, as insertions count.
-- Spelling decides: texts are lower-cased and stripped of punctuation first; "centre" and "center" differ.
+- Texts are lower-cased, stripped of punctuation and spelt the American way first: nobody can hear whether
+  "centre" or "center", "grey" or "gray" was said. Every other difference of spelling counts.
 - Systems that hear a filler too much look bad although no picture would change: read both rates.
 """
 
@@ -29,11 +30,26 @@ _PARTS = (
     "stalk leaf bud thread bird beak bill leg foot eye eyebrow eyering cap crown mask nape neck chin "
     "breast chest belly abdomen side flank back rump wing wingbar feather tail bib collar crest patch bar"
 )
-_UNEVEN = ("leaves", "foliage", "petalled", "feet", "branches", "patches", "bellies")
+_UNEVEN = ("leaves", "foliage", "petaled", "feet", "branches", "patches", "bellies")
 CONTENT_WORDS = frozenset(
     [*COLOUR_WORDS, *_UNEVEN, *_PARTS.split(), *(f"{part}s" for part in _PARTS.split())]
 )
 """Colours, and parts of flowers and birds, in the singular and the plural."""
+AMERICAN = (
+    ("grey", "gray"),
+    ("colour", "color"),
+    ("centred", "centered"),
+    ("centre", "center"),
+    ("petalled", "petaled"),
+    ("fibre", "fiber"),
+    ("theatre", "theater"),
+    ("neighbour", "neighbor"),
+    ("favour", "favor"),
+    ("honour", "honor"),
+    ("harbour", "harbor"),
+    ("labour", "labor"),
+)
+"""British spellings and the American ones that stand for both, wherever in a word, in this order."""
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -57,7 +73,7 @@ def content_word_error_rate(
     Args:
         references: what was said.
         hypotheses: what was understood, one a reference.
-        content: the words that count, in lower case.
+        content: the words that count, in lower case and either spelling.
 
     Raises:
         DataError: the numbers differ, or no reference has a content word.
@@ -66,20 +82,23 @@ def content_word_error_rate(
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation; apostrophes inside a word stay.
+    """Lower-case words without punctuation, in American spelling; apostrophes inside a word stay.
 
-    >>> words("The bird's BELLY, light-blue.")
-    ['the', "bird's", 'belly', 'light', 'blue']
+    >>> words("The bird's BELLY, light-grey.")
+    ['the', "bird's", 'belly', 'light', 'gray']
     """
     plain = unicodedata.normalize("NFKC", text).lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    for british, american in AMERICAN:
+        plain = plain.replace(british, american)
     return re.findall(r"\w+(?:'\w+)*", plain)
 
 
 def _rate(references: Sequence[str], hypotheses: Sequence[str], content: Collection[str] | None) -> float:
     if len(references) != len(hypotheses):
         raise DataError(f"{len(references)} references but {len(hypotheses)} hypotheses; give one for each")
+    counted = None if content is None else set(words(" ".join(content)))
     said, understood = (
-        [[word for word in words(text) if content is None or word in content] for text in texts]
+        [[word for word in words(text) if counted is None or word in counted] for text in texts]
         for texts in (references, hypotheses)
     )
     if not any(said):

@@ -30,6 +30,27 @@ def test_case_and_punctuation_do_not_count():
     assert words("A light-blue “bloom”; the bird\u2019s") == ["a", "light", "blue", "bloom", "the", "bird's"]
 
 
+@pytest.mark.parametrize(
+    ("british", "american"),
+    [
+        ("grey petals and greyish centres", "gray petals and grayish centers"),
+        (
+            "a five petalled, bicoloured bloom centred on a leaf",
+            "a five petaled bicolored bloom centered on a leaf",
+        ),
+        ("The neighbour's favourite colour", "the neighbor's favorite color"),
+    ],
+)
+def test_spellings_that_sound_alike_do_not_count(british, american):
+    assert word_error_rate([british], [american]) == word_error_rate([american], [british]) == 0
+    assert word_error_rate(["grey"], ["great"]) == 1
+
+
+def test_content_words_count_in_either_spelling():
+    assert content_word_error_rate(["a grey centre"], ["a gray center"]) == 0
+    assert content_word_error_rate(["a grey centre"], ["a green center"], {"grey", "centre"}) == 0.5
+
+
 def test_may_exceed_one():
     assert word_error_rate(["red"], ["a b c"]) == pytest.approx(3)
 
