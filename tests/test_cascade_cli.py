@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_cascade import HEARD, Says, make_cascade
-from tiny_model import SIZE, make_model, write_wav
+from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
-from speech2image import cli, pretrained, recognizers
+from speech2image import cli, pretrained, recognizers, tts
 
 
 @pytest.fixture
@@ -51,6 +51,24 @@ def test_what_was_heard_is_shown_beside_the_result(here: Path, capsys) -> None:
     assert set(told["timings"]) == {"load", "listen", "transcribe", "embed", "draw"}
 
 
+def test_walks_and_spoken_sentences_take_either_route(here: Path, monkeypatch, capsys) -> None:
+    _ship(here)
+    walk = ["interpolate", "a.wav", "b.wav", "--steps", "3", "-o", "row.png"]
+    for words, name in (
+        (["--model", "flowers-and-birds-cascade"], "flowers-and-birds-cascade"),
+        (["--route", "cascade"], "flowers-and-birds-cascade"),
+        ([], "flowers-and-birds"),
+    ):
+        assert cli.main([*walk, *words]) == 0
+        assert f"model {name}," in capsys.readouterr().out
+        assert _same("row.png", speech2image.load(name).interpolate("a.wav", "b.wav", 3).grid())
+    monkeypatch.setattr(tts, "speak", lambda text, voice=None: speech(1.5))
+    assert cli.main(["say", "a red flower", "--route", "cascade"]) == 0
+    assert capsys.readouterr().err == f'heard: "{HEARD}"\n'
+    assert cli.main(["say", "a red flower"]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_standard_output_holds_the_picture_alone(here: Path) -> None:
     words = [sys.executable, "-m", "speech2image", "translate", "a.wav", "--model", "mine", "-o", "-"]
     done = subprocess.run(words, capture_output=True, check=True)
@@ -68,10 +86,6 @@ def test_route_takes_the_model_that_belongs_to_the_one_named(here: Path, capsys)
         assert cli.main(["translate", "a.wav", *words]) == 0
         shown = capsys.readouterr()
         assert "model flowers-and-birds," in shown.out and not shown.err
-    assert (
-        cli.main(["interpolate", "a.wav", "b.wav", "--model", "flowers-and-birds-cascade", "--steps", "3"])
-        == 0
-    )
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split(" MB")[0].rpartition(",")[0] for line in lines] == [

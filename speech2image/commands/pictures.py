@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]
+WhichRoute = Literal["own", "direct", "cascade"]
 STANDARD = Path("-")
 
 
@@ -52,7 +53,7 @@ def translate(
     separate: bool = False,
     json: bool = False,
     threads: int = 0,
-    route: Literal["own", "direct", "cascade"] = "own",
+    route: WhichRoute = "own",
     text: str = "",
     recognizer: str = "own",
 ) -> None:
@@ -84,7 +85,7 @@ def translate(
         raise SettingsError("standard input (-) can be read only once")
     if text and route == "own":
         route = "cascade"
-    job = Job(n, out, seed, model, separate, json, threads, None if route == "own" else route, recognizer)
+    job = Job(n, out, seed, model, separate, json, threads, route, recognizer)
     job.check()
     opened = job.load()
     if text:
@@ -112,6 +113,7 @@ def say(
     separate: bool = False,
     json: bool = False,
     threads: int = 0,
+    route: WhichRoute = "own",
 ) -> None:
     """Speak a sentence with an installed voice (espeak-ng, flite, festival, Piper) and turn it into pictures.
 
@@ -127,20 +129,22 @@ def say(
         separate: write every picture to a file of its own, out-1.png, out-2.png ...
         json: print what was done as JSON.
         threads: processor threads to use; 0 takes all.
+        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
+            shown): takes the model of that route which belongs to the one named; own is the model's.
     """
     from speech2image.audio import SAMPLE_RATE
     from speech2image.tts import find_voice, speak
 
-    job = Job(n, out, seed, model, separate, json, threads)
+    job = Job(n, out, seed, model, separate, json, threads, route)
     job.check()
     if keep_speech is not None:
         _check_wav(keep_speech)
     speech = speak(text, find_voice(voice) if voice else None)
-    route = job.load()
-    result = route.translate((speech, SAMPLE_RATE), n, seed)
+    opened = job.load()
+    result = opened.translate((speech, SAMPLE_RATE), n, seed)
     if keep_speech is not None:
         _write_wav(keep_speech, speech, SAMPLE_RATE)
-    job.finish(route, [(text, result)])
+    job.finish(opened, [(text, result)])
 
 
 def interpolate(
@@ -152,6 +156,7 @@ def interpolate(
     model: str = pretrained.DEFAULT_MODEL,
     json: bool = False,
     threads: int = 0,
+    route: WhichRoute = "own",
 ) -> None:
     """Draw a row of pictures from one recording to another, under one noise.
 
@@ -164,15 +169,17 @@ def interpolate(
         model: a shipped model's name (see: speech2image models) or a model folder.
         json: print what was done as JSON.
         threads: processor threads to use; 0 takes all.
+        route: direct (without text) or cascade (speech recogniser, then text to pictures):
+            takes the model of that route which belongs to the one named; own is the model's.
     """
     if first == second == "-":
         raise SettingsError("standard input (-) can be read only once")
-    job = Job(1, out, seed, model, False, json, threads)
+    job = Job(1, out, seed, model, False, json, threads, route)
     job.check()
-    route = job.load()
-    walk = route.interpolate(first, second, steps, seed)
+    opened = job.load()
+    walk = opened.interpolate(first, second, steps, seed)
     job.write(walk.grid(), out)
-    job.report(route, {"clips": [first, second], "alphas": walk.alphas}, [out], steps, walk.timings)
+    job.report(opened, {"clips": [first, second], "alphas": walk.alphas}, [out], steps, walk.timings)
 
 
 def models(json: bool = False) -> None:
@@ -205,7 +212,7 @@ class Job:
     separate: bool
     json: bool
     threads: int
-    route: str | None = None
+    route: str = "own"
     recognizer: str = "own"
 
     def check(self) -> None:
@@ -224,8 +231,9 @@ class Job:
 
     def load(self) -> "Route":
         """Open the model."""
+        wanted = None if self.route == "own" else self.route
         route = opening.load(
-            self.model, route=self.route, recognizer=self.recognizer, threads=self.threads or None
+            self.model, route=wanted, recognizer=self.recognizer, threads=self.threads or None
         )
         self._loaded = time.perf_counter() - self._start
         return route

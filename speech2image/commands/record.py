@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from speech2image import pretrained
 from speech2image.audio import MAX_SECONDS
-from speech2image.commands.pictures import Count, Job, Out, _check_wav, _write_wav
+from speech2image.commands.pictures import Count, Job, Out, WhichRoute, _check_wav, _write_wav
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
 
 _WIDTH = 30
@@ -40,6 +40,7 @@ def record(
     separate: bool = False,
     json: bool = False,
     threads: int = 0,
+    route: WhichRoute = "own",
 ) -> None:
     """Speak into the microphone and turn it into pictures.
 
@@ -55,6 +56,8 @@ def record(
         separate: write every picture to a file of its own, out-1.png, out-2.png ...
         json: print what was done as JSON.
         threads: processor threads to use; 0 takes all.
+        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
+            shown): takes the model of that route which belongs to the one named; own is the model's.
     """
     if not 0 <= seconds <= MAX_SECONDS:
         raise SettingsError(f"--seconds must be from 0 (until Enter) to {MAX_SECONDS:g}, not {seconds:g}")
@@ -62,15 +65,15 @@ def record(
     if device == "list":
         print(portaudio.query_devices())
         return
-    job = Job(n, out, seed, model, separate, json, threads)
+    job = Job(n, out, seed, model, separate, json, threads, route)
     job.check()
     if keep_speech is not None:
         _check_wav(keep_speech)
-    route = job.load()
+    opened = job.load()
     samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
     if keep_speech is not None:
         _write_wav(keep_speech, samples, rate)
-    job.finish(route, [("microphone", route.translate((samples, rate), n, seed))])
+    job.finish(opened, [("microphone", opened.translate((samples, rate), n, seed))])
 
 
 def open_portaudio() -> ModuleType:

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from tiny_cascade import HEARD, make_cascade
 from tiny_model import speech
 
 import speech2image
@@ -70,6 +71,15 @@ def test_records_until_the_time_is_up(microphone, tiny: Path, capsys) -> None:
 
     assert np.array_equal(np.asarray(Image.open("f.png")), np.asarray(expected))
     assert np.allclose(audio.load("heard.wav"), microphone, atol=1e-3)
+
+
+def test_route_through_text(microphone, tmp_path: Path, capsys) -> None:
+    make_cascade(tmp_path / "mine")
+    words = ["record", "--seconds", "0.01", "-o", "f.png", "--model", str(tmp_path / "mine")]
+    assert cli.main([*words, "--route", "cascade"]) == 0
+    assert capsys.readouterr().err.endswith(f'heard: "{HEARD}"\n')
+    assert cli.main([*words, "--route", "direct"]) == 1
+    assert "direct" in capsys.readouterr().err
 
 
 def test_enter_stops(microphone, tiny: Path, monkeypatch) -> None:
