@@ -22,12 +22,6 @@ class Adversaries:
         self.generator, self.discriminator = generator, discriminator
         self.ema = Ema(generator, ema_decay)
 
-    def load_networks(self, state: dict[str, Any]) -> None:
-        """Take over the weights of a checkpoint."""
-        self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.ema.load_state_dict(state["ema"])
-
     def begin(
         self,
         fabric: Fabric,
@@ -41,13 +35,17 @@ class Adversaries:
 
         Args:
             fabric: devices and precision.
-            state: what `Run.restore` gave, its weights taken over already; None at the start.
+            state: what `Run.restore` gave; None at the start.
             rates: learning rates of generator and discriminator.
             betas: Adam's, of both.
 
         Returns:
             Steps done.
         """
+        if state is not None:
+            self.generator.load_state_dict(state["generator"])
+            self.discriminator.load_state_dict(state["discriminator"])
+            self.ema.load_state_dict(state["ema"])
         own = [p for p in self.generator.parameters() if p.requires_grad]
         generator_adam = torch.optim.Adam(own, rates[0], betas)
         discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), rates[1], betas)
@@ -86,7 +84,7 @@ class Adversaries:
         self.ema.update(self.generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_networks` and `begin` go on from, but for the number of steps."""
+        """What `begin` goes on from, but for the number of steps."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),

@@ -193,8 +193,6 @@ def train(
             discriminator.calibrate(whole)
         if details is not None:
             discriminator.calibrate_details(details)
-    else:
-        gan.load_networks(state)
     step = gan.begin(fabric, state, (settings.learning_rate, settings.learning_rate), settings.betas)
     samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
 

@@ -4,16 +4,15 @@ A trainer composes these; there is no base class. Its loop reads:
 
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, "speech_encoder", settings, fabric)
-    state = run.restore()                     # None at the start
-    if state: model.load_state_dict(state["model"]); optimizer.load_state_dict(state["optimizer"])
-    step = state["step"] if state else 0
+    learner = Learner(model, model.encoder, optimizer, settings.ema_decay)      # a GAN: Adversaries
+    step = learner.begin(fabric, run.restore())                                 # None at the start
     while not run.finished(step):
         ...                                   # one optimiser step; draw randomness from step_rng(seed, step)
         step += 1
         run.log(step, {"loss": loss})         # tensors or floats; written every `log_every` steps
         if run.checkpoint_due():
-            run.save({"step": step, "model": ..., "optimizer": ...})
-    run.save(...)
+            run.save({"step": step, **learner.state_dict()})
+    run.save({"step": step, **learner.state_dict()})
     run.close()
 """
 

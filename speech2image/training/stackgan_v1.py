@@ -117,10 +117,7 @@ def train(
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
     gan = Adversaries(generator, discriminator, settings.ema_decay)
-    state = run.restore()
-    if state is not None:
-        gan.load_networks(state)
-    step = gan.begin(fabric, state, rates(settings, 0), settings.betas)
+    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas)
     sheet = SampleSheet(settings, arrays, utterances, fabric)
     recent: list[Tensor] = []
 

@@ -112,11 +112,8 @@ def train(
     if settings.standardise_condition:
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     gan = Adversaries(generator, discriminators, settings.ema_decay)
-    state = run.restore()
-    if state is not None:
-        gan.load_networks(state)
     rates = (settings.learning_rate, settings.discriminator_rate)
-    step = gan.begin(fabric, state, rates, settings.betas)
+    step = gan.begin(fabric, run.restore(), rates, settings.betas)
     sheet = SampleSheet(settings, arrays, utterances, fabric)
     recent: list[Tensor] = []
 
