@@ -19,6 +19,8 @@ from speech2image.pretrained import DETECTOR, SIGNATURES
 OPSET = 17
 SMALLEST_HALVED = 1024
 """Weights of fewer numbers, and vectors, stay float32: they cost nothing and scale everything."""
+HALVED = "_float16"
+"""How a weight's name ends that is stored as float16."""
 
 
 def to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
@@ -85,8 +87,8 @@ def with_float16_weights(model: onnx.ModelProto) -> onnx.ModelProto:
                 f"the weight {weight.name} is not finite or too large: the training went wrong"
             )
         name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}_float16"))
-        casts.append(helper.make_node("Cast", [f"{name}_float16"], [name], to=TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + HALVED))
+        casts.append(helper.make_node("Cast", [name + HALVED], [name], to=TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

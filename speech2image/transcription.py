@@ -273,7 +273,7 @@ class Recognizer:
         self.folder = Path(folder)
         try:
             self.card = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
-            contents = [self._content(name) for name in (ENCODER_FILE, DECODER_FILE)]
+            contents = [self.content(name) for name in (ENCODER_FILE, DECODER_FILE)]
             self.vocabulary = Vocabulary(tuple(self.card["pieces"]))
         except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"no recogniser in {folder}, or a damaged one ({error})") from error
@@ -292,7 +292,13 @@ class Recognizer:
         """Write down a clip: log-mel from `audio.log_mel`, [40, frames]."""
         return transcribe(self._networks, self.vocabulary, log_mel, search)
 
-    def _content(self, name: str) -> bytes:
+    def content(self, name: str) -> bytes:
+        """Read one of its files.
+
+        Raises:
+            CheckpointError: it is not the one that `recognizer.json` states.
+            OSError: it cannot be read.
+        """
         content = (self.folder / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != self.card["files"][name]["sha256"]:
             raise CheckpointError(f"{self.folder / name} is damaged: its checksum is not that of {CARD}")

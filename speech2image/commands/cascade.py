@@ -39,12 +39,28 @@ class FilesWithRecordings:
         data: shards folders that prepare wrote, whose captions are spoken.
         recordings: folders that `prepare recordings` wrote.
         preset: which settings are the defaults of the flags below.
+        start_from: checkpoint of another recogniser to start from.
     """
 
     out: Path
     data: tuple[Path, ...] = ()
     recordings: tuple[Path, ...] = ()
     preset: str = Files.preset
+    start_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class FilesOfText(Files):
+    """Where a training reads and writes.
+
+    Attributes:
+        data: shards folder that prepare wrote; several are trained on as one.
+        out: folder of the run: checkpoint, log; a run in it goes on.
+        preset: which settings are the defaults of the flags below.
+        start_from: checkpoint of another text encoder to start from.
+    """
+
+    start_from: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,8 @@ def _train_speech_recognizer(arguments: list[str]) -> None:
     corpora = {
         folder.name: import_training("data.recordings").Recordings(folder) for folder in files.recordings
     }
-    print(module.train(settings, open_data(files.data) if files.data else None, corpora, files.out))
+    arrays = open_data(files.data) if files.data else None
+    print(module.train(settings, arrays, corpora, files.out, start_from=files.start_from))
 
 
 def _train_stackgan_v1(arguments: list[str]) -> None:
@@ -86,8 +103,8 @@ def _train_classifier(arguments: list[str]) -> None:
 
 def _train_text_encoder(arguments: list[str]) -> None:
     module = import_training("training.text_encoder")
-    files, settings = parse_job(module, Files, "train text-encoder", arguments)
-    print(module.train(settings, open_data(files.data), files.out))
+    files, settings = parse_job(module, FilesOfText, "train text-encoder", arguments)
+    print(module.train(settings, open_data(files.data), files.out, files.start_from))
 
 
 def _align_text(arguments: list[str]) -> None:

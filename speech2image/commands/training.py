@@ -225,6 +225,27 @@ def condition_prior(
     print(module.refit_prior(generator, _open(data), out, module.PriorSettings(told, borrowed=borrowed)))
 
 
+def _unpack_model(arguments: list[str]) -> None:
+    _call(checkpoint, "train checkpoint", arguments)
+
+
+def checkpoint(
+    out: Path,
+    network: Literal["speech_encoder", "text_encoder", "recognizer"],
+    model: str = "flowers-and-birds",
+    preset: str = "cpu",
+) -> None:
+    """Make a checkpoint of a model's network, to go on from with data of your own (--start-from).
+
+    Args:
+        out: checkpoint to write.
+        network: which; text_encoder and recognizer are those of a cascade (flowers-and-birds-cascade).
+        model: a shipped model, or a model folder.
+        preset: of the network's training; says its shape.
+    """
+    print(_import("training.from_model").checkpoint_of(model, network, out, preset))
+
+
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "direct": (_train_direct, "all of the below, from prepared data to a model folder"),
     "speech-encoder": (_train_speech_encoder, "speech -> the image teacher's feature space"),
@@ -234,6 +255,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "embedding -> picture, against projected discriminators (shipped)",
     ),
     "condition-prior": (_fit_prior, "no training: what stands between another encoder and that generator"),
+    "checkpoint": (_unpack_model, "no training: a model's network as a checkpoint, to start from"),
     "stackgan-v2": (_train_stackgan_v2, "embedding -> pictures, the paper's stacked generator"),
     "speech-detector": (_train_speech_detector, "speech -> is anyone speaking? turns silence and music away"),
     **cascade.RECIPES,

@@ -1,11 +1,13 @@
 """What every trainer of a single network shares: its optimiser, its average; storing and resuming."""
 
+import os
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from speech2image.errors import SettingsError
 from speech2image.training.ema import Ema
 
 
@@ -24,6 +26,24 @@ class Learner:
     ) -> None:
         self.model, self.network, self.optimizer = model, network, optimizer
         self.ema = Ema(network, ema_decay)
+
+    def take(self, weights: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
+        """Start from the averaged network of another training, before `begin`.
+
+        Args:
+            weights: of that network.
+            source: its checkpoint, for the error.
+
+        Raises:
+            SettingsError: it is of another shape.
+        """
+        for module in (self.network, self.ema.module):
+            try:
+                module.load_state_dict(weights)
+            except RuntimeError as error:
+                raise SettingsError(
+                    f"the network in {source} is of another shape; start_from needs the same"
+                ) from error
 
     def begin(self, fabric: Fabric, state: dict[str, Any] | None) -> int:
         """Move everything to the devices and go on from a checkpoint.

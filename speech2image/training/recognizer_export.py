@@ -121,7 +121,7 @@ def export_recognizer(
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).is_file():
         raise OutputError(f"{folder} exists and holds no recogniser; choose a new folder")
     recognizer = recognizer.cpu().float().eval().requires_grad_(False)
-    whole = {ENCODER_FILE: _encoder_onnx(recognizer), DECODER_FILE: _decoder_onnx(recognizer)}
+    whole = to_onnx(recognizer)
     halved = {name: with_float16_weights(model) for name, model in whole.items()}
     clips = [clip[:, :1000] for clip in (log_mels or made_up_log_mels())]
     parity = {"float32": compare(recognizer, whole, clips), "float16": compare(recognizer, halved, clips)}
@@ -173,6 +173,11 @@ def compare(
 def _difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
     """NaN counts: `max` of an array that holds one is NaN."""
     return float(np.abs(np.maximum(expected, LIKELY) - np.maximum(found, LIKELY)).max())
+
+
+def to_onnx(recognizer: SpeechRecognizer) -> dict[str, onnx.ModelProto]:
+    """Both networks with float32 weights, by the names of their files."""
+    return {ENCODER_FILE: _encoder_onnx(recognizer), DECODER_FILE: _decoder_onnx(recognizer)}
 
 
 def _encoder_onnx(recognizer: SpeechRecognizer) -> onnx.ModelProto:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from speech2image.data.joined import parts_of
 from speech2image.data.recordings import JoinedSpeech, Recordings
 from speech2image.data.word_bank import VOICE_PREFIX
-from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
@@ -241,7 +240,7 @@ def train(
     learner = Learner(distillation, distillation.encoder, adam, settings.ema_decay)
     state = run.restore()
     if state is None and start_from is not None:
-        _take_encoder(start_from, distillation.encoder, learner.ema)
+        learner.take(load_speech_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
     step = learner.begin(fabric, state)
 
     def save() -> None:
@@ -328,25 +327,6 @@ def learning_rate(settings: Settings, step: int) -> float:
     done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
     share = settings.final_rate + (1 - settings.final_rate) * (1 + math.cos(math.pi * done)) / 2
     return settings.learning_rate * share
-
-
-def _take_encoder(path: str | os.PathLike[str], encoder: SpeechEncoder, ema: Ema) -> None:
-    """Start from the averaged encoder of another training.
-
-    Raises:
-        SettingsError: it is of another shape.
-    """
-    weights = load_speech_encoder(path).state_dict()
-    mean = encoder.teacher_mean.clone()
-    for module in (encoder, ema.module):
-        assert isinstance(module, SpeechEncoder)
-        try:
-            module.load_state_dict(weights)
-        except RuntimeError as error:
-            raise SettingsError(
-                f"the encoder in {path} is of another shape; start_from needs the same"
-            ) from error
-        module.teacher_mean.copy_(mean)
 
 
 def _scale(distillation: Distillation) -> dict[str, Tensor]:

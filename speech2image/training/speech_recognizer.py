@@ -32,7 +32,7 @@ from speech2image.training.learner import Learner
 from speech2image.training.run import Run, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
-from speech2image.training.transcripts import KIND, evaluate, learn_pieces
+from speech2image.training.transcripts import KIND, evaluate, learn_pieces, load_recognizer
 from speech2image.transcription import END, Vocabulary
 
 IGNORED = -100
@@ -208,6 +208,7 @@ def train(
     recordings: Mapping[str, TranscribedSpeech],
     folder: str | os.PathLike[str],
     fabric: Fabric | None = None,
+    start_from: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
@@ -217,6 +218,8 @@ def train(
         recordings: further corpora by name (`data.recordings.Recordings`).
         folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
         fabric: devices and precision; made from the settings if absent.
+        start_from: checkpoint of another training; its recogniser and pieces of text are taken when this run
+            starts (not when it resumes).
 
     Returns:
         The checkpoint (kind `speech_recognizer`; read it with `transcripts.load_recognizer`).
@@ -225,17 +228,24 @@ def train(
     run = Run(folder, KIND, settings, fabric)
     material = gather(settings, arrays, recordings)
     state = run.restore()
-    pieces = tuple(state["pieces"]) if state else learn_pieces(material.training.texts, settings.pieces)
-    vocabulary = Vocabulary(pieces)
+    started = None if start_from is None or state else load_recognizer(start_from)
+    if state:
+        vocabulary = Vocabulary(tuple(state["pieces"]))
+    elif started:
+        vocabulary = started[1]
+    else:
+        vocabulary = Vocabulary(learn_pieces(material.training.texts, settings.pieces))
     batches = training_batches(settings, material.training, vocabulary, fabric)
     shape = dataclasses.replace(settings.recognizer, tokens=len(vocabulary))
     recognition = Recognition(SpeechRecognizer(shape), settings.ctc_weight, settings.label_smoothing)
     adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
     learner = Learner(recognition, recognition.recognizer, adam, settings.ema_decay)
+    if started and start_from is not None:
+        learner.take(started[0].state_dict(), start_from)
     step = learner.begin(fabric, state)
 
     def save() -> None:
-        run.save({"step": step, "pieces": list(pieces), **learner.state_dict()})
+        run.save({"step": step, "pieces": list(vocabulary.pieces), **learner.state_dict()})
         log_word_errors(run, step, learner.ema, vocabulary, material, settings)
 
     while not run.finished(step):

@@ -192,13 +192,20 @@ class Matching(nn.Module):
         return loss, {}
 
 
-def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[str]) -> Path:
+def train(
+    settings: Settings,
+    arrays: TrainingArrays,
+    folder: str | os.PathLike[str],
+    start_from: str | os.PathLike[str] | None = None,
+) -> Path:
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
         settings: see Settings and PRESETS.
         arrays: the prepared data set with captions; the teacher's features must be there.
         folder: takes the checkpoint and the log.
+        start_from: checkpoint of another training; its encoder is taken when this run starts (not when it
+            resumes).
 
     Returns:
         The checkpoint (kind `text_encoder`; read it with `load_text_encoder`).
@@ -216,11 +223,15 @@ def train(settings: Settings, arrays: TrainingArrays, folder: str | os.PathLike[
         fabric.world_size,
     )
     encoder = TextEncoder(settings.encoder)
-    encoder.teacher_mean.copy_(torch.from_numpy(mean_teacher_feature(arrays)))
+    mean = torch.from_numpy(mean_teacher_feature(arrays))
+    encoder.teacher_mean.copy_(mean)
     matching = Matching(encoder, settings.loss)
     adam = torch.optim.Adam(matching.parameters(), settings.learning_rate)
     learner = Learner(matching, matching.encoder, adam, settings.ema_decay)
-    step = learner.begin(fabric, run.restore())
+    state = run.restore()
+    if state is None and start_from is not None:
+        learner.take(load_text_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
+    step = learner.begin(fabric, state)
 
     def save() -> None:
         run.save({"step": step, **learner.state_dict()})

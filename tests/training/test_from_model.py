@@ -1,0 +1,149 @@
+"""Shipped networks become checkpoints that do in torch what the model does, and trainings start from them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from fake_speech import FakeSpeech
+from onnx import numpy_helper
+from torch import nn
+
+from speech2image import audio
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.pretrained import find
+from speech2image.runtime import Session
+from speech2image.text import characters
+from speech2image.tracing import trace, with_float16_weights
+from speech2image.training import speech_recognizer
+from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.from_model import checkpoint_of, take_weights
+from speech2image.training.speech_embeddings import load_speech_encoder
+from speech2image.training.text_encoder import load_text_encoder
+from speech2image.training.transcripts import TorchScorer, load_recognizer
+from speech2image.transcription import Recognizer, transcribe
+
+CASCADE = "flowers-and-birds-cascade"
+CLIP = next((Path(__file__).parents[2] / "examples" / "recordings").glob("*kal16*.opus"))
+
+
+@pytest.fixture(scope="module")
+def log_mel() -> np.ndarray:
+    return audio.log_mel(audio.load(CLIP))
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint_of(CASCADE, "recognizer", tmp_path_factory.mktemp("shipped") / "r.safetensors")
+
+
+@torch.no_grad()
+def test_speech_encoder(tmp_path: Path, log_mel: np.ndarray) -> None:
+    encoder = load_speech_encoder(checkpoint_of("flowers-and-birds", "speech_encoder", tmp_path / "a"))
+    model = find("flowers-and-birds")
+    session = Session(model.read("speech_encoder"), ("log_mel", "n_frames"), "speech_embedding", "encoder")
+    n_frames = np.array([log_mel.shape[1]])
+    expected = session(log_mel=log_mel[None], n_frames=n_frames)
+    found = encoder(torch.from_numpy(log_mel[None]), torch.from_numpy(n_frames)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert expected.std() > 0.1
+
+
+@torch.no_grad()
+def test_text_encoder(tmp_path: Path) -> None:
+    encoder = load_text_encoder(checkpoint_of(CASCADE, "text_encoder", tmp_path / "a"))
+    session = Session(find(CASCADE).read("text_encoder"), ("letters",), "text_embedding", "encoder")
+    letters = np.stack([characters("a blue bird on a branch")])
+    expected = session(letters=letters)
+    np.testing.assert_allclose(encoder(torch.from_numpy(letters)).numpy(), expected, atol=1e-3)
+    assert not torch.equal(encoder.teacher_mean, torch.zeros(1024)), "it travels with the model"
+
+
+def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:
+    network, vocabulary = load_recognizer(recognizer)
+    folder = find(CASCADE).recognizer
+    assert folder is not None
+    expected = Recognizer(folder)(log_mel).text
+    assert transcribe(TorchScorer(network), vocabulary, log_mel).text == expected
+    assert len(expected.split()) > 3
+
+
+def test_a_training_starts_from_it(recognizer: Path, tmp_path: Path) -> None:
+    settings = replace(speech_recognizer.PRESETS["cpu"], steps=0, evaluation_utterances=0)
+    speech = {"fake": FakeSpeech(4)}
+    begun = speech_recognizer.train(settings, None, speech, tmp_path / "own", start_from=recognizer)
+    started, shipped = load_checkpoint(begun), load_checkpoint(recognizer)
+    assert started["pieces"] == shipped["pieces"]
+    for name, tensor in shipped["ema"]["module"].items():
+        assert torch.equal(started["ema"]["module"][name], tensor), name
+    other = replace(settings, recognizer=speech_recognizer.PRESETS["toy"].recognizer)
+    with pytest.raises(SettingsError, match="another shape"):
+        speech_recognizer.train(other, None, speech, tmp_path / "other", start_from=recognizer)
+
+
+def test_errors(tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    with pytest.raises(CheckpointError, match="has no text_encoder, but speech_encoder"):
+        checkpoint_of("flowers-and-birds", "text_encoder", out)
+    with pytest.raises(CheckpointError, match="names no recogniser"):
+        checkpoint_of("flowers-and-birds", "recognizer", out)
+    with pytest.raises(SettingsError, match="another shape"):
+        checkpoint_of("flowers-and-birds", "speech_encoder", out, "toy")
+    with pytest.raises(SettingsError, match="unknown preset 'small'; there are: paper"):
+        checkpoint_of("flowers-and-birds", "speech_encoder", out, "small")
+    assert not list(tmp_path.iterdir())
+
+
+class Small(nn.Module):
+    """What exporters rearrange: a recurrent layer's gates, a matrix, and a weight that takes no part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(5, 6, batch_first=True)
+        self.linear = nn.Linear(6, 300, bias=False)
+        self.norm = nn.BatchNorm1d(300)
+        for tensor in [*self.parameters(), self.norm.running_mean, self.norm.running_var]:
+            nn.init.uniform_(tensor)  # exporters store equal tensors once
+        self.unused = nn.Buffer(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.linear(self.recurrent(x)[0]).transpose(1, 2))
+
+
+def exported(module: nn.Module) -> dict[str, onnx.ModelProto]:
+    free = {"x": {0: "batch", 1: "steps"}}
+    return {"": trace(module.eval(), (torch.zeros(2, 7, 5),), ("x",), ("y",), free)}
+
+
+def test_take_weights() -> None:
+    torch.manual_seed(0)
+    source, target = Small().eval(), Small().eval()
+    with torch.no_grad():
+        source.norm.running_mean += torch.randn(300)
+    target.unused += 5
+    halved = {name: with_float16_weights(model) for name, model in exported(source).items()}
+    assert any("float16" in one.name for one in halved[""].graph.initializer)
+    take_weights(target, halved, exported)
+    x = torch.randn(3, 4, 5)
+    torch.testing.assert_close(target(x), source(x), atol=1e-3, rtol=1e-3)
+    assert target.unused.tolist() == [5, 5, 5]
+
+
+def test_a_weight_that_no_file_holds() -> None:
+    module = Small()
+    module.unused = nn.Parameter(torch.zeros(3))
+    with pytest.raises(SettingsError, match="do not hold the weights unused"):
+        take_weights(module, exported(Small()), exported)
+
+
+def test_another_model_of_the_same_shape_gives_its_own_weights() -> None:
+    one, other = Small(), Small()
+    stored = exported(other)
+    for weight in stored[""].graph.initializer:
+        if weight.name == "norm.weight":
+            weight.CopyFrom(numpy_helper.from_array(np.full(300, 7, np.float32), weight.name))
+    take_weights(one, stored, exported)
+    assert one.norm.weight.tolist() == [7] * 300
+    assert torch.equal(one.norm.bias, other.norm.bias)
