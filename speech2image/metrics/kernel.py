@@ -48,11 +48,18 @@ def kernel_distance(
         raise SettingsError(f"KID needs 1 subset of 2 or more, got {subsets} of {subset_size}")
     size = min(subset_size, len(x), len(y))
     rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(subsets):
-        own = x[np.sort(rng.choice(len(x), size, replace=False))]
-        other = y[np.sort(rng.choice(len(y), size, replace=False))]
-        values.append(_unbiased(own.astype(np.float64), other.astype(np.float64)))
+    drawn = [
+        tuple(np.sort(rng.choice(len(rows), size, replace=False)) for rows in (x, y)) for _ in range(subsets)
+    ]
+    if len(x) * len(y) > subsets * size**2:  # subsets that hardly overlap: each has its own kernel
+        each = [_unbiased(x[own].astype(np.float64), y[other].astype(np.float64)) for own, other in drawn]
+        values = np.array(each)
+    else:  # one kernel of all rows serves all subsets
+        times_x, times_y = np.zeros((len(x), subsets)), np.zeros((len(y), subsets))
+        for place, (own, other) in enumerate(drawn):
+            times_x[own, place] = times_y[other, place] = 1
+        across = _sums(x, y, times_x, times_y) / size**2
+        values = _drawn_within(x, times_x) + _drawn_within(y, times_y) - 2 * across
     return float(np.mean(values)), float(np.std(values))
 
 
@@ -93,7 +100,7 @@ def _unbiased(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 def _drawn_within(x: NDArray[np.floating], times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean kernel over pairs of different rows, for each resample [n]; rows were drawn `times` [rows, n]."""
     own = (np.square(x, dtype=np.float64).mean(1) + 1) ** 3
-    pairs = len(x) ** 2 - (times**2).sum(0)
+    pairs = times.sum(0) ** 2 - (times**2).sum(0)
     return (_sums(x, x, times, times) - own @ times**2) / np.maximum(pairs, 1)
 
 

@@ -130,3 +130,13 @@ def test_interval_covers_the_distance_of_fresh_samples():
     assert frechet_interval(x, y, estimate, draws=range(20)) == frechet_interval(
         x, y, estimate, draws=range(20)
     )
+
+
+def test_the_root_is_made_anew_when_rows_come():
+    rng = np.random.default_rng(0)
+    moments = Moments.of(rng.normal(size=(30, 4)))
+    first = moments.root
+    np.testing.assert_allclose(first @ first.T, moments.covariance, atol=1e-12)
+    assert moments.root is first
+    moments.update(rng.normal(size=(30, 4)) * 3)
+    np.testing.assert_allclose(moments.root @ moments.root.T, moments.covariance, atol=1e-12)

@@ -49,6 +49,21 @@ def test_subsets_are_drawn_anew_for_each_seed():
     assert found[0][1] > 0
 
 
+def test_one_kernel_for_all_subsets_gives_what_a_kernel_each_gives():
+    """Subsets of 20 of 60 and 50 rows overlap from nine on; each subset's own value is `_unbiased`."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)), rng.normal(size=(50, 4)) + 0.3
+    rows = np.random.default_rng(5)
+    values = []
+    for _ in range(9):
+        own, other = (rows.choice(len(s), 20, replace=False) for s in (x, y))
+        values.append(slow(x[own], y[other]))
+    found = kernel_distance(x, y, subsets=9, subset_size=20, seed=5)
+    assert found == pytest.approx((np.mean(values), np.std(values)))
+    few = kernel_distance(x, y, subsets=2, subset_size=20, seed=5)
+    assert few == pytest.approx((np.mean(values[:2]), np.std(values[:2])))
+
+
 def test_interval_is_as_wide_as_fresh_samples_spread(monkeypatch):
     monkeypatch.setattr(kernel, "AT_ONCE", 64)  # several blocks
     rng = np.random.default_rng(0)
