@@ -1,6 +1,6 @@
 """Measures the models of the paper's tables on every data set and writes one document.
 
-    python scripts/paper_tables.py --models models models-seed-1 --data shards/flowers shards/birds \
+    python scripts/paper_tables.py --models models/seed-0 models/seed-1 --data shards/flowers shards/birds \
         --network pt_inception-2015-12-05-6726825d.pth --out tables --limit 500
 
 `MODELS/<row>` holds a row's model, as for `speech2image evaluate --table` (docs/evaluation.md says what lies
