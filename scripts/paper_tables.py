@@ -93,6 +93,7 @@ def write_tables(
         resamples=resamples,
         threads=threads,
         measures=tuple(measures),
+        drawn=("kept out",),
     )
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number in tables:

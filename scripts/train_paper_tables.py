@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech2image.data.joined import open_arrays
+from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
 from speech2image.evaluation.experiments import TABLES
 from speech2image.files import writing
@@ -85,7 +85,7 @@ BUDGETS = {
         stage_two="--preset cpu-stage2 --steps 4000",
         routes="--preset cpu --steps 4000",
         losses="--preset ablation",
-        of_losses="--preset ablation --steps 3000",
+        of_losses="--preset ablation --steps 2000",
         scales="--preset ablation --steps 2000",
     ),
     "toy": Budget(
@@ -303,7 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
             tuple(options.data), options.out, BUDGETS[options.budget], options.encoder, options.recognizer
         )
         steps = plan.steps(options.tables, options.seeds)
-        build_arrays(options.data, steps, options.out)
+        build_arrays(options.data, steps, options.out, options.parallel)
         run(steps, options.out, options.parallel)
     except Speech2ImageError as error:
         print(f"train_paper_tables: {error}", file=sys.stderr)
@@ -311,13 +311,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def build_arrays(data: Sequence[Path], steps: Sequence[Step], out: Path) -> None:
+def build_arrays(data: Sequence[Path], steps: Sequence[Step], out: Path, workers: int) -> None:
     """Let the arrays beside the shards be made once, before several processes want them."""
     if all(_done(out, step).exists() for step in steps):
         return
-    arrays = open_arrays(tuple(data))
-    for size in SIZES:
-        arrays.pictures(size)
+    for folder in data:
+        arrays = PairArrays.open(folder, workers=workers)
+        arrays.n_frames()
+        for size in SIZES:
+            arrays.pictures(size)
 
 
 def run(steps: Sequence[Step], out: Path, parallel: int) -> None:

@@ -187,12 +187,13 @@ class Measuring:
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
         """Pictures of every kind of voices, and of noise, as many as there are photographs."""
         per, seed = self.settings.pictures_per_utterance, self.settings.seed
-        kept_out, heard = self.plan.unseen("kept out"), self.plan.unseen("heard")
+        kept_out = self.plan.unseen("kept out")
         few = evenly(kept_out, len(self.arrays.samples_of("test")))
-        spoken = [("kept_out", kept_out), ("people", self.plan.unseen(PEOPLE)), ("heard", heard)]
+        spoken = {"kept_out": "kept out", "people": PEOPLE, "heard": "heard"}
         if self.settings.captions:  # the voices' captions are the same
-            spoken = spoken[:1]
-        sets = [spoken_set(name, speech, own, per, seed) for name, own in spoken if len(own)]
+            spoken = {"kept_out": "kept out"}
+        asked = {name: self.plan.unseen(kind) for name, kind in spoken.items() if kind in self.settings.drawn}
+        sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
     def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, StoredRows]:

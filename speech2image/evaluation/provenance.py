@@ -128,15 +128,22 @@ def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: Featur
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
     counts = {kind: len(plan.unseen(kind)) for kind in VOICES}
-    people = f", {counts[PEOPLE]} by people kept out" if counts[PEOPLE] else ""
+    told = {
+        "kept out": "in voices kept out of training",
+        "heard": "in voices heard",
+        PEOPLE: "by people kept out",
+    }
+    drawn = [
+        f"{counts[kind]} {text}" for kind, text in told.items() if kind in settings.drawn and counts[kind]
+    ]
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
         f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
         f"{crop(settings.reference_size)}, whatever the model's picture size; its two halves are stratified "
         f"by class, drawn with seed {HALVES_SEED}.",
         f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
-        f"{counts['kept out']} in voices kept out of training, {counts['heard']} in voices heard{people}"
-        f"{limit}. The noise follows from the seed and the caption, so it is the same in both.",
+        f"{', '.join(drawn)}{limit}. The noise follows from the seed and the caption, so it is the same "
+        "for all voices.",
         "Noise (floor): conditions of normal numbers with the speech embeddings' mean and spread.",
         _augmented(arrays, plan),
         "Intervals: 95 %, bootstrap over the photographs described, so that captions of one count together.",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from speech2image.errors import SettingsError
+from speech2image.evaluation.utterances import VOICES
 from speech2image.pretrained import DEFAULT_MODEL
 from speech2image.runtime import check_count, check_seed
 
@@ -38,6 +39,8 @@ class Settings:
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (what the training was told); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
+        drawn: voices whose utterances become pictures: some of "kept out" (always, for floors follow from
+            it), "kept out, people" and "heard".
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
         robustness_utterances: so many utterances of each group of voices are put through every condition.
@@ -64,6 +67,7 @@ class Settings:
     measures: tuple[str, ...] = MEASURES
     held_out_voices: tuple[str, ...] = ()
     seed: int = 0
+    drawn: tuple[str, ...] = VOICES
     pictures_per_utterance: int = 1
     limit: int | None = None
     robustness_utterances: int = 300
@@ -95,6 +99,8 @@ def check(settings: Settings) -> None:
         if value is not None and value < 2:
             raise SettingsError(f"{name} must be a whole number from 2, not {value!r}")
     _check_measures(settings.measures)
+    if "kept out" not in settings.drawn or not set(settings.drawn) <= set(VOICES):
+        raise SettingsError(f"--drawn takes some of {VOICES}, 'kept out' among them; not {settings.drawn}")
     _check_together(settings)
 
 

@@ -197,6 +197,17 @@ def test_limit_spreads_and_keeps_galleries_whole(
     assert limited["colours"] == limited["pictures"] == []
 
 
+def test_voices_that_are_not_drawn(shards: Path, tmp_path: Path, perfect: dict[str, Any]) -> None:
+    chosen = {"measures": ("colours", "fid", "class-map"), "drawn": ("kept out",)}
+    few = run(shards, tmp_path, network=TinyNetwork(), **chosen)
+    whole = {row["pictures"]: row for row in perfect["pictures"]}
+    names = [row["pictures"] for row in few["pictures"]]
+    assert names == [name for name in whole if name != "drawn from voices heard in training"]
+    for row in few["pictures"][:2]:
+        assert row["fid"] == whole[row["pictures"]]["fid"]
+    assert "drawn from voices heard in training" not in [row["pictures"] for row in few["colours"]]
+
+
 def test_route_with_text_has_its_words_counted(shards: Path, tmp_path: Path) -> None:
     route = PerfectRoute(PairArrays.open(shards))
     route.transcribe = lambda audio: "a red disc"  # type: ignore[attr-defined]

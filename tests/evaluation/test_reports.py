@@ -243,6 +243,7 @@ def test_unfit_settings(shards: Path, model: Path, tmp_path: Path) -> None:
         ({"pictures_per_utterance": 0}, SettingsError, "pictures_per_utterance"),
         ({"seed": -1}, SettingsError, "seed"),
         ({"measures": ("fid", "beauty")}, SettingsError, "unknown measure: beauty.*precision-recall"),
+        ({"drawn": ("heard",)}, SettingsError, "--drawn takes some of .*'kept out' among them; not .*heard"),
         ({"generator": tmp_path / "file"}, SettingsError, "go together"),
         ({"speech_encoder": tmp_path / "file", "generator": tmp_path / "file"}, CheckpointError, "file"),
         ({"table": 2}, SettingsError, "--models"),
