@@ -27,6 +27,7 @@ SPOKEN = "drawn from voices kept out"
 HEAD = (
     "row",
     "seed",
+    "steps, minutes",
     "FID",
     "KID x 1000",
     "IS",
@@ -136,8 +137,14 @@ def _lines(one: dict[str, Any], seed: int) -> list[list[str]]:
     for row in one["rows"]:
         found = row["results"]
         cells = ["missing", *["-"] * 5] if found is None else _cells(found, SPOKEN, SPOKEN, "kept out")
-        lines.append([row["label"], str(seed), *cells, row["published"] or "-"])
+        lines.append([row["label"], str(seed), _trained(row["trained"]), *cells, row["published"] or "-"])
     return lines
+
+
+def _trained(trainings: dict[str, dict[str, float]]) -> str:
+    """How long a row's generator was trained, each of its stages."""
+    own = [trainings[name] for name in ("stage_one", "generator") if name in trainings]
+    return " + ".join(f"{one['steps']:.0f}, {one['minutes']:.0f}" for one in own) or "-"
 
 
 def _bounds(seeds: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -147,7 +154,7 @@ def _bounds(seeds: Sequence[dict[str, Any]]) -> list[list[str]]:
     if first is None:
         return []
     return [
-        [pictures, "-", *_cells(first, pictures, colours, voices), "-"]
+        [pictures, "-", "-", *_cells(first, pictures, colours, voices), "-"]
         for pictures, voices, colours in experiments.BOUNDS
     ]
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,7 +78,7 @@ BUDGETS = {
         scales="--preset paper",
     ),
     "cpu": Budget(
-        classifier="--preset cpu --steps 3000",
+        classifier="--preset cpu --steps 2000",
         text_encoder="--preset cpu",
         recognizer="--preset cpu",
         speech_encoder="--preset cpu",
@@ -295,6 +296,7 @@ class Plan:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending the trainings
     try:
         for data in options.data:
             if not (data / "manifest.jsonl").is_file():

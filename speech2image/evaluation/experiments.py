@@ -23,6 +23,7 @@ from speech2image.evaluation.report_parts import Bar, Chart, Section
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.workplace import check_out
 from speech2image.pretrained import CARD
+from speech2image.training.checkpoint import read_facts
 
 _DIRECT = "speech2image train direct --preset paper --data {data} --teacher GOOGLENET --out {models}/{row}"
 _CLASSIFIER = (
@@ -166,12 +167,14 @@ def table(settings: Settings) -> dict[str, Any]:
 
 
 def _measure(planned: Planned, settings: Settings, models: Path) -> dict[str, Any]:
-    found = find_row(models / planned.row)
-    if found is None and planned.same_as:
-        found = find_row(models / planned.same_as)
+    folder = models / planned.row
+    if find_row(folder) is None and planned.same_as:
+        folder = models / planned.same_as
+    found = find_row(folder)
     told: dict[str, Any] = {"row": planned.row, "label": planned.label, "published": planned.published}
     if found is None:
-        return told | {"missing": planned.missing(settings), "results": None}
+        return told | {"missing": planned.missing(settings), "trained": {}, "results": None}
+    told["trained"] = trainings(folder)
     own = replace(settings, table=None, models=None, out=settings.out / planned.row, **found)
     own = replace(own, captions=planned.captions)
     return told | {"missing": None, "results": report(own)}
@@ -186,6 +189,19 @@ def find_row(folder: Path) -> dict[str, Any] | None:
     if all(path.is_file() for path in pair):
         return {"speech_encoder": pair[0], "generator": pair[1]}
     return None
+
+
+def trainings(folder: Path) -> dict[str, dict[str, float]]:
+    """Steps and minutes of each training in a row's folder, by its name; none where a model alone lies there.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged.
+    """
+    found = {path.parent.name: read_facts(path) for path in sorted(folder.glob("*/checkpoint.safetensors"))}
+    return {
+        name: {"steps": facts["step"], "minutes": round(facts["seconds"] / 60, 1)}
+        for name, facts in found.items()
+    }
 
 
 def _write(results: dict[str, Any], out: Path) -> None:

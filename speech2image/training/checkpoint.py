@@ -6,6 +6,7 @@ A state is a nested dict (or list) whose leaves are tensors or JSON values. Tens
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,22 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> di
         else;
             or of another kind than `kind`.
     """
-    path = Path(path)
+    state = _read(Path(path), _tensors)
+    if kind is not None and state.get("kind") != kind:
+        raise CheckpointError(f"{path} holds a '{state.get('kind')}', need a '{kind}'")
+    return state
+
+
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a checkpoint says without its tensors, in whose places None stands: kind, settings, step, seconds.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`.
+    """
+    return _read(Path(path), lambda file: dict.fromkeys(file.keys()))
+
+
+def _read(path: Path, tensors_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; give the .safetensors file a training wrote")
     try:
@@ -57,13 +73,10 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> di
                     f"{path} is a safetensors file, but not a checkpoint of speech2image ({FORMAT}); "
                     "give a file that `speech2image train` wrote"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state = _join(json.loads(metadata["state"]), tensors)
+            state: dict[str, Any] = _join(json.loads(metadata["state"]), tensors_of(file))
+            return state
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
-    if kind is not None and state.get("kind") != kind:
-        raise CheckpointError(f"{path} holds a '{state.get('kind')}', need a '{kind}'")
-    return state
 
 
 def stored_settings(state: dict[str, Any], name: str) -> dict[str, Any]:
@@ -87,7 +100,11 @@ def _split(node: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     return node
 
 
-def _join(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
+def _tensors(file: Any) -> dict[str, torch.Tensor]:
+    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _join(node: Any, tensors: dict[str, Any]) -> Any:
     if isinstance(node, dict):
         if _TENSOR in node:
             return tensors[node[_TENSOR]]

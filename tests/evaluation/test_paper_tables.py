@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from evaluation_parts import TinyNetwork
 from tiny_model import make_model
 
 from speech2image.evaluation import model_report
+from speech2image.training.checkpoint import save_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -27,7 +29,12 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     for seed in ("a", "b"):
         for row in ("scale-64", "scale-128", "scale-256"):
             make_model(tmp_path / seed / row)
-    make_model(tmp_path / "a" / "direct")
+    make_model(tmp_path / "a" / "direct" / "model")
+    for name, steps, seconds in (("generator", 7, 300.0), ("stage_one", 2, 3.0), ("speech_encoder", 9, 60.0)):
+        facts = {"kind": "a", "settings": {}, "step": steps, "seconds": seconds, "weights": torch.ones(2)}
+        path = tmp_path / "a" / "direct" / name / "checkpoint.safetensors"
+        path.parent.mkdir()
+        save_checkpoint(path, facts)
     words = [
         "--models",
         str(tmp_path / "a"),
@@ -61,7 +68,7 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     rows = told["Table II: routes"][shards.name][0]["rows"]
     assert [row["results"] is None for row in rows] == [False, True, True, True, True]
     fid = next(row["fid"] for row in rows[0]["results"]["pictures"] if row["pictures"] == paper_tables.SPOKEN)
-    assert f"| direct | 0 | {fid:.3f} (" in text
+    assert f"| direct | 0 | 2, 0 + 7, 5 | {fid:.3f} (" in text
 
 
 def test_order_is_told_only_where_every_row_is_there() -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from speech2image.errors import CheckpointError, OutputError
-from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
 
 
 def state() -> dict[str, object]:
@@ -39,6 +39,13 @@ def test_round_trip_keeps_everything_including_integer_keys(tmp_path: Path) -> N
     saved = state()
     save_checkpoint(tmp_path / "c.safetensors", saved)
     assert same(saved, load_checkpoint(tmp_path / "c.safetensors", "test"))
+
+
+def test_facts_without_tensors(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.safetensors", state())
+    facts = read_facts(tmp_path / "c.safetensors")
+    assert (facts["kind"], facts["settings"]["steps"], facts["step"]) == ("test", 3, 3)
+    assert facts["network"] == {"weight": None, "bias": None}
 
 
 def test_absent(tmp_path: Path) -> None:
