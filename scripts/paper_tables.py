@@ -14,9 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from speech2image.errors import Speech2ImageError
 from speech2image.evaluation import Settings, experiments
@@ -24,18 +24,54 @@ from speech2image.evaluation.report_markdown import first_row, table
 from speech2image.files import writing
 
 SPOKEN = "drawn from voices kept out"
-HEAD = (
-    "row",
-    "seed",
-    "steps, minutes",
-    "FID",
-    "KID x 1000",
-    "IS",
-    "colour, %",
-    "R@10, %",
-    "class mAP, %",
-    "published IS / FID",
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of figures.
+
+    Attributes:
+        head: what the column is called.
+        of: which of a report's tables holds it.
+        key: its name there.
+        scale, digits: how it is written.
+        falls: lower is better.
+    """
+
+    head: str
+    of: Literal["pictures", "colours", "retrieval"]
+    key: str
+    scale: float = 1.0
+    digits: int = 3
+    falls: bool = False
+
+    def read(self, row: dict[str, Any]) -> tuple[float | None, Sequence[float] | None]:
+        """The figure in a row of `of` and its interval; None where there is none."""
+        intervals = {
+            "pictures": row.get(f"{self.key}_interval"),
+            "colours": row.get("interval"),
+            "retrieval": (row.get("intervals") or {}).get(self.key),
+        }
+        return row.get(self.key), intervals[self.of]
+
+    def cell(self, row: dict[str, Any]) -> str:
+        """The figure as it is written, with its interval; "-" if there is none."""
+        value, interval = self.read(row)
+        if value is None:
+            return "-"
+        ends = [f"{self.scale * end:.{self.digits}f}" for end in interval or ()]
+        return f"{self.scale * value:.{self.digits}f}" + (f" ({' - '.join(ends)})" if ends else "")
+
+
+MEASURES = (
+    Measure("FID", "pictures", "fid", falls=True),
+    Measure("KID x 1000", "pictures", "kid", 1000, falls=True),
+    Measure("IS", "pictures", "is"),
+    Measure("colour, %", "colours", "agreement", 100, 1),
+    Measure("R@10, %", "retrieval", "R@10", 100, 1),
+    Measure("class mAP, %", "retrieval", "mAP", 100, 1),
 )
+HEAD = ("row", "seed", "steps, minutes", *(measure.head for measure in MEASURES), "published IS / FID")
 TABLES = (2, 4, 5)
 """Those measured if none are named."""
 SCALES = """The published figures are not on one scale with ours. Theirs come from the last pool of
@@ -124,7 +160,7 @@ def document(results: dict[str, dict[str, list[dict[str, Any]]]], out: Path) -> 
         parts.append(f"## {title}")
         for name, seeds in sets.items():
             rows = [line for seed, one in enumerate(seeds) for line in _lines(one, seed)]
-            parts += [f"### {name}", table(HEAD, [*rows, *_bounds(seeds)]), *_order(seeds)]
+            parts += [f"### {name}", table(HEAD, [*rows, *_bounds(seeds)]), *_orders(seeds)]
     files = {"tables.md": "\n\n".join(parts) + "\n", "tables.json": json.dumps(results, indent=1) + "\n"}
     for name, content in files.items():
         with writing(out / name) as temporary:
@@ -136,7 +172,11 @@ def _lines(one: dict[str, Any], seed: int) -> list[list[str]]:
     lines = []
     for row in one["rows"]:
         found = row["results"]
-        cells = ["missing", *["-"] * 5] if found is None else _cells(found, SPOKEN, SPOKEN, "kept out")
+        cells = (
+            ["missing", *["-"] * (len(MEASURES) - 1)]
+            if found is None
+            else _cells(found, SPOKEN, SPOKEN, "kept out")
+        )
         lines.append([row["label"], str(seed), _trained(row["trained"]), *cells, row["published"] or "-"])
     return lines
 
@@ -159,51 +199,46 @@ def _bounds(seeds: Sequence[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
+def _rows(found: dict[str, Any], pictures: str, colours: str, voices: str) -> dict[str, dict[str, Any]]:
+    """A report's row in each of its tables."""
+    return {
+        "pictures": first_row(found["pictures"], pictures=pictures),
+        "colours": first_row(found["colours"], pictures=colours),
+        "retrieval": first_row(found["retrieval"], classes="unseen", voices=voices),
+    }
+
+
 def _cells(found: dict[str, Any], pictures: str, colours: str, voices: str) -> list[str]:
-    """FID, KID, IS, colour agreement, R@10 and mAP with their intervals; "-" where there is none."""
-    drawn = first_row(found["pictures"], pictures=pictures)
-    heard = first_row(found["retrieval"], classes="unseen", voices=voices)
-    read = first_row(found["colours"], pictures=colours)
-    intervals = heard.get("intervals") or {}
-    return [
-        _number(drawn.get("fid"), drawn.get("fid_interval")),
-        _number(drawn.get("kid"), drawn.get("kid_interval"), 1000),
-        _number(drawn.get("is"), drawn.get("is_interval")),
-        _number(read.get("agreement"), read.get("interval"), 100, 1),
-        _number(heard.get("R@10"), intervals.get("R@10"), 100, 1),
-        _number(heard.get("mAP"), intervals.get("mAP"), 100, 1),
-    ]
+    rows = _rows(found, pictures, colours, voices)
+    return [measure.cell(rows[measure.of]) for measure in MEASURES]
 
 
-def _number(
-    value: float | None, interval: Sequence[float] | None, scale: float = 1.0, digits: int = 3
-) -> str:
-    if value is None:
-        return "-"
-    ends = (
-        "" if interval is None else " (" + " - ".join(f"{scale * end:.{digits}f}" for end in interval) + ")"
-    )
-    return f"{scale * value:.{digits}f}{ends}"
-
-
-def _order(seeds: Sequence[dict[str, Any]]) -> list[str]:
-    """Whether the rows stand in one order, by FID, in all seeds; nothing for one seed or a row missing."""
-    if len(seeds) < 2:
+def _orders(seeds: Sequence[dict[str, Any]]) -> list[str]:
+    """By which measures the rows stand in one order in all seeds; nothing for one seed or a row missing."""
+    if len(seeds) < 2 or any(row["results"] is None for one in seeds for row in one["rows"]):
         return []
-    orders = []
-    for one in seeds:
-        fid = {
-            row["label"]: first_row(row["results"]["pictures"], pictures=SPOKEN).get("fid")
-            for row in one["rows"]
-            if row["results"] is not None
-        }
-        if len(fid) < len(one["rows"]) or None in fid.values():
-            return []
-        orders.append(sorted(fid, key=lambda label: float(fid[label])))
-    told = [f"seed {seed}: {', '.join(order)}" for seed, order in enumerate(orders)]
-    same = all(order == orders[0] for order in orders)
-    found = f"the same in all seeds: {', '.join(orders[0])}" if same else "; ".join(told)
-    return [f"Order by FID, best first: {found}."]
+    told = []
+    for measure in MEASURES:
+        orders = [_order(one, measure) for one in seeds]
+        if not all(orders):
+            continue
+        same = all(order == orders[0] for order in orders)
+        each = (f"seed {seed}: {', '.join(order)}" for seed, order in enumerate(orders))
+        told.append(f"{measure.head}: " + (f"the same, {', '.join(orders[0])}" if same else "; ".join(each)))
+    head = "Order of the rows, best first, in all seeds:"
+    return ["\n".join([head, "", *(f"- {line}" for line in told)])] if told else []
+
+
+def _order(one: dict[str, Any], measure: Measure) -> list[str]:
+    """The rows of a table by a measure; none if a row lacks it or all have the same."""
+    found = {
+        row["label"]: measure.read(_rows(row["results"], SPOKEN, SPOKEN, "kept out")[measure.of])[0]
+        for row in one["rows"]
+    }
+    values = {label: value for label, value in found.items() if value is not None}
+    if len(values) < len(found) or len(set(values.values())) == 1:
+        return []
+    return sorted(values, key=lambda label: values[label], reverse=not measure.falls)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,7 +63,7 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     assert text.count("| missing |") == 4 and "3.23 / 54.76" in text
     assert "real against real" in text and "drawn from noise" in text
     assert text.count("| 64 x 64, 1 discriminators |") == 2, "a line for each seed"
-    assert "Order by FID, best first: " in text
+    assert "Order of the rows" not in text, "models that are all the same stand in no order"
     told = json.loads((tmp_path / "out" / "tables.json").read_text())
     rows = told["Table II: routes"][shards.name][0]["rows"]
     assert [row["results"] is None for row in rows] == [False, True, True, True, True]
@@ -72,18 +72,26 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
 
 
 def test_order_is_told_only_where_every_row_is_there() -> None:
-    def table(**fid: float | None) -> dict:
-        found = {
-            label: None if value is None else {"pictures": [{"pictures": paper_tables.SPOKEN, "fid": value}]}
-            for label, value in fid.items()
-        }
-        return {"rows": [{"label": label, "results": results} for label, results in found.items()]}
+    def table(**figures: tuple[float, float] | None) -> dict:
+        def results(fid: float, agreement: float) -> dict:
+            spoken = {"pictures": paper_tables.SPOKEN}
+            kept = {"classes": "unseen", "voices": "kept out", "mAP": 0.2}
+            return {
+                "pictures": [spoken | {"fid": fid}],
+                "colours": [spoken | {"agreement": agreement}],
+                "retrieval": [kept],
+            }
 
-    assert paper_tables._order([table(a=1.0, b=2.0)]) == []
-    assert paper_tables._order([table(a=1.0, b=2.0), table(a=1.0, b=None)]) == []
-    assert "the same in all seeds: b, a" in paper_tables._order([table(a=3.0, b=2.0), table(a=2.0, b=1.0)])[0]
-    told = paper_tables._order([table(a=3.0, b=2.0), table(a=1.0, b=2.0)])[0]
-    assert "seed 0: b, a; seed 1: a, b" in told
+        found = {label: value and results(*value) for label, value in figures.items()}
+        return {"rows": [{"label": label, "results": one} for label, one in found.items()]}
+
+    first = table(a=(3.0, 0.5), b=(2.0, 0.4))
+    assert paper_tables._orders([first]) == []
+    assert paper_tables._orders([first, table(a=(1.0, 0.1), b=None)]) == []
+    (told,) = paper_tables._orders([first, table(a=(2.0, 0.3), b=(1.0, 0.4))])
+    assert "- FID: the same, b, a" in told, "lower is better"
+    assert "- colour, %: seed 0: a, b; seed 1: b, a" in told, "higher is better"
+    assert "mAP" not in told, "all rows have the same"
 
 
 def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
