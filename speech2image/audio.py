@@ -7,8 +7,8 @@ resamples every container and codec; it is imported on first use because it cost
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -235,10 +235,12 @@ def _decoded_parts(
 
     stream = container.streams.audio[0]
     stated = _stated_seconds(container)
-    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
-    decoded = Fraction(0)
+    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE, frame_size=SAMPLE_RATE)  # a second at once
+    samples: Counter[int] = Counter()  # by their rate: whole numbers, so that a length is exact
+    decoded = 0.0
     for frame in container.decode(stream):
-        decoded += Fraction(frame.samples, frame.sample_rate)
+        samples[frame.sample_rate] += frame.samples
+        decoded = sum(n / rate for rate, n in samples.items())
         if decoded > max_seconds:
             raise _too_long(stated, max_seconds)
         yield from map(_mono, resampler.resample(frame))
@@ -246,7 +248,7 @@ def _decoded_parts(
         raise SpeechError(f"{name} holds no sound: its sound track is empty")
     if stated is not None and decoded < stated - 0.1:
         raise SpeechError(
-            f"{name} breaks off: it says it lasts {stated:.2f} s but ends after {float(decoded):.2f} s; "
+            f"{name} breaks off: it says it lasts {stated:.2f} s but ends after {decoded:.2f} s; "
             "copy or record it again"
         )
     yield from map(_mono, resampler.resample(None))
@@ -270,7 +272,8 @@ def _kinds(container: av.container.InputContainer) -> str:
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
     """The mean of the channels of an interleaved frame: PyAV 18 crashes on 8 or more planes."""
-    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
+    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
