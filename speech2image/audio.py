@@ -272,8 +272,7 @@ def _kinds(container: av.container.InputContainer) -> str:
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
     """The mean of the channels of an interleaved frame: PyAV 18 crashes on 8 or more planes."""
-    samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(axis=1, dtype=np.float32)
 
 
 def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
