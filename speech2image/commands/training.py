@@ -231,9 +231,9 @@ def _unpack_model(arguments: list[str]) -> None:
 
 def checkpoint(
     out: Path,
-    network: Literal["speech_encoder", "text_encoder", "recognizer"],
+    network: Literal["speech_encoder", "text_encoder", "recognizer", "generator"],
     model: str = "flowers-and-birds",
-    preset: str = "cpu",
+    preset: str | None = None,
 ) -> None:
     """Make a checkpoint of a model's network, to go on from with data of your own (--start-from).
 
@@ -241,7 +241,7 @@ def checkpoint(
         out: checkpoint to write.
         network: which; text_encoder and recognizer are those of a cascade (flowers-and-birds-cascade).
         model: a shipped model, or a model folder.
-        preset: of the network's training; says its shape.
+        preset: of the network's training; says its shape. By default that of the shipped models.
     """
     print(_import("training.from_model").checkpoint_of(model, network, out, preset))
 

@@ -21,35 +21,38 @@ from onnx import numpy_helper
 from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.models.one_stage_gan import CONDITION_SIZE, OneStageGenerator
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.parity import SAME, compare_encoder, made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import find
+from speech2image.pretrained import SIGNATURES, find
+from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
-from speech2image.training import speech_encoder, speech_recognizer, text_encoder
+from speech2image.training import one_stage_gan, speech_encoder, speech_recognizer, text_encoder
 from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
 from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer
 
-Network = Literal["speech_encoder", "text_encoder", "recognizer"]
+Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]
 """A network -> its ONNX forms with float32 weights, by name."""
 
+GENERATOR = "generator"
 _CAPTIONS = ("a red flower", "this bird has a white tail and a black head")
 
 
 def checkpoint_of(
-    model: str | os.PathLike[str], network: Network, out: str | os.PathLike[str], preset: str = "cpu"
+    model: str | os.PathLike[str], network: Network, out: str | os.PathLike[str], preset: str | None = None
 ) -> Path:
     """Write a checkpoint with the weights of a model's network.
 
     Args:
         model: name of a shipped model, or a model folder.
-        network: which; `recognizer` is the one that a cascade names.
+        network: which; `recognizer` is the one that a cascade names, `generator` a one-stage generator.
         out: checkpoint to write.
-        preset: of the network's training; says its shape.
+        preset: of the network's training; says its shape. By default that of the shipped models.
 
     Returns:
         The file; kind and settings are those of the network's training.
@@ -59,8 +62,13 @@ def checkpoint_of(
         SettingsError: no such preset, or the network is of another shape.
         OutputError: `out` cannot be written.
     """
-    write = {"speech_encoder": _of_speech, "text_encoder": _of_text, "recognizer": _of_recognizer}[network]
-    state = write(model, preset)
+    read = {
+        "speech_encoder": _of_speech,
+        "text_encoder": _of_text,
+        "recognizer": _of_recognizer,
+        "generator": _of_generator,
+    }[network]
+    state = read(model, preset or ("cpu-256" if network == "generator" else "cpu"))
     kept = state.pop("network").state_dict()
     save_checkpoint(out, {**state, "step": 0, "seconds": 0.0, "ema": {"module": kept}})
     return Path(out)
@@ -114,6 +122,23 @@ def _of_recognizer(model: str | os.PathLike[str], preset: str) -> dict[str, Any]
         "pieces": list(recognizer.vocabulary.pieces),
         "network": network,
     }
+
+
+def _of_generator(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
+    settings = _preset(one_stage_gan.PRESETS, preset)
+    found = find(model)
+    stored = onnx.load_from_string(found.read(GENERATOR))
+    network = OneStageGenerator(settings.generator).eval()
+    rng = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(2, n, generator=rng) for n in (CONDITION_SIZE, settings.generator.noise_size)]
+    example = (inputs[0], inputs[1])
+    take_weights(network, {"": stored}, lambda one: {"": to_onnx(one, example, GENERATOR)})
+    names, output = SIGNATURES[GENERATOR]
+    session = Session(stored.SerializeToString(), names, output, str(found.path(GENERATOR)))
+    drawn = session(**dict(zip(names, (one.numpy() for one in example), strict=True)))
+    with torch.no_grad():
+        _check(float(np.abs(network(*example).numpy() - drawn).max()))
+    return {"kind": one_stage_gan.KIND, "settings": dataclasses.asdict(settings), "network": network}
 
 
 def take_weights(network: nn.Module, stored: Mapping[str, onnx.ModelProto], retrace: Retrace) -> None:

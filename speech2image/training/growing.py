@@ -45,14 +45,18 @@ def begin_from(
     discriminator: ProjectedDiscriminator,
     ema: Ema,
     arrays: TrainingArrays,
-) -> None:
+) -> bool:
     """Take over another training's weights wherever name and shape agree; grow a generator of half the side.
 
     Args:
-        path: checkpoint of the other training.
+        path: checkpoint of the other training, or one made of a model (`from_model.py`), which brings no
+            discriminator.
         kind: of that checkpoint.
         generator, discriminator, ema: what takes the weights.
         arrays: their teacher features are the conditions of the pictures that growing looks at.
+
+    Returns:
+        Whether the other training had a discriminator, so that this one has learnt already.
 
     Raises:
         CheckpointError: the file is damaged or of another kind.
@@ -60,11 +64,10 @@ def begin_from(
     """
     state = load_checkpoint(path, kind)
     averaged = state["ema"]["module"]
-    modules = (
-        (generator, state["generator"]),
-        (discriminator, state["discriminator"]),
-        (ema.module, averaged),
-    )
+    live = state.get("generator", averaged)  # a model's checkpoint has the average alone
+    modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(generator, live), (ema.module, averaged)]
+    if "discriminator" in state:
+        modules.append((discriminator, state["discriminator"]))
     for module, weights in modules:
         # the mean feature is that of the data at hand, around which the condition prior draws
         own = {name: w for name, w in module.state_dict().items() if name != "condition_mean"}
@@ -77,14 +80,15 @@ def begin_from(
     settings = GeneratorSettings(**stored_settings(state, "generator"))
     one_more = (*settings.channels, generator.settings.channels[-1])
     if replace(settings, picture_size=2 * settings.picture_size, channels=one_more) != generator.settings:
-        return
+        return "discriminator" in state
     conditions = _conditions(arrays)
     noise = torch.randn(PICTURES, settings.noise_size, generator=torch.Generator().manual_seed(0))
-    for large, weights in ((generator, state["generator"]), (ema.module, averaged)):
+    for large, weights in ((generator, live), (ema.module, averaged)):
         assert isinstance(large, OneStageGenerator)
         small = OneStageGenerator(settings)
         small.load_state_dict(weights)
         grow(small, large, conditions, noise)
+    return "discriminator" in state
 
 
 @torch.no_grad()

@@ -184,12 +184,13 @@ def train(
         prior = ConditionPrior.from_state(state["prior"])
     elif settings.speech_fraction:
         prior = fit_prior(settings.prior, arrays, mean)
-    if state is None and start_from is not None:
-        begin_from(start_from, KIND, generator, discriminator, gan.ema, arrays)
     if state is None:
+        calibrated = start_from is not None and begin_from(
+            start_from, KIND, generator, discriminator, gan.ema, arrays
+        )
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
         whole, details = see(teacher, real.to(fabric.device), settings, step_rng(settings.seed, 0))
-        if start_from is None:
+        if not calibrated:
             discriminator.calibrate(whole)
         if details is not None:
             discriminator.calibrate_details(details)

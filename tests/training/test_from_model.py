@@ -13,6 +13,7 @@ from torch import nn
 
 from speech2image import audio
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.export import load_generator
 from speech2image.pretrained import find
 from speech2image.runtime import Session
 from speech2image.text import characters
@@ -68,6 +69,18 @@ def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:
     expected = Recognizer(folder)(log_mel).text
     assert transcribe(TorchScorer(network), vocabulary, log_mel).text == expected
     assert len(expected.split()) > 3
+
+
+@torch.no_grad()
+def test_generator(tmp_path: Path) -> None:
+    generator, noise_size = load_generator(checkpoint_of("flowers-and-birds", "generator", tmp_path / "a"))
+    session = Session(find("flowers-and-birds").read("generator"), ("condition", "noise"), "picture", "g")
+    rng = np.random.default_rng(0)
+    condition, noise = (rng.random((2, n), np.float32) for n in (1024, noise_size))
+    expected = session(condition=condition, noise=noise)
+    found = generator.eval()(torch.from_numpy(condition), torch.from_numpy(noise)).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert expected.std() > 0.1
 
 
 def test_a_training_starts_from_it(recognizer: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from speech2image.losses.conditioning import contrast_with_condition
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings, OneStageGenerator
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.conditions import PriorSettings, draw_features, fit_prior, refit_prior
 from speech2image.training.one_stage_gan import PRESETS, Settings, cut_out, train
 from speech2image.training.picture_augmentation import augment_pictures
@@ -123,6 +123,19 @@ def test_a_generator_of_other_inner_sizes_is_not_grown(tmp_path: Path, teacher: 
     settings = dataclasses.replace(TINY, generator=other, steps=0)
     begun = load_checkpoint(train(settings, arrays, teacher, tmp_path / "32", start_from=small))["generator"]
     assert int(begun["to_picture.weight"].count_nonzero()) == begun["to_picture.weight"].numel()
+
+
+def test_it_starts_from_a_checkpoint_with_the_average_alone(tmp_path: Path, teacher: GoogLeNet) -> None:
+    arrays: Any = TinyArrays()
+    state = load_checkpoint(train(dataclasses.replace(TINY, steps=2), arrays, teacher, tmp_path / "whole"))
+    kept = {name: state[name] for name in ("kind", "settings", "step", "ema")}
+    save_checkpoint(tmp_path / "average", kept)
+    settings = dataclasses.replace(TINY, steps=0)
+    begun = load_checkpoint(train(settings, arrays, teacher, tmp_path / "a", start_from=tmp_path / "average"))
+    name, own = "blocks.1.up.weight", load_checkpoint(train(settings, arrays, teacher, tmp_path / "b"))
+    assert torch.equal(begun["generator"][name], state["ema"]["module"][name])
+    assert not torch.equal(begun["generator"][name], own["generator"][name])
+    assert_same(begun["discriminator"], own["discriminator"])
 
 
 def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: GoogLeNet) -> None:
