@@ -22,7 +22,7 @@ from speech2image.errors import DataError
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.learner import Learner
-from speech2image.training.run import Run, make_fabric, seed_step
+from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechArrays, SpeechBatches, mean_teacher_feature, padded
 
@@ -31,7 +31,7 @@ KIND = "speech_encoder"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -40,17 +40,12 @@ class Settings:
         augmentation_ramp: steps over which the augmentation grows to its full strength.
         held_out_voices: voices kept out of training, to test on.
         steps: optimiser steps.
-        minutes: stop after so many minutes, or None.
         batch_size: utterances a step and process.
         learning_rate: Adam's; falls linearly to a hundredth.
         weight_decay: Adam's L2 penalty.
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights that are used afterwards; 0 follows the live ones.
         evaluation_utterances: of seen classes kept out of training, whose accuracy is logged; 0 for none.
-        seed: of everything random.
-        precision: "auto", "32-true" or "bf16-mixed".
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: minutes between two checkpoints.
     """
 
     encoder: SpeechEncoderSettings = ENCODERS["small"]
@@ -58,16 +53,12 @@ class Settings:
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     steps: int = 10_000
-    minutes: float | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     clip: float = 5.0
     ema_decay: float = 0.999
     evaluation_utterances: int = 500
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
     checkpoint_minutes: float = 4.0
 
 

@@ -38,21 +38,20 @@ from speech2image.training.conditions import (
 )
 from speech2image.training.growing import begin_from
 from speech2image.training.picture_augmentation import augment_pictures
-from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.run import Run, RunSettings, make_fabric, step_rng, step_torch_rng
 from speech2image.training.speech_batches import mean_teacher_feature
 
 KIND = "one_stage_gan"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Every setting of this recipe.
 
     Attributes:
         generator: sizes of the generator.
         heads: sizes of the discriminator's heads.
         steps: optimiser steps of generator and discriminator each.
-        minutes: stop after so many minutes of training over all sessions; None for no limit.
         batch_size: pictures a step and process.
         learning_rate: Adam's, both sides.
         betas: Adam's.
@@ -68,16 +67,12 @@ class Settings:
             at full size, so that pictures larger than that are sharp too; 0 for none.
         detail_weight: of the cut-outs' loss.
         translation, cutout: differentiable augmentation, parts of the side.
-        seed: of everything random.
-        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
-        log_every, grid_every: steps between two log rows and two sample sheets.
-        checkpoint_minutes: between two checkpoints.
+        grid_every: steps between two sample sheets.
     """
 
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
     heads: HeadSettings = field(default_factory=HeadSettings)
     steps: int = 20_000
-    minutes: float | None = None
     batch_size: int = 24
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.0, 0.99)
@@ -91,9 +86,6 @@ class Settings:
     detail_weight: float = 0.5
     translation: float = 0.0
     cutout: float = 0.0
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
     grid_every: int = 500
     checkpoint_minutes: float = 4.0
 

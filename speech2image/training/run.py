@@ -25,7 +25,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,24 +41,25 @@ LENGTH_SETTINGS = frozenset({"steps", "minutes", "checkpoint_minutes", "log_ever
 """Settings that may differ when a run goes on: they say how long and how often, not what is learnt."""
 
 
-class RunSettings(Protocol):
-    """The settings every trainer's `Settings` has.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What the settings of every training have beside its own.
 
-    `steps`: last step. `minutes`: stop after so many minutes of training, counted over all sessions (None: no
-    limit). `precision`: "auto", "32-true" or "bf16-mixed". `log_every`: steps. `checkpoint_minutes`: minutes
-    between two.
+    Attributes:
+        steps: optimiser steps until the end.
+        minutes: stop after so many minutes of training, counted over all sessions; None for no limit.
+        seed: of everything random.
+        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
+        log_every: steps between two lines of the log.
+        checkpoint_minutes: minutes between two checkpoints.
     """
 
-    @property
-    def steps(self) -> int: ...
-    @property
-    def minutes(self) -> float | None: ...
-    @property
-    def checkpoint_minutes(self) -> float: ...
-    @property
-    def log_every(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+    steps: int
+    minutes: float | None = None
+    seed: int = 0
+    precision: str = "auto"
+    log_every: int = 20
+    checkpoint_minutes: float = 10.0
 
 
 def make_fabric(precision: str, seed: int) -> Fabric:

@@ -24,7 +24,7 @@ from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSe
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
 from speech2image.training.learner import Learner
-from speech2image.training.run import Run, make_fabric
+from speech2image.training.run import Run, RunSettings, make_fabric
 from speech2image.voice_activity import SPEECH_STEPS
 
 KIND = "speech_detector"
@@ -32,7 +32,7 @@ _VALIDATION_SEED = 10**6
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -41,7 +41,6 @@ class Settings:
         held_out_voices: voices kept out of training; "reader/251" also stands for a folder 251 of recordings.
         clips: recordings of people, and as many spoken captions, kept in memory.
         steps: optimiser steps.
-        minutes: stop after so many minutes, or None.
         batch_size: scenes a step and process.
         learning_rate: Adam's largest; it falls along a half cosine to a twentieth.
         warm_up: steps over which it rises from 0.
@@ -49,10 +48,6 @@ class Settings:
         ema_decay: of the averaged weights that are tested and shipped.
         validation_scenes: scenes with speech, and as many without, on which the threshold is chosen.
         miss_cost: how much worse a missed sentence is than a false alarm.
-        seed: of everything random.
-        precision: "auto", "32-true" or "bf16-mixed".
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: minutes between two checkpoints.
     """
 
     detector: SpeechDetectorSettings = DETECTORS["small"]
@@ -60,7 +55,6 @@ class Settings:
     held_out_voices: tuple[str, ...] = ()
     clips: int = 700
     steps: int = 1200
-    minutes: float | None = None
     batch_size: int = 24
     learning_rate: float = 3e-3
     warm_up: int = 50
@@ -68,7 +62,6 @@ class Settings:
     ema_decay: float = 0.99
     validation_scenes: int = 500
     miss_cost: float = 5.0
-    seed: int = 0
     precision: str = "32-true"
     log_every: int = 50
     checkpoint_minutes: float = 1.0

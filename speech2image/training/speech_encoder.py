@@ -38,7 +38,7 @@ from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSetti
 from speech2image.text import LETTERS
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
-from speech2image.training.run import Run, make_fabric, seed_step
+from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import (
     SpeechArrays,
@@ -72,7 +72,7 @@ class Transcription:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -87,7 +87,6 @@ class Settings:
         favour: see there.
         transcription: the second task, if recordings are given.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
-        minutes: stop after so many minutes, or None.
         batch_size: utterances a step and process.
         learning_rate: Adam's, after the warm-up.
         final_rate: share of it left at the last step; 1 keeps it constant.
@@ -96,10 +95,6 @@ class Settings:
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights that are evaluated and shipped; 0 follows the live ones.
         evaluation_utterances: spoken test captions whose retrieval is logged at every checkpoint.
-        seed: of everything random.
-        precision: "auto", "32-true" or "bf16-mixed".
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: minutes between two checkpoints.
     """
 
     encoder: SpeechEncoderSettings = ENCODERS["small"]
@@ -111,7 +106,6 @@ class Settings:
     favour: int = 4
     transcription: Transcription = field(default_factory=Transcription)
     steps: int = 10_000
-    minutes: float | None = None
     batch_size: int = 64
     learning_rate: float = 1e-3
     final_rate: float = 0.02
@@ -120,9 +114,6 @@ class Settings:
     clip: float = 5.0
     ema_decay: float = 0.999
     evaluation_utterances: int = 500
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
     checkpoint_minutes: float = 3.0
 
 

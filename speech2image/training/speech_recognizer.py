@@ -29,7 +29,7 @@ from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
-from speech2image.training.run import Run, make_fabric, seed_step
+from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import KIND, evaluate, learn_pieces, load_recognizer
@@ -39,7 +39,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -54,7 +54,6 @@ class Settings:
         longest_frames: longer utterances are left out (a frame is 10 ms).
         frames: the most frames a step and process holds, padding counted.
         steps: optimiser steps.
-        minutes: stop after so many minutes, or None.
         learning_rate: Adam's highest.
         warm_up: steps over which it rises from 0.
         decay: how it falls then: with the inverse root of the step (Vaswani et al. 2017), or along half a
@@ -65,10 +64,6 @@ class Settings:
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights that are evaluated and shipped; 0 follows the live ones.
         evaluation_utterances: of each kind, whose word errors are logged at every checkpoint; 0 for none.
-        seed: of everything random.
-        precision: "auto", "32-true" or "bf16-mixed".
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: minutes between two checkpoints.
     """
 
     recognizer: SpeechRecognizerSettings = RECOGNIZERS["cpu"]
@@ -80,7 +75,6 @@ class Settings:
     longest_frames: int = 2000
     frames: int = 12_000
     steps: int = 20_000
-    minutes: float | None = None
     learning_rate: float = 1e-3
     warm_up: int = 1000
     decay: Literal["inverse-sqrt", "cosine"] = "cosine"
@@ -90,10 +84,6 @@ class Settings:
     clip: float = 5.0
     ema_decay: float = 0.999
     evaluation_utterances: int = 150
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
-    checkpoint_minutes: float = 10.0
 
 
 PRESETS = {

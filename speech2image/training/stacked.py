@@ -13,7 +13,7 @@ from speech2image.data.joined import TrainingArrays
 from speech2image.training.batches import PictureBatches, to_unit_range
 from speech2image.training.collapse import CollapseCheck
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, step_rng, step_torch_rng
+from speech2image.training.run import Run, RunSettings, step_rng, step_torch_rng
 
 COLUMNS = 8
 """Conditions on a sample sheet."""
@@ -31,13 +31,11 @@ class StackSizes(Protocol):
 
 
 @dataclass(frozen=True)
-class StackSettings:
+class StackSettings(RunSettings):
     """The settings of both versions.
 
     Attributes:
         networks: sizes of generator and discriminators.
-        steps: optimiser steps of generator and discriminators each.
-        minutes: stop after so many minutes of training over all sessions; None for no limit.
         batch_size: pictures a step and process.
         learning_rate: Adam's, generator.
         discriminator_rate: Adam's, discriminators.
@@ -49,15 +47,10 @@ class StackSettings:
             always, as published) rather than the teacher's feature of the picture itself.
         standardise_condition: subtract the conditions' mean and divide by their spread. Not published; a
             short training gains by it, for most of a teacher feature is its mean.
-        seed: of everything random.
-        precision: "auto" (bfloat16 where the processor has it), "32-true" or "bf16-mixed".
-        log_every, grid_every: steps between two log rows and two sample sheets.
-        checkpoint_minutes: between two checkpoints.
+        grid_every: steps between two sample sheets.
     """
 
     networks: StackSizes
-    steps: int
-    minutes: float | None = None
     batch_size: int = 24
     learning_rate: float = 2e-4
     discriminator_rate: float = 2e-4
@@ -66,11 +59,7 @@ class StackSettings:
     ema_decay: float = 0.999
     speech_fraction: float = 1.0
     standardise_condition: bool = False
-    seed: int = 0
-    precision: str = "auto"
-    log_every: int = 20
     grid_every: int = 1000
-    checkpoint_minutes: float = 10.0
 
 
 def picture_batches(

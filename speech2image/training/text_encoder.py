@@ -27,14 +27,14 @@ from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, c
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
-from speech2image.training.run import Run, make_fabric, seed_step, step_rng
+from speech2image.training.run import Run, RunSettings, make_fabric, seed_step, step_rng
 from speech2image.training.speech_batches import DescribedPictures, mean_teacher_feature
 
 KIND = "text_encoder"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -43,32 +43,23 @@ class Settings:
         word_dropout: up to this share of a caption's words is left out at random, so that shorter texts and
             those a recogniser misheard are understood, too; not published.
         steps: optimiser steps; the learning rate falls linearly to a hundredth.
-        minutes: stop after so many minutes, or None.
         batch_size: pictures a step and process, one caption each.
         learning_rate: Adam's.
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights; 0 follows the live ones.
         evaluation_captions: of unseen classes, whose retrieval is logged at every checkpoint; 0 for none.
-        seed: of everything random.
-        precision: "auto", "32-true" or "bf16-mixed".
-        log_every: steps between two lines of the log.
-        checkpoint_minutes: minutes between two checkpoints.
     """
 
     encoder: TextEncoderSettings = ENCODERS["paper"]
     loss: JointEmbeddingWeights | ContrastiveWeights = field(default_factory=JointEmbeddingWeights)
     word_dropout: float = 0.0
     steps: int = 50_000
-    minutes: float | None = None
     batch_size: int = 40
     learning_rate: float = 7e-4
     clip: float = 5.0
     ema_decay: float = 0.0
     evaluation_captions: int = 1000
-    seed: int = 0
-    precision: str = "auto"
     log_every: int = 50
-    checkpoint_minutes: float = 10.0
 
 
 PRESETS = {
