@@ -32,10 +32,13 @@ class Actions:
 
     async def translate(
         self, recording: str, n: int, seed: int, model: str, route: str, request: gr.Request
-    ) -> tuple[str, str, Any]:
-        """A recording becomes pictures, the view of what was heard, and the button "again"."""
+    ) -> tuple[Any, Any, Any]:
+        """A recording becomes pictures, the view of what was heard, and the button "again".
+
+        Without one all stays as it is: what went wrong before is to be read.
+        """
         if not recording:
-            return markup.waiting(), "", gr.update()
+            return gr.update(), gr.update(), gr.update()
         several = route == SIDE_BY_SIDE
         try:
             speech = decode(recording)

@@ -301,8 +301,13 @@ def test_no_microphone_allowed(launch: Callable, address: str) -> None:
 
 
 def test_an_empty_sentence(visit: Visit) -> None:
+    """The reason stays: the event that would draw what was spoken comes after it."""
     visit.page.click("#speak")
-    visit.page.get_by_role("alert").filter(has_text="type a sentence first").wait_for()
+    told = visit.page.get_by_role("alert").filter(has_text="type a sentence first")
+    told.wait_for()
+    visit.page.wait_for_load_state("networkidle")
+    assert len([r for r in visit.asked if "/queue/join" in r.url]) == 2
+    assert told.is_visible()
 
 
 # ---- everybody can use it ------------------------------------------------------------------------
