@@ -235,11 +235,11 @@ class Plan:
 
     def _routes(self, seed: int) -> list[Step]:
         direct, classifier = self._row("direct", seed), self._row("classifier", seed)
-        own = self._common / "classifier" / CHECKPOINT
+        own, chosen = self._common / "classifier" / CHECKPOINT, ("--seed", str(seed))
         return [
             Step(
                 "direct",
-                (self._train("stackgan-v2", self.budget.routes, direct / "generator"),),
+                (self._train("stackgan-v2", self.budget.routes, direct / "generator", *chosen),),
                 ("speech-embeddings",),
                 lambda: self._take_encoder(direct),
             ),
@@ -253,6 +253,7 @@ class Plan:
                         classifier / "generator",
                         "--conditions",
                         "classifier",
+                        *chosen,
                     ),
                 ),
                 ("classifier",),
@@ -262,7 +263,7 @@ class Plan:
         ]
 
     def _on_text(self, seed: int) -> list[Step]:
-        text = ("--conditions", "text")
+        text = ("--conditions", "text", "--seed", str(seed))
         stages = [self._row("two-step", seed) / name for name in ("stage_one", "generator")]
         one = self._train("stackgan-v1", self.budget.stage_one, stages[0], *text)
         first = stages[0] / CHECKPOINT
@@ -363,8 +364,8 @@ def run(steps: Sequence[Step], out: Path, parallel: int) -> None:
 def _start(step: Step, out: Path, threads: str) -> "subprocess.Popen[bytes]":
     """All commands of a step as one process, so that it can be stopped as one."""
     _log(out, step).parent.mkdir(parents=True, exist_ok=True)
-    program = "from speech2image.cli import main\n" + "".join(
-        f"assert not main({command!r})\n" for command in step.commands
+    program = "import sys\nfrom speech2image.cli import main\n" + "".join(
+        f"if main({command!r}): sys.exit(1)\n" for command in step.commands
     )
     with _log(out, step).open("ab") as log:
         return subprocess.Popen(
