@@ -175,6 +175,9 @@ def _measure(planned: Planned, settings: Settings, models: Path) -> dict[str, An
     if found is None:
         return told | {"missing": planned.missing(settings), "trained": {}, "results": None}
     told["trained"] = trainings(folder)
+    going_on = _going_on(folder)
+    if going_on:
+        return told | {"missing": going_on, "results": None}
     own = replace(settings, table=None, models=None, out=settings.out / planned.row, **found)
     own = replace(own, captions=planned.captions)
     return told | {"missing": None, "results": report(own)}
@@ -189,6 +192,16 @@ def find_row(folder: Path) -> dict[str, Any] | None:
     if all(path.is_file() for path in pair):
         return {"speech_encoder": pair[0], "generator": pair[1]}
     return None
+
+
+def _going_on(folder: Path) -> str:
+    """Which of a row's trainings has not come to its last step, empty if none; one of so many minutes has."""
+    for path in sorted(folder.glob("*/checkpoint.safetensors")):
+        facts = read_facts(path)
+        steps = facts["settings"].get("steps", 0)
+        if facts["settings"].get("minutes") is None and facts["step"] < steps:
+            return f"{path} is at step {facts['step']} of {steps}; let its training end (or give it fewer)"
+    return ""
 
 
 def trainings(folder: Path) -> dict[str, dict[str, float]]:

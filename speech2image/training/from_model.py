@@ -69,8 +69,8 @@ def checkpoint_of(
         "generator": _of_generator,
     }[network]
     state = read(model, preset or ("cpu-256" if network == "generator" else "cpu"))
-    kept = state.pop("network").state_dict()
-    save_checkpoint(out, {**state, "step": 0, "seconds": 0.0, "ema": {"module": kept}})
+    kept, steps = state.pop("network").state_dict(), state["settings"]["steps"]
+    save_checkpoint(out, {**state, "step": steps, "seconds": 0.0, "ema": {"module": kept}})
     return Path(out)
 
 

@@ -71,6 +71,19 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     assert f"| direct | 0 | 2, 0 + 7, 5 | {fid:.3f} (" in text
 
 
+def test_a_row_in_training_is_not_measured(shards: Path, tmp_path: Path, network: TinyNetwork) -> None:
+    make_model(tmp_path / "models" / "scale-64" / "model")
+    facts = {"kind": "a", "settings": {"steps": 9, "minutes": None}, "step": 4, "seconds": 60.0}
+    path = tmp_path / "models" / "scale-64" / "generator" / "checkpoint.safetensors"
+    path.parent.mkdir()
+    save_checkpoint(path, facts | {"weights": torch.ones(2)})
+    words = ["--models", str(tmp_path / "models"), "--data", str(shards), "--network", str(tmp_path)]
+    assert paper_tables.main([*words, "--out", str(tmp_path / "out"), "--tables", "5"]) == 0
+    told = (tmp_path / "out" / shards.name / "table-5-seed-0" / "results.md").read_text()
+    assert "is at step 4 of 9; let its training end" in told
+    assert "| 4, 1 | missing |" in (tmp_path / "out" / "tables.md").read_text()
+
+
 def test_order_is_told_only_where_every_row_is_there() -> None:
     def table(**figures: tuple[float, float] | None) -> dict:
         def results(fid: float, agreement: float) -> dict:
