@@ -23,19 +23,12 @@ from pathlib import Path
 
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
-from speech2image.evaluation.experiments import TABLES
+from speech2image.evaluation.experiments import LOSSES, TABLES
 from speech2image.files import writing
 from speech2image.models.stackgan_v2 import SIZES
 
 CHECKPOINT = "checkpoint.safetensors"
 EMBEDDINGS = "speech_embeddings.npy"
-LOSSES = {
-    "loss-norm": (0, 0),
-    "loss-norm-jel": (1, 0),
-    "loss-norm-kdl": (0, 1000),
-    "loss-all": (1, 1000),
-}
-"""Table IV's rows: weights of joint embedding and distillation."""
 
 
 @dataclass(frozen=True)

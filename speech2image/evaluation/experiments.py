@@ -105,6 +105,14 @@ TITLES = {
     5: "Table V: scales of the pictures",
 }
 _LOSS = " --encoder.loss.joint-embedding {jel} --encoder.loss.distribution {kdl}"
+LOSSES = {
+    "loss-norm": (0, 0),
+    "loss-norm-jel": (1, 0),
+    "loss-norm-kdl": (0, 1000),
+    "loss-all": (1, 1000),
+}
+"""Table IV's rows: weights of joint embedding and distillation."""
+_LOSS_LABELS = ("norm", "norm + joint embedding", "norm + distillation", "all three")
 _SCALE = " --generator.networks.branches "
 _TWO_STEP_LABEL = "two-step: recogniser, then StackGAN-v1"
 TABLES: dict[int, tuple[Planned, ...]] = {
@@ -134,13 +142,8 @@ TABLES: dict[int, tuple[Planned, ...]] = {
         Planned("classifier", "classifier", _CLASSIFIER, "Places - / 232.39"),
     ),
     4: tuple(
-        Planned(row, label, _DIRECT + _LOSS.replace("{jel}", jel).replace("{kdl}", kdl))
-        for row, label, jel, kdl in (
-            ("loss-norm", "norm", "0", "0"),
-            ("loss-norm-jel", "norm + joint embedding", "1", "0"),
-            ("loss-norm-kdl", "norm + distillation", "0", "1000"),
-            ("loss-all", "all three", "1", "1000"),
-        )
+        Planned(row, label, _DIRECT + _LOSS.replace("{jel}", str(jel)).replace("{kdl}", str(kdl)))
+        for label, (row, (jel, kdl)) in zip(_LOSS_LABELS, LOSSES.items(), strict=True)
     ),
     5: tuple(
         Planned(f"scale-{side}", f"{side} x {side}, {n} discriminators", _DIRECT + _SCALE + str(n))
