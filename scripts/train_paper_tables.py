@@ -25,7 +25,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
 from speech2image.evaluation.experiments import LOSSES, TABLES
 from speech2image.files import writing
-from speech2image.models.stackgan_v2 import SIZES
+from speech2image.models.conditional_discriminator import SIZES
 
 CHECKPOINT = "checkpoint.safetensors"
 EMBEDDINGS = "speech_embeddings.npy"

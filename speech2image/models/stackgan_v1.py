@@ -14,13 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
-from speech2image.models.layers import (
-    JointConv,
-    down_block,
-    initialise_with,
-    narrow_block,
-    up_conv_as_transposed,
-)
+from speech2image.models.conditional_discriminator import ConditionalDiscriminator
+from speech2image.models.layers import JointConv, initialise_with, up_conv_as_transposed
 from speech2image.models.stackgan_v2 import ConditioningAugmentation, Generated
 
 SMALL = 64
@@ -209,7 +204,7 @@ class LastPicture(nn.Module):
         return picture
 
 
-class Discriminator(nn.Module):
+class Discriminator(ConditionalDiscriminator):
     """Picture and code -> logit: a real picture of this condition?
 
     Args:
@@ -219,23 +214,15 @@ class Discriminator(nn.Module):
     """
 
     def __init__(self, size: int, width: int = 64, code: int = 128) -> None:
-        super().__init__()
-        further = {64: 0, 128: 1, 256: 2}[size]
-        first = nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False)
-        down = [down_block(width * 2**k, width * 2 ** (k + 1)) for k in range(3 + further)]
-        narrow = [narrow_block(width * 2 ** (3 + k), width * 2 ** (2 + k)) for k in range(further, 0, -1)]
-        self.trunk = nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True), *down, *narrow)
-        self.joint = JointConv(code, 8 * width, 8 * width, side=4)
-        self.joint_norm = nn.BatchNorm2d(8 * width)
+        super().__init__(size, width, code)
         self.head = nn.Conv2d(8 * width, 1, 4)
         initialise(self)
 
     def forward(
-        self, picture: Float[Tensor, "batch 3 size size"], code: Float[Tensor, "batch code"]
-    ) -> Float[Tensor, " batch"]:
-        """Judge pictures in [-1, 1] against the mean code of a condition."""
-        joined = functional.leaky_relu(self.joint_norm(self.joint(self.trunk(picture), code)), 0.2)
-        return self.head(joined).float().flatten()
+        self, batches: list[Float[Tensor, "batch 3 size size"]], code: Float[Tensor, "batch code"]
+    ) -> list[Float[Tensor, " batch"]]:
+        """Judge batches of pictures in [-1, 1], each against the same mean codes of conditions."""
+        return [self.head(maps.joined).float().flatten() for maps in self.maps(batches, code)]
 
 
 def initialise(module: nn.Module) -> None:

@@ -15,18 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
+from speech2image.models.conditional_discriminator import SIZES, ConditionalDiscriminator
 from speech2image.models.layers import (
     JointBlock,
-    JointConv,
     ResidualBlock,
     UpBlock,
-    down_block,
     fold_norm,
     initialise_orthogonal,
-    narrow_block,
 )
-
-SIZES = (64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -257,7 +253,7 @@ class Judged(NamedTuple):
     unconditional: Tensor
 
 
-class Discriminator(nn.Module):
+class Discriminator(ConditionalDiscriminator):
     """Picture and code -> two logits; 5.7, 18.8 and 71.3 M parameters at width 64 for 64, 128 and 256 pixels.
 
     Args:
@@ -267,28 +263,19 @@ class Discriminator(nn.Module):
     """
 
     def __init__(self, size: int, width: int = 64, code: int = 128) -> None:
-        super().__init__()
-        if size not in SIZES:
-            raise SettingsError(f"a discriminator judges pictures of 64, 128 or 256 pixels, not {size}")
-        self.size = size
-        further = SIZES.index(size)
-        first = nn.Conv2d(3, width, 4, stride=2, padding=1, bias=False)
-        down = [down_block(width * 2**k, width * 2 ** (k + 1)) for k in range(3 + further)]
-        narrow = [narrow_block(width * 2 ** (3 + k), width * 2 ** (2 + k)) for k in range(further, 0, -1)]
-        self.trunk = nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True), *down, *narrow)
-        self.joint = JointConv(code, 8 * width, 8 * width, side=4)
-        self.joint_norm = nn.BatchNorm2d(8 * width)
+        super().__init__(size, width, code)
         self.conditional = nn.Conv2d(8 * width, 1, 4)
         self.unconditional = nn.Conv2d(8 * width, 1, 4)
         initialise_orthogonal(self)
 
     def forward(
-        self, picture: Float[Tensor, "batch 3 size size"], code: Float[Tensor, "batch code"]
-    ) -> Judged:
-        """Judge pictures in [-1, 1] against the mean code of a condition."""
-        x = self.trunk(picture)
-        joined = functional.leaky_relu(self.joint_norm(self.joint(x, code)), 0.2)
-        return Judged(self.conditional(joined).float().flatten(), self.unconditional(x).float().flatten())
+        self, batches: list[Float[Tensor, "batch 3 size size"]], code: Float[Tensor, "batch code"]
+    ) -> list[Judged]:
+        """Judge batches of pictures in [-1, 1], each against the same mean codes of conditions."""
+        return [
+            Judged(self.conditional(joined).float().flatten(), self.unconditional(own).float().flatten())
+            for own, joined in self.maps(batches, code)
+        ]
 
 
 class Discriminators(nn.Module):
@@ -309,7 +296,9 @@ class Discriminators(nn.Module):
         Returns:
             For each batch, the logits at every size. Batches are normalised each by its own statistics.
         """
-        return [[judge(p, code) for judge, p in zip(self.of_size, batch, strict=True)] for batch in batches]
+        sizes = zip(self.of_size, zip(*batches, strict=True), strict=True)
+        judged = [judge(list(pictures), code) for judge, pictures in sizes]
+        return [list(batch) for batch in zip(*judged, strict=True)]
 
 
 def folded(block: nn.Module) -> nn.Module:

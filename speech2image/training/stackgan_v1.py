@@ -132,12 +132,11 @@ def train(
         made = gan.make(condition, noise, epsilon)
         picture, code = made.pictures[-1], made.mean.detach()
 
-        answers = (gan.judge(seen, code) for seen in (real, mismatched, picture.detach()))
-        d_loss = discriminator_loss(*answers)
+        d_loss = discriminator_loss(*gan.judge([real, mismatched, picture.detach()], code))
         gan.improve_discriminator(d_loss)
 
         with fabric.autocast():
-            fooled = discriminator(picture, made.mean)
+            (fooled,) = discriminator([picture], made.mean)
         g_loss = cross_entropy(fooled, True)
         kl = kl_to_standard_normal(made.mean, made.log_variance)
         gan.improve_generator(g_loss + settings.kl_weight * kl)

@@ -59,7 +59,8 @@ def test_stage_two_draws_larger_pictures_from_stage_ones(size):
     two = StageTwo(Architecture(2, size, 8, 2, 3, 4, 1), StageOne(TINY))
     made = two(*inputs(), torch.randn(2, 8))
     assert [p.shape[-1] for p in made.pictures] == [64, size]
-    assert Discriminator(size, 2, 4)(made.pictures[-1], made.mean).shape == (2,)
+    (judged,) = Discriminator(size, 2, 4)([made.pictures[-1]], made.mean)
+    assert judged.shape == (2,)
 
 
 def test_stage_one_is_frozen_in_stage_two():
@@ -96,7 +97,8 @@ def test_up_block_is_nearest_then_convolution():
 def test_the_judge_minds_the_code():
     judge = Discriminator(64, 4, 4).eval()
     picture = torch.randn(2, 3, 64, 64)
-    assert not torch.allclose(judge(picture, torch.zeros(2, 4)), judge(picture, torch.ones(2, 4)))
+    (one,), (other,) = judge([picture], torch.zeros(2, 4)), judge([picture], torch.ones(2, 4))
+    assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize("wrong", [{"stage": 3}, {"size": 100}, {"generator_width": 12}, {"noise": 0}])

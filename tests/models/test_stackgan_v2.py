@@ -1,5 +1,6 @@
 """The stacked GAN: the paper's sizes, exact shortcuts, determinism."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -176,9 +177,28 @@ def test_first_discriminator_layer_has_no_norm_and_the_code_matters() -> None:
     judge = Discriminator(64, width=2, code=6).eval()
     assert isinstance(judge.trunk[0], nn.Conv2d) and isinstance(judge.trunk[1], nn.LeakyReLU)
     picture = torch.randn(2, 3, 64, 64)
-    one, other = judge(picture, torch.zeros(2, 6)), judge(picture, torch.ones(2, 6))
+    (one,), (other,) = judge([picture], torch.zeros(2, 6)), judge([picture], torch.ones(2, 6))
     torch.testing.assert_close(one.unconditional, other.unconditional)
     assert (one.conditional - other.conditional).abs().min() > 1e-4
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_batches_judged_in_one_call_are_judged_as_if_each_came_alone(size: int) -> None:
+    torch.manual_seed(7)
+    together = Discriminator(size, width=2, code=6).double()
+    alone = copy.deepcopy(together)
+    batches = [torch.randn(3, 3, size, size).double() * scale for scale in (0.2, 1, 4)]
+    code = torch.randn(3, 6).double()
+    judged = together(batches, code)
+    one_by_one = [alone([batch], code)[0] for batch in batches]
+    torch.testing.assert_close(judged, one_by_one, rtol=1e-9, atol=1e-9)
+    for answers in (judged, one_by_one):
+        sum((a.conditional.square() + a.unconditional).sum() for a in answers).backward()
+    for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(dict(together.named_buffers()), dict(alone.named_buffers()))
+    merged, _ = together([torch.cat(batches)], code.repeat(3, 1))[0]
+    assert not torch.allclose(merged[:3], judged[0].conditional), "norms of one batch would pass unseen"
 
 
 def test_initialisation_is_orthogonal() -> None:
