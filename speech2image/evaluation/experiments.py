@@ -177,8 +177,7 @@ def _measure(planned: Planned, settings: Settings, models: Path) -> dict[str, An
     told: dict[str, Any] = {"row": planned.row, "label": planned.label, "published": planned.published}
     if found is None:
         return told | {"missing": planned.missing(settings), "trained": {}, "results": None}
-    told["trained"] = trainings(folder)
-    going_on = _going_on(folder)
+    told["trained"], going_on = _trainings(folder)
     if going_on:
         return told | {"missing": going_on, "results": None}
     own = replace(settings, table=None, models=None, out=settings.out / planned.row, **found)
@@ -197,27 +196,22 @@ def find_row(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _going_on(folder: Path) -> str:
-    """Which of a row's trainings has not come to its last step, empty if none; one of so many minutes has."""
-    for path in sorted(folder.glob("*/checkpoint.safetensors")):
-        facts = read_facts(path)
-        steps = facts["settings"].get("steps", 0)
-        if facts["settings"].get("minutes") is None and facts["step"] < steps:
-            return f"{path} is at step {facts['step']} of {steps}; let its training end (or give it fewer)"
-    return ""
+def _trainings(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
+    """Steps and minutes of each training in a row's folder, and which has not come to its end.
 
-
-def trainings(folder: Path) -> dict[str, dict[str, float]]:
-    """Steps and minutes of each training in a row's folder, by its name; none where a model alone lies there.
+    Nothing where a model alone lies there. A training given minutes, not steps, has come to its end.
 
     Raises:
         CheckpointError: a checkpoint is damaged.
     """
-    found = {path.parent.name: read_facts(path) for path in sorted(folder.glob("*/checkpoint.safetensors"))}
-    return {
-        name: {"steps": facts["step"], "minutes": round(facts["seconds"] / 60, 1)}
-        for name, facts in found.items()
-    }
+    found, going_on = {}, ""
+    for path in sorted(folder.glob("*/checkpoint.safetensors")):
+        facts = read_facts(path)
+        step, steps = facts["step"], facts["settings"].get("steps", 0)
+        found[path.parent.name] = {"steps": step, "minutes": round(facts["seconds"] / 60, 1)}
+        if facts["settings"].get("minutes") is None and step < steps:
+            going_on = f"{path} is at step {step} of {steps}; let its training end (or give it fewer)"
+    return found, going_on
 
 
 def _write(results: dict[str, Any], out: Path) -> None:
