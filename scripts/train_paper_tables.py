@@ -350,6 +350,8 @@ def run(steps: Sequence[Step], out: Path, parallel: int) -> None:
     finally:
         for _, process in running:
             process.terminate()
+        for _, process in running:
+            process.wait()  # for its checkpoint
     if failed:
         raise DataError(f"failed: {', '.join(failed)}; not begun: {[step.name for step in todo]}")
 
@@ -365,7 +367,7 @@ def _start(step: Step, out: Path, threads: str) -> "subprocess.Popen[bytes]":
             [sys.executable, "-c", program],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": threads},
+            env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
         )
 
 

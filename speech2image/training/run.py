@@ -14,6 +14,8 @@ A trainer composes these; there is no base class. Its loop reads:
             run.save({"step": step, **learner.state_dict()})
     run.save({"step": step, **learner.state_dict()})
     run.close()
+
+Ctrl-C and SIGTERM end such a loop after its step, with a checkpoint.
 """
 
 import atexit
@@ -22,9 +24,12 @@ import dataclasses
 import gc
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -164,6 +169,8 @@ class Run:
         self._start = self._last_save = time.monotonic()
         self._board: SummaryWriter | None = None
         self._warned: set[str] = set()
+        self._stopped = False
+        self._handlers: dict[int, Any] = {}
 
     def restore(self) -> dict[str, Any] | None:
         """Read the checkpoint to go on from, or None at the start of a run.
@@ -195,23 +202,56 @@ class Run:
 
     def finished(self, step: int) -> bool:
         """Whether the steps or minutes asked for are done (decided by rank 0 for all processes)."""
+        self._catch_signals()
         minutes = self.settings.minutes
         over = step >= self.settings.steps or (minutes is not None and self.seconds >= 60 * minutes)
-        return bool(self.fabric.broadcast(over)) if self.fabric.world_size > 1 else over
+        return self._agreed(over)
 
     def checkpoint_due(self) -> bool:
-        """Whether `checkpoint_minutes` have passed since the last save."""
+        """Whether `checkpoint_minutes` have passed since the last save, or Ctrl-C or SIGTERM came."""
         due = time.monotonic() - self._last_save >= 60 * self.settings.checkpoint_minutes
-        return bool(self.fabric.broadcast(due)) if self.fabric.world_size > 1 else due
+        return self._agreed(due or self._stopped)
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Write `state` (with `step`, networks and optimisers) atomically as the checkpoint to go on from."""
+        """Write `state` (with `step`, networks and optimisers) atomically as the checkpoint to go on from.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM came; the checkpoint is written.
+        """
         if self.fabric.is_global_zero:
             settings = dataclasses.asdict(self.settings)  # type: ignore[call-overload]
             extra = {"kind": self.kind, "settings": settings, "seconds": self.seconds}
             save_checkpoint(self.checkpoint, {**state, **extra})
         self._last_save = time.monotonic()
+        if self._agreed(self._stopped):
+            self.close()
+            raise KeyboardInterrupt
         return self.checkpoint
+
+    def _agreed(self, answer: bool) -> bool:
+        """The answer of rank 0, for all processes."""
+        return bool(self.fabric.broadcast(answer)) if self.fabric.world_size > 1 else answer
+
+    def _catch_signals(self) -> None:
+        if not (self._handlers or self._stopped) and threading.current_thread() is threading.main_thread():
+            self._handlers = {
+                number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopped = True
+        self._release_signals()
+        print(
+            f"{self.kind}: stops after this step and saves it; the same command goes on from there "
+            "(again: stops at once)",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _release_signals(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self._handlers = {}
 
     def log(self, step: int, values: dict[str, Any], *, now: bool = False) -> None:
         """Write `values` for `step` to the JSONL log, TensorBoard and the terminal, every `log_every` steps.
@@ -271,7 +311,8 @@ class Run:
             Image.fromarray(sheet).save(temporary)
 
     def close(self) -> None:
-        """Flush TensorBoard and wait for the other processes."""
+        """Flush TensorBoard, wait for the other processes, and leave Ctrl-C and SIGTERM to others again."""
+        self._release_signals()
         if self._board is not None:
             self._board.close()
         self.fabric.barrier()

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,53 @@ def test_stops_by_steps_and_by_minutes_over_all_sessions(tmp_path: Path) -> None
     again.restore()
     again._earlier_seconds = 61.0
     assert again.finished(1)
+    again.close()
+    run.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    run, step = make(tmp_path, checkpoint_minutes=60.0), 0
+    with pytest.raises(KeyboardInterrupt):
+        while not run.finished(step):
+            if step == 3:
+                os.kill(os.getpid(), number)
+            step += 1
+            if run.checkpoint_due():
+                run.save({"step": step})
+    assert step == 4
+    state = make(tmp_path).restore()
+    assert state is not None and state["step"] == 4
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    run = make(tmp_path, checkpoint_minutes=60.0)
+    assert not run.finished(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not run.finished(0)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_signals_are_left_alone_elsewhere(tmp_path: Path) -> None:
+    """Handlers can be set in the main thread alone, and a finished training gives them back."""
+    before = signal.getsignal(signal.SIGINT)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(make(tmp_path).finished(0)))
+    thread.start()
+    thread.join()
+    assert answers == [False] and signal.getsignal(signal.SIGINT) is before
+    run = make(tmp_path)
+    assert run.finished(10) and signal.getsignal(signal.SIGINT) is not before
+    run.close()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_logs_every_second_step_as_json(tmp_path: Path) -> None:
