@@ -10,12 +10,13 @@ from speech2image.cli import main as speech2image
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import write_shards
 from speech2image.data.toy import toy_samples
+from speech2image.errors import DataError
 from speech2image.evaluation.experiments import TABLES, find_row
 from speech2image.training.checkpoint import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train_paper_tables as tables
-from train_paper_tables import CHECKPOINT, Plan, Step
+from paper_trainings import BUDGETS, CHECKPOINT, LOSSES, Plan, Step
 
 
 @pytest.mark.slow
@@ -24,7 +25,7 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
     write_shards(toy_samples(48), data)
     features = np.random.default_rng(0).standard_normal((48, 2, 1024)).astype(np.float16)
     PairArrays.open(data).save_teacher(features)
-    plan = Plan((data,), tmp_path / "models", tables.BUDGETS["toy"])
+    plan = Plan((data,), tmp_path / "models", BUDGETS["toy"])
     done: set[str] = set()
     for step in plan.steps((2, 4, 5), (0,)):
         assert set(step.needs) <= done, "what others wait for comes first"
@@ -36,9 +37,9 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
         for row in TABLES[number]:
             place = row.same_as if row.row == "stackgan-v1-text" else row.row
             assert find_row(plan.out / "seed-0" / place) is not None, row.row
-    losses = [plan.out / "seed-0" / row for row in tables.LOSSES]
+    losses = [plan.out / "seed-0" / row for row in LOSSES]
     weights = [load_checkpoint(row / "speech_encoder" / CHECKPOINT)["settings"]["loss"] for row in losses]
-    assert [(w["joint_embedding"], w["distribution"]) for w in weights] == list(tables.LOSSES.values())
+    assert [(w["joint_embedding"], w["distribution"]) for w in weights] == list(LOSSES.values())
     own = [(row / "data" / "shards" / "arrays" / "speech_embeddings.npy").read_bytes() for row in losses]
     assert len(set(own)) == 4, "each row's generator draws from its own encoder's embeddings"
     sizes = [
@@ -49,10 +50,10 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_seed_share_what_is_common(tmp_path: Path) -> None:
-    plan = Plan((tmp_path,), tmp_path / "models", tables.BUDGETS["cpu"])
+    plan = Plan((tmp_path,), tmp_path / "models", BUDGETS["cpu"])
     names = [step.name for step in plan.steps((2, 4, 5), (0, 1))]
     assert len(names) == len(set(names)) == 3 + 1 + 2 * (3 * 4 + 3) + 7
-    given = Plan((tmp_path,), tmp_path, tables.BUDGETS["cpu"], tmp_path / "encoder", tmp_path / "words")
+    given = Plan((tmp_path,), tmp_path, BUDGETS["cpu"], tmp_path / "encoder", tmp_path / "words")
     fewer = [step.name for step in given.steps((2, 4, 5), (0, 1))]
     assert set(names) - set(fewer) == {"speech-encoder", "recognizer"}
 
@@ -68,7 +69,7 @@ def test_run(tmp_path: Path) -> None:
         Step("waits", (["models"],), ("broken",), lambda: begun.append("waits")),
         Step("apart", (["models"],), (), lambda: begun.append("apart")),
     ]
-    with pytest.raises(tables.DataError, match=r"failed: broken \(see .*\); not begun: \['waits'\]"):
+    with pytest.raises(DataError, match=r"failed: broken \(see .*\); not begun: \['waits'\]"):
         tables.run(steps, tmp_path, parallel=2)
     assert sorted(begun) == ["apart", "broken", "first"], "done steps stay done"
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["apart", "before", "first"]
