@@ -233,10 +233,12 @@ class Run:
         return bool(self.fabric.broadcast(answer)) if self.fabric.world_size > 1 else answer
 
     def _catch_signals(self) -> None:
-        if not (self._handlers or self._stopped) and threading.current_thread() is threading.main_thread():
-            self._handlers = {
-                number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
-            }
+        """But for those the process was started to ignore, as a shell's background jobs are."""
+        if self._handlers or self._stopped or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

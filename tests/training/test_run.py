@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_stops_by_steps_and_by_minutes_over_all_sessions(tmp_path: Path) -> None
     run.close()
 
 
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    """As in a terminal; what a shell starts in the background ignores Ctrl-C."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
     number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -83,6 +95,7 @@ def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.usefixtures("usual_signals")
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     run = make(tmp_path, checkpoint_minutes=60.0)
     assert not run.finished(0)
@@ -94,6 +107,18 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.usefixtures("usual_signals")
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = make(tmp_path, checkpoint_minutes=60.0)
+    assert not run.finished(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not run.checkpoint_due()
+    run.close()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("usual_signals")
 def test_signals_are_left_alone_elsewhere(tmp_path: Path) -> None:
     """Handlers can be set in the main thread alone, and a finished training gives them back."""
     before = signal.getsignal(signal.SIGINT)
