@@ -25,7 +25,7 @@ class ConditionalDiscriminator(nn.Module):
     """Pictures and codes -> maps of 4 x 4, for several batches in one call.
 
     The norms see every batch by itself, as if it came alone. The convolutions of small maps see all of them
-    at once: these have the most weights and the fewest places, so that reading the weights is what takes time.
+    at once: these have the most weights and the fewest places, and reading weights is what takes the time.
 
     Args:
         size: side of the pictures: 64, 128 or 256.
