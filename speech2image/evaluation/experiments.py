@@ -146,7 +146,11 @@ TABLES: dict[int, tuple[Planned, ...]] = {
         for label, (row, (jel, kdl)) in zip(_LOSS_LABELS, LOSSES.items(), strict=True)
     ),
     5: tuple(
-        Planned(f"scale-{side}", f"{side} x {side}, {n} discriminators", _DIRECT + _SCALE + str(n))
+        Planned(
+            f"scale-{side}",
+            f"{side} x {side}, {n} discriminator{'s' if n > 1 else ''}",
+            _DIRECT + _SCALE + str(n),
+        )
         for n, side in ((1, 64), (2, 128), (3, 256))
     ),
 }

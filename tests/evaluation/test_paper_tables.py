@@ -62,7 +62,7 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     assert text.index("Table II") < text.index("Table V")
     assert text.count("| missing |") == 4 and "3.23 / 54.76" in text
     assert "real against real" in text and "drawn from noise" in text
-    assert text.count("| 64 x 64, 1 discriminators |") == 2, "a line for each seed"
+    assert text.count("| 64 x 64, 1 discriminator |") == 2, "a line for each seed"
     assert "Order of the rows" not in text, "models that are all the same stand in no order"
     told = json.loads((tmp_path / "out" / "tables.json").read_text())
     rows = told["Table II: routes"][shards.name][0]["rows"]
