@@ -22,6 +22,7 @@ from speech2image.evaluation.report_markdown import table as markdown_table
 from speech2image.evaluation.report_parts import Bar, Chart, Section
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.workplace import check_out
+from speech2image.models.conditional_discriminator import SIZES
 from speech2image.pretrained import CARD
 from speech2image.training.checkpoint import read_facts
 
@@ -151,7 +152,7 @@ TABLES: dict[int, tuple[Planned, ...]] = {
             f"{side} x {side}, {n} discriminator{'s' if n > 1 else ''}",
             _DIRECT + _SCALE + str(n),
         )
-        for n, side in ((1, 64), (2, 128), (3, 256))
+        for n, side in enumerate(SIZES, 1)
     ),
 }
 """Number of the table -> its rows."""

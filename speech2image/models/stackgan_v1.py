@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
-from speech2image.models.conditional_discriminator import ConditionalDiscriminator
+from speech2image.models.conditional_discriminator import SIZES, ConditionalDiscriminator
 from speech2image.models.layers import JointConv, initialise_with, up_conv_as_transposed
 from speech2image.models.stackgan_v2 import ConditioningAugmentation, Generated
 
@@ -51,7 +51,7 @@ class Architecture:
     condition: int = 1024
 
     def __post_init__(self) -> None:
-        if self.stage not in (1, 2) or self.size not in (64, 128, 256):
+        if self.stage not in (1, 2) or self.size not in SIZES:
             raise SettingsError(f"stage is {self.stage} and size {self.size}; choose 1 or 2; 64, 128 or 256")
         if self.generator_width < 8 or self.generator_width % 8:
             raise SettingsError(f"generator_width is {self.generator_width}; choose a multiple of 8")
