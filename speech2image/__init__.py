@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SpeechError,
     )
     from speech2image.opening import load
-    from speech2image.pipeline import DirectRoute, Interpolation, Translation
+    from speech2image.pipeline import DirectRoute, Interpolation, Route, Translation
     from speech2image.pretrained import available_models
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ _HOME = {
     "CascadeRoute": "cascade",
     "DirectRoute": "pipeline",
     "Interpolation": "pipeline",
+    "Route": "pipeline",
     "Translation": "pipeline",
     "CheckpointError": "errors",
     "DataError": "errors",
@@ -53,6 +54,7 @@ __all__ = [
     "Interpolation",
     "MissingExtraError",
     "OutputError",
+    "Route",
     "SettingsError",
     "Speech2ImageError",
     "SpeechError",

@@ -20,7 +20,7 @@ from speech2image.pretrained import (
 )
 
 if TYPE_CHECKING:
-    from speech2image.cascade import Route
+    from speech2image.pipeline import Route
     from speech2image.recognizers import SpeechRecogniser
     from speech2image.runtime import Session
     from speech2image.voice_activity import VoiceActivity

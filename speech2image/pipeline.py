@@ -5,19 +5,20 @@
               --speech_encoder.onnx-------> speech embedding f [1024]
               --generator.onnx, noise z---> pictures
 
-A route is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text in
-between; `cascade.CascadeRoute` goes through text. Training the two networks is `training/speech_encoder.py`
-and `training/stackgan_v2.py` or `training/one_stage_gan.py`; this file runs what `export.py` made of them,
-with neither torch nor its weight.
+A `Route` is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text
+in between; `cascade.CascadeRoute` goes through text. Training the two networks is
+`training/speech_encoder.py` and `training/stackgan_v2.py` or `training/one_stage_gan.py`; this file runs what
+`export.py` made of them, with neither torch nor its weight.
 """
 
 import os
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,28 +112,30 @@ class Interpolation:
         return images.save(self.grid(), path)
 
 
-class DirectRoute:
-    """Speech to pictures without text in between. Made by `speech2image.load`.
+class Heard(NamedTuple):
+    """What a route makes of a recording before it draws; the fields are those of `Translation`."""
+
+    speech_embedding: NDArray[np.float32]
+    log_mel: NDArray[np.float32]
+    transcript: str | None = None
+
+
+class Route(ABC):
+    """One way from speech to pictures. Made by `speech2image.load`.
 
     Args:
         model: the folder the networks came from.
-        speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
-        generator: condition [1, 1024] and noise [1, 100] -> picture [1, 3, size, size] in [-1, 1].
+        generator: condition [1, size] and noise [1, noise_size] -> picture [1, 3, side, side] in [-1, 1].
         voice_activity: refuses recordings without speech; None takes any sound.
-        prior: embedding [1, 1024] and noise [1, 100] -> condition [1, 1024]; None without condition prior.
+        prior: embedding [1, size] and noise -> condition [1, size]; None without condition prior.
     """
 
     def __init__(
-        self,
-        model: Model,
-        speech_encoder: Session,
-        generator: Session,
-        voice_activity: VoiceActivity | None = None,
-        prior: Session | None = None,
+        self, model: Model, generator: Any, voice_activity: VoiceActivity | None, prior: Session | None
     ) -> None:
         self.model, self.voice_activity = model, voice_activity
         self.name: str = model.name
-        self._speech_encoder, self._painter = speech_encoder, Painter(model, generator, prior)
+        self._painter = Painter(model, generator, prior)
         self.picture_size = self._painter.picture_size
 
     def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
@@ -144,30 +147,25 @@ class DirectRoute:
             seed: where the noise comes from, a whole number from 0.
 
         Raises:
-            SpeechError: the recording cannot be used, or holds no speech.
-            SettingsError: `n` or `seed` is out of its range.
+            SpeechError: the recording cannot be used, or holds no speech (through text: no words).
+            SettingsError: `n` or `seed` is out of its range; the model needs a recogniser and has none.
         """
         z = self._painter.noise(n, seed)
         timings: dict[str, float] = {}
-        with timed(timings, "listen"):
-            log_mel = self._listen(speech)
-        with timed(timings, "embed"):
-            embedding = self._embed(log_mel)
-        with timed(timings, "draw"):
-            pictures = [self._painter.draw(embedding, row) for row in z]
-        route = self.model.route
-        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings, route=route)
+        (heard,) = self._hear([speech], timings)
+        return self._drawn(heard, z, seed, timings)
 
     def embed(self, speech: Speech) -> NDArray[np.float32]:
-        """Turn a recording into its speech embedding, float32 [1024].
+        """Turn a recording into its speech embedding (through text: that of the words), float32 [1024].
 
         Raises:
-            SpeechError: the recording cannot be used, or holds no speech.
+            SpeechError, SettingsError: as `translate`.
         """
-        return self._embed(self._listen(speech))
+        (heard,) = self._hear([speech], {})
+        return heard.speech_embedding
 
     def generate(self, embedding: ArrayLike, n: int = 1, seed: int = 0) -> list[Image.Image]:
-        """Draw `n` pictures of one speech embedding [1024]; picture k depends on `seed` and k alone.
+        """Draw `n` pictures of one embedding [1024]; picture k depends on `seed` and k alone.
 
         Raises:
             SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
@@ -184,22 +182,55 @@ class DirectRoute:
             seed: where the one noise vector comes from.
 
         Raises:
-            SpeechError: a recording cannot be used, or holds no speech.
-            SettingsError: `steps` or `seed` is out of its range.
+            SpeechError, SettingsError: as `translate`; `steps` is out of its range.
         """
         alphas, z = walk_alphas(steps), self._painter.noise(1, seed)[0]
         timings: dict[str, float] = {}
-        with timed(timings, "listen"):
-            log_mels = [self._listen(speech) for speech in (first, second)]
-        with timed(timings, "embed"):
-            f1, f2 = map(self._embed, log_mels)
+        f1, f2 = (heard.speech_embedding for heard in self._hear([first, second], timings))
         with timed(timings, "draw"):
             pictures = self._painter.walk(f1, f2, alphas, z)
         mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
-    def _listen(self, speech: Speech) -> NDArray[np.float32]:
-        return listen(speech, self.voice_activity)[1]
+    @abstractmethod
+    def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
+        """Listen to recordings and embed what is heard, noting the seconds of each step."""
+
+    def _drawn(
+        self, heard: Heard, z: NDArray[np.float32], seed: int, timings: dict[str, float]
+    ) -> Translation:
+        with timed(timings, "draw"):
+            pictures = [self._painter.draw(heard.speech_embedding, row) for row in z]
+        embedding, log_mel, words = heard
+        route = self.model.route
+        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings, words, route)
+
+
+class DirectRoute(Route):
+    """Speech to pictures without text in between.
+
+    Args:
+        model: the folder the networks came from.
+        speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
+        generator, voice_activity, prior: as of `Route`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        speech_encoder: Session,
+        generator: Any,
+        voice_activity: VoiceActivity | None = None,
+        prior: Session | None = None,
+    ) -> None:
+        super().__init__(model, generator, voice_activity, prior)
+        self._speech_encoder = speech_encoder
+
+    def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
+        with timed(timings, "listen"):
+            log_mels = [listen(recording, self.voice_activity)[1] for recording in recordings]
+        with timed(timings, "embed"):
+            return [Heard(self._embed(log_mel), log_mel) for log_mel in log_mels]
 
     def _embed(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)

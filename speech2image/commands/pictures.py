@@ -19,8 +19,7 @@ from speech2image.errors import OutputError, SettingsError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from speech2image.cascade import Route
-    from speech2image.pipeline import Translation
+    from speech2image.pipeline import Route, Translation
 
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 Count = Annotated[int, tyro.conf.arg(aliases=["-n"])]

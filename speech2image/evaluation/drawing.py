@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import progress_bar
 from speech2image.evaluation.listening import Embeddings
 from speech2image.evaluation.stored_rows import StoredRows
+from speech2image.pipeline import Route
 
 BLOCK = 16
 """Pictures held at once."""

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation import provenance
@@ -21,6 +20,7 @@ from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import choose_utterances, split_voices, told
 from speech2image.evaluation.workplace import check_out, finish_work, open_work
+from speech2image.pipeline import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _TEXTS = {

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import read_header, speech_shards, stream_speech
 from speech2image.data.progress import track
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import caption_of
+from speech2image.pipeline import Route
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from speech2image.cascade import CascadeRoute, Route
+from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness, spoken_retrieval, words
@@ -34,6 +34,7 @@ from speech2image.evaluation.utterances import (
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
+from speech2image.pipeline import Route
 from speech2image.voice_activity import VoiceActivity
 
 SHEET_ROWS, SHEET_NOISES = 8, 4

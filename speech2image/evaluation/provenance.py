@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from speech2image import __version__
-from speech2image.cascade import CascadeRoute, Route
+from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, read_header, speech_shards
 from speech2image.evaluation.measuring import Plan
@@ -15,6 +15,7 @@ from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.settings import Settings
 from speech2image.evaluation.utterances import PEOPLE, VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
+from speech2image.pipeline import Route
 from speech2image.pretrained import RECOGNIZER_CARD
 from speech2image.recognizers import OwnRecogniser
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
-from speech2image.cascade import Route
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import track
 from speech2image.evaluation.colours import ColourRows, numbers
@@ -34,6 +33,7 @@ from speech2image.evaluation.utterances import (
 from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS
+from speech2image.pipeline import Route
 from speech2image.voice_activity import VoiceActivity
 
 BABBLE = 20

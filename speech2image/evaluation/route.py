@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from speech2image.cascade import Route
 from speech2image.errors import require
 from speech2image.evaluation.settings import Settings
 from speech2image.opening import load
+from speech2image.pipeline import Route
 
 ANY_SIZE = 10**10
 """Checkpoints are measured whatever they take; only models to ship are held to a size."""

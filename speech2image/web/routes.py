@@ -12,31 +12,15 @@ see `pretrained.companion`) and can hear: one without a speech recogniser draws 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
-from speech2image.pipeline import Interpolation, Speech, Translation
+from speech2image.pipeline import Route
 from speech2image.web.refusals import Refused
 
 Around = Callable[[Any], Any]
 """A network -> the same network with something around it, such as batching."""
-
-
-class Route(Protocol):
-    """What the server needs of a route; `DirectRoute` and `CascadeRoute` are."""
-
-    name: str
-    model: pretrained.Model
-    picture_size: int
-
-    def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
-        """Turn a recording into `n` pictures."""
-        ...
-
-    def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
-        """Walk from one recording to another under one noise."""
-        ...
 
 
 Opener = Callable[[str, int | None, Around], Route | None]
