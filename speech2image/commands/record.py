@@ -14,9 +14,8 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from speech2image import pretrained
 from speech2image.audio import MAX_SECONDS
-from speech2image.commands.pictures import Count, Job, Out, WhichRoute, _check_wav, _write_wav
+from speech2image.commands.picture_jobs import DrawingFlags, check_wav, write_wav
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
 
 _WIDTH = 30
@@ -30,34 +29,18 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def record(
+    drawing: DrawingFlags,
     seconds: float = 0.0,
     device: str = "",
-    n: Count = 1,
-    out: Out = Path("picture.png"),
     keep_speech: Path | None = None,
-    seed: int = 0,
-    model: str = pretrained.DEFAULT_MODEL,
-    separate: bool = False,
-    json: bool = False,
-    threads: int = 0,
-    route: WhichRoute = "own",
 ) -> None:
     """Speak into the microphone and turn it into pictures.
 
     Args:
+        drawing: what to draw, how and where to.
         seconds: how long to listen; 0 listens until Enter is pressed, a minute at most.
         device: microphone to use, a part of its name; by default the system's. "list" names them all.
-        n: pictures to draw, from different noise.
-        out: picture file to write (png, jpg, webp); several pictures become one grid; - writes a
-            PNG to standard output.
         keep_speech: also write what was heard to this wav file.
-        seed: where the noise comes from; the same seed gives the same pictures.
-        model: a shipped model's name (see: speech2image models) or a model folder.
-        separate: write every picture to a file of its own, out-1.png, out-2.png ...
-        json: print what was done as JSON.
-        threads: processor threads to use; 0 takes all.
-        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
-            shown): takes the model of that route which belongs to the one named; own is the model's.
     """
     if not 0 <= seconds <= MAX_SECONDS:
         raise SettingsError(f"--seconds must be from 0 (until Enter) to {MAX_SECONDS:g}, not {seconds:g}")
@@ -65,15 +48,14 @@ def record(
     if device == "list":
         print(portaudio.query_devices())
         return
-    job = Job(n, out, seed, model, separate, json, threads, route)
-    job.check()
+    drawing.check()
     if keep_speech is not None:
-        _check_wav(keep_speech)
-    opened = job.load()
+        check_wav(keep_speech)
+    opened = drawing.load()
     samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
     if keep_speech is not None:
-        _write_wav(keep_speech, samples, rate)
-    job.finish(opened, [("microphone", opened.translate((samples, rate), n, seed))])
+        write_wav(keep_speech, samples, rate)
+    drawing.finish(opened, [("microphone", opened.translate((samples, rate), drawing.n, drawing.seed))])
 
 
 def open_portaudio() -> ModuleType:

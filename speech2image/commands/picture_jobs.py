@@ -1,0 +1,184 @@
+"""What the commands that draw have in common: their flags, and to check first, load, write, report.
+
+The flags avoid `| None`: tyro checks such defaults with typeguard, whose import takes 60 ms.
+"""
+
+import json
+import sys
+import time
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from speech2image import opening, pretrained
+from speech2image.errors import OutputError, SettingsError
+from speech2image.files import check_writable, writing
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from speech2image.pipeline import Route, Translation
+
+STANDARD = Path("-")
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+@dataclass
+class Job:
+    """Flags of every command that draws, and what each does with them.
+
+    Attributes:
+        out: picture file to write (png, jpg, webp); several pictures become one grid, a row for each of
+            several recordings; - writes a PNG to standard output.
+        seed: where the noise comes from; the same seed gives the same pictures.
+        model: a shipped model's name (see: speech2image models) or a model folder.
+        json: print what was done as JSON.
+        threads: processor threads to use; 0 takes all.
+        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
+            shown): takes the model of that route which belongs to the one named; own is the model's.
+    """
+
+    out: Out = Path("picture.png")
+    seed: int = 0
+    model: str = pretrained.DEFAULT_MODEL
+    json: bool = False
+    threads: int = 0
+    route: Literal["own", "direct", "cascade"] = "own"
+
+    def check(self) -> None:
+        """Refuse, before any work, what cannot end well."""
+        from speech2image import images, runtime
+
+        self._start = time.perf_counter()
+        runtime.check_seed(self.seed)
+        if self.out != STANDARD:
+            images.check_path(self.out)
+        elif self.json:
+            raise SettingsError("-o - writes a picture to standard output, so it excludes --json")
+
+    def load(self, recognizer: str = "own") -> "Route":
+        """Open the model."""
+        wanted = None if self.route == "own" else self.route
+        route = opening.load(self.model, route=wanted, recognizer=recognizer, threads=self.threads or None)
+        self._loaded = time.perf_counter() - self._start
+        return route
+
+    def write(self, image: "Image.Image", file: Path) -> None:
+        """Write one picture to a file or to standard output."""
+        from speech2image import images
+
+        if file == STANDARD:
+            sys.stdout.buffer.write(images.encode(image))
+            sys.stdout.buffer.flush()
+        else:
+            images.save(image, file)
+
+    def report(
+        self,
+        route: "Route",
+        what: dict[str, Any],
+        files: list[Path],
+        pictures: int,
+        timings: dict[str, float],
+    ) -> None:
+        """Say what was done, as a line or as JSON; nothing when the picture went to standard output."""
+        seconds = time.perf_counter() - self._start
+        if self.json:
+            rounded = {key: round(value, 4) for key, value in ({"load": self._loaded} | timings).items()}
+            print(
+                dump(
+                    what
+                    | {
+                        "files": [str(file) for file in files],
+                        "pictures": pictures,
+                        "model": route.name,
+                        "route": route.model.route,
+                        "sha256": route.model.sha256,
+                        "seed": self.seed,
+                        "seconds": round(seconds, 4),
+                        "timings": rounded,
+                    }
+                )
+            )
+        elif self.out != STANDARD:
+            names = str(files[0]) if len(files) == 1 else f"{files[0]} ... {files[-1]}"
+            plural = "s" if pictures > 1 else ""
+            print(
+                f"{names}: {pictures} picture{plural}, model {route.name}, seed {self.seed}, {seconds:.2f} s"
+            )
+
+
+@dataclass
+class Drawing(Job):
+    """Flags of the commands that draw recordings one by one.
+
+    Attributes:
+        n: pictures for each recording, drawn from different noise.
+        separate: write every picture to a file of its own, out-1.png, out-2.png ...
+    """
+
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    separate: bool = False
+
+    def check(self) -> None:
+        """Refuse, before any work, what cannot end well."""
+        from speech2image import runtime
+
+        super().check()
+        runtime.check_count(self.n)
+        if self.out == STANDARD and self.separate:
+            raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
+
+    def finish(self, route: "Route", results: list[tuple[str, "Translation"]]) -> None:
+        """Write the pictures of all recordings and say so; of a route through text, say what was heard."""
+        from speech2image import images
+
+        heard = [result.transcript for _, result in results if result.transcript is not None]
+        written = not results[0][1].log_mel.size  # a text was given, nothing was heard
+        for (clip, _), text in zip(results, [] if written else heard, strict=False):
+            print(f'{f"{clip}: " if len(results) > 1 else ""}heard: "{text}"', file=sys.stderr)
+        pictures = [image for _, result in results for image in result.images]
+        columns = self.n if len(results) > 1 else None
+        sheets = pictures if self.separate else [images.grid(pictures, columns)]
+        files = self._names(len(results)) if self.separate else [self.out]
+        for image, file in zip(sheets, files, strict=True):
+            self.write(image, file)
+        timings = {key: sum(result.timings[key] for _, result in results) for key in results[0][1].timings}
+        told: dict[str, Any] = {"texts" if written else "clips": [clip for clip, _ in results]}
+        if heard and not written:
+            told["transcripts"] = heard
+        self.report(route, told, files, len(pictures), timings)
+
+    def _names(self, clips: int) -> list[Path]:
+        """out-1.png ... for one recording; out-1-1.png, recording before picture, for several."""
+        pictures = [f"{k:0{len(str(self.n))}}" for k in range(1, self.n + 1)]
+        each = [f"{c:0{len(str(clips))}}-" for c in range(1, clips + 1)] if clips > 1 else [""]
+        return [self.out.with_stem(f"{self.out.stem}-{clip}{k}") for clip in each for k in pictures]
+
+
+DrawingFlags = Annotated[Drawing, tyro.conf.arg(name="")]
+"""As a parameter of a command: its flags go without a prefix."""
+
+
+def dump(value: Any) -> str:
+    """JSON as the commands print it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def check_wav(path: Path) -> None:
+    """Refuse what --keep-speech cannot write."""
+    if path.suffix.lower() != ".wav" or path.is_dir():
+        raise OutputError(f"--keep-speech writes a wav file; '{path}' should end in .wav")
+    check_writable(path)
+
+
+def write_wav(path: Path, waveform: Any, rate: int) -> None:
+    """Write samples [n] in [-1, 1] as 16-bit mono."""
+    with writing(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((waveform.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
