@@ -131,6 +131,7 @@ def write_tables(
         threads=threads,
         measures=tuple(measures),
         drawn=("kept out",),
+        only_drawn=True,
     )
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for number in tables:

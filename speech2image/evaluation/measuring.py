@@ -100,6 +100,8 @@ def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
             )
     heard, kept_out = split_voices(arrays, settings.held_out_voices)
     cells = make_cells(arrays, heard, kept_out, settings.limit)
+    if settings.only_drawn:
+        cells = [cell for cell in cells if cell.classes == "unseen" and cell.voices in settings.drawn]
     spoken = arrays.utterances_of("test", kept_out)
     gallery = None
     if "retrieval" in settings.measures:

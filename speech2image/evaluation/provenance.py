@@ -101,10 +101,12 @@ def told_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
 
 def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """All that decides what is heard and drawn: an interrupted evaluation goes on only with the same."""
-    through_text = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
+    special: dict[str, Any] = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
     if settings.captions:
-        through_text = {"captions": True}
-    return through_text | {
+        special = {"captions": True}
+    if settings.only_drawn:
+        special["only_drawn"] = True
+    return special | {
         "model": model["name"],
         "networks": model["sha256"],
         "data": data["digest"],
@@ -119,8 +121,7 @@ def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) ->
 def told_settings(settings: Settings) -> dict[str, Any]:
     """The settings that change a figure."""
     found = {name: getattr(settings, name) for name in _TOLD}
-    if settings.captions:
-        found["captions"] = True
+    found |= {name: True for name in ("captions", "only_drawn") if getattr(settings, name)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

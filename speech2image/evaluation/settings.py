@@ -41,6 +41,8 @@ class Settings:
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
         drawn: voices whose utterances become pictures: some of "kept out" (always, for floors follow from
             it), "kept out, people" and "heard".
+        only_drawn: listen to no other utterances than those that become pictures: no retrieval of seen
+            classes, nor in voices that are not drawn.
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
         robustness_utterances: so many utterances of each group of voices are put through every condition.
@@ -68,6 +70,7 @@ class Settings:
     held_out_voices: tuple[str, ...] = ()
     seed: int = 0
     drawn: tuple[str, ...] = VOICES
+    only_drawn: bool = False
     pictures_per_utterance: int = 1
     limit: int | None = None
     robustness_utterances: int = 300

@@ -208,6 +208,19 @@ def test_voices_that_are_not_drawn(shards: Path, tmp_path: Path, perfect: dict[s
     assert "drawn from voices heard in training" not in [row["pictures"] for row in few["colours"]]
 
 
+def test_only_what_is_drawn_is_listened_to(shards: Path, tmp_path: Path, perfect: dict[str, Any]) -> None:
+    chosen = {"measures": ("retrieval", "colours"), "drawn": ("kept out",), "only_drawn": True}
+    few = run(shards, tmp_path, **chosen)
+    kinds = {(row["classes"], row["voices"]) for row in few["retrieval"]}
+    assert ("unseen", "kept out") in kinds and {("seen", "kept out"), ("unseen", "heard")}.isdisjoint(kinds)
+    whole = {(row["classes"], row["voices"], row["pictures"]): row for row in perfect["retrieval"]}
+    for row in few["retrieval"]:
+        if row["voices"] in ("kept out", spoken_retrieval.CEILING):
+            same = whole[row["classes"], row["voices"], row["pictures"]]
+            assert all(row[key] == same[key] for key in ("queries", "R@1", "mAP"))
+    assert few["colours"][:2] == perfect["colours"][:2]
+
+
 def test_route_with_text_has_its_words_counted(shards: Path, tmp_path: Path) -> None:
     route = PerfectRoute(PairArrays.open(shards))
     route.transcribe = lambda audio: "a red disc"  # type: ignore[attr-defined]
