@@ -224,8 +224,8 @@ def _orders(seeds: Sequence[dict[str, Any]]) -> list[str]:
         if not all(orders):
             continue
         same = all(order == orders[0] for order in orders)
-        each = (f"seed {seed}: {', '.join(order)}" for seed, order in enumerate(orders))
-        told.append(f"{measure.head}: " + (f"the same, {', '.join(orders[0])}" if same else "; ".join(each)))
+        each = (f"seed {seed}: {' > '.join(order)}" for seed, order in enumerate(orders))
+        told.append(f"{measure.head}: " + (f"the same, {' > '.join(orders[0])}" if same else "; ".join(each)))
     head = "Order of the rows, best first, in all seeds:"
     return ["\n".join([head, "", *(f"- {line}" for line in told)])] if told else []
 

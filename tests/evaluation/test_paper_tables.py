@@ -102,8 +102,8 @@ def test_order_is_told_only_where_every_row_is_there() -> None:
     assert paper_tables._orders([first]) == []
     assert paper_tables._orders([first, table(a=(1.0, 0.1), b=None)]) == []
     (told,) = paper_tables._orders([first, table(a=(2.0, 0.3), b=(1.0, 0.4))])
-    assert "- FID: the same, b, a" in told, "lower is better"
-    assert "- colour, %: seed 0: a, b; seed 1: b, a" in told, "higher is better"
+    assert "- FID: the same, b > a" in told, "lower is better"
+    assert "- colour, %: seed 0: a > b; seed 1: b > a" in told, "higher is better"
     assert "mAP" not in told, "all rows have the same"
 
 
