@@ -1,4 +1,7 @@
-"""translate, say, interpolate, models: what needs no extra."""
+"""translate, say, interpolate, models: what needs no extra.
+
+The flags of `translate` avoid `| None`, as those of `picture_jobs` do, which says why.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
