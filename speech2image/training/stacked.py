@@ -1,6 +1,7 @@
-"""What the trainings of both versions of StackGAN share: settings, batches, noise, sample sheets."""
+"""What the trainings of both versions of StackGAN share: settings, batches, noise, what follows a step."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
+from speech2image.training.adversaries import Adversaries
+from speech2image.training.batch_norm import BATCHES, measure_statistics
 from speech2image.training.batches import PictureBatches, to_unit_range
 from speech2image.training.collapse import CollapseCheck
 from speech2image.training.ema import Ema
@@ -94,6 +97,76 @@ def spread_of_conditions(batches: PictureBatches, seed: int) -> tuple[Tensor, fl
     conditions, _ = batches.conditions.draw(items, rng)
     centre = conditions.mean(axis=0)
     return torch.from_numpy(centre), max(float((conditions - centre).std()), 1e-6)
+
+
+class Progress:
+    """What follows every step: the log, sample sheets of the generator's average, checkpoints.
+
+    Args:
+        run: the training's folder.
+        gan: the networks.
+        settings: of the training.
+        arrays, utterances: for the sample sheet.
+        batches: for the average's BatchNorm statistics, which are measured before it draws.
+        fabric: device and precision.
+        terms: cross-entropies in the discriminators' loss, whose mean tells of a collapse.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        gan: Adversaries,
+        settings: StackSettings,
+        arrays: TrainingArrays,
+        utterances: NDArray[np.int64] | None,
+        batches: PictureBatches,
+        fabric: Fabric,
+        terms: int,
+    ) -> None:
+        self.run, self.gan, self.settings, self.fabric, self.terms = run, gan, settings, fabric, terms
+        self.sheet = SampleSheet(settings, arrays, utterances, fabric)
+        self.inputs = [self._inputs(batches, k) for k in range(BATCHES)]
+        self.losses: list[Tensor] = []
+
+    def after(self, step: int, discriminator: Tensor, generator: Tensor, kl: Tensor) -> None:
+        """Log the losses of a step and do what is due after it.
+
+        Args:
+            step: steps done.
+            discriminator, generator, kl: the losses.
+        """
+        self.run.log(step, {"discriminator": discriminator, "generator": generator, "kl": kl})
+        self.losses.append(discriminator.detach())
+        if step % self.settings.grid_every == 0:
+            mean = torch.stack(self.losses).mean().item() / self.terms
+            self.losses.clear()
+            self._measure_statistics()
+            warning = self.sheet(self.run, step, self.gan.ema, mean)
+            if warning:
+                self.run.warn("collapse", warning)
+        if self.run.checkpoint_due():
+            self._save(step)
+
+    def end(self, step: int) -> Path:
+        """The last sheet and checkpoint; returns its path."""
+        self._measure_statistics()
+        self._save(step)
+        self.sheet(self.run, step, self.gan.ema)
+        self.run.close()
+        return self.run.checkpoint
+
+    def _inputs(self, batches: PictureBatches, k: int) -> tuple[Tensor, Tensor]:
+        rng = step_rng(self.settings.seed, k)
+        conditions, _ = batches.conditions.draw(rng.choice(batches.indices, self.settings.batch_size), rng)
+        noise, _ = draw_noise(self.settings, k, self.fabric)
+        return torch.from_numpy(conditions).to(self.fabric.device), noise
+
+    def _measure_statistics(self) -> None:
+        with self.fabric.autocast():
+            measure_statistics(self.gan.ema.module, self.inputs)
+
+    def _save(self, step: int) -> None:
+        self.run.save({"step": step, **self.gan.state_dict()})
 
 
 class SampleSheet:

@@ -24,7 +24,7 @@ from speech2image.training.adversaries import Adversaries
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.run import Run, make_fabric
 from speech2image.training.stacked import (
-    SampleSheet,
+    Progress,
     StackSettings,
     draw_noise,
     picture_batches,
@@ -118,8 +118,7 @@ def train(
     discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
     gan = Adversaries(generator, discriminator, settings.ema_decay)
     step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas)
-    sheet = SampleSheet(settings, arrays, utterances, fabric)
-    recent: list[Tensor] = []
+    progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=2)
 
     while not run.finished(step):
         gan.set_rates(*rates(settings, step))
@@ -142,19 +141,8 @@ def train(
         gan.improve_generator(g_loss + settings.kl_weight * kl)
         step += 1
 
-        run.log(step, {"discriminator": d_loss, "generator": g_loss, "kl": kl})
-        recent.append(d_loss.detach())
-        if step % settings.grid_every == 0:
-            warning = sheet(run, step, gan.ema, torch.stack(recent).mean().item() / 2)
-            recent.clear()
-            if warning:
-                run.warn("collapse", warning)
-        if run.checkpoint_due():
-            run.save({"step": step, **gan.state_dict()})
-    run.save({"step": step, **gan.state_dict()})
-    sheet(run, step, gan.ema)
-    run.close()
-    return run.checkpoint
+        progress.after(step, d_loss, g_loss, kl)
+    return progress.end(step)
 
 
 def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from speech2image.models.stackgan_v2 import Architecture, Discriminators, TreeGe
 from speech2image.training.adversaries import Adversaries
 from speech2image.training.run import Run, make_fabric
 from speech2image.training.stacked import (
-    SampleSheet,
+    Progress,
     StackSettings,
     draw_noise,
     picture_batches,
@@ -114,8 +114,7 @@ def train(
     gan = Adversaries(generator, discriminators, settings.ema_decay)
     rates = (settings.learning_rate, settings.discriminator_rate)
     step = gan.begin(fabric, run.restore(), rates, settings.betas)
-    sheet = SampleSheet(settings, arrays, utterances, fabric)
-    recent: list[Tensor] = []
+    progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=terms(settings))
 
     while not run.finished(step):
         batch = batches(step)
@@ -143,19 +142,8 @@ def train(
         gan.improve_generator(g_loss + settings.kl_weight * kl)
         step += 1
 
-        run.log(step, {"discriminator": d_loss, "generator": g_loss, "kl": kl})
-        recent.append(d_loss.detach())
-        if step % settings.grid_every == 0:
-            warning = sheet(run, step, gan.ema, torch.stack(recent).mean().item() / terms(settings))
-            recent.clear()
-            if warning:
-                run.warn("collapse", warning)
-        if run.checkpoint_due():
-            run.save({"step": step, **gan.state_dict()})
-    run.save({"step": step, **gan.state_dict()})
-    sheet(run, step, gan.ema)
-    run.close()
-    return run.checkpoint
+        progress.after(step, d_loss, g_loss, kl)
+    return progress.end(step)
 
 
 def pyramid(pictures: Tensor, branches: int) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,7 @@ def test_folder_holds_log_sheets_and_a_usable_generator(arrays: Squares, tmp_pat
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert {"discriminator", "generator", "kl"} <= rows[0].keys()
     assert {p.name for p in (tmp_path / "samples").iterdir()} == {"0000002.png", "0000004.png"}
-    generator = TreeGenerator(Architecture(**state["settings"]["networks"]))
-    generator.load_state_dict(state["ema"]["module"])
-    assert generator.augmentation.scale.item() != 1.0, "the conditions' spread travels with the weights"
+    assert averaged(state).augmentation.scale.item() != 1.0, "the conditions' spread travels with the weights"
 
 
 def test_average_follows_and_the_live_generator_is_never_overwritten(
@@ -113,14 +112,36 @@ def test_average_follows_and_the_live_generator_is_never_overwritten(
     state = load_checkpoint(train(TINY, arrays, tmp_path))
     for name, value in live[-1].items():
         assert torch.equal(state["generator"][name], value)
-        if not value.is_floating_point():
+        if not value.is_floating_point() or "running_" in name:
             continue
         average = start[name]
         for n, weights in enumerate(live):
             decay = min(TINY.ema_decay, (1 + n) / (10 + n))
             average = decay * average + (1 - decay) * weights[name]
         torch.testing.assert_close(state["ema"]["module"][name], average, rtol=1e-4, atol=1e-6, msg=name)
-    assert any("running_mean" in name for name in live[-1])
+
+
+def test_statistics_are_the_averages_own(arrays: Squares, tmp_path: Path) -> None:
+    """Those of its first norm, measured here once more on other conditions and noise."""
+    generator = averaged(load_checkpoint(train(TINY, arrays, tmp_path)))
+    norm = generator.trunk.norm
+    seen: list[Tensor] = []
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    rng = torch.Generator().manual_seed(7)
+    conditions = torch.from_numpy(np.asarray(arrays.speech_embeddings, np.float32))
+    chosen = torch.randint(len(conditions), (1024,), generator=rng)
+    with torch.no_grad():
+        generator(conditions[chosen], torch.randn(1024, TINY.networks.noise, generator=rng))
+    spread = seen[0].std(0)
+    assert ((seen[0].mean(0) - norm.running_mean).abs() < spread / 3).all()
+    assert abs((norm.running_var.sqrt() / spread).mean().item() - 1) < 0.05
+
+
+def averaged(state: dict[str, Any]) -> TreeGenerator:
+    """The averaged generator of a checkpoint, in evaluation mode."""
+    generator = TreeGenerator(Architecture(**state["settings"]["networks"]))
+    generator.load_state_dict(state["ema"]["module"])
+    return generator.eval()
 
 
 def initial(settings: Settings, arrays: Squares) -> dict[str, Tensor]:
