@@ -92,7 +92,8 @@ def draw_stages(data: Path, stage_two: Path, out: Path, captions: int = 8, noise
             [to_image(photograph), *(picture.resize(size, Image.Resampling.NEAREST) for picture in stages)]
         )
         labels.append(caption_of(arrays, int(utterance)))
-    return save(sheet(rows, labels), out / "stages.png")
+    heads = ["photograph", *["Stage I"] * noises, *["Stage II"] * noises]
+    return save(sheet(rows, labels, heads), out / "stages.png")
 
 
 def draw_curve(recognizer: Path, out: Path) -> Path:

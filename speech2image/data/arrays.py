@@ -6,7 +6,7 @@ shard: adding speech builds the new shards' log-mels alone, and an interrupted b
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +25,14 @@ from speech2image.data.pairs import (
     stream_speech,
 )
 from speech2image.data.pictures import central_square
+from speech2image.data.rows import Rows
 from speech2image.data.shard_plan import make_shards
 from speech2image.errors import DataError
 from speech2image.files import writing
 
 
 @dataclass
-class PairArrays:
+class PairArrays(Rows):
     """A prepared data set of N samples and U utterances; make one with `PairArrays.open`.
 
     Attributes:
@@ -95,25 +96,6 @@ class PairArrays:
             _pictures=pictures,
             _speech=speech,
         )
-
-    @property
-    def voices(self) -> list[str]:
-        """Names of all voices, sorted."""
-        return sorted(set(self.utterance_voice.tolist()))
-
-    def samples_of(self, split: str) -> NDArray[np.int64]:
-        """Indices of the samples of a split ("train" or "test"), int64 [n]."""
-        return np.flatnonzero(self.splits == split)
-
-    def utterances_of(
-        self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()
-    ) -> NDArray[np.int64]:
-        """Indices of a split's utterances, int64 [n]: of `voices` alone, if given; not `exclude_voices`."""
-        keep = self.splits[self.utterance_sample] == split
-        if voices is not None:
-            keep &= np.isin(self.utterance_voice, list(voices))
-        keep &= ~np.isin(self.utterance_voice, list(exclude_voices))
-        return np.flatnonzero(keep)
 
     def pictures(self, size: int) -> NDArray[np.uint8]:
         """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3].

@@ -4,7 +4,7 @@ Every set keeps its own shards and arrays; nothing is copied on disk. Classes ar
 so that class 3 of the flowers and class 3 of the birds stay two classes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
 from speech2image.data.end_to_end import EndToEnd
+from speech2image.data.rows import Rows
 from speech2image.errors import DataError
 
 
@@ -39,7 +40,7 @@ class JoinedRows:
         return picked
 
 
-class JoinedArrays:
+class JoinedArrays(Rows):
     """What the trainings read of `PairArrays`, of several data sets: see there for every attribute.
 
     Args:
@@ -66,22 +67,6 @@ class JoinedArrays:
             [p.utterance_sample + n for p, n in zip(self.parts, first_sample, strict=False)]
         )
         self._place = EndToEnd(len(part.utterance_sample) for part in self.parts)
-
-    @property
-    def voices(self) -> list[str]:
-        """Names of all voices, sorted."""
-        return sorted(set(self.utterance_voice.tolist()))
-
-    def samples_of(self, split: str) -> NDArray[np.int64]:
-        """Indices of the samples of a split, int64 [n]."""
-        return np.flatnonzero(self.splits == split)
-
-    def utterances_of(
-        self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()
-    ) -> NDArray[np.int64]:
-        """Indices of a split's utterances, int64 [n]: of `voices` alone, if given; not `exclude_voices`."""
-        found = [part.utterances_of(split, voices, exclude_voices) for part in self.parts]
-        return np.concatenate([u + n for u, n in zip(found, self._place.starts, strict=False)])
 
     def pictures(self, size: int) -> JoinedRows:
         """All pictures for training at `size`: rows uint8 [S, S, 3] (`PairArrays.pictures`)."""

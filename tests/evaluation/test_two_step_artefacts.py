@@ -55,7 +55,10 @@ def test_both_stages_beside_the_photographs(shards: Path, tmp_path: Path) -> Non
     words = ["--data", str(shards), "--stage-two", str(two), "--captions", "2", "--noises", "2"]
     assert two_step_artefacts.main([*words, "--out", str(tmp_path / "out")]) == 0
     sheet = np.asarray(Image.open(tmp_path / "out" / "stages.png").convert("RGB"))
-    assert sheet.shape == (2 * 130 - 2, 230 + 5 * 130 - 2, 3)
+    assert sheet.shape == (20 + 2 * 130 - 2, 230 + 5 * 130 - 2, 3)
+    heads, sheet = sheet[:20], sheet[20:]
+    written = [(heads[:, 230 + column * 130 :][:, :128] < 128).any() for column in range(5)]
+    assert written == [True] * 5
     first = sheet[:128, 230 + 130 : 230 + 258]
     assert (first[::2, ::2] == first[1::2, 1::2]).all(), "Stage I's 64 pixels, each shown as four"
     second = sheet[:128, 230 + 3 * 130 : 230 + 3 * 130 + 128]
