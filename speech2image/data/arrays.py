@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,12 @@ class PairArrays(Rows):
         utterance_caption: index of the caption spoken, -1 if unknown, int64 [U].
         utterance_voice: voice names [U].
         workers: processes that build missing arrays.
+        embeddings_file, embeddings_command: where the embeddings of this kind of utterances lie, what makes
+            them.
     """
 
+    embeddings_file: ClassVar[str] = "speech_embeddings.npy"
+    embeddings_command: ClassVar[str] = "speech2image train embeddings"
     folder: Path
     ids: list[str]
     labels: NDArray[np.int64]
@@ -174,19 +178,19 @@ class PairArrays(Rows):
         Raises:
             DataError: they are not made yet, or speech was added since.
         """
-        return self._load(
-            "speech_embeddings.npy", len(self.utterance_sample), "speech2image train embeddings"
-        )
+        return self._load(self.embeddings_file, len(self.utterance_sample), self.embeddings_command)
 
-    def save_speech_embeddings(self, embeddings: NDArray[np.float16]) -> None:
-        """Store speech embeddings [U, 1024] as float16."""
-        self._save("speech_embeddings.npy", embeddings, len(self.utterance_sample))
+    def save_speech_embeddings(self, embeddings: NDArray[Any]) -> Path:
+        """Store an embedding of every utterance, [U, size], as float16; returns the file."""
+        return self._save(self.embeddings_file, embeddings, len(self.utterance_sample))
 
-    def _save(self, name: str, array: NDArray[Any], rows: int) -> None:
+    def _save(self, name: str, array: NDArray[Any], rows: int) -> Path:
         if len(array) != rows:
             raise DataError(f"{name} must have {rows} rows, one each; got {len(array)}")
-        with writing(self.folder / "arrays" / name) as temporary:
+        path = self.folder / "arrays" / name
+        with writing(path) as temporary:
             np.save(temporary, np.asarray(array, dtype=np.float16))
+        return path
 
     def _load(self, name: str, rows: int, command: str) -> NDArray[Any]:
         path = self.folder / "arrays" / name

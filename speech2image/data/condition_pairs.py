@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +31,15 @@ WRITTEN = "text"
 class ClassifierPairs(PairArrays):
     """Utterances with the features of a speech encoder trained to tell classes apart."""
 
-    @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
-        """Feature of every utterance: memory-mapped float16 [U, 1024].
-
-        Raises:
-            DataError: they are not made yet, or speech was added since.
-        """
-        command = "speech2image train embeddings --conditions classifier"
-        return self._load("classifier_embeddings.npy", len(self.utterance_sample), command)
-
-    def save_speech_embeddings(self, embeddings: NDArray[np.float16]) -> None:
-        """Store the features of every utterance, [U, 1024], as float16."""
-        self._save("classifier_embeddings.npy", embeddings, len(self.utterance_sample))
+    embeddings_file = "classifier_embeddings.npy"
+    embeddings_command = "speech2image train embeddings --conditions classifier"
 
 
 class CaptionPairs(PairArrays):
     """Captions in the place of utterances, in their order: one "utterance" of the voice "text" each."""
+
+    embeddings_file = "text_embeddings.npy"
+    embeddings_command = "speech2image train text-embeddings"
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, workers: int = 1) -> "CaptionPairs":
@@ -65,20 +57,6 @@ class CaptionPairs(PairArrays):
     def texts(self) -> list[str]:
         """All captions, [U]."""
         return [caption for captions in self.captions for caption in captions]
-
-    @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
-        """Embedding of every caption: memory-mapped float16 [U, size].
-
-        Raises:
-            DataError: they are not made yet, or captions were added since.
-        """
-        command = "speech2image train text-embeddings"
-        return self._load("text_embeddings.npy", len(self.utterance_sample), command)
-
-    def save_speech_embeddings(self, embeddings: NDArray[Any]) -> None:
-        """Store the embeddings of every caption, [U, size], as float16."""
-        self._save("text_embeddings.npy", embeddings, len(self.utterance_sample))
 
     def published(self, splits: Sequence[PublishedEmbeddings]) -> NDArray[np.float32]:
         """The published embedding of every caption, float32 [U, size].

@@ -116,8 +116,7 @@ def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[st
     utterances = np.arange(len(arrays.utterance_sample))
     parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
     rows = [embed(encoder, arrays, part) for part in track(parts, "speech embeddings", len(parts))]
-    arrays.save_speech_embeddings(np.concatenate(rows).astype(np.float16))
-    return arrays.folder / "arrays" / "speech_embeddings.npy"
+    return arrays.save_speech_embeddings(np.concatenate(rows))
 
 
 def _train_generator(

@@ -55,8 +55,7 @@ def store_text_embeddings(arrays: CaptionPairs, source: str | os.PathLike[str]) 
         embeddings = arrays.published([read_published(folder) for folder in _splits(Path(source))])
     else:
         embeddings = open_encoder(source, arrays.texts)(arrays.texts)
-    arrays.save_speech_embeddings(embeddings.astype(np.float16))
-    return arrays.folder / "arrays" / "text_embeddings.npy"
+    return arrays.save_speech_embeddings(embeddings)
 
 
 def _splits(folder: Path) -> list[Path]:

@@ -151,8 +151,9 @@ def _copy(folder: Path, target: Path) -> Path:
 
 def test_conditions_lie_apart(shards):
     plain, classifier = PairArrays.open(shards), ClassifierPairs.open(shards)
-    plain.save_speech_embeddings(np.zeros((6, 4), np.float16))
-    classifier.save_speech_embeddings(np.ones((6, 4), np.float16))
+    arrays = shards / "arrays"
+    assert plain.save_speech_embeddings(np.zeros((6, 4))) == arrays / "speech_embeddings.npy"
+    assert classifier.save_speech_embeddings(np.ones((6, 4))) == arrays / "classifier_embeddings.npy"
     assert PairArrays.open(shards).speech_embeddings.sum() == 0
     assert open_conditions([shards], "classifier").speech_embeddings.sum() == 24
 
