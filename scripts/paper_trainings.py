@@ -51,7 +51,7 @@ BUDGETS = {
         stage_two="--preset cpu-stage2 --steps 1300",
         routes="--preset cpu --steps 1300",
         losses="--preset ablation",
-        of_losses="--preset ablation --steps 2000",
+        of_losses="--preset ablation --steps 4000",
         scales="--preset ablation --steps 1300",
     ),
     "toy": Budget(

@@ -16,9 +16,8 @@ def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]
 
     Averaged weights make other maps than any of the networks they are averaged from: averaged noise cancels,
     so the maps vary less than the running statistics of training say, and pictures come out pale. So what
-    Izmailov et al. 2018 (section 3.2) do for averaged classifiers and Brock et al. 2019 (section 4.1,
-    "standing statistics") for a GAN's average is done here: every layer keeps the mean of its batches'
-    statistics.
+    Izmailov et al. 2018 (section 3.2) do for averaged classifiers and Brock et al. 2019 ("standing
+    statistics") for a GAN's average is done here: every layer keeps the mean of its batches' statistics.
 
     Args:
         network: in evaluation mode, and so left; parts that training mode leaves frozen keep
