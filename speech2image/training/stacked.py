@@ -127,6 +127,7 @@ class Progress:
         self.sheet = SampleSheet(settings, arrays, utterances, fabric)
         self.inputs = [self._inputs(batches, k) for k in range(BATCHES)]
         self.losses: list[Tensor] = []
+        self.drawn: int | None = None
 
     def after(self, step: int, discriminator: Tensor, generator: Tensor, kl: Tensor) -> None:
         """Log the losses of a step and do what is due after it.
@@ -140,18 +141,17 @@ class Progress:
         if step % self.settings.grid_every == 0:
             mean = torch.stack(self.losses).mean().item() / self.terms
             self.losses.clear()
-            self._measure_statistics()
-            warning = self.sheet(self.run, step, self.gan.ema, mean)
+            warning = self._draw(step, mean)
             if warning:
                 self.run.warn("collapse", warning)
         if self.run.checkpoint_due():
             self._save(step)
 
     def end(self, step: int) -> Path:
-        """The last sheet and checkpoint; returns its path."""
-        self._measure_statistics()
+        """The last sheet, unless it is drawn already, and checkpoint; returns its path."""
+        if self.drawn != step:
+            self._draw(step)
         self._save(step)
-        self.sheet(self.run, step, self.gan.ema)
         self.run.close()
         return self.run.checkpoint
 
@@ -161,9 +161,11 @@ class Progress:
         noise, _ = draw_noise(self.settings, k, self.fabric)
         return torch.from_numpy(conditions).to(self.fabric.device), noise
 
-    def _measure_statistics(self) -> None:
+    def _draw(self, step: int, discriminator_loss: float | None = None) -> str | None:
         with self.fabric.autocast():
             measure_statistics(self.gan.ema.module, self.inputs)
+        self.drawn = step
+        return self.sheet(self.run, step, self.gan.ema, discriminator_loss)
 
     def _save(self, step: int) -> None:
         self.run.save({"step": step, **self.gan.state_dict()})
