@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline import Heard, Route, Speech, Translation, listen, timed
-from speech2image.pretrained import Model
+from speech2image.pretrained import VOCABULARY, Model
 from speech2image.recognizers import SpeechRecogniser
 from speech2image.runtime import Session
 from speech2image.text import CAPTION_LENGTH, NOTHING, characters, transcript
 from speech2image.voice_activity import VoiceActivity
+
+ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
 
 
 class CascadeRoute(Route):
@@ -32,7 +34,8 @@ class CascadeRoute(Route):
         recognizer: writes down what is said; None for a model that draws text alone.
         text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
         generator, voice_activity, prior: as of `Route`.
-        must_hear: refuse recordings of which no word is written down; else they are drawn from no words.
+        must_hear: refuse recordings of which no word is written down, or none that the text encoder knows;
+            else they are drawn all the same.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class CascadeRoute(Route):
         super().__init__(model, generator, voice_activity, prior)
         self.recognizer, self.must_hear = recognizer, must_hear
         self._text_encoder = text_encoder
+        self._vocabulary = frozenset(model.card.get(VOCABULARY, "").split())
 
     def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
         """Turn a sentence into `n` pictures, without speech.
@@ -57,10 +61,11 @@ class CascadeRoute(Route):
             n, seed: as of `translate`.
 
         Raises:
-            SettingsError: there is no word in `text`; `n` or `seed` is out of its range.
+            SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of
+                its range.
         """
         z = self._painter.noise(n, seed)
-        _check_words(text)
+        self._check_words(text)
         timings: dict[str, float] = {}
         with timed(timings, "embed"):
             read = Heard(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
@@ -79,11 +84,11 @@ class CascadeRoute(Route):
         """Turn a sentence into its text embedding, float32 [1024].
 
         Raises:
-            SettingsError: there is no word in `text`. Where a recording without words is not refused
-                (`must_hear`), "" stands for one and is embedded.
+            SettingsError: there is no word in `text`, or none that the model knows. Where recordings without
+                words are not refused (`must_hear`), "" stands for one and is embedded.
         """
         if text or self.must_hear:
-            _check_words(text)
+            self._check_words(text)
         return self._embed(text)
 
     def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
@@ -92,6 +97,9 @@ class CascadeRoute(Route):
             heard = [listen(recording, self.voice_activity) for recording in recordings]
         with timed(timings, "transcribe"):
             texts = [self._written(recognizer, waveform) for waveform, _ in heard]
+        for text in texts:
+            if self.must_hear and not self._knows(text):
+                raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
         with timed(timings, "embed"):
             return [
                 Heard(self._embed(text), log_mel, text)
@@ -121,9 +129,15 @@ class CascadeRoute(Route):
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
         return self._painter.checked(self._text_encoder(letters=letters[None]), self._text_encoder)
 
+    def _check_words(self, text: str) -> None:
+        """Refuse a text that says nothing."""
+        characters(text)
+        if not transcript(text[:CAPTION_LENGTH]):
+            raise SettingsError(f"no word in {text[:40]!r}: give an English sentence")
+        if not self._knows(text):
+            raise SettingsError(f"no known word in {text[:40]!r}: {ADVICE}")
 
-def _check_words(text: str) -> None:
-    """Refuse a text that says nothing."""
-    characters(text)
-    if not transcript(text[:CAPTION_LENGTH]):
-        raise SettingsError(f"no word in {text[:40]!r}: give an English sentence")
+    def _knows(self, text: str) -> bool:
+        """Whether the text encoder learnt from at least one word of this; always, if none are told."""
+        words = transcript(text[:CAPTION_LENGTH]).split()
+        return not self._vocabulary or not self._vocabulary.isdisjoint(words)

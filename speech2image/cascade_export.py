@@ -34,7 +34,16 @@ from speech2image.parity import (
     made_up_log_mels,
     of_captions,
 )
-from speech2image.pretrained import CASCADE, DETECTOR, MODELS_FOLDER, PRIOR, Model, find, is_plain_name
+from speech2image.pretrained import (
+    CASCADE,
+    DETECTOR,
+    MODELS_FOLDER,
+    PRIOR,
+    VOCABULARY,
+    Model,
+    find,
+    is_plain_name,
+)
 from speech2image.tracing import to_onnx, with_float16_weights
 from speech2image.transcription import Recognizer
 
@@ -60,6 +69,7 @@ def export_cascade(
     recognizer: str | os.PathLike[str] | None = None,
     shared_recognizer: str | None = None,
     captions: Sequence[str] = (),
+    vocabulary: Sequence[str] = (),
     max_bytes: int = MAX_BYTES,
     speech_detector: nn.Module | None = None,
     **card: Any,
@@ -78,6 +88,7 @@ def export_cascade(
         shared_recognizer: the name of an exported recogniser's folder that will lie beside the model's, or
             came with the installation.
         captions: to compare on, at least two; made-up ones by default.
+        vocabulary: words the text encoder knows: a text with none of them is refused. Empty takes any text.
         max_bytes: the most all networks in the folder may take.
         speech_detector: refuses recordings without speech; None for that of the model whose generator is
             used, or for a model that takes any sound.
@@ -108,7 +119,8 @@ def export_cascade(
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, made_up_log_mels())
         told["parity"] |= detected
     check_size(contents | _networks(recognizer), max_bytes)
-    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told}
+    known = {VOCABULARY: " ".join(vocabulary)} if vocabulary else {}
+    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told, **known}
     write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
     found: dict[str, float] = told["parity"]
     return found
@@ -131,6 +143,7 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
     """
+    from speech2image.training.checkpoint import read_facts
     from speech2image.training.speech_detector import load_speech_detector
     from speech2image.training.text_encoder import load_text_encoder
 
@@ -148,6 +161,7 @@ def export_checkpoints(
             painter,
             folder,
             recognizer=ears,
+            vocabulary=read_facts(text_encoder).get(VOCABULARY, ()),
             speech_detector=detector,
             **options,
         )

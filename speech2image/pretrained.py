@@ -37,6 +37,8 @@ SIGNATURES = {
 """Network -> the names of its inputs and of its output."""
 RECOGNIZER_CARD = "recognizer.json"
 """What a recogniser's folder holds beside its networks; see `transcription.py`."""
+VOCABULARY = "vocabulary"
+"""What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
 PRIOR, DETECTOR = "condition_prior", "speech_detector"
 """The networks a model may do without."""
 DEFAULT_MODEL = "flowers-and-birds"
@@ -296,6 +298,10 @@ def _check_card(card: dict[str, Any], path: Path) -> None:
     if "recognizer" in card and not is_plain_name(card["recognizer"]):
         named = card["recognizer"]
         raise CheckpointError(f"{path} is damaged: 'recognizer' is {named!r}, not the name of a folder")
+    if not isinstance(card.get(VOCABULARY, ""), str):
+        raise CheckpointError(
+            f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"
+        )
 
 
 def is_plain_name(name: Any) -> bool:

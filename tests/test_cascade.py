@@ -131,6 +131,24 @@ def test_text_without_words(route: CascadeRoute, text: str) -> None:
             work(text)
 
 
+def test_text_without_known_words(tmp_path) -> None:
+    folder = make_cascade(tmp_path / "tiny", vocabulary="a bird blue is red two")
+    opened = _opened(folder, "Guten Tag, Vogel!")
+    for work in (opened.draw_text, opened.embed_text):
+        with pytest.raises(SettingsError, match="no known word in 'zxqv the': describe what"):
+            work("zxqv the")
+        with pytest.raises(SettingsError, match="no known word"):
+            work("z" * 200 + " red")  # cut before the word is whole
+        work("zxqv Red!")
+        work("the 2")
+    assert opened.transcribe(CLIP) == "Guten Tag, Vogel!"
+    for work in (opened.translate, opened.embed):
+        with pytest.raises(SpeechError, match="no known word heard in 'Guten Tag, Vogel!': describe what"):
+            work(CLIP)
+    measured = _opened(folder, "Guten Tag, Vogel!", detect_speech=False)
+    assert measured.translate(CLIP).transcript == "Guten Tag, Vogel!"
+
+
 @pytest.mark.parametrize(("n", "seed"), [(0, 0), (10_001, 0), (1, -1), (1.5, 0)])
 def test_bad_count_is_refused_before_listening(folder: Path, n, seed) -> None:
     recognizer = Says("a")
@@ -202,6 +220,7 @@ def test_damaged_folders(tmp_path) -> None:
         ({"route": ["cascade"]}, "no route"),
         ({"recognizer": "../other"}, "'recognizer' is '../other'"),
         ({"recognizer": None}, "'recognizer' is None"),
+        ({"vocabulary": ["a", "bird"]}, r"'vocabulary' is \['a', 'bird'\], not words"),
         ({"files": {"generator": card["files"]["generator"]}}, "file of 'text_encoder'"),
         ({"embedding_size": 7}, r"embedding of shape \[1, 16\]"),
     ):

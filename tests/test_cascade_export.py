@@ -80,6 +80,8 @@ def test_checkpoints(tmp_path, kind: str) -> None:
     assert parity["embedding"] < 1e-4 and parity["picture"] < 1e-3
     opened = _opened(tmp_path / "m")
     assert opened.draw_text("a red flower").images[0].size == (64, 64)
+    with pytest.raises(SettingsError, match="no known word in 'zxqv'"):
+        opened.draw_text("zxqv")
     inside = (tmp_path / "m" / "recognizer").is_dir()
     assert inside == (kind in ("checkpoint", "folder"))
     if kind in ("folder", "shared"):
@@ -247,6 +249,7 @@ def _save_all(folder: Path) -> None:
         "text_encoder",
         {"encoder": asdict(replace(ENCODER, output=1024))},
         _encoder(1024),
+        vocabulary=["a", "red"],
     )
     _save(folder / "g.safetensors", "stackgan_v1", {"networks": asdict(STAGE)}, stackgan_v1.StageOne(STAGE))
     recognizer = speech_recognizer.SpeechRecognizer(replace(shape, tokens=2 + len(LETTERS)))
@@ -255,15 +258,15 @@ def _save_all(folder: Path) -> None:
         "speech_recognizer",
         {"recognizer": asdict(shape)},
         recognizer,
-        list(LETTERS),
+        pieces=list(LETTERS),
     )
 
 
-def _save(path: Path, kind: str, settings: dict, module: nn.Module, pieces: list[str] | None = None) -> None:
+def _save(path: Path, kind: str, settings: dict, module: nn.Module, **more: list[str]) -> None:
     settings = json.loads(json.dumps(settings))
     ema = {"module": module.state_dict(), "updates": 1}
     state = {"kind": kind, "settings": settings, "step": 1, "seconds": 0.0, "ema": ema}
-    save_checkpoint(path, state if pieces is None else state | {"pieces": pieces})
+    save_checkpoint(path, state | more)
 
 
 def _size(folder: Path) -> int:

@@ -7,7 +7,7 @@ published embeddings.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from speech2image.losses.joint_embedding import JointEmbeddingWeights, symmetric
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
+from speech2image.pretrained import VOCABULARY
+from speech2image.text import transcript
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
@@ -213,6 +215,7 @@ def train(
         fabric.global_rank,
         fabric.world_size,
     )
+    vocabulary = vocabulary_of(caption for item in batches.items for caption in arrays.captions[item])
     encoder = TextEncoder(settings.encoder)
     mean = torch.from_numpy(mean_teacher_feature(arrays))
     encoder.teacher_mean.copy_(mean)
@@ -225,7 +228,7 @@ def train(
     step = learner.begin(fabric, state)
 
     def save() -> None:
-        run.save({"step": step, **learner.state_dict()})
+        run.save({"step": step, VOCABULARY: vocabulary, **learner.state_dict()})
         _log_retrieval(run, step, learner.ema, arrays, settings.evaluation_captions)
 
     while not run.finished(step):
@@ -240,6 +243,11 @@ def train(
     save()
     run.close()
     return run.checkpoint
+
+
+def vocabulary_of(captions: Iterable[str]) -> list[str]:
+    """The words of captions, each once, in alphabetical order: what an encoder trained on them knows."""
+    return sorted({word for caption in captions for word in transcript(caption).split()})
 
 
 def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:

@@ -54,12 +54,14 @@ def test_speech_encoder(tmp_path: Path, log_mel: np.ndarray) -> None:
 
 @torch.no_grad()
 def test_text_encoder(tmp_path: Path) -> None:
-    encoder = load_text_encoder(checkpoint_of(CASCADE, "text_encoder", tmp_path / "a"))
+    written = checkpoint_of(CASCADE, "text_encoder", tmp_path / "a")
+    encoder = load_text_encoder(written)
     session = Session(find(CASCADE).read("text_encoder"), ("letters",), "text_embedding", "encoder")
     letters = np.stack([characters("a blue bird on a branch")])
     expected = session(letters=letters)
     np.testing.assert_allclose(encoder(torch.from_numpy(letters)).numpy(), expected, atol=1e-3)
     assert not torch.equal(encoder.teacher_mean, torch.zeros(1024)), "it travels with the model"
+    assert {"bird", "petals"} < set(load_checkpoint(written)["vocabulary"])
 
 
 def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:

@@ -22,6 +22,7 @@ from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
 from speech2image.losses.joint_embedding import JointEmbeddingWeights
 from speech2image.training.batches import Conditions
+from speech2image.training.checkpoint import read_facts
 from speech2image.training.run import Run
 from speech2image.training.text_embeddings import store_text_embeddings, write_caption_embeddings
 from speech2image.training.text_encoder import (
@@ -64,6 +65,7 @@ def test_it_learns_what_captions_say(tmp_path, loss):
     arrays = Captions()
     settings = replace(TINY, steps=150, log_every=50, loss=loss, word_dropout=0.2)
     path = train(settings, arrays, tmp_path)
+    assert read_facts(path)["vocabulary"] == ["a", "blue", "flower", "green", "of", "petals", "red", "yellow"]
     encoder = load_text_encoder(path)
     found = evaluate(encoder, arrays, "test")
     assert found.mean_average_precision > 0.9  # chance about 1/4
