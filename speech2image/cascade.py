@@ -98,7 +98,7 @@ class CascadeRoute(Route):
         with timed(timings, "transcribe"):
             texts = [self._written(recognizer, waveform) for waveform, _ in heard]
         for text in texts:
-            if self.must_hear and not self._knows(text):
+            if not self._knows(text):
                 raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
         with timed(timings, "embed"):
             return [
@@ -138,6 +138,6 @@ class CascadeRoute(Route):
             raise SettingsError(f"no known word in {text[:40]!r}: {ADVICE}")
 
     def _knows(self, text: str) -> bool:
-        """Whether the text encoder learnt from at least one word of this; always, if none are told."""
+        """Whether the text encoder learnt from a word of this; always, if none are told or all is drawn."""
         words = transcript(text[:CAPTION_LENGTH]).split()
-        return not self._vocabulary or not self._vocabulary.isdisjoint(words)
+        return not (self.must_hear and self._vocabulary) or not self._vocabulary.isdisjoint(words)

@@ -147,6 +147,7 @@ def test_text_without_known_words(tmp_path) -> None:
             work(CLIP)
     measured = _opened(folder, "Guten Tag, Vogel!", detect_speech=False)
     assert measured.translate(CLIP).transcript == "Guten Tag, Vogel!"
+    assert np.isfinite(measured.embed_text("zxqv")).all()
 
 
 @pytest.mark.parametrize(("n", "seed"), [(0, 0), (10_001, 0), (1, -1), (1.5, 0)])
