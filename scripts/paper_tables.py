@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,7 +216,10 @@ def _cells(found: dict[str, Any], pictures: str, colours: str, voices: str) -> l
 
 
 def _orders(seeds: Sequence[dict[str, Any]]) -> list[str]:
-    """By which measures the rows stand in one order in all seeds; nothing for one seed or a row missing."""
+    """How each measure orders the rows, and which of them it orders alike in all seeds.
+
+    Nothing for one seed or a row missing.
+    """
     if len(seeds) < 2 or any(row["results"] is None for one in seeds for row in one["rows"]):
         return []
     told = []
@@ -225,9 +229,19 @@ def _orders(seeds: Sequence[dict[str, Any]]) -> list[str]:
             continue
         same = all(order == orders[0] for order in orders)
         each = (f"seed {seed}: {' > '.join(order)}" for seed, order in enumerate(orders))
-        told.append(f"{measure.head}: " + (f"the same, {' > '.join(orders[0])}" if same else "; ".join(each)))
-    head = "Order of the rows, best first, in all seeds:"
+        differing = f"{'; '.join(each)}; in all seeds: {', '.join(_agreed(orders)) or 'none'}"
+        told.append(f"{measure.head}: " + (f"the same, {' > '.join(orders[0])}" if same else differing))
+    head = "Order of the rows, best first:"
     return ["\n".join([head, "", *(f"- {line}" for line in told)])] if told else []
+
+
+def _agreed(orders: Sequence[Sequence[str]]) -> list[str]:
+    """Pairs of rows that stand in the same order everywhere."""
+    return [
+        f"{first} > {second}"
+        for first, second in combinations(orders[0], 2)
+        if all(order.index(first) < order.index(second) for order in orders)
+    ]
 
 
 def _order(one: dict[str, Any], measure: Measure) -> list[str]:

@@ -103,8 +103,11 @@ def test_order_is_told_only_where_every_row_is_there() -> None:
     assert paper_tables._orders([first, table(a=(1.0, 0.1), b=None)]) == []
     (told,) = paper_tables._orders([first, table(a=(2.0, 0.3), b=(1.0, 0.4))])
     assert "- FID: the same, b > a" in told, "lower is better"
-    assert "- colour, %: seed 0: a > b; seed 1: b > a" in told, "higher is better"
+    assert "- colour, %: seed 0: a > b; seed 1: b > a; in all seeds: none" in told, "higher is better"
     assert "mAP" not in told, "all rows have the same"
+    three = table(a=(3.0, 0.5), b=(1.0, 0.4), c=(2.0, 0.3)), table(a=(3.0, 0.5), b=(2.0, 0.4), c=(1.0, 0.3))
+    (told,) = paper_tables._orders(three)
+    assert "- FID: seed 0: b > c > a; seed 1: c > b > a; in all seeds: b > a, c > a" in told
 
 
 def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
