@@ -107,7 +107,7 @@ class Progress:
         gan: the networks.
         settings: of the training.
         arrays, utterances: for the sample sheet.
-        batches: for the average's BatchNorm statistics, which are measured before it draws.
+        batches: for the average's BatchNorm statistics, which are measured before it draws or is stored.
         fabric: device and precision.
         terms: cross-entropies in the discriminators' loss, whose mean tells of a collapse.
     """
@@ -127,7 +127,7 @@ class Progress:
         self.sheet = SampleSheet(settings, arrays, utterances, fabric)
         self.inputs = [self._inputs(batches, k) for k in range(BATCHES)]
         self.losses: list[Tensor] = []
-        self.drawn: int | None = None
+        self.drawn = self.measured = -1
 
     def after(self, step: int, discriminator: Tensor, generator: Tensor, kl: Tensor) -> None:
         """Log the losses of a step and do what is due after it.
@@ -162,12 +162,18 @@ class Progress:
         return torch.from_numpy(conditions).to(self.fabric.device), noise
 
     def _draw(self, step: int, discriminator_loss: float | None = None) -> str | None:
-        with self.fabric.autocast():
-            measure_statistics(self.gan.ema.module, self.inputs)
+        self._measure_statistics(step)
         self.drawn = step
         return self.sheet(self.run, step, self.gan.ema, discriminator_loss)
 
+    def _measure_statistics(self, step: int) -> None:
+        if self.measured != step:
+            with self.fabric.autocast():
+                measure_statistics(self.gan.ema.module, self.inputs)
+            self.measured = step
+
     def _save(self, step: int) -> None:
+        self._measure_statistics(step)
         self.run.save({"step": step, **self.gan.state_dict()})
 
 

@@ -17,6 +17,7 @@ from speech2image.models.stackgan_v2 import Architecture, TreeGenerator
 from speech2image.training import stackgan_v2
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
+from speech2image.training.stacked import Progress
 from speech2image.training.stackgan_v2 import PRESETS, Settings, pyramid, train
 
 TINY = Settings(
@@ -121,9 +122,15 @@ def test_average_follows_and_the_live_generator_is_never_overwritten(
         torch.testing.assert_close(state["ema"]["module"][name], average, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_statistics_are_the_averages_own(arrays: Squares, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", [True, False])
+def test_statistics_are_the_averages_own(
+    arrays: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
     """Those of its first norm, measured here once more on other conditions and noise."""
-    generator = averaged(load_checkpoint(train(TINY, arrays, tmp_path)))
+    if not ended:  # the checkpoint is one on the way
+        monkeypatch.setattr(Progress, "end", lambda self, step: self.run.checkpoint)
+    path = train(replace(TINY, checkpoint_minutes=0.0, grid_every=10_000), arrays, tmp_path)
+    generator = averaged(load_checkpoint(path))
     norm = generator.trunk.norm
     seen: list[Tensor] = []
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
