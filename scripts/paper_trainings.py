@@ -52,7 +52,7 @@ BUDGETS = {
         routes="--preset cpu --steps 1300",
         losses="--preset ablation",
         of_losses="--preset ablation --steps 4000",
-        scales="--preset ablation --steps 1300",
+        scales="--preset ablation --steps 2000",
     ),
     "toy": Budget(
         classifier="--preset cpu --steps 2 --batch-size 8",
