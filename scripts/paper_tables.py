@@ -229,7 +229,7 @@ def _orders(seeds: Sequence[dict[str, Any]]) -> list[str]:
             continue
         same = all(order == orders[0] for order in orders)
         each = (f"seed {seed}: {' > '.join(order)}" for seed, order in enumerate(orders))
-        differing = f"{'; '.join(each)}; in all seeds: {', '.join(_agreed(orders)) or 'none'}"
+        differing = f"{'; '.join(each)}; in all seeds: {' and '.join(_agreed(orders)) or 'none'}"
         told.append(f"{measure.head}: " + (f"the same, {' > '.join(orders[0])}" if same else differing))
     head = "Order of the rows, best first:"
     return ["\n".join([head, "", *(f"- {line}" for line in told)])] if told else []

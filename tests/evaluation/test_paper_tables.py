@@ -107,7 +107,7 @@ def test_order_is_told_only_where_every_row_is_there() -> None:
     assert "mAP" not in told, "all rows have the same"
     three = table(a=(3.0, 0.5), b=(1.0, 0.4), c=(2.0, 0.3)), table(a=(3.0, 0.5), b=(2.0, 0.4), c=(1.0, 0.3))
     (told,) = paper_tables._orders(three)
-    assert "- FID: seed 0: b > c > a; seed 1: c > b > a; in all seeds: b > a, c > a" in told
+    assert "- FID: seed 0: b > c > a; seed 1: c > b > a; in all seeds: b > a and c > a" in told
 
 
 def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
