@@ -20,7 +20,7 @@ from speech2image.pipeline import Heard, Route, Speech, Translation, listen, tim
 from speech2image.pretrained import VOCABULARY, Model
 from speech2image.recognizers import SpeechRecogniser
 from speech2image.runtime import Session
-from speech2image.text import CAPTION_LENGTH, NOTHING, characters, transcript
+from speech2image.text import CAPTION_LENGTH, NOTHING, characters, transcript, words_of
 from speech2image.voice_activity import VoiceActivity
 
 ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
@@ -51,7 +51,7 @@ class CascadeRoute(Route):
         super().__init__(model, generator, voice_activity, prior)
         self.recognizer, self.must_hear = recognizer, must_hear
         self._text_encoder = text_encoder
-        self._vocabulary = frozenset(model.card.get(VOCABULARY, "").split())
+        self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if must_hear else set()
 
     def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
         """Turn a sentence into `n` pictures, without speech.
@@ -139,5 +139,4 @@ class CascadeRoute(Route):
 
     def _knows(self, text: str) -> bool:
         """Whether the text encoder learnt from a word of this; always, if none are told or all is drawn."""
-        words = transcript(text[:CAPTION_LENGTH]).split()
-        return not (self.must_hear and self._vocabulary) or not self._vocabulary.isdisjoint(words)
+        return not self._vocabulary or not self._vocabulary.isdisjoint(words_of([text[:CAPTION_LENGTH]]))

@@ -3,7 +3,8 @@
     text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, side, side]
     recognizer/           what `training.recognizer_export` writes; or a folder beside it, for several models
-    model.json            as of the direct route, with "route": "cascade" and the recogniser's folder
+    model.json            as of the direct route, with "route": "cascade", the recogniser's folder and the
+                          words the text encoder knows
 
 All but text encoder and recogniser may stay in a direct model's folder beside this one, if the text encoder
 gives what its speech encoder gives (`training.text_alignment`). A folder without recogniser draws texts. It

@@ -138,6 +138,11 @@ def characters(caption: str) -> NDArray[np.int64]:
     return row
 
 
+def words_of(captions: Iterable[str]) -> set[str]:
+    """The words of captions as a transcript has them."""
+    return {word for caption in captions for word in transcript(caption).split()}
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The pieces of text that tokens 2, 3, ... stand for."""

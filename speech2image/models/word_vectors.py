@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError, SettingsError
-from speech2image.text import transcript
+from speech2image.text import transcript, words_of
 
 MOST_WORDS = 4_000_000
 LONGEST_WORD = 1_000
@@ -41,7 +41,7 @@ class WordVectors:
             DataError: no such file, another format, it breaks off, or no vector is left.
         """
         path = Path(path)
-        wanted = None if only is None else {word for caption in only for word in transcript(caption).split()}
+        wanted = None if only is None else words_of(only)
         try:
             with open(path, "rb") as file:
                 rows = _binary(file, path) if path.suffix == ".bin" else _text(file, path)

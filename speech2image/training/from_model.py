@@ -26,7 +26,7 @@ from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.parity import SAME, compare_encoder, made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import SIGNATURES, VOCABULARY, find
+from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import one_stage_gan, speech_encoder, speech_recognizer, text_encoder
@@ -78,21 +78,19 @@ def _of_speech(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     settings = _preset(speech_encoder.PRESETS, preset)
     inputs = of_clips(made_up_log_mels())
     network = SpeechEncoder(settings.encoder).eval()
-    return _of_encoder(model, network, inputs, speech_encoder.KIND, settings)
+    return _of_encoder(find(model), network, inputs, speech_encoder.KIND, settings)
 
 
 def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     settings = _preset(text_encoder.PRESETS, preset)
     network = TextEncoder(settings.encoder).eval()
-    vocabulary = str(find(model).card.get(VOCABULARY, "")).split()
-    state = _of_encoder(model, network, of_captions(_CAPTIONS), text_encoder.KIND, settings)
+    found = find(model)
+    vocabulary = found.card.get(VOCABULARY, "").split()
+    state = _of_encoder(found, network, of_captions(_CAPTIONS), text_encoder.KIND, settings)
     return {**state, VOCABULARY: vocabulary}
 
 
-def _of_encoder(
-    model: str | os.PathLike[str], network: nn.Module, inputs: Any, kind: str, settings: Any
-) -> dict[str, Any]:
-    found = find(model)
+def _of_encoder(found: Model, network: nn.Module, inputs: Any, kind: str, settings: Any) -> dict[str, Any]:
     if inputs.encoder not in found.networks:
         raise CheckpointError(
             f"model '{found.name}' has no {inputs.encoder}, but {', '.join(found.networks)}"

@@ -7,7 +7,7 @@ published embeddings.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from speech2image.metrics.retrieval import Retrieval, picture_features, retrieva
 from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
 from speech2image.pretrained import VOCABULARY
-from speech2image.text import transcript
+from speech2image.text import words_of
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
@@ -215,7 +215,7 @@ def train(
         fabric.global_rank,
         fabric.world_size,
     )
-    vocabulary = vocabulary_of(caption for item in batches.items for caption in arrays.captions[item])
+    vocabulary = sorted(words_of(caption for item in batches.items for caption in arrays.captions[item]))
     encoder = TextEncoder(settings.encoder)
     mean = torch.from_numpy(mean_teacher_feature(arrays))
     encoder.teacher_mean.copy_(mean)
@@ -243,11 +243,6 @@ def train(
     save()
     run.close()
     return run.checkpoint
-
-
-def vocabulary_of(captions: Iterable[str]) -> list[str]:
-    """The words of captions, each once, in alphabetical order: what an encoder trained on them knows."""
-    return sorted({word for caption in captions for word in transcript(caption).split()})
 
 
 def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
