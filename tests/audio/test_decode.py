@@ -16,10 +16,11 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech2image import audio, sources
+from speech2image import audio
+from speech2image.audio import inputs
 from speech2image.errors import SpeechError
 
-REFERENCE = Path(__file__).parent / "reference" / "log_mel.json"
+REFERENCE = Path(__file__).parents[1] / "reference" / "log_mel.json"
 
 
 def chirp(seconds: float = 1.5, rate: int = 16_000) -> np.ndarray:
@@ -207,7 +208,7 @@ def test_a_pipe_is_read_though_it_cannot_seek(container: str) -> None:
 
 
 def test_a_pipe_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_PIPE_BYTES", 2**20)
+    monkeypatch.setattr(inputs, "MAX_PIPE_BYTES", 2**20)
 
     class Endless(io.RawIOBase):
         def readable(self) -> bool:
@@ -259,7 +260,7 @@ def test_flac_keeps_the_samples_and_opus_the_speech() -> None:
 
 
 def test_the_example_recordings_are_those_their_table_names() -> None:
-    folder = Path(__file__).parents[1] / "examples" / "recordings"
+    folder = Path(__file__).parents[2] / "examples" / "recordings"
     rows = [line.split("|") for line in (folder / "README.md").read_text().splitlines() if ".opus`" in line]
     named = {row[1].strip(" `"): float(row[-2]) for row in rows}
     assert set(named) == {file.name for file in folder.glob("*.opus")}
