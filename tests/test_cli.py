@@ -375,6 +375,13 @@ def test_max_megabytes(capsys, command: list[str], megabytes: str) -> None:
     assert jobs.bytes_of(float("inf")) == sys.maxsize and jobs.bytes_of(0.5) == 500_000
 
 
+@pytest.mark.parametrize("flag", ["--max-megabytes", "--max-seconds", "--grace-seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_server_has_finite_bounds(capsys, flag: str, value: str) -> None:
+    assert cli.main(["serve", flag, value]) == 2
+    assert "must be more than 0 and finite" in capsys.readouterr().err
+
+
 def test_sigterm_interrupts_as_ctrl_c_does(here: Path) -> None:
     """While it waits for a recording; what was begun is gone, and the shell's own handling is back."""
     command = [
