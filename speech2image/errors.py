@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose.
+"""Every error this package raises on purpose, and how its messages show names that others chose.
 
 Each message says what came, what is allowed and what to do. All are `Speech2ImageError`, so that a caller
 can catch one type; those about a value are also `ValueError`, the one about a missing package `ImportError`.
@@ -34,6 +34,17 @@ class SettingsError(Speech2ImageError, ValueError):
 
 class MissingExtraError(Speech2ImageError, ImportError):
     """A package of an optional extra is not installed; the message holds the pip command."""
+
+
+def printable(text: str) -> str:
+    r"""`text` as a terminal may have it: control codes, line ends and such as \x1b, \n, \u202e.
+
+    File names, captions and model cards come from others, and a terminal obeys what stands in them.
+
+    >>> print(printable("red\x1b[31m\u202e.wav"))
+    red\x1b[31m\u202e.wav
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -1,67 +1,225 @@
-"""Writing files so that nothing half-written ever stays."""
+"""Writing files and folders: whole or not at all, and without leftovers of writers that were killed.
 
+What is written is made in a hidden folder beside its place and renamed. That folder is locked as long as its
+writer lives; whoever writes to the same place next deletes those that nobody has locked.
+"""
+
+import ctypes
+import errno
 import os
+import re
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from speech2image.errors import OutputError
 
+HIDDEN = re.compile(r"\.[0-9a-f]{16}\.speech2image")
+"""The name of the hidden folder."""
+
+_left: dict[Path, int] = {}
+"""When a folder changed last, as this process left it; unless it changes again, nothing is to be deleted."""
+
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it onto `path` on success, delete it on any failure.
+    """Give a temporary path; put what is there in the place of `path` on success, delete it on any failure.
 
-    The temporary path keeps the suffix of `path`, since many writers choose a format by it. The caller may
-    create a file or a folder there. An existing folder at `path` is replaced.
+    The temporary path ends in the name of `path`, since many writers choose a format by its suffix. The
+    caller may create a file or a folder there. What was at `path` is replaced in one step, and its mode and
+    owner stay; a new file has the mode of any new file, whatever its writer chose. Through a symbolic link
+    its target is written. What cannot be replaced (a mounted file, a device, a file in a folder that may not
+    be written) is written over.
 
     Raises:
-        OutputError: the parent cannot be created or written, or `path` is a folder where a file was written.
+        OutputError: the parent cannot be created or written, `path` is a folder where a file was written, or
+            its name is too long.
     """
-    path = Path(path)
-    check_writable(path)
-    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield temporary
-        _replace(temporary, path)
+        place = _place(path)
+        with _folder_for(place) as folder:
+            new = folder / place.name
+            yield new
+            _keep_mode(new, place)
+            _put(new, place)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        _remove(temporary)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Create the parent folder of `path` and check that a file can be made in it, before long work starts.
+    """Create the parent folder of `path` and check that `path` can be written, before long work starts.
 
     Raises:
-        OutputError: the parent is not a folder, cannot be created, or cannot be written.
+        OutputError: the parent is not a folder, cannot be created, or cannot be written; or the name of
+            `path` is too long.
     """
-    parent = Path(path).parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        probe = parent / f".probe.{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
+        place = _place(path)
+        with _folder_for(place) as folder:
+            (folder / place.name).touch()
+        if place.is_dir() and not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise OutputError(
-            f"cannot write to {parent}: {error.strerror or error}; choose a folder you may write to"
-        ) from error
+        what, advice = f"to {Path(path).parent}", "a folder you may write to"
+        if error.errno == errno.ENAMETOOLONG:
+            what, advice = str(path), "a shorter name"
+        raise OutputError(f"cannot write {what}: {error.strerror or error}; choose {advice}") from error
 
 
-def _replace(temporary: Path, path: Path) -> None:
-    if temporary.is_dir() and path.is_dir():
-        old = temporary.with_name(temporary.name + ".old")
-        os.replace(path, old)
-        os.replace(temporary, path)
-        _remove(old)
+def _place(path: str | os.PathLike[str]) -> Path:
+    """Where `path` leads to through symbolic links, its parent made if absent; there need not be anything."""
+    try:
+        place = Path(os.path.realpath(path) if os.path.islink(path) else os.path.abspath(path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            place.stat()
+    except ValueError as error:
+        raise OutputError(f"cannot write {os.fspath(path)!r}: {error}; choose another name") from error
+    return place
+
+
+def _replaceable(place: Path) -> bool:
+    """False for what may be written and not replaced: a device, or a file whose folder may not be written."""
+    if not place.exists():
+        return True
+    ordinary = place.is_file() or place.is_dir()
+    return ordinary and (os.access(place.parent, os.W_OK | os.X_OK) or not os.access(place, os.W_OK))
+
+
+@contextmanager
+def _folder_for(place: Path) -> Iterator[Path]:
+    """Where to make what shall stand at `place`: beside it, unless it can only be written over."""
+    if _replaceable(place):
+        with _folder_in(place.parent) as beside:
+            yield beside
     else:
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory() as elsewhere:
+            yield Path(elsewhere)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+@contextmanager
+def _folder_in(parent: Path) -> Iterator[Path]:
+    """A folder of this writer's own in `parent`, deleted afterwards, as are those of killed writers."""
+    _clear(parent)
+    folder, lock = _make_locked(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+    _left[parent] = parent.stat().st_mtime_ns
+
+
+def _make_locked(parent: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = parent / f".{secrets.token_hex(8)}.speech2image"
+        folder.mkdir()
+        try:
+            return folder, _lock(folder)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # another writer took it, not locked yet, for a leftover
+        except OSError:
+            return folder, None  # a file system without locks: nobody else can lock it, either
+
+
+def _clear(parent: Path) -> None:
+    """Delete what killed writers left in a folder."""
+    if _left.get(parent) == parent.stat().st_mtime_ns:
+        return
+    for name in os.listdir(parent) if os.access(parent, os.R_OK) else ():
+        if HIDDEN.fullmatch(name):
+            with suppress(OSError):  # its writer lives, or nobody can tell
+                lock = _lock(parent / name)
+                shutil.rmtree(parent / name, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder until its descriptor, which is returned, is closed or this process dies.
+
+    Raises:
+        BlockingIOError: somebody else has locked it.
+        FileNotFoundError: somebody else has deleted it.
+        OSError: there are no locks here.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        import fcntl  # not on Windows, where folders cannot be opened
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        folder.stat()  # it may have been deleted before it was locked
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _keep_mode(new: Path, place: Path) -> None:
+    """Give `new` mode and owner of what it replaces; else, to a file, the mode of any new file."""
+    if place.is_file() if new.is_file() else place.is_dir():
+        old = place.stat()
+        with suppress(PermissionError):
+            os.chown(new, old.st_uid, old.st_gid)
+        new.chmod(stat.S_IMODE(old.st_mode))
+    elif new.is_file() and not place.exists():
+        usual = new.with_name(secrets.token_hex(8))
+        usual.touch()
+        new.chmod(stat.S_IMODE(usual.stat().st_mode))
+
+
+def _put(new: Path, place: Path) -> None:
+    """Rename `new` to `place`, or write over what cannot be replaced."""
+    try:
+        if _replaceable(place):
+            _rename(new, place)
+            return
+    except OSError as error:  # a mount point; a folder from a lower layer of a container's image
+        if error.errno not in (errno.EBUSY, errno.EXDEV) or new.is_dir() != place.is_dir():
+            raise
+    _write_over(new, place)
+
+
+def _rename(new: Path, place: Path) -> None:
+    """Rename `new` to `place`; a folder that stood there is left beside `new`."""
+    while True:
+        try:
+            os.replace(new, place)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if _exchange(new, place):
+            return
+        with suppress(FileNotFoundError):  # another writer was faster
+            os.replace(place, new.with_name(secrets.token_hex(8)))
+
+
+def _exchange(new: Path, place: Path) -> bool:
+    """Change the names of two folders for one another, so that `place` is never missing; False if it fails.
+
+    Linux alone can do that, and not on every file system.
+    """
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD of fcntl.h, RENAME_EXCHANGE of linux/fs.h
+    if renameat2 is None:
+        return False
+    return bool(renameat2(here, bytes(new), here, bytes(place), exchange) == 0)
+
+
+def _write_over(new: Path, place: Path) -> None:
+    """Copy `new` to `place` where it cannot be renamed to; a full disk may break that off."""
+    if not new.is_dir():
+        with open(new, "rb") as source, open(place, "wb") as target:
+            shutil.copyfileobj(source, target)
+        return
+    for child in new.iterdir():
+        with writing(place / child.name) as copy:
+            shutil.copytree(child, copy) if child.is_dir() else shutil.copyfile(child, copy)
+    for child in place.iterdir():
+        if not (new / child.name).exists():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()

@@ -16,6 +16,12 @@ from speech2image.files import check_writable, writing
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """What a picture file may be called, and the Pillow format it is then written in."""
 
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}
+"""Pixels a side that a format holds."""
+
+MAX_PIXELS = 2**30
+"""Of a sheet of pictures, which takes four bytes each in memory."""
+
 _OPTIONS = {"PNG": {"compress_level": 4}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
 
 
@@ -59,20 +65,59 @@ def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2
     sizes = {image.size for image in images}
     if len(sizes) > 1:
         raise SettingsError(f"a grid needs pictures of one size, got {sorted(sizes)}")
-    columns = math.ceil(math.sqrt(len(images))) if columns is None else columns
+    columns = _default_columns(len(images)) if columns is None else columns
     if columns < 1:
         raise SettingsError(f"a grid needs at least 1 column, got {columns}")
     return _paste(images, min(columns, len(images)), gap)
 
 
+def _default_columns(n: int) -> int:
+    return math.ceil(math.sqrt(n))
+
+
 def _paste(images: Sequence[Image.Image], columns: int, gap: int) -> Image.Image:
     width, height = images[0].size
-    rows = math.ceil(len(images) / columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    sheet = Image.new("RGB", _sheet_size(len(images), images[0].size, columns, gap), "white")
     for index, image in enumerate(images):
         row, column = divmod(index, columns)
         sheet.paste(image, (column * (width + gap), row * (height + gap)))
     return sheet
+
+
+def _sheet_size(n: int, picture: tuple[int, int], columns: int, gap: int) -> tuple[int, int]:
+    rows = math.ceil(n / columns)
+    return columns * (picture[0] + gap) - gap, rows * (picture[1] + gap) - gap
+
+
+def check_sheet(path: str | os.PathLike[str], n: int, side: int, columns: int | None = None) -> None:
+    """Check, before `n` pictures of `side` x `side` are drawn, that their grid can be written to `path`.
+
+    Raises:
+        OutputError: it would be wider or higher than the format of `path` holds, or larger than `MAX_PIXELS`.
+    """
+    columns = min(_default_columns(n) if columns is None else columns, n)
+    check_size(path, _sheet_size(n, (side, side), columns, gap=2))
+
+
+def check_size(path: str | os.PathLike[str], size: tuple[int, int]) -> None:
+    """Check that the format of `path` holds a picture of `size`, width and height.
+
+    Args:
+        path: PNG if its suffix names no format.
+        size: in pixels.
+
+    Raises:
+        OutputError: as `check_sheet`.
+    """
+    width, height = size
+    kind = FORMATS.get(Path(path).suffix.lower(), "PNG")
+    longest = _LONGEST.get(kind, MAX_PIXELS)
+    if max(size) > longest or width * height > MAX_PIXELS:
+        what = f"{longest} pixels a side" if max(size) > longest else f"{MAX_PIXELS / 1e6:.0f} megapixels"
+        raise OutputError(
+            f"{path} would be {width} x {height} pixels, but a {kind} file holds at most {what} here; "
+            "ask for fewer pictures, for a file each (--separate), or for a .png"
+        )
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -82,7 +127,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         OutputError: the suffix names no picture format, `path` is a folder, or its folder cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises an error for names that are too long
         raise OutputError(f"{path} is a folder; name a file in it, for instance {path / 'picture.png'}")
     if path.suffix.lower() not in FORMATS:
         raise OutputError(
@@ -96,9 +141,10 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> Path:
     """Write a picture in the format its suffix names; the file appears whole or not at all.
 
     Raises:
-        OutputError: as `check_path`, or the disk is full.
+        OutputError: as `check_path` and `check_size`, or the disk is full.
     """
     path = check_path(path)
+    check_size(path, image.size)
     kind = FORMATS[path.suffix.lower()]
     with writing(path) as temporary:
         image.save(temporary, kind, **_OPTIONS[kind])

@@ -182,13 +182,13 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
     if name in shipped:
         return read_card(MODELS_FOLDER / name)
     path = Path(wanted)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises an error for names that are too long
         return read_card(path)
     if path.suffix == ".onnx" or path.name == CARD:
-        if path.is_file():
+        if os.path.isfile(path):
             return read_card(path.parent)
         raise CheckpointError(f"there is no file {path}")
-    if path.is_file():
+    if os.path.isfile(path):
         raise CheckpointError(
             f"{path} is not a model folder with {CARD}; "
             "speech2image export makes one from training checkpoints"

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
 from speech2image import cli, pretrained
-from speech2image.commands import pictures, training
+from speech2image.commands import jobs, pictures, training
 from speech2image.errors import MissingExtraError, SettingsError
 
 
@@ -185,6 +186,224 @@ def test_reader_that_goes_away(here: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(speech2image.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.stdout == "141 b''\n", done.stderr
+
+
+class Output:
+    """A standard output of some encoding, as a terminal or a redirection gives it."""
+
+    def __init__(self, encoding: str) -> None:
+        self.bytes = io.BytesIO()
+        self.stream = io.TextIOWrapper(self.bytes, encoding, errors="strict")
+
+    def text(self) -> str:
+        self.stream.flush()
+        return self.bytes.getvalue().decode(self.stream.encoding)
+
+
+@pytest.mark.parametrize("name", ["桜.png", "\udcff.png", "\x1b[31m.png"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_every_encoding_of_the_output_will_do(here: Path, monkeypatch, encoding: str, name: str) -> None:
+    output = Output(encoding)
+    monkeypatch.setattr(sys, "stdout", output.stream)
+    assert cli.main(["translate", "a.wav", "-o", name]) == 0
+    assert ": 1 picture, model flowers-and-birds" in output.text()
+    assert "\x1b" not in output.text()
+    output = Output(encoding)
+    monkeypatch.setattr(sys, "stdout", output.stream)
+    assert cli.main(["translate", "a.wav", "-o", name, "--json"]) == 0
+    assert json.loads(output.text())["files"] == [name]
+    assert _new(here) == [name]
+
+
+def test_closed_standard_input(here: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["translate", "-"]) == 1
+    assert capsys.readouterr().err.startswith("speech2image: standard input is closed; name a file")
+    assert cli.main(["translate", "a.wav"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["models"],
+        ["models", "--json"],
+        ["--help"],
+        ["translate", "--help"],
+        ["translate", "a.wav"],
+        ["translate", "a.wav", "-o", "-"],
+    ],
+)
+def test_a_full_disk_behind_standard_output(here: Path, capsys, monkeypatch, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(words) == 1
+    told = capsys.readouterr().err
+    assert told == "speech2image: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        ("{} models > /dev/full", 1, "cannot write to standard output: No space left on device"),
+        ("{} models >&-", 1, "standard output is closed"),
+        ("{} translate a.wav -o - <&- | cmp - expected.png", 0, None),
+        ("{} models 2> /dev/full", 0, None),
+        ("{} translate absent.wav 2> /dev/full || exit 3", 3, None),
+        ("ulimit -f 0; {} translate a.wav", 1, "cannot write picture.png: File too large"),
+        ("ulimit -f 0; {} models > models.txt", 1, "cannot write to standard output: File too large"),
+    ],
+)
+def test_streams_in_a_shell(here: Path, script: str, status: int, message: str | None) -> None:
+    cli.main(["translate", "a.wav", "-o", "expected.png"])
+    command = f"{sys.executable} -m speech2image"
+    model = " --model ../shipped/flowers-and-birds" if "translate" in script else ""
+    script = script.format(command).replace("translate", f"translate{model}")
+    environment = os.environ | {"PYTHONPATH": str(Path(speech2image.__file__).parents[1])}
+    done = subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    if message is None:
+        assert done.stderr == ""
+    else:
+        assert done.stderr.startswith("speech2image: ") and done.stderr.count("\n") == 1
+        assert message in done.stderr
+    assert set(_new(here)) <= {"expected.png", "models.txt", "picture.png"}
+    assert not (here / "picture.png").exists() or status == 0
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["translate", LONG],
+        ["translate", "a.wav", "-o", f"{LONG}.png"],
+        ["translate", "a.wav", "-o", f"{LONG}/a.png"],
+        ["translate", "a.wav", "-o", f"{'a' * 250}.png", "-n", "2", "--separate"],
+        ["translate", "a.wav", "--model", LONG],
+        ["translate", "a.wav", "--model", f"{LONG}.onnx"],
+        ["translate", "--text", "a red bird", "--model", LONG],
+        ["translate", "a.wav", "--recognizer", f"own:{LONG}"],
+        ["say", "a red bird", "--keep-speech", f"{LONG}.wav"],
+        ["interpolate", "a.wav", LONG],
+        ["prepare", "folder", "--root", LONG, "--out", "x"],
+        ["prepare", "toy", "--out", LONG],
+        ["prepare", "recordings", "--root", LONG, "--out", "x"],
+        ["prepare", "words", "--roots", LONG, "--out", "x"],
+        ["train", "speech-encoder", "--data", LONG, "--out", "x"],
+        ["train", "text-embeddings", "--encoder", LONG, "--captions", LONG, "--out", "x.npy"],
+        ["train", "checkpoint", "--network", "generator", "--model", LONG, "--out", "x"],
+        [
+            "export",
+            "--speech-encoder",
+            LONG,
+            "--generator",
+            "g",
+            "--out",
+            "x",
+            "--name",
+            "n",
+            "--licence",
+            "l",
+        ],
+        ["export", "recognizer", "--checkpoint", LONG, "--out", "x", "--licence", "l"],
+        ["fid", LONG, LONG, "--network", LONG],
+        ["evaluate", "--model", LONG, "--data", LONG, "--out", "x"],
+    ],
+    ids=lambda words: " ".join(word for word in words if len(word) < 100),
+)
+def test_an_argument_too_long_for_a_path(here: Path, capsys, monkeypatch, words: list[str]) -> None:
+    monkeypatch.setattr(pictures, "_draw_text", lambda *_: pytest.fail("it draws"))
+    status = cli.main(words)
+    told = capsys.readouterr().err
+    assert status in (1, 2)
+    assert told.startswith("speech2image: ") and told.count("\n") == 1 and len(told) < 1100
+    assert set(_new(here)) <= {"x"}
+
+
+def test_names_cannot_command_the_terminal(here: Path, capsys) -> None:
+    assert cli.main(["translate", "\x1b]0;owned\x07\u202egnp.wav"]) == 1
+    assert r"\x1b]0;owned\x07\u202egnp.wav: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["translate", *["a.wav"] * 1700, "-o", "f.webp"], "WEBP file holds at most 16383 pixels a side"),
+        (
+            ["interpolate", "a.wav", "b.wav", "--steps", "7000", "-o", "f.jpg"],
+            "JPEG file holds at most 65500",
+        ),
+        (["translate", *["a.wav"] * 1100, "-n", "10000"], "PNG file holds at most 1074 megapixels"),
+        (["translate", *["a.wav"] * 1100, "-n", "10000", "-o", "-"], "at most 1074 megapixels"),
+        (["say", "a red flower", "-n", "10000", "-o", "f.webp"], None),
+    ],
+)
+def test_a_sheet_too_large_for_its_file_is_refused_before_it_is_drawn(
+    here: Path, capsys, monkeypatch, words: list[str], message: str | None
+) -> None:
+    from speech2image.pipeline import Route
+
+    class Drawing(Exception):
+        pass
+
+    def draw(*_: object) -> None:
+        raise Drawing
+
+    monkeypatch.setattr(Route, "translate", draw)
+    monkeypatch.setattr(Route, "interpolate", draw)
+    if message is None:  # 100 by 100 pictures fit
+        from speech2image import tts
+
+        monkeypatch.setattr(tts, "speak", lambda text, voice: speech(1.5))
+        with pytest.raises(Drawing):
+            cli.main(words)
+        return
+    assert cli.main(words) == 1
+    assert message in capsys.readouterr().err
+    assert _new(here) == []
+
+
+@pytest.mark.parametrize("megabytes", ["nan", "0", "-1"])
+@pytest.mark.parametrize("command", [["export"], ["export", "cascade"]])
+def test_max_megabytes(capsys, command: list[str], megabytes: str) -> None:
+    pytest.importorskip("torch")
+    encoder = "--text-encoder" if "cascade" in command else "--speech-encoder"
+    words = [*command, encoder, "e", "--generator", "g", "--out", "o", "--name", "n", "--licence", "l"]
+    assert cli.main([*words, "--max-megabytes", megabytes]) == 2
+    assert "must be above 0" in capsys.readouterr().err
+    assert jobs.bytes_of(float("inf")) == sys.maxsize and jobs.bytes_of(0.5) == 500_000
+
+
+@pytest.mark.parametrize("flag", ["--max-megabytes", "--max-seconds", "--grace-seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", "0"])
+def test_a_server_has_finite_bounds(capsys, flag: str, value: str) -> None:
+    assert cli.main(["serve", flag, value]) == 2
+    assert "must be more than 0 and finite" in capsys.readouterr().err
+
+
+def test_sigterm_interrupts_as_ctrl_c_does(here: Path) -> None:
+    """While it waits for a recording; what was begun is gone, and the shell's own handling is back."""
+    command = [
+        sys.executable,
+        "-m",
+        "speech2image",
+        "translate",
+        "-",
+        "--model",
+        "../shipped/flowers-and-birds",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(speech2image.__file__).parents[1])}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdin is not None
+    process.stdin.write(b"R" * 2**17)  # more than a pipe holds: it reads
+    process.stdin.flush()
+    process.terminate()
+    assert process.communicate()[1] == b"speech2image: interrupted\n"
+    assert process.returncode == 130
+    assert _new(here) == []
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["models"]) == 0 and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_and_version_import_nothing_heavy() -> None:

@@ -29,6 +29,8 @@ def opened(source: Any) -> Iterator[tuple[Any, str]]:
             raise SpeechError("the recording is empty (0 bytes)")
         yield io.BytesIO(source), "the recording"
     elif isinstance(source, str) and source == "-":
+        if sys.stdin is None:
+            raise SpeechError("standard input is closed; name a file, or send the recording through a pipe")
         with _spooled(sys.stdin.buffer) as file:
             yield file, "standard input"
     elif isinstance(source, str | os.PathLike):
@@ -49,7 +51,7 @@ def opened(source: Any) -> Iterator[tuple[Any, str]]:
 
 
 def _checked_path(path: Path) -> Path:
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises an error for names that are too long
         raise SpeechError(f"{path}: no such file")
     if path.is_dir():
         raise SpeechError(f"{path} is a folder; name one recording in it")

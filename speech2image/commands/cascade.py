@@ -7,6 +7,7 @@ from pathlib import Path
 from speech2image.commands.jobs import (
     Files,
     FilesOfGan,
+    bytes_of,
     call,
     import_training,
     open_conditions,
@@ -169,7 +170,7 @@ def export_cascade(
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
-        max_megabytes: the most the model may take.
+        max_megabytes: the most the model may take; inf for any size.
     """
     parity = import_training("cascade_export").export_checkpoints(
         text_encoder,
@@ -182,7 +183,7 @@ def export_cascade(
         shared_recognizer=shared_recognizer,
         description=description,
         captions=() if captions is None else _lines(captions),
-        max_bytes=int(max_megabytes * 1e6),
+        max_bytes=bytes_of(max_megabytes),
     )
     off = max(parity["embedding"], parity.get("picture", 0.0))
     print(f"{out}: differs from torch by at most {off:.1e}")

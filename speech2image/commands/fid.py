@@ -1,13 +1,13 @@
 """fid: thin; compares two folders of pictures. Needs the `train` extra."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from speech2image.errors import SettingsError, require
+from speech2image.commands.picture_jobs import dump
+from speech2image.errors import SettingsError, printable, require
 
 _SHOWN = 10
 
@@ -63,17 +63,14 @@ def fid(
         _name_broken(side.folder, side.broken)
     for text in figures["warnings"]:
         print(f"speech2image: warning: {text}", file=sys.stderr)
-    print(_dump(figures) if json else comparison.summary(figures))
+    print(dump(figures) if json else comparison.summary(figures))
 
 
 def _name_broken(folder: Path, broken: list[tuple[str, str]]) -> None:
     if broken:
-        print(f"speech2image: {len(broken)} broken files in {folder} were left out:", file=sys.stderr)
+        where = printable(str(folder))
+        print(f"speech2image: {len(broken)} broken files in {where} were left out:", file=sys.stderr)
     for name, reason in broken[:_SHOWN]:
-        print(f"  {name}: {reason}", file=sys.stderr)
+        print(printable(f"  {name}: {reason}"), file=sys.stderr)
     if len(broken) > _SHOWN:
         print(f"  and {len(broken) - _SHOWN} more (--json names all)", file=sys.stderr)
-
-
-def _dump(figures: dict) -> str:
-    return json.dumps(figures, indent=2, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """What the commands that train share: flags made from settings, and what they open."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,17 @@ def parse(kind: Any, prog: str, arguments: list[str]) -> Any:
 def call(function: Callable[..., None], prog: str, arguments: list[str]) -> None:
     """Call a function with the flags made from its arguments."""
     parse(function, prog, arguments)
+
+
+def bytes_of(megabytes: float) -> int:
+    """--max-megabytes in bytes; inf is as many as there may be.
+
+    Raises:
+        SettingsError: it is not above 0.
+    """
+    if not megabytes > 0:
+        raise SettingsError(f"--max-megabytes is {megabytes:g}, must be above 0 (inf allows any size)")
+    return int(min(megabytes * 1e6, sys.maxsize))
 
 
 def import_training(name: str) -> ModuleType:

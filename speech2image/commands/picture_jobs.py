@@ -4,6 +4,7 @@ The flags avoid `| None`: tyro checks such defaults with typeguard, whose import
 """
 
 import json
+import os
 import sys
 import time
 import wave
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from speech2image import opening, pretrained
-from speech2image.errors import OutputError, SettingsError
+from speech2image.errors import OutputError, SettingsError, printable
 from speech2image.files import check_writable, writing
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ class Job:
         from speech2image import images
 
         if file == STANDARD:
-            sys.stdout.buffer.write(images.encode(image))
-            sys.stdout.buffer.flush()
+            _write_to_standard_output(images.encode(image))
         else:
             images.save(image, file)
 
@@ -105,10 +105,9 @@ class Job:
             )
         elif self.out != STANDARD:
             names = str(files[0]) if len(files) == 1 else f"{files[0]} ... {files[-1]}"
-            plural = "s" if pictures > 1 else ""
-            print(
-                f"{names}: {pictures} picture{plural}, model {route.name}, seed {self.seed}, {seconds:.2f} s"
-            )
+            plural, model = "s" if pictures > 1 else "", printable(route.name)
+            done = f"{pictures} picture{plural}, model {model}, seed {self.seed}, {seconds:.2f} s"
+            print(f"{printable(names)}: {done}")
 
 
 @dataclass
@@ -123,14 +122,30 @@ class Drawing(Job):
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
     separate: bool = False
 
-    def check(self) -> None:
-        """Refuse, before any work, what cannot end well."""
-        from speech2image import runtime
+    def check(self, recordings: int = 1) -> None:
+        """Refuse, before any work, what cannot end well with so many recordings."""
+        from speech2image import images, runtime
 
         super().check()
         runtime.check_count(self.n)
         if self.out == STANDARD and self.separate:
             raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
+        self._recordings = recordings
+        if self.separate:
+            images.check_path(self._names(recordings)[-1])
+
+    def load(self, recognizer: str = "own") -> "Route":
+        """Open the model; refuse, before any picture is drawn, a sheet too large for its file."""
+        from speech2image import images
+
+        route = super().load(recognizer)
+        if not self.separate:
+            n, columns = self.n * self._recordings, self._columns(self._recordings)
+            images.check_sheet(self.out, n, route.picture_size, columns)
+        return route
+
+    def _columns(self, recordings: int) -> int | None:
+        return self.n if recordings > 1 else None
 
     def finish(self, route: "Route", results: list[tuple[str, "Translation"]]) -> None:
         """Write the pictures of all recordings and say so; of a route through text, say what was heard."""
@@ -139,10 +154,10 @@ class Drawing(Job):
         heard = [result.transcript for _, result in results if result.transcript is not None]
         written = not results[0][1].log_mel.size  # a text was given, nothing was heard
         for (clip, _), text in zip(results, [] if written else heard, strict=False):
-            print(f'{f"{clip}: " if len(results) > 1 else ""}heard: "{text}"', file=sys.stderr)
+            source = f"{printable(clip)}: " if len(results) > 1 else ""
+            print(f'{source}heard: "{printable(text)}"', file=sys.stderr)
         pictures = [image for _, result in results for image in result.images]
-        columns = self.n if len(results) > 1 else None
-        sheets = pictures if self.separate else [images.grid(pictures, columns)]
+        sheets = pictures if self.separate else [images.grid(pictures, self._columns(len(results)))]
         files = self._names(len(results)) if self.separate else [self.out]
         for image, file in zip(sheets, files, strict=True):
             self.write(image, file)
@@ -164,13 +179,23 @@ DrawingFlags = Annotated[Drawing, tyro.conf.arg(name="")]
 
 
 def dump(value: Any) -> str:
-    """JSON as the commands print it."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """JSON as the commands print it: in ASCII, which every encoding holds and no terminal obeys."""
+    return json.dumps(value, indent=2)
+
+
+def _write_to_standard_output(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # not an error: the reader has seen enough
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
 def check_wav(path: Path) -> None:
     """Refuse what --keep-speech cannot write."""
-    if path.suffix.lower() != ".wav" or path.is_dir():
+    if path.suffix.lower() != ".wav" or os.path.isdir(path):
         raise OutputError(f"--keep-speech writes a wav file; '{path}' should end in .wav")
     check_writable(path)
 

@@ -12,7 +12,7 @@ import tyro
 
 from speech2image import pretrained
 from speech2image.commands.picture_jobs import DrawingFlags, Job, Out, check_wav, dump, write_wav
-from speech2image.errors import SettingsError
+from speech2image.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from speech2image.pipeline import Route, Translation
@@ -70,7 +70,7 @@ def translate(
         raise SettingsError("standard input (-) can be read only once")
     if text and drawing.route == "own":
         drawing.route = "cascade"
-    drawing.check()
+    drawing.check(len(clips) or 1)
     opened = drawing.load(recognizer)
     n, seed = drawing.n, drawing.seed
     if text:
@@ -129,10 +129,13 @@ def interpolate(
         job: how to draw and where to.
         steps: pictures in the row, both ends included.
     """
+    from speech2image import images
+
     if first == second == "-":
         raise SettingsError("standard input (-) can be read only once")
     job.check()
     opened = job.load()
+    images.check_sheet(job.out, steps, opened.picture_size, steps)
     walk = opened.interpolate(first, second, steps, job.seed)
     job.write(walk.grid(), job.out)
     job.report(opened, {"clips": [first, second], "alphas": walk.alphas}, [job.out], steps, walk.timings)
@@ -152,6 +155,7 @@ def models(json: bool = False) -> None:
         size, megabytes = model.card["picture_size"], model.size / 1e6
         route = "" if model.route == "direct" else f", {model.route}"
         text, licence = model.card.get("description", ""), model.card.get("licence", "?")
-        print(f"{model.name}  {size} x {size}{route}, {megabytes:.1f} MB, {licence}  {text}")
+        shown = f"{model.name}  {size} x {size}{route}, {megabytes:.1f} MB, {licence}  {text}"
+        print(printable(shown))
     if not found:
         print("no models came with this installation; give --model a folder that speech2image export wrote")

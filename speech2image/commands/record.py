@@ -44,6 +44,8 @@ def record(
     """
     if not 0 <= seconds <= MAX_SECONDS:
         raise SettingsError(f"--seconds must be from 0 (until Enter) to {MAX_SECONDS:g}, not {seconds:g}")
+    if not seconds and sys.stdin is None:
+        raise SettingsError("standard input is closed, so nobody can press Enter; give --seconds")
     portaudio = open_portaudio()
     if device == "list":
         print(portaudio.query_devices())

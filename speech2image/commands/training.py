@@ -13,7 +13,7 @@ from typing import Literal
 import tyro
 
 from speech2image.commands import cascade
-from speech2image.commands.jobs import Files, FilesOfGan, open_conditions
+from speech2image.commands.jobs import Files, FilesOfGan, bytes_of, open_conditions
 from speech2image.commands.jobs import call as _call
 from speech2image.commands.jobs import import_training as _import
 from speech2image.commands.jobs import open_data as _open
@@ -325,10 +325,11 @@ def export_checkpoints(
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         clips: recordings on which ONNX is compared with torch; made-up sounds by default.
-        max_megabytes: the most the model may take.
+        max_megabytes: the most the model may take; inf for any size.
     """
     from speech2image import audio
 
+    max_bytes = bytes_of(max_megabytes)
     module = _import("export")
     log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     parity = module.export_checkpoints(
@@ -340,6 +341,6 @@ def export_checkpoints(
         description=description,
         speech_detector=speech_detector,
         log_mels=log_mels,
-        max_bytes=int(max_megabytes * 1e6),
+        max_bytes=max_bytes,
     )
     print(f"{out}: differs from torch by at most {parity.embedding:.1e} and {parity.picture:.1e}")

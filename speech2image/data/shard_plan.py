@@ -5,15 +5,22 @@ that digest are skipped; a shard made from something else is never silently repl
 """
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Generic, TypeVar
 
 from speech2image.data.pairs import read_header
 from speech2image.data.progress import progress_bar
-from speech2image.errors import DataError
+from speech2image.errors import DataError, Speech2ImageError
 
 Item = TypeVar("Item")
 Task = TypeVar("Task")
@@ -96,21 +103,63 @@ def make_shards(
     """
     if not tasks:
         return
-    with progress_bar() as progress:
+    with progress_bar() as progress, closing(run_tasks(function, tasks, workers)) as results:
         bar = progress.add_task(description, total=sum(sizes))
-        for size, _ in zip(sizes, run_tasks(function, tasks, workers), strict=True):
+        for size, _ in zip(sizes, results, strict=True):
             progress.advance(bar, size)
 
 
-def run_tasks(function: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    """Results of `function(task)` in order, made in this process or in `workers` fresh ones."""
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+) -> Generator[Result, None, None]:
+    """Results of `function(task)` in order, made in this process or in `workers` fresh ones.
+
+    The workers end with this process, however it ends.
+
+    Raises:
+        Speech2ImageError: a worker was killed.
+    """
     if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context) as pool:
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _prepare_worker) as pool:
         try:
-            yield from pool.map(function, tasks)
+            yield from pool.map(partial(_run_task, function), tasks)
+        except BrokenProcessPool as error:
+            raise Speech2ImageError(
+                "a worker process was killed, perhaps for want of memory; the same command goes on from what "
+                "is finished (with fewer --workers it takes less memory)"
+            ) from error
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()).difference(others):
+                process.terminate()
             raise
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the parent, and end when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_worker)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_worker(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what is unfinished is being deleted
+    raise SystemExit(128 + number)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _run_task(function: Callable[[Task], Result], task: Task) -> Result:
+    try:
+        return function(task)
+    except SystemExit as stop:  # the pool would only take it for this task's result
+        os._exit(int(stop.code or 0))

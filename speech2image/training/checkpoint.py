@@ -63,7 +63,7 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read(path: Path, tensors_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises an error for names that are too long
         raise CheckpointError(f"no checkpoint at {path}; give the .safetensors file a training wrote")
     try:
         with safe_open(path, framework="pt") as file:

@@ -28,6 +28,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,9 +40,13 @@ from lightning_fabric import Fabric, seed_everything
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from speech2image.errors import SettingsError
+from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+
+LOG = "log.jsonl"
+_EVERYWHERE = ("step", "seconds")
+"""What every row of the log holds."""
 
 LENGTH_SETTINGS = frozenset({"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"})
 """Settings that may differ when a run goes on: they say how long and how often, not what is learnt."""
@@ -166,6 +172,8 @@ class Run:
         self.checkpoint = self.folder / "checkpoint.safetensors"
         check_writable(self.checkpoint)
         self._earlier_seconds = 0.0
+        self._first_step = 0
+        self._logged: set[tuple[Any, ...]] = set()
         self._start = self._last_save = time.monotonic()
         self._board: SummaryWriter | None = None
         self._warned: set[str] = set()
@@ -173,13 +181,15 @@ class Run:
         self._handlers: dict[int, Any] = {}
 
     def restore(self) -> dict[str, Any] | None:
-        """Read the checkpoint to go on from, or None at the start of a run.
+        """Read the checkpoint to go on from, or None at the start of a run; cut the log back to it.
 
         Raises:
             CheckpointError: the checkpoint is damaged or of another kind.
             SettingsError: it was made with other settings than these (run lengths may differ).
+            OutputError: the log cannot be written.
         """
         if not self.checkpoint.exists():
+            self._cut_log(-1, -1.0)
             return None
         state = load_checkpoint(self.checkpoint, self.kind)
         now = json.loads(json.dumps(dataclasses.asdict(self.settings)))  # type: ignore[call-overload]
@@ -193,7 +203,26 @@ class Run:
                 + "; use another folder or the same settings"
             )
         self._earlier_seconds = float(state["seconds"])
+        self._first_step = state["step"] + 1
+        self._cut_log(state["step"], self._earlier_seconds)
         return state
+
+    def _cut_log(self, step: int, seconds: float) -> None:
+        """Drop what a killed run logged after its checkpoint, since it is going to be logged again."""
+        log = self.folder / LOG
+        if not self.fabric.is_global_zero or not log.exists():
+            return
+        kept = [row for row in _rows(log) if row.get("step", step) <= step]
+        kept = [
+            row for row in kept if "step" in row or row.get("seconds", 0.0) <= round(seconds, 1)
+        ]  # warnings
+        self._logged = {
+            (step, *(name for name in row if name not in _EVERYWHERE))
+            for row in kept
+            if row.get("step") == step
+        }
+        with writing(log) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
     @property
     def seconds(self) -> float:
@@ -225,7 +254,6 @@ class Run:
         self._last_save = time.monotonic()
         if self._agreed(self._stopped):
             self.close()
-            raise KeyboardInterrupt
         return self.checkpoint
 
     def _agreed(self, answer: bool) -> bool:
@@ -265,11 +293,12 @@ class Run:
         """
         if not self.fabric.is_global_zero or not (now or step % self.settings.log_every == 0):
             return
+        if (step, *values) in self._logged:
+            return  # a finished run that is called again measures its last step again
         row = {name: float(v.detach() if isinstance(v, torch.Tensor) else v) for name, v in values.items()}
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "seconds": round(self.seconds, 1), **row}) + "\n")
-        if self._board is None:
-            self._board = SummaryWriter(str(self.folder / "tensorboard"))
+        self._append({"step": step, "seconds": round(self.seconds, 1), **row})
+        if self._board is None:  # hides what was logged from this step on before
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._first_step)
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
         text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
@@ -293,10 +322,14 @@ class Run:
             return
         self._warned.add(name)
         print(f"warning: {message}", file=sys.stderr, flush=True)
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"seconds": round(self.seconds, 1), "warning": name, "message": message}) + "\n"
-            )
+        self._append({"seconds": round(self.seconds, 1), "warning": name, "message": message})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        try:
+            with open(self.folder / LOG, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder / LOG}: {error.strerror or error}") from error
 
     def grid(self, step: int, pictures: torch.Tensor, columns: int) -> None:
         """Write `samples/<step>.png` from pictures [n, 3, size, size] in [-1, 1], row by row."""
@@ -313,8 +346,21 @@ class Run:
             Image.fromarray(sheet).save(temporary)
 
     def close(self) -> None:
-        """Flush TensorBoard, wait for the other processes, and leave Ctrl-C and SIGTERM to others again."""
+        """Flush TensorBoard, wait for the other processes, and leave Ctrl-C and SIGTERM to others again.
+
+        Raises:
+            KeyboardInterrupt: one of the two came, though it be after the last step.
+        """
         self._release_signals()
         if self._board is not None:
             self._board.close()
         self.fabric.barrier()
+        if self._agreed(self._stopped):
+            raise KeyboardInterrupt
+
+
+def _rows(log: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a log, without one that a kill broke off."""
+    for line in log.read_text(encoding="utf-8").splitlines():
+        with suppress(json.JSONDecodeError):
+            yield json.loads(line)

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from speech2image.audio import MAX_SECONDS
@@ -67,8 +68,8 @@ class Settings:
             if not 1 <= getattr(self, name) <= most:
                 raise SettingsError(f"{name} must be from 1 to {most}, not {getattr(self, name)}")
         for name in ("max_megabytes", "max_seconds", "body_seconds", "grace_seconds"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} must be more than 0, not {getattr(self, name)}")
+            if not 0 < getattr(self, name) < inf:
+                raise SettingsError(f"{name} must be more than 0 and finite, not {getattr(self, name)}")
         if not 0 <= self.port <= 65535 or self.threads < 0:
             raise SettingsError("port must be from 0 to 65535, threads from 0")
         if "*" in self.origins:

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out; damage and foreign files are refused; nothing half-written stays."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,16 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
         save_checkpoint(path, {**state(), "bad": object()})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_its_mode_is_that_of_any_new_file(tmp_path: Path) -> None:
+    """safetensors gives its own file to its owner alone."""
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(tmp_path / "c.safetensors", state())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "c.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from speech2image.errors import DataError
+from speech2image.training import classifier
+from speech2image.training.checkpoint import read_facts
 from speech2image.training.classifier import PRESETS, train
 from speech2image.training.run import Run
 from speech2image.training.speech_embeddings import embed, load_speech_encoder
@@ -77,3 +79,11 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch):
 def test_one_class_is_refused(tmp_path):
     with pytest.raises(DataError, match="1 class"):
         train(TINY, Arrays(classes=1), tmp_path)
+
+
+def test_ctrl_c_while_the_last_step_is_measured(tmp_path, ctrl_c_in):
+    """At the end, when nothing of the stage is left to do: what follows it must not begin."""
+    ctrl_c_in(classifier, "accuracy")
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(TINY, steps=1), Arrays(), tmp_path)
+    assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 1

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,16 +63,6 @@ def test_stops_by_steps_and_by_minutes_over_all_sessions(tmp_path: Path) -> None
     run.close()
 
 
-@pytest.fixture
-def usual_signals() -> Iterator[None]:
-    """As in a terminal; what a shell starts in the background ignores Ctrl-C."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 @pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
@@ -93,6 +82,18 @@ def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
     assert state is not None and state["step"] == 4
     assert "the same command goes on" in capsys.readouterr().err
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_checkpoint_is_not_forgotten(number: signal.Signals, tmp_path: Path) -> None:
+    """Else what follows the training, such as the next one, would go on."""
+    run = make(tmp_path)
+    assert run.finished(10)
+    run.save({"step": 10})
+    os.kill(os.getpid(), number)
+    with pytest.raises(KeyboardInterrupt):
+        run.close()
 
 
 @pytest.mark.usefixtures("usual_signals")
@@ -144,6 +145,77 @@ def test_logs_every_second_step_as_json(tmp_path: Path) -> None:
     assert [row.get("step") for row in rows] == [2, 4, None]
     assert rows[1]["loss"] == 4.0 and rows[2]["warning"] == "once"
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def steps_logged(folder: Path) -> list[int | None]:
+    return [json.loads(line).get("step") for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """What TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
+
+
+def train_to(folder: Path, last: int, saved: int, loss: float, *, broken_off: str = "") -> None:
+    """Log every step to the `last`, save and measure after the `saved` one, warn; then be killed."""
+    run = make(folder, log_every=1)
+    step = (run.restore() or {"step": 0})["step"]
+    while step < last:
+        step += 1
+        run.log(step, {"loss": loss})
+        if step == saved:
+            run.save({"step": step})
+            run.log(step, {"accuracy": 0.5}, now=True)
+    time.sleep(0.2)  # the log counts tenths of seconds
+    run.warn("late", "after the checkpoint")
+    run.close()
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(broken_off)
+
+
+def test_a_killed_run_that_goes_on_repeats_no_step(tmp_path: Path) -> None:
+    train_to(tmp_path, 5, 3, loss=1.0, broken_off='{"step": 6, "lo')
+    assert steps_logged_before_the_kill(tmp_path) == [1, 2, 3, 3, 4, 5]
+    time.sleep(1.1)  # TensorBoard names its files by seconds
+    train_to(tmp_path, 6, 6, loss=2.0)
+    assert steps_logged(tmp_path) == [1, 2, 3, 3, 4, 5, 6, 6, None]
+    assert curve(tmp_path) == [(step, 1.0 if step <= 3 else 2.0) for step in range(1, 7)]
+
+
+def steps_logged_before_the_kill(folder: Path) -> list[int | None]:
+    lines = (folder / "log.jsonl").read_text().splitlines()[:-1]
+    return [json.loads(line)["step"] for line in lines if "step" in json.loads(line)]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path: Path) -> None:
+    train_to(tmp_path, 4, 99, loss=1.0)
+    train_to(tmp_path, 2, 2, loss=2.0)
+    assert steps_logged(tmp_path) == [1, 2, 2, None]
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 2.0
+
+
+def test_a_finished_run_called_again_logs_nothing_twice(tmp_path: Path) -> None:
+    train_to(tmp_path, 3, 3, loss=1.0)
+    before = steps_logged(tmp_path)[:4]
+    run = make(tmp_path, log_every=1)
+    state = run.restore()
+    assert state is not None and run.finished(10)
+    run.save(state)
+    run.log(3, {"accuracy": 0.5}, now=True)
+    run.log(3, {"another measure": 0.5}, now=True)
+    run.close()
+    assert steps_logged(tmp_path) == [*before, 3]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"log\.jsonl: No space left"):
+        make(tmp_path).log(2, {"loss": 1.0})
 
 
 def test_grid_is_laid_out_by_rows(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import TABLE_IV, ContrastiveWeights
+from speech2image.training import speech_encoder
+from speech2image.training.checkpoint import read_facts
 from speech2image.training.run import make_fabric
 from speech2image.training.speech_augmentation import (
     SpeechAugmentation,
@@ -243,3 +245,11 @@ def test_augmentation_keeps_shapes_and_is_finite():
     assert changed.shape[:2] == (6, 40)
     assert changed.shape[2] == lengths.max()
     assert changed.isfinite().all()
+
+
+def test_ctrl_c_while_the_last_step_is_measured(arrays, tmp_path, ctrl_c_in):
+    """At the end, when nothing of the stage is left to do: what follows it must not begin."""
+    ctrl_c_in(speech_encoder, "_log_retrieval")
+    with pytest.raises(KeyboardInterrupt):
+        train(dataclasses.replace(TINY, steps=1), arrays, tmp_path)
+    assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 1

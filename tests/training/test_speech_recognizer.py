@@ -13,6 +13,8 @@ from fake_speech import FakeSpeech, spoken
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
 from speech2image.text import LETTERS
+from speech2image.training import speech_recognizer
+from speech2image.training.checkpoint import read_facts
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_recognizer import (
     IGNORED,
@@ -241,3 +243,11 @@ def test_other_settings_are_refused(tmp_path):
     train(replace(TINY, steps=1), None, {"fake": FakeSpeech(8)}, tmp_path)
     with pytest.raises(SettingsError, match="ctc_weight"):
         train(replace(TINY, steps=2, ctc_weight=0.5), None, {"fake": FakeSpeech(8)}, tmp_path)
+
+
+def test_ctrl_c_while_the_last_step_is_measured(tmp_path, ctrl_c_in):
+    """At the end, when nothing of the stage is left to do: what follows it must not begin."""
+    ctrl_c_in(speech_recognizer, "log_word_errors")
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(TINY, steps=1), None, {"fake": FakeSpeech(9)}, tmp_path)
+    assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 1

@@ -21,6 +21,7 @@ from speech2image.data.pairs import (
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
 from speech2image.losses.joint_embedding import JointEmbeddingWeights
+from speech2image.training import text_encoder
 from speech2image.training.batches import Conditions
 from speech2image.training.checkpoint import read_facts
 from speech2image.training.run import Run
@@ -197,3 +198,11 @@ def test_captions_of_ones_own(tmp_path):
         write_caption_embeddings(["red", ""], vectors, tmp_path / "x.npy")
     with pytest.raises(OutputError, match=r"NAME\.npy"):
         write_caption_embeddings(captions, vectors, tmp_path / "x.mat")
+
+
+def test_ctrl_c_while_the_last_step_is_measured(tmp_path, ctrl_c_in):
+    """At the end, when nothing of the stage is left to do: what follows it must not begin."""
+    ctrl_c_in(text_encoder, "_log_retrieval")
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(TINY, steps=1), Captions(), tmp_path)
+    assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 1
