@@ -2,9 +2,10 @@
 
 from speech2image.audio.decode import MAX_SECONDS as MAX_SECONDS
 from speech2image.audio.decode import Source as Source
-from speech2image.audio.decode import encode_flac as encode_flac
-from speech2image.audio.decode import encode_opus as encode_opus
 from speech2image.audio.decode import load as load
+from speech2image.audio.decode import load_beginning as load_beginning
+from speech2image.audio.encode import encode_flac as encode_flac
+from speech2image.audio.encode import encode_opus as encode_opus
 from speech2image.audio.mel import FLOOR_DB as FLOOR_DB
 from speech2image.audio.mel import HOP as HOP
 from speech2image.audio.mel import MAX_FREQUENCY as MAX_FREQUENCY

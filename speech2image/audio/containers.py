@@ -1,107 +1,139 @@
-"""Tells whether a recording breaks off in the middle, where FFmpeg decodes what is there and says nothing.
+"""What a file's headers say about its end, where FFmpeg decodes what is there and says nothing.
 
-WAV and WebM state their sizes, Ogg its page sizes, most MP3 files their size in a Xing header; a file
-that ends sooner was cut off while it was copied or recorded. Sizes that writers to a pipe leave open
-(0, or a number near 2^31 or 2^32) state nothing. FLAC, AIFF, MP4 and the rest need no help here:
-FFmpeg reports an error, or their stated duration shows it (`audio.load`).
+Every format is looked at in time linear in the file's size and in no more than `MAX_ELEMENTS` steps. What is
+found is compared with what was decoded (`audio.load`), so a header that is a little wrong does no harm.
+FLAC, AIFF, AU, MP4 and the rest need no help here: FFmpeg tells the length they state.
 """
 
 from __future__ import annotations
 
-import os
 import struct
-from typing import IO
+from collections.abc import Iterator
 
-_PLACEHOLDER = 0x7F00_0000
-_MASTERS = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}  # EBML identifiers of Segment and Cluster
+from speech2image.audio.chunks import Part, caf_parts, iff_parts, w64_parts
+from speech2image.audio.inputs import Window
+
+MAX_ELEMENTS = 50_000
+"""Elements of a WebM file that are looked at: a minute in the shortest Opus packets has 24,000."""
+_SEGMENT, _CLUSTER = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"
+# What a Segment and a Cluster may hold, by its identifier; anything else was appended to the file.
+_EBML = {
+    _SEGMENT,
+    _CLUSTER,
+    b"\x1a\x45\xdf\xa3",
+    b"\x11\x4d\x9b\x74",
+    b"\x15\x49\xa9\x66",
+    b"\x16\x54\xae\x6b",
+}
+_EBML |= {b"\x1c\x53\xbb\x6b", b"\x10\x43\xa7\x70", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x58\x54"}
+_EBML |= {bytes([number]) for number in (0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF)}
+_OGG_PAGE = 27 + 255 + 255 * 255
 
 
-def breaks_off(file: IO[bytes]) -> bool:
-    """Whether a seekable file ends before the end that its own headers state; False if they state none.
-
-    The position in the file is left as it was found.
-    """
-    start = file.tell()
-    end = file.seek(0, os.SEEK_END)
-    file.seek(start)
+def parts(file: Window) -> list[Part]:
+    """The recordings in a file: one, or those that were joined without writing a new header."""
+    file.seek(0)
     head = file.read(12)
-    file.seek(start)
-    try:
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            return _wav_end(file) > end
-        if head[:4] == b"OggS":
-            return _ogg_end(file, end) > end
-        if head[:4] == b"\x1a\x45\xdf\xa3":
-            return _webm_end(file, end) > end
-        return _mp3_end(file) > end
-    except struct.error:  # a header cut in two
-        return True
-    finally:
-        file.seek(start)
+    if head[:4] == b"FORM" or (head[:4] in (b"RIFF", b"RIFX") and head[8:] == b"WAVE"):
+        return iff_parts(file)
+    if head[:4] == b"caff":
+        return caf_parts(file)
+    if head[:4] == b"riff":
+        return w64_parts(file)
+    if head[4:8] == b"ftyp":
+        return _mp4_parts(file)
+    if head[:4] == b"OggS":
+        return [Part(file, float("inf") if _ogg_is_cut(file) else 0.0)]
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return [Part(file, _webm_missing(file))]
+    return [_mp3_part(file)]
 
 
-def _wav_end(file: IO[bytes]) -> int:
-    """Position where the data chunk ends, 0 if its size is left open."""
-    file.seek(12, os.SEEK_CUR)
-    while True:
-        name, size = struct.unpack("<4sI", file.read(8))
-        if name == b"data":
-            return 0 if size >= _PLACEHOLDER else file.tell() + size
-        file.seek(size + size % 2, os.SEEK_CUR)
-
-
-def _ogg_end(file: IO[bytes], end: int) -> int:
-    """Position where the last page ends; whatever follows the pages is not looked at."""
-    position = file.tell()
-    while position < end:
-        file.seek(position)
-        capture, segments = struct.unpack("<4s22xB", file.read(27))
-        if capture != b"OggS":
+def _mp4_parts(file: Window) -> list[Part]:
+    starts, at = [0], 0
+    for _ in range(MAX_ELEMENTS):
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
             break
-        lengths = file.read(segments)
-        position += 27 + segments + sum(lengths)
-    return position
+        size, name = struct.unpack_from(">I4s", head)
+        if size == 1 and len(head) == 16:
+            (size,) = struct.unpack_from(">Q", head, 8)
+        if name == b"ftyp" and at:
+            starts.append(at)
+        if size < 8:
+            break
+        at += size
+    return [Part(Window(file, *ends)) for ends in zip(starts, [*starts[1:], file.size], strict=True)]
 
 
-def _webm_end(file: IO[bytes], end: int) -> int:
-    """Position where the last element ends; Segment and Cluster are entered when their size is open."""
-    position = file.tell()
-    while position < end:
-        file.seek(position)
-        identifier, _ = _ebml_number(file)
-        length, is_open = _ebml_number(file)
-        size = 0 if is_open else int.from_bytes(length, "big") & ((1 << 7 * len(length)) - 1)
-        if is_open and identifier not in _MASTERS:
-            return 0
-        position = file.tell() + size
-    return position
+def _ogg_is_cut(file: Window) -> bool:
+    """Whether the last page goes beyond the end; what is appended to a whole page does not matter."""
+    file.seek(max(0, file.size - _OGG_PAGE))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+    if not page:
+        return False
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _ebml_number(file: IO[bytes]) -> tuple[bytes, bool]:
-    """The bytes of a variable-length number and whether it is the reserved "unknown" (all bits set)."""
-    (first,) = struct.unpack("B", file.read(1))
-    n_bytes = 9 - first.bit_length() if first else 8
-    data = bytes([first]) + file.read(n_bytes - 1)
-    if len(data) < n_bytes:
-        raise struct.error("number cut in two")
-    all_ones = (1 << 7 * n_bytes) - 1
-    return data, int.from_bytes(data, "big") & all_ones == all_ones
+def _webm_missing(file: Window) -> float:
+    """As `Part.missing`: of a Segment that states its size; else infinite if the last element is cut."""
+    for identifier, start, size in _ebml_elements(file):
+        if identifier not in _EBML:
+            break
+        if start + size > file.size:
+            states_all = identifier == _SEGMENT and start < file.size
+            return (start + size - file.size) / (file.size - start) if states_all else float("inf")
+    return 0.0
 
 
-def _mp3_end(file: IO[bytes]) -> int:
-    """Least position where an MP3 file with a Xing header ends, 0 if there is none."""
-    start, head = file.tell(), file.read(10)
+def _ebml_elements(file: Window) -> Iterator[tuple[bytes, int, int]]:
+    """Identifier, start and size of one element after the other; one of open size counts as 0: its head."""
+    at = 0
+    for _ in range(MAX_ELEMENTS):
+        file.seek(at)
+        head = file.read(12)
+        identifier = head[: _length(head)]
+        rest = head[len(identifier) :]
+        number = rest[: _length(rest)]
+        if not identifier:
+            return
+        if not number or len(number) < _length(rest):  # the number itself is cut in two
+            yield identifier, at, file.size + 1
+            return
+        at += len(identifier) + len(number)
+        all_ones = (1 << 7 * len(number)) - 1
+        size = int.from_bytes(number, "big") & all_ones
+        size = 0 if size == all_ones else size
+        yield identifier, at, size
+        at += size
+
+
+def _length(data: bytes) -> int:
+    """Bytes of the variable-length number that `data` begins with."""
+    return 9 - data[0].bit_length() if data and data[0] else 0
+
+
+def _mp3_part(file: Window) -> Part:
+    """With what the Xing, Info or VBRI header of an MP3 file counts, if there is one."""
+    file.seek(0)
+    head, start = file.read(10), 0
     if head[:3] == b"ID3" and len(head) == 10:
-        start += 10 + sum((byte & 0x7F) << s for byte, s in zip(head[6:], (21, 14, 7, 0), strict=True))
+        start = 10 + sum((byte & 0x7F) << s for byte, s in zip(head[6:], (21, 14, 7, 0), strict=True))
     file.seek(start)
-    head = file.read(192)
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:  # MPEG audio, layer III
-        return 0
-    at = max(head.find(b"Xing"), head.find(b"Info"))
-    if at < 0:
-        return 0
-    (flags,) = struct.unpack_from(">I", head, at + 4)
-    if not flags & 2:
-        return 0
-    (size,) = struct.unpack_from(">I", head, at + (12 if flags & 1 else 8))
-    return start + size
+    frame = file.read(192)
+    if len(frame) < 192 or frame[0] != 0xFF or frame[1] & 0xE6 != 0xE2:  # MPEG audio, layer III
+        return Part(file)
+    if frame[36:40] == b"VBRI":
+        n_bytes, n_frames = struct.unpack_from(">II", frame, 46)
+        return Part(file, _share(start + n_bytes, file.size), n_frames)
+    at = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if not 0 < at < 176 or not frame[at + 7] & 1:
+        return Part(file)
+    n_frames, n_bytes = struct.unpack_from(">II", frame, at + 8)
+    return Part(file, _share(start + n_bytes, file.size) if frame[at + 7] & 2 else 0.0, n_frames)
+
+
+def _share(stated: int, there: int) -> float:
+    return max(0.0, (stated - there) / there)

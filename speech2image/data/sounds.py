@@ -7,7 +7,6 @@ knocks, beeps, sirens, birds, engines, notes.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from speech2image.audio import SAMPLE_RATE
-from speech2image.errors import DataError
+from speech2image.audio import SAMPLE_RATE, load_beginning
+from speech2image.errors import DataError, SpeechError
 
 Waveform = NDArray[np.float32]
 SUFFIXES = frozenset({".wav", ".ogg", ".oga", ".opus", ".flac", ".mp3", ".m4a", ".webm"})
@@ -178,21 +177,10 @@ def sound_files(folders: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 def read_sound(path: Path, longest: float = 90.0) -> Waveform:
     """The first `longest` seconds of a file at 16 kHz, mono, however short or quiet; empty if unreadable."""
-    import av
-
-    resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
-    parts, seconds = [], Fraction(0)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            for frame in container.decode(audio=0):
-                seconds += Fraction(frame.samples, frame.sample_rate)
-                parts += [_mono(piece) for piece in resampler.resample(frame)]
-                if seconds > longest:
-                    break
-            parts += [_mono(piece) for piece in resampler.resample(None)]
-    except (av.error.FFmpegError, IndexError):
+        return load_beginning(path, longest)
+    except SpeechError:
         return np.zeros(0, np.float32)
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
 def excerpts(sound: Waveform, most: int, rng: np.random.Generator) -> Iterator[NDArray[np.int16]]:
@@ -204,11 +192,6 @@ def excerpts(sound: Waveform, most: int, rng: np.random.Generator) -> Iterator[N
         peak = float(np.abs(piece).max()) if len(piece) else 0.0
         if peak > 1e-4:
             yield (piece * (32767 / peak)).astype(np.int16)
-
-
-def _mono(frame: Any) -> Waveform:
-    mono: Waveform = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(1, dtype=np.float32)
-    return mono
 
 
 def _time(n: int) -> NDArray[np.float64]:
