@@ -133,13 +133,20 @@ def _resample(mono: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 # ---- files -------------------------------------------------------------------------------------
 
 
+def tolerant_of_tags() -> dict[str, Any]:
+    """Arguments with which `av.open` takes tags that are no UTF-8; from PyAV 19 on it takes them anyway."""
+    import av
+
+    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "ignore"}
+
+
 def _decode(file: Any, name: str, max_seconds: float) -> NDArray[np.float32]:
     import av
 
     if breaks_off(file):
         raise SpeechError(f"{name} breaks off: it ends before its header says; copy or record it again")
     try:
-        with av.open(file, "r", metadata_errors="ignore", options=_OPENS_NOTHING_ELSE) as container:
+        with av.open(file, "r", options=_OPENS_NOTHING_ELSE, **tolerant_of_tags()) as container:
             if not container.streams.audio:
                 raise SpeechError(f"{name} has no sound track, only {_kinds(container)}")
             if container.streams.audio[0].codec_context is None:

@@ -16,6 +16,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from speech2image.audio import SAMPLE_RATE
+from speech2image.audio.decode import tolerant_of_tags
 from speech2image.errors import DataError
 
 Waveform = NDArray[np.float32]
@@ -183,7 +184,7 @@ def read_sound(path: Path, longest: float = 90.0) -> Waveform:
     resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
     parts, seconds = [], Fraction(0)
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(str(path), **tolerant_of_tags()) as container:
             for frame in container.decode(audio=0):
                 seconds += Fraction(frame.samples, frame.sample_rate)
                 parts += [_mono(piece) for piece in resampler.resample(frame)]
