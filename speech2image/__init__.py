@@ -10,6 +10,7 @@ Names are resolved on first use, so importing this package loads nothing else.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from speech2image.pretrained import available_models
 
 __version__ = "0.1.0"
+
+# Libraries that report to their makers read these when they are imported; this file comes before any of them.
+# ONNX Runtime would also write an id of the machine below HOME, which switching it off later does not undo.
+os.environ |= {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
 
 _HOME = {
     "load": "opening",

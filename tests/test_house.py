@@ -1,13 +1,13 @@
 """The house rules that a test can hold: imports go one way, the base install is light, files stay
 readable."""
 
-import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from base_install import PARTS, imports, needs_no_extra
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speech2image"
@@ -27,20 +27,6 @@ LEVELS = [
     {"commands"},
     {"cli", "__init__", "__main__"},
 ]
-BASE = {
-    "errors",
-    "files",
-    "text",
-    "audio",
-    "images",
-    "espeak_library",
-    "tts",
-    "runtime",
-    "transcription",
-    "recognizers",
-    "voice_activity",
-}
-BASE |= {"pretrained", "opening", "painter", "pipeline", "cascade", "cli", "__init__", "__main__"}
 
 
 def part_of(module: str) -> str:
@@ -50,20 +36,6 @@ def part_of(module: str) -> str:
 
 def level(part: str) -> int:
     return next(i for i, parts in enumerate(LEVELS) if part in parts)
-
-
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module == "speech2image":
-            found |= {f"speech2image.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -89,7 +61,7 @@ def test_base_modules_do_not_import_extras(path: Path) -> None:
         "onnx",
         "torchvision",
     }
-    if own in BASE:
+    if own in PARTS:
         assert not {module.split(".")[0] for module in imports(path)} & extras
 
 

@@ -6,9 +6,3 @@
 
 `docs/serving.md` says what is bounded and how, and how to deploy it.
 """
-
-import os
-
-# Gradio and what it brings count their users unless told otherwise before they are imported.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

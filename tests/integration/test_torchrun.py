@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")
+
 TESTS = Path(__file__).parents[1]
 SCRIPT = """
 import atexit, dataclasses, os, sys
