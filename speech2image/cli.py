@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
-        with _streams(), _interrupted_by_sigterm():
+        with _streams(), _plain_warnings(), _interrupted_by_sigterm():
             return _dispatch(words)
     except KeyboardInterrupt:
         return _report("interrupted", 130, debug)
@@ -110,6 +111,23 @@ def _streams() -> Iterator[None]:
             sys.stdout.flush()
         finally:
             sys.stdout = output
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show this package's warnings as its errors are; others' with the place they come from."""
+    usual, own = warnings.formatwarning, os.path.dirname(__file__)
+
+    def shown(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+        if filename.startswith(own):
+            return f"speech2image: warning: {printable(str(message))}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 class _Output:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -324,6 +325,27 @@ def test_an_argument_too_long_for_a_path(here: Path, capsys, monkeypatch, words:
 def test_names_cannot_command_the_terminal(here: Path, capsys) -> None:
     assert cli.main(["translate", "\x1b]0;owned\x07\u202egnp.wav"]) == 1
     assert r"\x1b]0;owned\x07\u202egnp.wav: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_warnings_are_one_line(monkeypatch, capsys) -> None:
+    def warn(command: str, words: list[str]) -> None:
+        warnings.warn_explicit("class \x1b[31m has one picture", UserWarning, pictures.__file__, 7)
+        warnings.warn_explicit("of a library", UserWarning, "/elsewhere/library.py", 7)
+
+    monkeypatch.setattr(pictures, "run", warn)
+    monkeypatch.setattr(warnings, "showwarning", show)
+    usual = warnings.formatwarning
+    assert cli.main(["models"]) == 0
+    ours, theirs = capsys.readouterr().err.splitlines()[:2]
+    assert ours == r"speech2image: warning: class \x1b[31m has one picture"
+    assert theirs == "/elsewhere/library.py:7: UserWarning: of a library"
+    assert warnings.formatwarning is usual
+
+
+def show(message, category, filename, lineno, file=None, line=None) -> None:
+    """As Python does, but for pytest, which gathers warnings."""
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 @pytest.mark.parametrize(

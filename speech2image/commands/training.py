@@ -20,7 +20,7 @@ from speech2image.commands.jobs import open_data as _open
 from speech2image.commands.jobs import open_teacher as _teacher
 from speech2image.commands.jobs import parse as _parse
 from speech2image.commands.jobs import parse_job as _parse_job
-from speech2image.errors import SettingsError
+from speech2image.errors import SettingsError, printable
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -267,7 +267,8 @@ def evaluate(arguments: list[str]) -> None:
     module = _import("evaluation")
     settings = _parse(module.Settings, "evaluate", arguments)
     module.evaluate(settings)
-    print((settings.out / "results.md").read_text(encoding="utf-8"), end="")
+    for line in (settings.out / "results.md").read_text(encoding="utf-8").splitlines():
+        print(printable(line))
 
 
 def export(arguments: list[str]) -> None:
