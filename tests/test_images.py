@@ -93,5 +93,38 @@ def test_unusable_paths(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("name", ["a" * 252 + ".png", "桜" * 84 + ".png", "a\0b.png"])
+def test_names_no_file_can_have(tmp_path, name: str) -> None:
+    for check in (images.check_path, lambda path: images.save(Image.new("RGB", (2, 2)), path)):
+        with pytest.raises(OutputError, match="cannot write"):
+            check(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("suffix", "longest"), [(".webp", 16_383), (".jpg", 65_500), (".jpeg", 65_500)])
+def test_a_format_holds_so_many_pixels_a_side_and_no_more(tmp_path, suffix: str, longest: int) -> None:
+    for size in ((longest, 1), (1, longest)):
+        images.save(Image.new("RGB", size), tmp_path / f"fits{suffix}")
+    for size in ((longest + 1, 1), (1, longest + 1)):
+        with pytest.raises(OutputError, match=f"at most {longest} pixels a side"):
+            images.save(Image.new("RGB", size), tmp_path / f"does-not{suffix}")
+        images.save(Image.new("RGB", size), tmp_path / "fits.png")
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["fits", "fits"]
+
+
+def test_a_sheet_is_checked_before_it_is_drawn() -> None:
+    """By the size that the grid then has."""
+    sheet = images.grid([Image.new("RGB", (4, 4))] * 7, columns=3)
+    images.check_sheet("a.webp", 7, 4, 3)
+    images.check_size("a.webp", sheet.size)
+    images.check_sheet("a.webp", 64, 254)  # 8 by 8
+    images.check_sheet("a.webp", 64, 253, columns=64)  # 64 * 255 - 2 = 16318
+    with pytest.raises(OutputError, match="would be 16510 x 256 pixels"):
+        images.check_sheet("a.webp", 64, 256, columns=64)
+    images.check_sheet("a.png", 10_000, 256)
+    with pytest.raises(OutputError, match="at most 1074 megapixels"):
+        images.check_sheet("a.png", 20_000, 256)
+
+
 def test_encode() -> None:
     assert images.encode(Image.new("RGB", (2, 2))).startswith(b"\x89PNG")

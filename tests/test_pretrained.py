@@ -55,6 +55,12 @@ def test_unknown_name_lists_and_suggests(shipped: Path) -> None:
     assert "did you mean" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "a" * 300 + ".onnx", "a\0b", "\ud800"])
+def test_names_no_folder_can_have(shipped: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="unknown model|there is no file"):
+        pretrained.find(name)
+
+
 @pytest.mark.parametrize("network", ["speech_encoder", "generator"])
 def test_flipped_byte(tmp_path, network: str) -> None:
     folder = make_model(tmp_path / "mine")

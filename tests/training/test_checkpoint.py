@@ -49,9 +49,10 @@ def test_facts_without_tensors(tmp_path: Path) -> None:
     assert facts["network"] == {"weight": None, "bias": None}
 
 
-def test_absent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["c.safetensors", "c" * 300, "c\0c"])
+def test_absent(tmp_path: Path, name: str) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint at"):
-        load_checkpoint(tmp_path / "c.safetensors")
+        load_checkpoint(tmp_path / name)
 
 
 def test_cut_short_or_text(tmp_path: Path) -> None:
