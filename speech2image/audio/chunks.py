@@ -135,7 +135,7 @@ def _readable(file: Window, recording: _Recording, sound: _Chunk, end: int, orde
     """A WAV file with a header that FFmpeg understands."""
     tag, channels, rate, _, align, bits = struct.unpack_from(f"{order}HHIIHH", recording.format)
     if tag == _EXTENSIBLE and len(recording.format) == 40:
-        tag, bits = max(recording.format[24:26]), 8 * align // max(1, channels)
+        tag, bits = max(recording.format[24:28]), 8 * align // max(1, channels)
     encoding = _AU.get((tag, bits)) if order == ">" else None
     if encoding:
         header = struct.pack(">4s5I", b".snd", 24, sound.size, encoding, rate, channels)

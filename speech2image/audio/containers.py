@@ -27,6 +27,7 @@ _EBML = {
 }
 _EBML |= {b"\x1c\x53\xbb\x6b", b"\x10\x43\xa7\x70", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x58\x54"}
 _EBML |= {bytes([number]) for number in (0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF)}
+_FLAC = b"fLaC\x00\x00\x00\x22"
 _OGG_PAGE = 27 + 255 + 255 * 255
 
 
@@ -43,7 +44,9 @@ def parts(file: Window) -> list[Part]:
     if head[4:8] == b"ftyp":
         return _mp4_parts(file)
     if head[:4] == b"OggS":
-        return [Part(file, float("inf") if _ogg_is_cut(file) else 0.0)]
+        return _ogg_parts(file)
+    if head[:4] == b"fLaC":
+        return [Part(window) for window in _windows(file, _flac_starts(file))]
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return [Part(file, _webm_missing(file))]
     return [_mp3_part(file)]
@@ -64,7 +67,40 @@ def _mp4_parts(file: Window) -> list[Part]:
         if size < 8:
             break
         at += size
-    return [Part(Window(file, *ends)) for ends in zip(starts, [*starts[1:], file.size], strict=True)]
+    return [Part(window) for window in _windows(file, starts)]
+
+
+def _windows(file: Window, starts: list[int]) -> list[Window]:
+    return [Window(file, *ends) for ends in zip(starts, [*starts[1:], file.size], strict=True)]
+
+
+def _flac_starts(file: Window) -> list[int]:
+    """Where FLAC files start that were joined: FFmpeg cannot change the bits of a sample on the way."""
+    starts, at, overlap = list[int](), 0, len(_FLAC) - 1
+    while at < file.size and len(starts) < MAX_ELEMENTS:
+        file.seek(at)
+        block = file.read(2**20)
+        found = block.find(_FLAC)
+        if found >= 0:
+            starts.append(at + found)
+        at += found + len(_FLAC) if found >= 0 else max(1, len(block) - overlap)
+    return [0, *(start for start in starts if start)]
+
+
+def _ogg_parts(file: Window) -> list[Part]:
+    """Chained Ogg files: a page that begins a stream, behind one that does not, begins the next file."""
+    starts, at, was_first = [0], 0, True
+    for _ in range(MAX_ELEMENTS):
+        file.seek(at)
+        head = file.read(27 + 255)
+        if len(head) < 27 or head[:4] != b"OggS":
+            break
+        is_first = bool(head[5] & 2)
+        if is_first and not was_first:
+            starts.append(at)
+        was_first = is_first
+        at += 27 + head[26] + sum(head[27 : 27 + head[26]])
+    return [Part(window, float("inf") if _ogg_is_cut(window) else 0.0) for window in _windows(file, starts)]
 
 
 def _ogg_is_cut(file: Window) -> bool:

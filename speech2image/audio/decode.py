@@ -148,6 +148,11 @@ def _check_complete(track: Track, part: Part, name: str) -> None:
         )
     if lost > 0.01:
         warnings.warn(f"{name}: {lost:.2f} s could not be decoded and were passed over", stacklevel=4)
+    elif track.left_out > MAX_LOST:
+        warnings.warn(
+            f"{name}: its time stamps leave out {track.left_out:.2f} s: a pause, or packets lost",
+            stacklevel=4,
+        )
 
 
 def _missing(track: Track, part: Part) -> tuple[float, float]:
@@ -159,8 +164,8 @@ def _missing(track: Track, part: Part) -> tuple[float, float]:
     if track.is_cut or (track.undecoded and track.stated is None) or np.isinf(part.missing):
         return float("inf"), lost
     missing = part.missing * track.seconds
-    if track.stated is not None:
+    if track.stated and track.container != "wav":  # FFmpeg makes it fit what is there
         missing = max(missing, track.stated - track.reached)
-        if not track.has_clock:
-            lost = max(lost, track.stated - track.seconds - max(0.0, missing))
+    if track.stated and not track.has_clock:
+        lost = max(lost, track.stated - track.seconds - max(0.0, missing))
     return missing, lost

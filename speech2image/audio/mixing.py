@@ -78,10 +78,11 @@ def without_clicks(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     level[: len(waveform)] = np.abs(waveform - np.median(waveform))
     peaks = level.reshape(n_blocks, HOP).max(axis=1)
     usual = np.partition(peaks, -CLICK_BLOCKS - 1)[-CLICK_BLOCKS - 1]
-    clicks = np.flatnonzero(peaks > CLICK_RATIO * usual)
-    if not len(clicks) or usual == 0:
+    is_click = peaks > CLICK_RATIO * usual
+    if usual == 0 or not is_click.any():
         return waveform
-    gain = np.ones(n_blocks, np.float32)
-    for shift in (-1, 0, 1):  # a click rings on in the block behind it
-        gain[np.clip(clicks + shift, 0, n_blocks - 1)] = 0.0
-    return waveform * np.repeat(gain, HOP)[: len(waveform)]
+    for _ in range(CLICK_BLOCKS):  # what rings on beside a click belongs to it
+        beside = np.convolve(is_click, (1, 1, 1), "same") > 0
+        is_click |= beside & (peaks > usual)
+    kept = np.convolve(is_click, (1, 1, 1), "same") == 0
+    return waveform * np.repeat(kept, HOP)[: len(waveform)]

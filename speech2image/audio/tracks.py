@@ -32,6 +32,8 @@ _DEMUXER_TRIES = 10
 _STATE_THEIR_LENGTH = frozenset({"aiff", "au", "flac", "mov", "tta", "wav", "wv"})
 # MP4 goes by a clock, which runs on while a recording is paused, and tells when a packet is cut in two.
 _MP4 = "mov"
+# These may name each channel, in an order of their own.
+_NAME_CHANNELS = frozenset({"caf", "mov"})
 # Writers to a pipe do not know the length and put a number near 2^31 or 2^32 bytes in its place.
 _PLACEHOLDER_BYTES = 0x7F00_0000
 # Formats without a container: what was appended to the file reaches the decoder as one more packet.
@@ -73,7 +75,9 @@ class Track:
         self.lost = self.undecoded = 0.0
         self.is_cut = False
         self.error: Exception | None = None
-        self._stream = stream
+        if self.container in _NAME_CHANNELS:
+            _drop_names_of_channels(stream.codec_context)
+        self._stream, self._is_pcm = stream, stream.codec_context.name.startswith("pcm_")
         self._channels, self._mixes = channels, list[Mix]()
         self._samples: Counter[int] = Counter()  # by their rate: whole numbers, so that a length is exact
         self._clock = (float("inf"), float("-inf"))  # where the first packet starts and the last one ends
@@ -91,6 +95,11 @@ class Track:
     def reached(self) -> float:
         """Where the track ends: by what it held, or by its clock, which runs on while recording is paused."""
         return max(self.seconds + self.lost + self.undecoded, self._clock[1] - self._clock[0])
+
+    @property
+    def left_out(self) -> float:
+        """Seconds that its time stamps leave out."""
+        return max(0.0, self._clock[1] - self._clock[0] - self.seconds - self.lost - self.undecoded)
 
     @property
     def packet_seconds(self) -> float:
@@ -150,11 +159,12 @@ class Track:
     def _count_undecoded(self, packet: av.Packet) -> None:
         if packet.size <= _COMFORT_NOISE.get(self._stream.codec_context.name, 0):
             return
-        seconds = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
+        stated = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
+        seconds = self.packet_seconds or stated  # a damaged Opus packet may state anything
         if self.container in _BARE and bytes(packet)[:2] != self._beginning:
-            self._appended += seconds or self.packet_seconds
+            self._appended += seconds
         else:
-            self.undecoded += seconds or self.packet_seconds
+            self.undecoded += seconds
 
     def _take(self, frame: av.AudioFrame) -> None:
         import av
@@ -176,7 +186,14 @@ class Track:
 
     def _mix(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:  # interleaved: PyAV 18 crashes on 8 or more planes
-            self._mixes[-1].add(frame.to_ndarray().reshape(-1, frame.layout.nb_channels))
+            block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+            if (
+                not self._is_pcm
+            ):  # a decoder made no sense of what it got; in samples it is for the user to know
+                silenced = ~np.isfinite(block).all(axis=1)
+                self.lost += int(silenced.sum()) / SAMPLE_RATE
+                block[silenced] = 0.0
+            self._mixes[-1].add(block)
 
 
 def read_tracks(file: Window, name: str, max_seconds: float) -> list[Track]:
@@ -260,6 +277,16 @@ def _packets(container: av.container.InputContainer, streams: list[Any]) -> Iter
             return
         except av.error.FFmpegError:
             continue
+
+
+def _drop_names_of_channels(context: Any) -> None:
+    """Keep the number of channels alone: PyAV 18 frees their names each time that it looks at the layout.
+
+    So this may look at it only once, and nothing may do so before.
+    """
+    n_channels = context.channels
+    if n_channels:
+        context.layout = f"{n_channels} channels"
 
 
 def _stated_seconds(stream: Any, container: str) -> float | None:
