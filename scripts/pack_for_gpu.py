@@ -32,14 +32,14 @@ from speech2image.data.pairs import (
     Spoken,
     Utterance,
     picture_shards,
-    read_header,
     speech_shards,
-    stream_pictures,
     write_picture_shard,
     write_speech_shard,
 )
 from speech2image.data.pictures import central_square, open_picture
+from speech2image.data.shard_header import read_header
 from speech2image.data.shard_plan import run_tasks
+from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import SettingsError, Speech2ImageError
 from speech2image.files import writing
 

@@ -16,17 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
-from speech2image.data.pairs import (
-    Header,
-    picture_shards,
-    read_header,
-    speech_shards,
-    stream_pictures,
-    stream_speech,
-)
+from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.pictures import central_square
 from speech2image.data.rows import Rows
+from speech2image.data.shard_header import Header, read_header
 from speech2image.data.shard_plan import make_shards
+from speech2image.data.shard_reading import stream_pictures, stream_speech
 from speech2image.errors import DataError
 from speech2image.files import writing
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from small_sets import encoded, own_folder, picture, write_manifest
 
-from speech2image.data.entries import check_entries, load_entry, sample_id
+from speech2image.data.entries import check_entries, load_entry
 from speech2image.data.folder import folder_entries
+from speech2image.data.names import sample_id
 from speech2image.errors import DataError
 
 

@@ -12,8 +12,10 @@ from small_sets import encoded, own_folder, picture, tone, write_manifest
 from speech2image import audio, tts
 from speech2image.data import speaking
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import read_header, read_shards, speech_shards
+from speech2image.data.pairs import speech_shards
 from speech2image.data.prepare import Settings, prepare
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import read_shards
 from speech2image.data.speaking import choose_voices
 from speech2image.errors import DataError, OutputError, SettingsError, SpeechError
 

@@ -1,0 +1,97 @@
+"""`.npy` files: made at their full size before they are filled, and checked when they are opened.
+
+A memory-mapped file that is larger than the room on its disk ends the process with SIGBUS once a page of it
+is written; so its blocks are taken from the disk first.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from speech2image.errors import DataError, OutputError
+from speech2image.files import writing
+
+_BLOCK = 1 << 20
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, value: Any = 0) -> None:
+    """Write an array of `shape` whose every element is `value`.
+
+    Raises:
+        OutputError: the file cannot be written, or does not fit on the disk; nothing of it stays.
+    """
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    with writing(path) as temporary:
+        try:
+            _allocate(temporary, shape, dtype, size)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path}, which takes {size / 1e6:,.1f} MB: {error.strerror or error}; "
+                "make room or choose another disk"
+            ) from error
+        if value != 0:
+            array = np.load(temporary, mmap_mode="r+")
+            array[...] = value
+            array.flush()
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+    with open(path, "wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if not _reserve(file, size):
+            for start in range(0, size, _BLOCK):
+                file.write(bytes(min(_BLOCK, size - start)))
+
+
+def _reserve(file: BinaryIO, size: int) -> bool:
+    """Let the file system set `size` zeros aside behind what is written; False where it cannot."""
+    if not hasattr(os, "posix_fallocate") or not size:
+        return False
+    try:
+        os.posix_fallocate(file.fileno(), file.tell(), size)
+    except OSError as error:
+        if error.errno in _NOT_OFFERED:
+            return False
+        raise
+    return True
+
+
+def open_array(
+    path: Path,
+    dtype: DTypeLike | None = None,
+    ndim: int | None = None,
+    *,
+    mode: Literal["r", "r+"] = "r",
+    advice: str = "delete it and run the command again",
+) -> NDArray[Any]:
+    """A `.npy` file, memory-mapped.
+
+    Args:
+        path: the file.
+        dtype: what it has to hold.
+        ndim: how many axes it has to have.
+        mode: "r+" for one that is to be filled.
+        advice: what an error ends in.
+
+    Raises:
+        DataError: it is missing, damaged, cut short, or holds something else.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"cannot open {path}: {error.strerror or error}; {advice}") from error
+    except Exception as error:  # NumPy's own message may advise to unpickle the file: never do
+        raise DataError(f"{path} is damaged or no array of numbers; {advice}") from error
+    wrong = (dtype is not None and array.dtype != dtype) or (ndim is not None and array.ndim != ndim)
+    if not isinstance(array, np.ndarray) or wrong:
+        wanted = f"{np.dtype(dtype).name if dtype is not None else 'numbers'} in {ndim or 'some'} axes"
+        raise DataError(f"{path} holds {array.dtype} {list(array.shape)}, must be {wanted}; {advice}")
+    return array
