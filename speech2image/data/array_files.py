@@ -19,8 +19,8 @@ _BLOCK = 1 << 20
 _NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
-def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, value: Any = 0) -> None:
-    """Write an array of `shape` whose every element is `value`.
+def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, values: Any = None) -> None:
+    """Write an array of `shape` that holds `values`, a number or an array; by default zeros.
 
     Raises:
         OutputError: the file cannot be written, or does not fit on the disk; nothing of it stays.
@@ -35,9 +35,9 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, value: An
                 f"cannot write {path}, which takes {size / 1e6:,.1f} MB: {error.strerror or error}; "
                 "make room or choose another disk"
             ) from error
-        if value != 0:
+        if values is not None:
             array = np.load(temporary, mmap_mode="r+")
-            array[...] = value
+            array[...] = values
             array.flush()
 
 
@@ -87,11 +87,12 @@ def open_array(
     try:
         array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
     except OSError as error:
-        raise DataError(f"cannot open {path}: {error.strerror or error}; {advice}") from error
+        raise DataError(f"unreadable {path}: {error.strerror or error}; {advice}") from error
     except Exception as error:  # NumPy's own message may advise to unpickle the file: never do
         raise DataError(f"{path} is damaged or no array of numbers; {advice}") from error
-    wrong = (dtype is not None and array.dtype != dtype) or (ndim is not None and array.ndim != ndim)
-    if not isinstance(array, np.ndarray) or wrong:
-        wanted = f"{np.dtype(dtype).name if dtype is not None else 'numbers'} in {ndim or 'some'} axes"
-        raise DataError(f"{path} holds {array.dtype} {list(array.shape)}, must be {wanted}; {advice}")
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is an archive, must be one array of numbers; {advice}")
+    if (dtype is not None and array.dtype != dtype) or (ndim is not None and array.ndim != ndim):
+        wanted = f"{np.dtype(dtype).name if dtype is not None else 'numbers'} with {ndim} axes"
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}, must be {wanted}; {advice}")
     return array

@@ -212,10 +212,11 @@ def entries_digest(entries: Sequence[Entry]) -> str:
 def sources_digest(entries: Sequence[Entry]) -> str:
     """Digest of the bytes of all pictures and recordings, for files replaced by others of equal size."""
     paths = [path for e in entries for path in (e.image, *(recording.path for recording in e.recordings))]
-    return hashlib.sha256("".join(map(_file_digest, paths)).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()[:16]
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, "unreadable" where it cannot be read."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,9 @@ from speech2image.errors import DataError
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield every file below `folder`, in no certain order; linked folders are entered, never in a circle.
+    """Yield every file below `folder`, in no certain order, apart from hidden ones and hidden folders.
+
+    Links to folders are followed, but never in a circle.
 
     Raises:
         DataError: a folder in it cannot be listed, so that its files would be missed.
@@ -24,6 +26,8 @@ def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             f"cannot list {folder}: {error.strerror}; check that you may open the folder"
         ) from error
     for item in items:
+        if item.name.startswith("."):
+            continue
         if not item.is_dir():
             yield Path(item.path)
         elif (own := _identity(Path(item.path))) not in above:

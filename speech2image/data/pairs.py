@@ -32,6 +32,8 @@ from speech2image.files import writing
 
 SAMPLES_PER_SHARD = 1000
 UTTERANCES_PER_SHARD = 500
+UNFINISHED = "pictures-unfinished"
+"""A file that lies beside picture shards while some are missing."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from speech2image.data.entries import (
 )
 from speech2image.data.pairs import (
     SAMPLES_PER_SHARD,
+    UNFINISHED,
     UTTERANCES_PER_SHARD,
     part_shards,
     picture_shard,
@@ -207,10 +208,13 @@ def write_pictures(entries: Sequence[Entry], settings: Settings) -> list[Entry]:
         sources_of=sources_digest,
         companion_of=_recorded_shard,
     )
+    if todo:
+        (settings.out / UNFINISHED).touch()
     make = partial(make_picture_shard, skip_bad=settings.skip_bad)
     problems = make_shards(make, todo, [len(plan.items) for plan in todo], "pictures", settings.workers)
     if not settings.skip_bad:
         report_bad_files([problem for found in problems for problem in found], skip=False)
+    (settings.out / UNFINISHED).unlink(missing_ok=True)
     return _kept(plans, entries, _name(settings))
 
 
