@@ -75,13 +75,13 @@ class PairArrays(Rows):
         folder = Path(folder)
         if (folder / UNFINISHED).exists():
             raise DataError(f"the preparation of {folder} did not end; run the same prepare command again")
-        pictures = [(path, read_header(path)) for path in picture_shards(folder)]
+        pictures = [(path, read_header(path, "pictures")) for path in picture_shards(folder)]
         if not pictures:
             raise DataError(
                 f"no picture shards (pictures-*.tar) in {folder}; make them with: "
                 f"speech2image prepare oxford102|cub|flickr8k|lists|folder|toy --out {folder}"
             )
-        speech = [(path, read_header(path)) for path in speech_shards(folder)]
+        speech = [(path, read_header(path, "speech")) for path in speech_shards(folder)]
         rows = [row for _, header in pictures for row in header.rows]
         spoken = [row for _, header in speech for row in header.rows]
         return cls(

@@ -270,12 +270,12 @@ def write_manifest(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     rows: dict[str, dict[str, Any]] = {}
     for path in picture_shards(folder):
-        for row in read_header(path).rows:
+        for row in read_header(path, "pictures").rows:
             image = f"{row['id']}.{row['suffix']}"
             rest = {key: row[key] for key in ("label", "class", "split", "captions", "source")}
             rows[row["id"]] = {"id": row["id"], "shard": path.name, "image": image, **rest, "utterances": []}
     for path in speech_shards(folder):
-        for row in read_header(path).rows:
+        for row in read_header(path, "speech").rows:
             if row["id"] in rows:
                 rest = {key: row[key] for key in ("caption", "voice")}
                 audio = {"shard": path.name, "audio": f"{row['key']}.{row['suffix']}", **rest}

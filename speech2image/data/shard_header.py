@@ -69,14 +69,14 @@ def _checksum(said: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
+def read_header(path: str | os.PathLike[str], kind: str | None = None) -> Header:
     """Read what a shard on disk holds, from its first member alone.
 
     Raises:
-        DataError: the file is no shard of this package, or is damaged.
+        DataError: the file is no shard of this package, is damaged, or not of this kind.
     """
     with opened_shard(path) as tar:
-        return header_of(tar, Path(path))
+        return header_of(tar, Path(path), kind)
 
 
 @contextmanager
@@ -93,12 +93,15 @@ def opened_shard(path: str | os.PathLike[str]) -> Iterator[tarfile.TarFile]:
         ) from error
 
 
-def header_of(tar: tarfile.TarFile, path: Path) -> Header:
-    """The header of an open shard."""
+def header_of(tar: tarfile.TarFile, path: Path, kind: str | None = None) -> Header:
+    """The header of an open shard; see `read_header`."""
     first = tar.next()
     if first is None or first.name != HEADER:
         raise DataError(f"{path} is not a shard of speech2image: its first member is not {HEADER}")
-    return _parsed(contents(tar, first, path), path)
+    header = _parsed(contents(tar, first, path), path)
+    if kind not in (None, header.kind):
+        raise DataError(f"shard {path} is of kind {header.kind!r}, must be {kind}; {ADVICE}")
+    return header
 
 
 def contents(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:

@@ -80,9 +80,7 @@ def read_shards(
 def _rows(paths: Iterable[str | os.PathLike[str]], kind: str) -> Iterator[tuple[dict[str, Any], bytes]]:
     for path in map(Path, paths):
         with opened_shard(path) as tar:
-            header = header_of(tar, path)
-            if header.kind != kind:
-                raise DataError(f"shard {path} is of {header.kind}, need one of {kind}")
+            header = header_of(tar, path, kind)
             members = members_of(tar, path)
             for row in header.rows:
                 yield row, _checked(tar, members, row, path)
