@@ -25,5 +25,9 @@ def report_bad_files(problems: Sequence[str], *, skip: bool) -> None:
         count = "1 bad file was" if len(problems) == 1 else f"{len(problems)} bad files were"
         warnings.warn(f"{count} left out: {listed}", stacklevel=3)
         return
-    count = "" if len(problems) == 1 else f"{len(problems)} files cannot be used: "
-    raise DataError(f"{count}{listed}; mend them or take them out of the set, or go on without: --skip-bad")
+    if len(problems) == 1:
+        raise DataError(f"{listed}; mend it or take it out of the set, or go on without it: --skip-bad")
+    raise DataError(
+        f"{len(problems)} files cannot be used: {listed}; mend them or take them out of the set, "
+        "or go on without them: --skip-bad"
+    )

@@ -78,10 +78,11 @@ def unfinished(
     for path in present:
         plan, header = wanted.get(path), _header(path, overwrite)
         if plan and header and header.digest == plan.digest:
-            if reason := _stale(plan, header, companion_of(plan), sources_of, overwrite):
-                warnings.warn(f"{path.name} is made anew: {reason}", stacklevel=2)
-            else:
+            reason = _stale(plan, header, companion_of(plan), sources_of, overwrite)
+            if not reason:
                 finished.add(path)
+            elif not overwrite:
+                warnings.warn(f"{path.name} is made anew: {reason}", stacklevel=2)
         elif not overwrite and path.stat().st_size:
             raise DataError(
                 f"{path} was made from other data or with other settings; choose another --out "
