@@ -25,25 +25,34 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, values: A
     Raises:
         OutputError: the file cannot be written, or does not fit on the disk; nothing of it stays.
     """
-    dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     with writing(path) as temporary:
-        try:
-            _allocate(temporary, shape, dtype, size)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write {path}, which takes {size / 1e6:,.1f} MB: {error.strerror or error}; "
-                "make room or choose another disk"
-            ) from error
+        allocate_array(temporary, shape, dtype, called=path)
         if values is not None:
             array = np.load(temporary, mmap_mode="r+")
             array[...] = values
             array.flush()
 
 
-def _allocate(path: Path, shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+def allocate_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, called: Path) -> None:
+    """Write an array of zeros to a temporary file, of what will be `called` so.
+
+    Raises:
+        OutputError: it cannot be written, or does not fit on the disk.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    try:
+        _allocate(path, shape, dtype, size)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {called}, which takes {size / 1e6:,.1f} MB: {error.strerror or error}; "
+            "make room or choose another disk"
+        ) from error
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: DTypeLike, size: int) -> None:
+    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
     with open(path, "wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        header = {"descr": described, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         if not _reserve(file, size):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.array_files import create_array, open_array
+from speech2image.data.array_files import allocate_array, create_array, open_array
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
 from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards
 from speech2image.data.pictures import central_square
@@ -118,7 +118,7 @@ class PairArrays(Rows):
         sizes = [len(header.rows) for _, header in self._pictures]
         starts = np.cumsum([0, *sizes])
         with writing(path) as temporary:
-            create_array(temporary, (len(self.ids), side, side, 3), np.uint8)
+            allocate_array(temporary, (len(self.ids), side, side, 3), np.uint8, called=path)
             tasks = [
                 (shard, temporary, int(start), self.ids[start : start + size])
                 for (shard, _), start, size in zip(self._pictures, starts, sizes, strict=False)

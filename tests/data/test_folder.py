@@ -182,3 +182,11 @@ def test_a_backslash_in_a_files_name_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "a\\b.png").write_bytes(encoded(picture()))
     entry = folder_entries(write_manifest(tmp_path, [{"image": "a\\b.png", "class": 1}]))[0]
     assert entry.image == tmp_path / "a\\b.png"
+
+
+def test_ids_of_other_scripts_do_not_collide(tmp_path: Path) -> None:
+    for name in ("桜", "菊"):
+        (tmp_path / f"{name}.png").write_bytes(encoded(picture()))
+    rows = [{"id": "桜", "image": "桜.png", "class": "a"}, {"image": "菊.png", "class": "b"}]
+    entries = check_entries(folder_entries(write_manifest(tmp_path, rows)), "set")
+    assert [entry.id for entry in entries] == ["桜", "菊"]
