@@ -19,8 +19,9 @@ import tyro
 
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import speech_shards, stream_speech
+from speech2image.data.pairs import speech_shards
 from speech2image.data.recordings import kept_out, list_recordings
+from speech2image.data.shard_reading import stream_speech
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
 from speech2image.text import transcript

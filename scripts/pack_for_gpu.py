@@ -32,14 +32,14 @@ from speech2image.data.pairs import (
     Spoken,
     Utterance,
     picture_shards,
-    read_header,
     speech_shards,
-    stream_pictures,
     write_picture_shard,
     write_speech_shard,
 )
 from speech2image.data.pictures import central_square, open_picture
+from speech2image.data.shard_header import read_header
 from speech2image.data.shard_plan import run_tasks
+from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import SettingsError, Speech2ImageError
 from speech2image.files import writing
 
@@ -143,7 +143,7 @@ def pack(
 def _key(arrays: PairArrays, settings: dict[str, Any]) -> str:
     """Digest of what the members are made from."""
     shards = [
-        read_header(path).digest for path in (*picture_shards(arrays.folder), *speech_shards(arrays.folder))
+        read_header(path).identity for path in (*picture_shards(arrays.folder), *speech_shards(arrays.folder))
     ]
     return hashlib.sha256(json.dumps([settings, shards]).encode()).hexdigest()[:12]
 
@@ -155,7 +155,7 @@ def _pack_pictures(task: tuple[Path, Path, int, int | None]) -> None:
     if target.exists():
         return
     samples = [_lighter(sample, side, quality) for sample in stream_pictures([shard])]
-    write_picture_shard(target, samples, _derived(read_header(shard).digest, side, quality))
+    write_picture_shard(target, samples, _derived(read_header(shard).identity, side, quality))
 
 
 def _lighter(sample: Sample, side: int, quality: int | None) -> Sample:
@@ -178,7 +178,7 @@ def _pack_rows(shard: Path, members: Path) -> None:
     if (members / shard.name).exists():
         return
     spoken = [Spoken(row["id"], "", Utterance(-1, row["voice"], b"", row["suffix"])) for row in header.rows]
-    write_speech_shard(members / shard.name, spoken, header.digest)
+    write_speech_shard(members / shard.name, spoken, header.identity)
 
 
 def _pack_arrays(arrays: PairArrays, members: Path, speech: str) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _pack_log_mels(arrays: PairArrays, members: Path, quality: int, workers: int
     arrays.build_log_mels()
     tasks = []
     for shard in speech_shards(arrays.folder):
-        stem = f"log_mel-{shard.stem}-{read_header(shard).digest}"
+        stem = f"log_mel-{shard.stem}-{read_header(shard).identity}"
         tasks.append((arrays.folder / "arrays" / f"{stem}.npy", members / f"{stem}.webp", quality))
     found = list(run_tasks(_pack_log_mel, tasks, workers))
     squares, numbers, largest = zip(*found, strict=True)

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from small_sets import sample
 
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import stream_pictures, write_shards
+from speech2image.data.pairs import write_shards
+from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.export import export_checkpoints
 from speech2image.models.image_teacher import GoogLeNet

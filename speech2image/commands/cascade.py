@@ -17,7 +17,7 @@ from speech2image.commands.jobs import (
 from speech2image.errors import DataError, SettingsError
 
 
-def prepare_recordings(root: Path, out: Path, workers: int = 1) -> None:
+def prepare_recordings(root: Path, out: Path, workers: int = 1, skip_bad: bool = False) -> None:
     """Turn a corpus of transcribed speech into log-mels, for `train speech-recognizer`.
 
     Args:
@@ -25,9 +25,10 @@ def prepare_recordings(root: Path, out: Path, workers: int = 1) -> None:
             text).
         out: folder to write.
         workers: processes.
+        skip_bad: leave out recordings that cannot be used, and say which.
     """
     module = import_training("data.recordings")
-    recordings = module.build_recordings(module.list_recordings(root), out, workers)
+    recordings = module.build_recordings(module.list_recordings(root), out, workers, skip_bad=skip_bad)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
 
 

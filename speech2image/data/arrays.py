@@ -10,23 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.array_files import allocate_array, create_array, open_array
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
-from speech2image.data.pairs import (
-    Header,
-    picture_shards,
-    read_header,
-    speech_shards,
-    stream_pictures,
-    stream_speech,
-)
+from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards
 from speech2image.data.pictures import central_square
 from speech2image.data.rows import Rows
+from speech2image.data.shard_header import Header, read_header
 from speech2image.data.shard_plan import make_shards
+from speech2image.data.shard_reading import stream_pictures, stream_speech
 from speech2image.errors import DataError
 from speech2image.files import writing
 
@@ -77,13 +73,15 @@ class PairArrays(Rows):
             DataError: there are no shards, they are damaged, or speech speaks of a picture that is not there.
         """
         folder = Path(folder)
-        pictures = [(path, read_header(path)) for path in picture_shards(folder)]
+        if (folder / UNFINISHED).exists():
+            raise DataError(f"the preparation of {folder} did not end; run the same prepare command again")
+        pictures = [(path, read_header(path, "pictures")) for path in picture_shards(folder)]
         if not pictures:
             raise DataError(
                 f"no picture shards (pictures-*.tar) in {folder}; make them with: "
                 f"speech2image prepare oxford102|cub|flickr8k|lists|folder|toy --out {folder}"
             )
-        speech = [(path, read_header(path)) for path in speech_shards(folder)]
+        speech = [(path, read_header(path, "speech")) for path in speech_shards(folder)]
         rows = [row for _, header in pictures for row in header.rows]
         spoken = [row for _, header in speech for row in header.rows]
         return cls(
@@ -111,17 +109,19 @@ class PairArrays(Rows):
         path = self._array_path(f"pictures-{side}-{_digest(self._pictures)}")
         if not path.exists():
             self._build_pictures(path, side)
-        return np.load(path, mmap_mode="r")
+        array = open_array(path, np.uint8, 4)
+        if array.shape != (shape := (len(self.ids), side, side, 3)):
+            raise DataError(f"{path} has shape {array.shape}, must have {shape}; delete it and run again")
+        return array
 
     def _build_pictures(self, path: Path, side: int) -> None:
         sizes = [len(header.rows) for _, header in self._pictures]
         starts = np.cumsum([0, *sizes])
         with writing(path) as temporary:
-            shape = (len(self.ids), side, side, 3)
-            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape).flush()
+            allocate_array(temporary, (len(self.ids), side, side, 3), np.uint8, called=path)
             tasks = [
-                (shard, temporary, int(start))
-                for (shard, _), start in zip(self._pictures, starts, strict=False)
+                (shard, temporary, int(start), self.ids[start : start + size])
+                for (shard, _), start, size in zip(self._pictures, starts, sizes, strict=False)
             ]
             make_shards(_fill_pictures, tasks, sizes, f"pictures {side} x {side}", self.workers)
 
@@ -150,7 +150,8 @@ class PairArrays(Rows):
             command = f"speech2image prepare ... --out {self.folder}"
             raise DataError(f"no speech in {self.folder}; speak the captions with: {command}")
         targets = [
-            (path, self._array_path(f"log_mel-{path.stem}-{header.digest}")) for path, header in self._speech
+            (path, self._array_path(f"log_mel-{path.stem}-{header.identity}"))
+            for path, header in self._speech
         ]
         missing = [i for i, (_, target) in enumerate(targets) if not target.exists()]
         todo = [targets[i] for i in missing]
@@ -165,7 +166,7 @@ class PairArrays(Rows):
         Raises:
             DataError: they are not made yet, or belong to another set of pictures.
         """
-        return self._load("teacher.npy", len(self.ids), "speech2image prepare teacher")
+        return self._load("teacher.npy", (len(self.ids), 3), "speech2image prepare teacher")
 
     def save_teacher(self, features: NDArray[np.float16]) -> None:
         """Store teacher features [N, n_crops, 1024] as float16."""
@@ -178,7 +179,7 @@ class PairArrays(Rows):
         Raises:
             DataError: they are not made yet, or speech was added since.
         """
-        return self._load(self.embeddings_file, len(self.utterance_sample), self.embeddings_command)
+        return self._load(self.embeddings_file, (len(self.utterance_sample), 2), self.embeddings_command)
 
     def save_speech_embeddings(self, embeddings: NDArray[Any]) -> Path:
         """Store an embedding of every utterance, [U, size], as float16; returns the file."""
@@ -188,15 +189,15 @@ class PairArrays(Rows):
         if len(array) != rows:
             raise DataError(f"{name} must have {rows} rows, one each; got {len(array)}")
         path = self.folder / "arrays" / name
-        with writing(path) as temporary:
-            np.save(temporary, np.asarray(array, dtype=np.float16))
+        create_array(path, array.shape, np.float16, array)
         return path
 
-    def _load(self, name: str, rows: int, command: str) -> NDArray[Any]:
-        path = self.folder / "arrays" / name
+    def _load(self, name: str, rows_and_axes: tuple[int, int], command: str) -> NDArray[Any]:
+        path, (rows, axes) = self.folder / "arrays" / name, rows_and_axes
         if not path.exists():
             raise DataError(f"{path} is missing; make it with: {command} --data {self.folder}")
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
+        advice = f"delete it and make it again with: {command} --data {self.folder}"
+        array = open_array(path, np.float16, axes, advice=advice)
         if len(array) != rows:
             raise DataError(
                 f"{path} has {len(array)} rows but the data set {rows}: it was made before the data changed; "
@@ -226,17 +227,22 @@ def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, A
 
 
 def _digest(shards: Sequence[tuple[Path, Header]]) -> str:
-    text = "\n".join(f"{path.name} {header.digest} {len(header.rows)}" for path, header in shards)
+    text = "\n".join(f"{path.name} {header.identity} {len(header.rows)}" for path, header in shards)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _fill_pictures(task: tuple[Path, Path, int]) -> None:
+def _fill_pictures(task: tuple[Path, Path, int, list[str]]) -> None:
     """Central squares of a shard's pictures -> their rows, the first of them given, of an array on disk."""
-    shard, target, first = task
-    out = np.load(target, mmap_mode="r+")
-    for i, sample in enumerate(stream_pictures([shard]), first):
-        out[i] = central_square(sample.image, out.shape[1], sample.id)
-    out.flush()
+    shard, target, first, ids = task
+    out = open_array(target, np.uint8, 4, mode="r+")
+    rows = {name: i for i, name in enumerate(ids, first)}
+    for sample in stream_pictures([shard]):
+        if sample.id not in rows:
+            raise DataError(f"{shard} changed since it was opened: {sample.id} is new; start again")
+        out[rows.pop(sample.id)] = central_square(sample.image, out.shape[1], sample.id)
+    if rows:
+        raise DataError(f"{shard} changed since it was opened: {next(iter(rows))} is gone; start again")
+    cast(np.memmap, out).flush()
 
 
 def _build_log_mels(task: tuple[Path, Path]) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
 from speech2image.data.embedding_pickles import PublishedEmbeddings
-from speech2image.data.entries import sample_id
 from speech2image.data.joined import JoinedArrays, TrainingArrays
+from speech2image.data.names import sample_id
 from speech2image.errors import DataError
 
 Conditions = Literal["speech", "classifier", "text"]

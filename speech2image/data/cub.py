@@ -23,10 +23,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from speech2image.data.entries import Entry, sample_id
+from speech2image.data.entries import Entry
+from speech2image.data.names import sample_id
 from speech2image.data.own_captions import SOURCE, own_captions
 from speech2image.data.pictures import Box
-from speech2image.data.publishers import load_mat, read_class_list, read_numbered, read_text_captions
+from speech2image.data.publishers import (
+    is_number,
+    load_mat,
+    read_class_list,
+    read_numbered,
+    read_text_captions,
+)
 from speech2image.errors import DataError
 
 
@@ -60,7 +67,7 @@ def _listed_2011(root: Path) -> Iterator[_Listed]:
         place = f"{root / 'images.txt'} picture {number}"
         if number not in labels:
             raise DataError(f"{place} has no class label: the lists belong not together")
-        if int(labels[number]) != class_number(name, place):
+        if not is_number(labels[number]) or int(labels[number]) != class_number(name, place):
             raise DataError(f"{place}: {name} is labelled {labels[number]} in image_class_labels.txt")
         yield _Listed(name, boxes[name], place)
 
@@ -118,7 +125,7 @@ def class_number(name: str, place: str) -> int:
         DataError: the name does not begin with a number and a dot.
     """
     head = name.partition(".")[0]
-    if not head.isdigit():
+    if not is_number(head):
         raise DataError(f"{place}: the class folder must be like 001.Black_footed_Albatross, got {name!r}")
     return int(head)
 

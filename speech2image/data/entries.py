@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-import re
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speech2image.data.pairs import SPLITS, Sample, Utterance
+from speech2image.data.bad_files import report_bad_files
+from speech2image.data.names import check_id
+from speech2image.data.pairs import Sample, Utterance
 from speech2image.data.pictures import Box, shard_picture
+from speech2image.data.shard_header import SPLITS
 from speech2image.errors import DataError, SpeechError
 
 
@@ -52,23 +55,33 @@ class Entry:
     place: str = ""
 
 
-def sample_id(name: str) -> str:
-    """Relative file name -> sample id: no suffix, no leading `images/` or `jpg/`, only [A-Za-z0-9_/-].
-
-    >>> sample_id("images/001.Black_footed_Albatross/Black_0001.webp")
-    '001_Black_footed_Albatross/Black_0001'
-    """
-    stem = re.sub(r"\.[A-Za-z0-9]+$", "", name.replace("\\", "/"))
-    stem = re.sub(r"^(\./)?((images|jpg)/)?", "", stem)
-    return re.sub(r"[^A-Za-z0-9_/-]", "_", stem).strip("/")
-
-
 def load_entry(entry: Entry) -> Sample:
     """Read an entry's picture and recordings.
 
     Raises:
         DataError: the picture or a recording is missing or cannot be read; names the entry's place.
     """
+    sample, problems = load_usable(entry)
+    if sample is None or problems:
+        raise DataError(problems[0])
+    return sample
+
+
+def load_usable(entry: Entry) -> tuple[Sample | None, list[str]]:
+    """What can be read of an entry, None if its picture cannot, and what is wrong with the rest."""
+    utterances, problems = [], []
+    for recording in entry.recordings:
+        try:
+            utterances.append(load_recording(recording, entry.place))
+        except DataError as error:
+            problems.append(str(error))
+    try:
+        return _sample(entry, tuple(utterances)), problems
+    except DataError as error:
+        return None, [str(error), *problems]
+
+
+def _sample(entry: Entry, utterances: tuple[Utterance, ...]) -> Sample:
     where = f"{entry.image} ({entry.place})" if entry.place else str(entry.image)
     image, suffix = shard_picture(_read(entry.image, "picture", entry.place), where, entry.box)
     return Sample(
@@ -79,7 +92,7 @@ def load_entry(entry: Entry) -> Sample:
         class_name=entry.class_name,
         split=entry.split,
         captions=entry.captions,
-        utterances=tuple(load_recording(recording, entry.place) for recording in entry.recordings),
+        utterances=utterances,
         source=entry.source,
     )
 
@@ -112,15 +125,23 @@ def _read(path: Path, kind: str, place: str) -> bytes:
         raise DataError(f"missing {kind} {path}{listed}: {error.strerror or error}") from error
 
 
-def check_entries(entries: Sequence[Entry], name: str) -> None:
+def check_entries(entries: Sequence[Entry], name: str, *, skip_bad: bool = False) -> list[Entry]:
     """Check a corpus before it is prepared.
 
+    Args:
+        entries: the corpus.
+        name: what errors call it.
+        skip_bad: leave out pictures and recordings that are not there.
+
+    Returns:
+        The entries whose pictures are there, with the recordings that are.
+
     Raises:
-        DataError: it is empty, two pictures share an id, a file is missing, a split is unknown, or all
+        DataError: it is empty, two pictures share an id, files are missing, a split is unknown, or all
             training pictures are of one class, so that no mismatched picture can be drawn.
 
     Warns:
-        UserWarning: a training class has one picture, and others have more.
+        UserWarning: a training class has one picture, and others have more; or something was left out.
     """
     if not entries:
         raise DataError(f"{name} holds no pictures: the data set is empty")
@@ -130,23 +151,38 @@ def check_entries(entries: Sequence[Entry], name: str) -> None:
         if entry.id in seen:
             first = seen[entry.id].place or seen[entry.id].image
             raise DataError(
-                f"{entry.place or entry.image}: the picture id {entry.id!r} came before, in {first}"
+                f"{entry.place or entry.image}: the picture id {entry.id!r} came before, in {first}; "
+                "ids come from file names without suffixes: rename one of the two, or give it another 'id'"
             )
         seen[entry.id] = entry
-    _check_classes(entries, name)
+    report_bad_files([problem for entry in entries for problem in _missing(entry)], skip=skip_bad)
+    kept = [_without_missing(entry) for entry in entries if os.path.isfile(entry.image)]
+    check_classes(kept, name)
+    return kept
 
 
 def _check_entry(entry: Entry) -> None:
+    check_id(entry.id, entry.place)
     if entry.split not in SPLITS:
         raise DataError(f"{entry.place}: split is {entry.split!r}, must be one of {', '.join(SPLITS)}")
-    if not entry.image.is_file():
-        raise DataError(f"missing picture {entry.image}, listed in {entry.place}")
-    for recording in entry.recordings:
-        if not recording.path.is_file():
-            raise DataError(f"missing recording {recording.path}, listed in {entry.place}")
 
 
-def _check_classes(entries: Sequence[Entry], name: str) -> None:
+def _missing(entry: Entry) -> list[str]:
+    files = [("picture", entry.image), *(("recording", recording.path) for recording in entry.recordings)]
+    return [
+        f"missing {kind} {path}, listed in {entry.place}" for kind, path in files if not os.path.isfile(path)
+    ]
+
+
+def _without_missing(entry: Entry) -> Entry:
+    there = tuple(recording for recording in entry.recordings if os.path.isfile(recording.path))
+    return replace(entry, recordings=there)
+
+
+def check_classes(entries: Sequence[Entry], name: str) -> None:
+    """Check that training can compare pictures of different classes; see `check_entries`."""
+    if not entries:
+        raise DataError(f"no picture of {name} can be used")
     counts = Counter(entry.label for entry in entries if entry.split == "train")
     if len(counts) == 1:
         raise DataError(
@@ -171,3 +207,18 @@ def entries_digest(entries: Sequence[Entry]) -> str:
         for e in entries
     ]
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def sources_digest(entries: Sequence[Entry]) -> str:
+    """Digest of the bytes of all pictures and recordings, for files replaced by others of equal size."""
+    paths = [path for e in entries for path in (e.image, *(recording.path for recording in e.recordings))]
+    return hashlib.sha256("".join(map(file_digest, paths)).encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, "unreadable" where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"

@@ -6,15 +6,19 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from speech2image.data.array_files import create_array, open_array
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import Sample, picture_shards, read_header, stream_pictures
+from speech2image.data.pairs import Sample, picture_shards
 from speech2image.data.pictures import open_picture, to_rgb
 from speech2image.data.progress import track
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.image_teacher import FEATURE_SIZE, GoogLeNet, ten_crops
@@ -64,7 +68,7 @@ def cache_teacher_features(
 
 
 def _fill(
-    features: np.memmap, arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
+    features: NDArray[np.float16], arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
 ) -> None:
     """Compute the rows not yet there; a row is there once it holds numbers."""
     done = int(np.searchsorted(np.isnan(features[:, -1, -1]), True))
@@ -74,7 +78,7 @@ def _fill(
         if [sample.id for sample in batch] != arrays.ids[done : done + len(batch)]:
             raise DataError(f"the pictures in {arrays.folder} changed since they were opened; start again")
         features[done : done + len(batch)] = _features(batch, teacher, crops)
-        features.flush()
+        cast(np.memmap, features).flush()
         done += len(batch)
     if done < len(arrays.ids):
         raise DataError(f"{arrays.folder} holds {done} pictures, not {len(arrays.ids)} as when it was opened")
@@ -102,15 +106,15 @@ def _device(teacher: Teacher) -> torch.device:
     return next(teacher.parameters()).device
 
 
-def _open_part(part: Path, shape: tuple[int, int, int]) -> np.memmap:
-    """The unfinished file, made if missing; rows not yet computed are NaN."""
-    if not part.exists():
-        with writing(part) as temporary:
-            empty = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-            empty[:] = np.nan
-            empty.flush()
-    opened: np.memmap = np.load(part, mmap_mode="r+")
-    return opened
+def _open_part(part: Path, shape: tuple[int, int, int]) -> NDArray[np.float16]:
+    """The unfinished file, made if missing or damaged; rows not yet computed are NaN."""
+    try:
+        if (opened := open_array(part, np.float16, 3, mode="r+")).shape == shape:
+            return opened
+    except DataError:
+        pass
+    create_array(part, shape, np.float16, np.nan)
+    return open_array(part, np.float16, 3, mode="r+")
 
 
 def _finish(part: Path, path: Path, key: str) -> None:
@@ -148,4 +152,4 @@ def _key(arrays: PairArrays, teacher: Teacher, crops: int) -> str:
 
 def _headers(folder: Path) -> Iterator[str]:
     for shard in picture_shards(folder):
-        yield f"{shard.name} {read_header(shard).digest}\n"
+        yield f"{shard.name} {read_header(shard).identity}\n"

@@ -23,8 +23,9 @@ Protocol:   the published 6,000 / 1,000 / 1,000 pictures as train, val and test;
 import os
 from pathlib import Path
 
-from speech2image.data.entries import Entry, Recording, sample_id
-from speech2image.data.publishers import read_lines
+from speech2image.data.entries import Entry, Recording
+from speech2image.data.names import sample_id
+from speech2image.data.publishers import is_number, read_lines
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError
 
@@ -77,7 +78,7 @@ def _captions(path: Path) -> dict[str, dict[int, str]]:
     for place, line in read_lines(path):
         name, tab, text = line.partition("\t")
         picture, hash_, number = name.rpartition("#")
-        if not tab or not hash_ or not number.isdigit():
+        if not tab or not hash_ or not is_number(number):
             raise DataError(f"{place}: expected <picture>.jpg#<number>, a tab and a caption, got {line!r}")
         if text.strip():
             captions.setdefault(picture, {})[int(number)] = text.strip()
@@ -95,7 +96,7 @@ def _recordings(folder: Path) -> dict[str, dict[int, tuple[Path, str]]]:
     recordings: dict[str, dict[int, tuple[Path, str]]] = {}
     for place, line in read_lines(folder / "wav2capt.txt"):
         words = line.split()
-        if len(words) != 3 or not words[2].removeprefix("#").isdigit():
+        if len(words) != 3 or not is_number(words[2].removeprefix("#")):
             raise DataError(f"{place}: expected <clip>.wav <picture>.jpg #<number>, got {line!r}")
         clip, picture, number = words
         if clip not in speakers:

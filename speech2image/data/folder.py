@@ -16,13 +16,14 @@ One JSON object a line; paths are relative to the manifest:
     id, source  optional
 """
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from speech2image.data.entries import Entry, Recording, sample_id
+from speech2image.data.entries import Entry, Recording
+from speech2image.data.json_text import parse_json
+from speech2image.data.names import listed_path, sample_id
 from speech2image.errors import DataError
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -66,10 +67,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         place = f"{path} line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{place} is not JSON: {error}; a manifest has one JSON object a line") from error
+        row = parse_json(line, place, "; a manifest has one JSON object a line")
         if not isinstance(row, dict):
             raise DataError(f"{place} is {type(row).__name__}, must be a JSON object")
         yield place, row
@@ -90,7 +88,7 @@ def _entry(row: dict[str, Any], place: str, manifest: Path, labels: dict[Any, in
         raise DataError(f"{place}: split is {split!r}, must be one of {', '.join(_SPLITS)}")
     return Entry(
         id=sample_id(_field(row, "id", str, place, image)),
-        image=manifest.parent / image,
+        image=listed_path(manifest.parent, image),
         label=labels[row["class"]],
         class_name=str(row.get("species", row["class"])),
         split=_SPLITS[split],
@@ -106,7 +104,9 @@ def _field(row: dict[str, Any], name: str, kind: Any, place: str, default: Any =
     if value is None:
         raise DataError(f"{place} has no {name!r}")
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{place}: {name!r} is {value!r}, of a wrong kind")
+        raise DataError(f"{place}: {name!r} is {value!r:.200}, of a wrong kind")
+    if isinstance(value, int) and abs(value) >= 2**31:
+        raise DataError(f"{place}: {name!r} is {value}, must lie within 31 bits")
     return value
 
 
@@ -130,7 +130,7 @@ def _recordings(
         if not isinstance(item, dict) or not isinstance(item.get("audio"), str):
             raise DataError(f"{place}: a recording must be a path or an object with 'audio', got {item!r}")
         caption = _caption_number(item, captions, place)
-        yield Recording(root / item["audio"], caption, str(item.get("voice", "recorded")))
+        yield Recording(listed_path(root, item["audio"]), caption, str(item.get("voice", "recorded")))
 
 
 def _caption_number(item: dict[str, Any], captions: tuple[str, ...], place: str) -> int:

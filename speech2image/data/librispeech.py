@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from speech2image.data.file_trees import files_below
 from speech2image.data.transcribed import Transcribed, checked, clip_at, existing, read_utterances
 from speech2image.errors import DataError
 
@@ -29,7 +30,9 @@ def librispeech(root: str | os.PathLike[str]) -> list[Transcribed]:
     root = Path(root)
     if (root / "utterances.jsonl").is_file():
         return read_utterances(root / "utterances.jsonl")
-    transcripts = sorted(root.rglob("*.trans.txt"))
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; give the folder that holds dev-clean/ or a part of it")
+    transcripts = sorted(path for path in files_below(root) if path.name.endswith(".trans.txt"))
     if not transcripts:
         raise DataError(
             f"neither transcripts (<speaker>/<chapter>/*.trans.txt) nor utterances.jsonl in {root}; "

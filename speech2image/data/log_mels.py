@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.data.array_files import create_array, open_array
 from speech2image.data.end_to_end import EndToEnd
 from speech2image.errors import DataError, SpeechError
-from speech2image.files import writing
 
 
 class LogMels:
@@ -23,12 +23,13 @@ class LogMels:
         paths: what `write_log_mels` wrote.
 
     Raises:
-        OSError, ValueError: a file is missing or damaged.
+        DataError: a file is missing or damaged.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._frames = [np.load(path, mmap_mode="r") for path in paths]
-        self._offsets = [np.load(_offsets_path(path)) for path in paths]
+        opened = [_open(path) for path in paths]
+        self._frames = [frames for frames, _ in opened]
+        self._offsets = [offsets for _, offsets in opened]
         self._place = EndToEnd([len(offsets) - 1 for offsets in self._offsets])
 
     def __len__(self) -> int:
@@ -48,10 +49,23 @@ class LogMels:
 def write_log_mels(path: Path, log_mels: Sequence[NDArray[np.float16]]) -> None:
     """Write the frames [n_frames, 40] of recordings to `path`, their offsets, first, beside it."""
     offsets = np.cumsum([0] + [len(frames) for frames in log_mels]).astype(np.int64)
-    with writing(_offsets_path(path)) as temporary:
-        np.save(temporary, offsets)
-    with writing(path) as temporary:
-        np.save(temporary, np.concatenate([np.zeros((0, audio.N_MELS), np.float16), *log_mels]))
+    create_array(_offsets_path(path), offsets.shape, np.int64, offsets)
+    frames = np.concatenate([np.zeros((0, audio.N_MELS), np.float16), *log_mels])
+    create_array(path, frames.shape, np.float16, frames)
+
+
+def _open(path: Path) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Frames and offsets of a file.
+
+    Raises:
+        DataError: one is missing or damaged, or they do not belong together.
+    """
+    frames, offsets = open_array(path, np.float16, 2), np.array(open_array(_offsets_path(path), np.int64, 1))
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(frames) or (np.diff(offsets) < 0).any():
+        raise DataError(
+            f"{path} and its offsets do not belong together; delete both and run the command again"
+        )
+    return frames, offsets
 
 
 def frames_of(recording: audio.Source, name: str) -> NDArray[np.float16]:

@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 
 from speech2image.data.entries import Entry
 from speech2image.data.own_captions import SOURCE, own_captions
-from speech2image.data.publishers import load_mat, picture_folder, read_class_list, read_text_captions
+from speech2image.data.publishers import (
+    is_number,
+    load_mat,
+    picture_folder,
+    read_class_list,
+    read_text_captions,
+)
 from speech2image.errors import DataError
 
 TEST_CLASSES = frozenset(range(1, 21))
@@ -59,7 +65,7 @@ def _entry(
     test_numbers: NDArray[np.int64] | None,
     test_classes: frozenset[int],
 ) -> Entry:
-    number = int(path.stem.split("_")[1])
+    number = _number(path.stem, str(path))
     if not 1 <= number <= len(labels):
         raise DataError(
             f"{path} is beyond the {len(labels)} labels of imagelabels.mat; these belong not together"
@@ -87,8 +93,16 @@ def _test_classes(root: Path) -> frozenset[int]:
     """Classes of Reed's `testclasses.txt`, else classes 1-20."""
     for folder in (root, root / "text_c10"):
         if names := read_class_list(folder / "testclasses.txt"):
-            return frozenset(int(name.split("_")[-1]) for name in names)
+            return frozenset(_number(name, str(folder / "testclasses.txt")) for name in names)
     return TEST_CLASSES
+
+
+def _number(name: str, place: str) -> int:
+    """The number that "image_00001" and "class_00001" end in."""
+    last = name.rpartition("_")[2]
+    if not is_number(last):
+        raise DataError(f"{place}: {name!r} does not end in a number, as image_00001 or class_00001 do")
+    return int(last)
 
 
 def _array(path: Path, name: str) -> NDArray[np.int64]:

@@ -9,7 +9,9 @@ A shards folder holds
 
 Speech lies beside the pictures, not among them, so voices are added without rewriting a picture. The first
 member of every shard, `__shard__`, repeats the shard's rows as JSON, so that its content is known from one
-short read; WebDataset skips members of such names. Shards appear whole or not at all.
+short read; WebDataset skips members of such names. Shards appear whole or not at all. Each row states the
+SHA-256 of its picture or recording, the header that of its rows (`data.shard_header`); `data.shard_reading`
+checks both.
 """
 
 import hashlib
@@ -17,19 +19,21 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from speech2image.data.names import check_id
+from speech2image.data.shard_header import HEADER, SPLITS, Header, header_bytes, read_header
 from speech2image.errors import DataError, require
 from speech2image.files import writing
 
 SAMPLES_PER_SHARD = 1000
 UTTERANCES_PER_SHARD = 500
-SPLITS = ("train", "val", "test")
-_HEADER = "__shard__"
+UNFINISHED = "pictures-unfinished"
+"""A file that lies beside picture shards while some are missing."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,6 @@ class Spoken:
     text: str
     utterance: Utterance
     effects: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a shard says of itself: kind ("pictures" or "speech"), digest of its plan, one row a member."""
-
-    kind: str
-    digest: str
-    rows: list[dict[str, Any]]
 
 
 def picture_shard(folder: Path, index: int) -> Path:
@@ -160,23 +155,37 @@ def check_sample(sample: Sample) -> None:
     """
     if sample.split not in SPLITS:
         raise DataError(f"sample {sample.id}: split is {sample.split!r}, must be one of {', '.join(SPLITS)}")
-    if not sample.id or "." in sample.id or sample.id.startswith(("/", "__")):
-        raise DataError(f"sample id {sample.id!r} must be a relative name without dots")
+    check_id(sample.id)
     for utterance in sample.utterances:
         if not -1 <= utterance.caption < len(sample.captions):
             have = len(sample.captions)
             raise DataError(f"sample {sample.id}: utterance of caption {utterance.caption}, has {have}")
 
 
-def write_picture_shard(path: Path, samples: Sequence[Sample], digest: str | None = None) -> None:
-    """Write one picture shard; `digest` names the plan it was made from (default: digest of the content)."""
+def write_picture_shard(
+    path: Path,
+    samples: Sequence[Sample],
+    digest: str | None = None,
+    *,
+    sources: str = "",
+    skipped: Sequence[str] = (),
+) -> None:
+    """Write one picture shard.
+
+    Args:
+        path: where to.
+        samples: what it holds.
+        digest: of the plan it was made from (default: digest of the content).
+        sources: see `Header`.
+        skipped: likewise.
+    """
     rows, members = [], []
     for sample in samples:
         check_sample(sample)
         row = picture_row(sample)
         rows.append(row)
         members.append({"__key__": sample.id, "json": row, sample.image_suffix: sample.image})
-    _write_tar(path, "pictures", rows, members, digest)
+    _write_tar(path, Header("pictures", digest or "", rows, sources, tuple(skipped)), members)
 
 
 def picture_row(sample: Sample) -> dict[str, Any]:
@@ -192,8 +201,15 @@ def picture_row(sample: Sample) -> dict[str, Any]:
     }
 
 
-def write_speech_shard(path: Path, spoken: Sequence[Spoken], digest: str | None = None) -> None:
-    """Write one speech shard; `digest` names the plan it was made from (default: digest of the content)."""
+def write_speech_shard(
+    path: Path,
+    spoken: Sequence[Spoken],
+    digest: str | None = None,
+    *,
+    sources: str = "",
+    skipped: Sequence[str] = (),
+) -> None:
+    """Write one speech shard; arguments as of `write_picture_shard`."""
     rows, members = [], []
     for number, item in enumerate(spoken):
         utterance = item.utterance
@@ -208,20 +224,21 @@ def write_speech_shard(path: Path, spoken: Sequence[Spoken], digest: str | None 
         }
         rows.append(row)
         members.append({"__key__": row["key"], "json": row, utterance.suffix: utterance.audio})
-    _write_tar(path, "speech", rows, members, digest)
+    _write_tar(path, Header("speech", digest or "", rows, sources, tuple(skipped)), members)
 
 
-def _write_tar(
-    path: Path, kind: str, rows: list[dict[str, Any]], members: list[dict[str, Any]], digest: str | None
-) -> None:
+def _write_tar(path: Path, header: Header, members: list[dict[str, Any]]) -> None:
+    """Write a shard; a header without a digest gets that of the content, its rows their checksums."""
     webdataset = require("webdataset", extra="train")
-    header = {"kind": kind, "digest": digest or _content_digest(members), "rows": rows}
+    header = replace(header, digest=header.digest or _content_digest(members))
+    for row, member in zip(header.rows, members, strict=True):
+        row["sha256"] = hashlib.sha256(member[row["suffix"]]).hexdigest()
     with (
         writing(path) as temporary,
         open(temporary, "wb") as file,
         webdataset.TarWriter(file, mtime=0, encoder=_encode, format="PAX_FORMAT") as tar,
     ):
-        _add_header(tar.tarstream, json.dumps(header, ensure_ascii=False).encode())
+        _add_header(tar.tarstream, header_bytes(header))
         for member in members:
             tar.write(member)
 
@@ -231,7 +248,7 @@ def _encode(member: dict[str, Any]) -> dict[str, Any]:
 
 
 def _add_header(tar: tarfile.TarFile, data: bytes) -> None:
-    info = tarfile.TarInfo(_HEADER)
+    info = tarfile.TarInfo(HEADER)
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
@@ -248,36 +265,17 @@ def _content_digest(members: Iterable[dict[str, Any]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read what a shard on disk holds, from its first member alone.
-
-    Raises:
-        DataError: the file is no shard of this package, or is damaged.
-    """
-    try:
-        with tarfile.open(path, "r:") as tar:
-            first = tar.next()
-            file = tar.extractfile(first) if first is not None and first.name == _HEADER else None
-            if file is None:
-                raise DataError(f"{path} is not a shard of speech2image: its first member is not {_HEADER}")
-            return Header(**json.loads(file.read()))
-    except (OSError, tarfile.TarError, json.JSONDecodeError, TypeError) as error:
-        raise DataError(
-            f"unreadable shard {path}: {error}; delete it and prepare again, or prepare with --overwrite"
-        ) from error
-
-
 def write_manifest(folder: str | os.PathLike[str]) -> Path:
     """Write `manifest.jsonl` from the shards' headers: one row a sample, naming the shards of its parts."""
     folder = Path(folder)
     rows: dict[str, dict[str, Any]] = {}
     for path in picture_shards(folder):
-        for row in read_header(path).rows:
+        for row in read_header(path, "pictures").rows:
             image = f"{row['id']}.{row['suffix']}"
             rest = {key: row[key] for key in ("label", "class", "split", "captions", "source")}
             rows[row["id"]] = {"id": row["id"], "shard": path.name, "image": image, **rest, "utterances": []}
     for path in speech_shards(folder):
-        for row in read_header(path).rows:
+        for row in read_header(path, "speech").rows:
             if row["id"] in rows:
                 rest = {key: row[key] for key in ("caption", "voice")}
                 audio = {"shard": path.name, "audio": f"{row['key']}.{row['suffix']}", **rest}
@@ -285,73 +283,3 @@ def write_manifest(folder: str | os.PathLike[str]) -> Path:
     with writing(folder / "manifest.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
     return folder / "manifest.jsonl"
-
-
-def stream_pictures(urls: Iterable[str | os.PathLike[str]]) -> Iterator[Sample]:
-    """Samples of picture shards, without utterances, read one after another.
-
-    Args:
-        urls: paths, or whatever WebDataset opens (`https://...`, `pipe:...`).
-    """
-    for member in _stream(urls):
-        row = json.loads(member["json"])
-        yield Sample(
-            id=row["id"],
-            image=member[row["suffix"]],
-            image_suffix=row["suffix"],
-            label=row["label"],
-            class_name=row["class"],
-            split=row["split"],
-            captions=tuple(row["captions"]),
-            source=row["source"],
-        )
-
-
-def stream_speech(urls: Iterable[str | os.PathLike[str]]) -> Iterator[Spoken]:
-    """Utterances of speech shards, read one after another; `urls` as in `stream_pictures`."""
-    for member in _stream(urls):
-        row = json.loads(member["json"])
-        utterance = Utterance(row["caption"], row["voice"], member[row["suffix"]], row["suffix"])
-        yield Spoken(row["id"], row["text"], utterance, row.get("effects", {}))
-
-
-def _stream(urls: Iterable[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
-    tariterators = require("webdataset.tariterators", extra="train")
-    for url in urls:
-        count, url = 0, os.fspath(url)
-        try:
-            for member in tariterators.tarfile_samples([{"url": url}]):
-                yield member
-                count += 1
-        except (OSError, tarfile.TarError) as error:
-            raise DataError(f"unreadable shard {url}: {error}; prepare the data set again") from error
-        if os.path.exists(url) and count != len(read_header(url).rows):
-            raise DataError(f"shard {url} breaks off after {count} members; prepare the data set again")
-
-
-def read_shards(source: str | os.PathLike[str] | Sequence[str], *, speech: bool = True) -> Iterator[Sample]:
-    """Read samples back, each with its utterances.
-
-    Args:
-        source: a shards folder, or a list of shard paths or URLs (file names as written).
-        speech: join the utterances; all their audio is held in memory (`stream_speech` holds none).
-
-    Raises:
-        DataError: there is no picture shard, or a shard is damaged.
-    """
-    urls = [str(url) for url in source] if not isinstance(source, str | os.PathLike) else _shards_in(source)
-    pictures = [url for url in urls if Path(url).name.startswith("pictures-")]
-    if not pictures:
-        raise DataError(
-            f"no picture shards (pictures-*.tar) in {source}; make them with: speech2image prepare"
-        )
-    utterances: dict[str, list[Utterance]] = {}
-    if speech:
-        for item in stream_speech(url for url in urls if Path(url).name.startswith("speech-")):
-            utterances.setdefault(item.sample, []).append(item.utterance)
-    for sample in stream_pictures(pictures):
-        yield replace(sample, utterances=tuple(utterances.get(sample.id, ())))
-
-
-def _shards_in(folder: str | os.PathLike[str]) -> list[str]:
-    return [str(path) for path in (*picture_shards(folder), *speech_shards(folder))]

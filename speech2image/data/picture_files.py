@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.file_trees import files_below
 from speech2image.data.pictures import central_square, open_picture, to_rgb
 from speech2image.errors import DataError, SettingsError
 
@@ -32,22 +33,25 @@ class PictureBatch(NamedTuple):
 
 
 def list_pictures(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the picture files in a folder and its subfolders, sorted; hidden ones are left out.
+    """Names of the picture files in a folder and its subfolders, linked ones included, sorted.
+
+    Hidden files are left out. A link that leads nowhere is listed, so that reading names it as broken.
 
     Raises:
-        DataError: no such folder, or no picture file in it.
+        DataError: no such folder, one in it cannot be listed, or no picture file in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; name one that holds pictures")
-    paths = (path.relative_to(folder) for path in folder.rglob("*"))
-    shown = (path for path in paths if not any(part.startswith(".") for part in path.parts))
-    names = sorted(
-        path.as_posix() for path in shown if path.suffix.lower() in SUFFIXES and (folder / path).is_file()
-    )
+    paths = (path.relative_to(folder) for path in files_below(folder) if _is_file_or_broken_link(path))
+    names = sorted(path.as_posix() for path in paths if path.suffix.lower() in SUFFIXES)
     if not names:
         raise DataError(f"no pictures in {folder}; it should hold {', '.join(sorted(SUFFIXES))} files")
     return names
+
+
+def _is_file_or_broken_link(path: Path) -> bool:
+    return path.is_file() or not path.exists()
 
 
 def stream_pictures(

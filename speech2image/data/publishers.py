@@ -46,9 +46,14 @@ def read_text_captions(path: Path) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a whole number from 0 of at most nine digits."""
+    return text.isdecimal() and len(text) < 10
+
+
 def read_class_list(path: Path) -> list[str]:
     """Names, one a line; empty when there is no such file."""
-    return path.read_text().split() if path.is_file() else []
+    return path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -74,7 +79,7 @@ def read_numbered(path: Path) -> dict[int, str]:
     rows = {}
     for place, line in read_lines(path):
         head, _, rest = line.partition(" ")
-        if not head.isdigit() or not rest:
+        if not is_number(head) or not rest:
             raise DataError(f"{place}: expected a number and a value, got {line!r}")
         rows[int(head)] = rest.strip()
     return rows

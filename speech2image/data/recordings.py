@@ -10,17 +10,23 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image import audio
+from speech2image.data.bad_files import report_bad_files
 from speech2image.data.end_to_end import EndToEnd
+from speech2image.data.entries import file_digest
 from speech2image.data.joined import TrainingArrays
+from speech2image.data.json_text import parse_json
 from speech2image.data.librispeech import librispeech
 from speech2image.data.ljspeech import ljspeech
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
+from speech2image.data.names import check_file_name
 from speech2image.data.shard_plan import make_shards
 from speech2image.data.transcribed import Transcribed
 from speech2image.errors import DataError
@@ -51,7 +57,7 @@ class TranscribedSpeech(Protocol):
 
 
 class Recordings:
-    """Recordings that `build_recordings` turned into log-mels.
+    """Recordings that `build_recordings` turned into log-mels, without those that were left out as bad.
 
     Args:
         folder: where they lie.
@@ -64,23 +70,42 @@ class Recordings:
         self.folder = Path(folder)
         try:
             lines = (self.folder / LISTING).read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines]
-            self._log_mels = LogMels([self.folder / name for name in rows.pop(0)["parts"]])
-        except (OSError, ValueError, KeyError, IndexError) as error:
+            rows = [parse_json(line, f"line {number}") for number, line in enumerate(lines, start=1)]
+            self._log_mels = LogMels([self.folder / _part(name) for name in rows.pop(0)["parts"]])
+            texts, speakers = ([_text(row, name) for row in rows] for name in ("text", "speaker"))
+            if len(rows) != len(self._log_mels):
+                raise DataError(f"{len(rows)} texts of {len(self._log_mels)} recordings")
+            self._kept = np.flatnonzero(self._log_mels.n_frames())
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(
                 f"no usable recordings in {folder} ({error}); make them with: "
                 f"speech2image prepare recordings --root CORPUS --out {folder}"
             ) from error
-        self.texts: list[str] = [row["text"] for row in rows]
-        self.speakers: NDArray[np.str_] = np.array([row["speaker"] for row in rows], dtype=np.str_)
+        self.texts: list[str] = [texts[i] for i in self._kept]
+        self.speakers: NDArray[np.str_] = np.array(speakers, dtype=np.str_)[self._kept]
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Log-mel of recording `u`, float32 [40, n_frames]."""
-        return self._log_mels[u]
+        return self._log_mels[int(self._kept[u])]
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every recording, int64 [n]."""
-        return self._log_mels.n_frames()
+        return self._log_mels.n_frames()[self._kept]
+
+
+def _part(name: object) -> str:
+    """The name of a file in the folder of recordings."""
+    if not isinstance(name, str) or not name.endswith(".npy"):
+        raise DataError(f"{name!r:.80} is no .npy file")
+    check_file_name(name, "a part's name")
+    return name
+
+
+def _text(row: object, name: str) -> str:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, str):
+        raise DataError(f"{name!r} is {value!r:.80}, must be a text")
+    return value
 
 
 class SpokenCaptions:
@@ -150,7 +175,11 @@ def list_recordings(root: str | os.PathLike[str]) -> list[Transcribed]:
 
 
 def build_recordings(
-    listed: Sequence[Transcribed], folder: str | os.PathLike[str], workers: int = 1
+    listed: Sequence[Transcribed],
+    folder: str | os.PathLike[str],
+    workers: int = 1,
+    *,
+    skip_bad: bool = False,
 ) -> Recordings:
     """Turn recordings into log-mels in `folder`, as far as they are not there yet.
 
@@ -158,22 +187,46 @@ def build_recordings(
         listed: a corpus.
         folder: to write to.
         workers: processes.
+        skip_bad: leave out recordings that cannot be used.
 
     Raises:
-        DataError: a recording cannot be used.
+        DataError: recordings cannot be used; all are named.
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
     starts = range(0, len(listed), RECORDINGS_PER_PART)
     plans = [(listed[start : start + RECORDINGS_PER_PART], folder) for start in starts]
     targets = [_target(folder, number, part) for number, (part, _) in enumerate(plans)]
-    todo = [(part, target) for (part, _), target in zip(plans, targets, strict=True) if not target.exists()]
-    make_shards(_build_part, todo, [len(part) for part, _ in todo], "log-mels", workers)
-    rows: list[dict[str, object]] = [{"parts": [target.name for target in targets]}]
+    sources = [_sources(part) for part, _ in plans]
+    finished = _finished(folder)
+    todo = [
+        (part, target)
+        for (part, _), target, source in zip(plans, targets, sources, strict=True)
+        if not target.exists() or finished.get(target.name, source) != source
+    ]
+    build = partial(_build_part, skip_bad=skip_bad)
+    problems = make_shards(build, todo, [len(part) for part, _ in todo], "log-mels", workers)
+    report_bad_files([problem for found in problems for problem in found], skip=skip_bad)
+    rows: list[dict[str, object]] = [{"parts": [target.name for target in targets], "sources": sources}]
     rows += [{"speaker": item.speaker, "text": transcript(item.text)} for item in listed]
     with writing(folder / LISTING) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return Recordings(folder)
+
+
+def _sources(part: Sequence[Transcribed]) -> str:
+    """Digest of the bytes of a part's recordings."""
+    return hashlib.sha256("".join(file_digest(item.audio) for item in part).encode()).hexdigest()[:16]
+
+
+def _finished(folder: Path) -> dict[str, str]:
+    """What an earlier, finished build made each part from; a part from before that was noted is not in it."""
+    try:
+        with open(folder / LISTING, encoding="utf-8") as file:
+            said = parse_json(file.readline(), LISTING)
+        return dict(zip(said["parts"], said["sources"], strict=True))
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _target(folder: Path, number: int, part: Sequence[Transcribed]) -> Path:
@@ -182,7 +235,16 @@ def _target(folder: Path, number: int, part: Sequence[Transcribed]) -> Path:
     return folder / f"log_mel-{number:05d}-{digest}.npy"
 
 
-def _build_part(task: tuple[Sequence[Transcribed], Path]) -> None:
-    """Recordings -> their log-mels."""
+def _build_part(task: tuple[Sequence[Transcribed], Path], skip_bad: bool) -> list[str]:
+    """Recordings -> their log-mels, of no frames where one is bad; what is wrong with these."""
     part, target = task
-    write_log_mels(target, [frames_of(item.audio, f"recording {item.audio}") for item in part])
+    log_mels, problems = [], []
+    for item in part:
+        try:
+            log_mels.append(frames_of(item.audio, f"recording {item.audio}"))
+        except DataError as error:
+            log_mels.append(np.zeros((0, audio.N_MELS), np.float16))
+            problems.append(str(error))
+    if skip_bad or not problems:
+        write_log_mels(target, log_mels)
+    return problems

@@ -22,7 +22,6 @@ Pictures:   birds are cropped to their box, as in `data.cub`, if images.txt and 
             them; the others are whole. The paper draws Places at 128 x 128.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -31,8 +30,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from speech2image.data.cub import boxes_2011
-from speech2image.data.entries import Entry, Recording, sample_id
+from speech2image.data.entries import Entry, Recording
+from speech2image.data.json_text import parse_json
+from speech2image.data.names import listed_path, sample_id
 from speech2image.data.pictures import Box
+from speech2image.data.publishers import is_number
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError
 
@@ -62,7 +64,7 @@ def released_entries(root: str | os.PathLike[str]) -> list[Entry]:
         DataError: a list is missing, is no JSON of that form, or no picture it names can be found.
     """
     root = Path(root)
-    entries: dict[str, Entry] = {}
+    entries: dict[Path, Entry] = {}
     found = [_read(root / f"{split}.json", split) for split in ("train", "test")]
     rows = [row for _, listed in found for row in listed]
     labels = _labels(row.class_name for row in rows)
@@ -85,7 +87,8 @@ def released_entries(root: str | os.PathLike[str]) -> list[Entry]:
         boxes = _boxes(pictures)
         for row in listed:
             entry = _entry(row, pictures, clips, labels, boxes)
-            entries[entry.id] = _joined(entries[entry.id], entry) if entry.id in entries else entry
+            before = entries.get(entry.image)
+            entries[entry.image] = entry if before is None else _joined(before, entry)
     return list(entries.values())
 
 
@@ -94,9 +97,9 @@ def _read(path: Path, split: str) -> tuple[dict[str, Any], list[_Row]]:
     if not path.is_file():
         raise DataError(f"missing {path}; the released lists are train.json and test.json")
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+        contents = parse_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"unreadable list {path}: {error}") from error
     rows = contents.get("data") if isinstance(contents, dict) else None
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path} has no rows under 'data'; it is none of the released lists")
@@ -107,7 +110,7 @@ def _row(row: Any, place: str, split: str) -> _Row:
     if not isinstance(row, dict):
         raise DataError(f"{place} is {type(row).__name__}, must be a JSON object")
     image = _field(row, place, "image", "img").replace("\\", "/").removeprefix("./")
-    clips = _texts(row, place, "wav", "audio")
+    clips = tuple(clip.replace("\\", "/") for clip in _texts(row, place, "wav", "audio"))
     if "asr_text" in row:
         kind = PurePosixPath(image).parts[-2] if "/" in image else ""
         speaker = str(row.get("speaker", "unknown"))
@@ -138,16 +141,16 @@ def _labels(classes: Iterable[str]) -> dict[str, int]:
     """Classes like "001.Black_footed_Albatross" and "12" keep their numbers; names are numbered from 1."""
     names = sorted(set(classes))
     heads = [name.partition(".")[0] for name in names]
-    if all(head.isdigit() for head in heads):
+    if all(is_number(head) for head in heads):
         return {name: int(head) for name, head in zip(names, heads, strict=True)}
     return {name: number for number, name in enumerate(names, start=1)}
 
 
 def _folder(root: Path, base: Any, folders: Sequence[str], names: Sequence[str]) -> Path | None:
     """The folder that the first of `names` lies in, None if there is none."""
-    stated = root / str(base or "")  # an absolute path stays as it is
+    stated = listed_path(root, str(base or ""))  # an absolute path stays as it is
     for folder in (stated, stated / "images", *(root / name for name in folders)):
-        if names and _inside(folder, names[0]).is_file():
+        if names and os.path.isfile(_inside(folder, names[0])):
             return folder
     return None
 
@@ -155,7 +158,7 @@ def _folder(root: Path, base: Any, folders: Sequence[str], names: Sequence[str])
 def _inside(folder: Path, name: str) -> Path:
     """A file of a folder; Places lists its recordings as "wavs/...", and "wavs" may be the folder itself."""
     path = folder / name
-    return path if path.is_file() else folder / name.removeprefix("wavs/")
+    return path if os.path.isfile(path) else folder / name.removeprefix("wavs/")
 
 
 def _boxes(pictures: Path) -> dict[str, Box]:
@@ -187,7 +190,7 @@ def _entry(
 def _name(class_name: str) -> str:
     """A class's name for people."""
     name = class_name.partition(".")[2] or class_name
-    return f"class {name}" if name.isdigit() else name.replace("_", " ")
+    return f"class {name}" if is_number(name) else name.replace("_", " ")
 
 
 def _joined(first: Entry, second: Entry) -> Entry:

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
-from speech2image.data.pairs import read_header
 from speech2image.data.progress import progress_bar
+from speech2image.data.shard_header import Header, read_header
+from speech2image.data.shard_reading import is_intact, is_whole
 from speech2image.errors import DataError, Speech2ImageError
 
 Item = TypeVar("Item")
@@ -48,51 +50,86 @@ def plan_shards(
 
 
 def unfinished(
-    plans: Sequence[ShardPlan[Item]], present: Sequence[Path], *, overwrite: bool
+    plans: Sequence[ShardPlan[Item]],
+    present: Sequence[Path],
+    *,
+    overwrite: bool,
+    sources_of: Callable[[Sequence[Item]], str] | None = None,
+    companion_of: Callable[[ShardPlan[Item]], Path | None] = lambda plan: None,
 ) -> list[ShardPlan[Item]]:
     """Those shards of a plan that are still to be made.
 
     Args:
         plans: the whole plan.
         present: shards of this kind on disk.
-        overwrite: remake shards made from something else, and delete those the plan does not name.
+        overwrite: remake shards made from something else, or of which checksums do not show that they are as
+            they were written, and delete those the plan does not name.
+        sources_of: digest of the bytes that items are made from, see `Header.sources`.
+        companion_of: a second shard that is made together with the plan's, if there is one.
 
     Raises:
         DataError: a shard on disk is not of this plan, and `overwrite` is off.
+
+    Warns:
+        UserWarning: a shard of this plan is cut short, or its sources were replaced: it is made anew.
     """
-    wanted = {plan.path: plan.digest for plan in plans}
+    wanted = {plan.path: plan for plan in plans}
     finished = set()
     for path in present:
-        if wanted.get(path) == _digest_of(path, overwrite):
-            finished.add(path)
-        elif not overwrite:
+        plan, header = wanted.get(path), _header(path, overwrite)
+        if plan and header and header.digest == plan.digest:
+            reason = _stale(plan, header, companion_of(plan), sources_of, overwrite)
+            if not reason:
+                finished.add(path)
+            elif not overwrite:
+                warnings.warn(f"{path.name} is made anew: {reason}", stacklevel=2)
+        elif not overwrite and path.stat().st_size:
             raise DataError(
                 f"{path} was made from other data or with other settings; choose another --out "
                 f"(or, for speech, another --part), or remake it with --overwrite"
             )
-        elif path not in wanted:
+        elif plan is None:
             path.unlink()
     return [plan for plan in plans if plan.path not in finished]
 
 
-def _digest_of(path: Path, overwrite: bool) -> str:
-    """Digest of the shard at `path`; "" for a damaged one that may be overwritten."""
+def _header(path: Path, overwrite: bool) -> Header | None:
+    """The header of a shard; None for an empty file, and for a damaged one that may be overwritten."""
     try:
-        return read_header(path).digest
+        return read_header(path) if path.stat().st_size else None
     except DataError:
         if overwrite:
-            return ""
+            return None
         raise
 
 
+def _stale(
+    plan: ShardPlan[Item],
+    header: Header,
+    companion: Path | None,
+    sources_of: Callable[[Sequence[Item]], str] | None,
+    overwrite: bool,
+) -> str:
+    """Why a shard that was made from this plan has to be made again, "" if it has not."""
+    if not is_whole(plan.path):
+        return "it is cut short or damaged"
+    if header.sources and sources_of and header.sources != sources_of(plan.items):
+        return "a picture or recording it was made from was replaced"
+    if companion and not (header.skipped and not companion.exists()) and not is_whole(companion):
+        return f"{companion.name} is missing, cut short or damaged"
+    if overwrite and not all(map(is_intact, filter(None, (plan.path, companion)))):
+        return "checksums do not show that it is as it was written"
+    return ""
+
+
 def make_shards(
-    function: Callable[[Task], None],
+    function: Callable[[Task], Result],
     tasks: Sequence[Task],
     sizes: Sequence[int],
     description: str,
     workers: int,
-) -> None:
-    """Call `function(task)` for every task, if any, while a bar counts `sizes` and shows the time left.
+) -> list[Result]:
+    """Results of `function(task)` for every task, while a bar counts `sizes` and shows the time left.
 
     Args:
         function: makes one shard; importable by name when `workers` is above 1.
@@ -101,12 +138,15 @@ def make_shards(
         description: what the bar says.
         workers: processes.
     """
+    results: list[Result] = []
     if not tasks:
-        return
-    with progress_bar() as progress, closing(run_tasks(function, tasks, workers)) as results:
+        return results
+    with progress_bar() as progress, closing(run_tasks(function, tasks, workers)) as made:
         bar = progress.add_task(description, total=sum(sizes))
-        for size, _ in zip(sizes, results, strict=True):
+        for size, result in zip(sizes, made, strict=True):
             progress.advance(bar, size)
+            results.append(result)
+    return results
 
 
 def run_tasks(

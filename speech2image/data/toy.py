@@ -242,7 +242,8 @@ def write_toy(settings: "Settings") -> Path:
     numbers = range(settings.limit or N_SAMPLES)
     digest_of = partial(_plan_digest, settings.seed)
     plans = plan_shards(numbers, settings.samples_per_shard, partial(picture_shard, settings.out), digest_of)
-    todo = unfinished(plans, picture_shards(settings.out), overwrite=settings.overwrite)
+    present = picture_shards(settings.out)
+    todo = unfinished(plans, present, overwrite=settings.overwrite, companion_of=_spoken_shard)
     make = partial(_make_shard, settings.seed)
     make_shards(make, todo, [len(plan.items) for plan in todo], "toy set", settings.workers)
     write_examples(settings.out / "examples")
@@ -264,9 +265,13 @@ def _plan_digest(seed: int, numbers: Sequence[int]) -> str:
     return f"toy-2-{seed}-{numbers[0]}-{len(numbers)}"
 
 
+def _spoken_shard(plan: ShardPlan[int]) -> Path:
+    """The speech shard that goes with a picture shard."""
+    return speech_shard(plan.path.parent, "recorded", int(plan.path.stem.rpartition("-")[2]))
+
+
 def _make_shard(seed: int, plan: ShardPlan[int]) -> None:
     samples = [toy_sample(i, seed) for i in plan.items]
-    index = int(plan.path.stem.rpartition("-")[2])
     spoken = [item for sample in samples for item in spoken_of(sample)]
-    write_speech_shard(speech_shard(plan.path.parent, "recorded", index), spoken, plan.digest)
+    write_speech_shard(_spoken_shard(plan), spoken, plan.digest)
     write_picture_shard(plan.path, samples, plan.digest)

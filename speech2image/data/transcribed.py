@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speech2image.data.folder import read_jsonl
+from speech2image.data.names import listed_path
 from speech2image.errors import DataError
 
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
@@ -50,7 +51,7 @@ def _listed(row: dict[str, object], place: str, root: Path) -> Transcribed:
     audio, speaker, text = row.get("audio"), row.get("speaker", row.get("voice")), row.get("text")
     if not (isinstance(audio, str) and isinstance(speaker, str) and isinstance(text, str)):
         raise DataError(f"{place} needs 'audio', 'speaker' and 'text', each a text")
-    return existing(root / audio, speaker, text, place)
+    return existing(listed_path(root, audio), speaker, text, place)
 
 
 def existing(audio: Path, speaker: str, text: str, place: str) -> Transcribed:
@@ -59,7 +60,7 @@ def existing(audio: Path, speaker: str, text: str, place: str) -> Transcribed:
     Raises:
         DataError: the recording is missing or the text holds no word; names `place`.
     """
-    if not audio.is_file():
+    if not os.path.isfile(audio):
         raise DataError(f"missing recording {audio}, listed in {place}")
     if not words_of(text):
         raise DataError(f"{place}: no words in the text {text!r}")

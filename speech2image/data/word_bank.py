@@ -13,14 +13,17 @@ A clip begins and ends `MARGIN` samples outside its word, for cross-fades. Voice
 import hashlib
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.array_files import open_array
 from speech2image.data.folder import read_jsonl
+from speech2image.data.names import check_file_name
 from speech2image.errors import DataError
 
 Waveform = NDArray[np.float32]
@@ -50,6 +53,21 @@ class Reader:
     brightness: float
 
 
+Row = TypeVar("Row", Reader, Clip)
+
+
+def _checked(row: Row, place: str) -> Row:
+    """The row, if its values are of their kinds and its reader's name is one of a file in the bank."""
+    for field in fields(row):
+        value, kinds = getattr(row, field.name), (int, float) if field.type is float else (field.type,)
+        if type(value) not in kinds:
+            raise DataError(f"{place}: {field.name!r} is {value!r:.80}, of a wrong kind")
+    check_file_name(row.reader, f"{place}: the reader's name")
+    if isinstance(row, Clip) and not 0 <= row.start < row.end:
+        raise DataError(f"{place}: a clip from sample {row.start} to {row.end}")
+    return row
+
+
 class WordBank:
     """Clips by reader and word; sound is read from disk when asked for.
 
@@ -77,8 +95,8 @@ class WordBank:
         """
         folder = Path(folder)
         try:
-            readers = [Reader(**row) for _, row in read_jsonl(folder / "readers.jsonl")]
-            clips = [Clip(**row) for _, row in read_jsonl(folder / "index.jsonl")]
+            readers = [_checked(Reader(**row), place) for place, row in read_jsonl(folder / "readers.jsonl")]
+            clips = [_checked(Clip(**row), place) for place, row in read_jsonl(folder / "index.jsonl")]
         except (DataError, TypeError) as error:
             raise DataError(f"{folder} is no word bank: {error}") from error
         return cls(folder, readers, clips)
@@ -112,12 +130,9 @@ class WordBank:
 
     def _sound(self, reader: str, start: int, end: int) -> Waveform:
         path = self.folder / f"{reader}.npy"
-        try:
-            if reader not in self._samples:
-                self._samples[reader] = np.load(path, mmap_mode="r")
-            part = self._samples[reader][start:end]
-        except (OSError, ValueError) as error:
-            raise DataError(f"unreadable {path}: {error}; build the word bank again") from error
+        if reader not in self._samples:
+            self._samples[reader] = open_array(path, np.int16, 1, advice="build the word bank again")
+        part = self._samples[reader][start:end]
         if len(part) != end - start:
             raise DataError(f"{path} is too short; build the word bank again")
         return part.astype(np.float32) / np.float32(32768)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.data.alignment import AlignedWord, Aligner
+from speech2image.data.names import check_file_name
 from speech2image.data.progress import progress_bar
 from speech2image.data.transcribed import Transcribed, words_of
 from speech2image.data.word_bank import MARGIN, Clip, Reader
@@ -113,7 +114,7 @@ def build_word_bank(
         How much was kept and why the rest was not. A recording whose text does not fit is left out.
 
     Raises:
-        DataError: no word was kept.
+        DataError: no word was kept, or a speaker's name is unfit for a file.
         OutputError: the folder cannot be written.
         MissingExtraError: pocketsphinx is not installed.
     """
@@ -121,6 +122,8 @@ def build_word_bank(
     by_reader: dict[str, list[Transcribed]] = defaultdict(list)
     for recording in recordings:
         by_reader[recording.speaker].append(recording)
+    for name in by_reader:
+        check_file_name(name, "a speaker's name")
     with writing(folder) as temporary, progress_bar() as progress:
         temporary.mkdir()
         bar = progress.add_task("words", total=len(recordings))

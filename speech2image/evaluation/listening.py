@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import read_header, speech_shards, stream_speech
+from speech2image.data.pairs import speech_shards
 from speech2image.data.progress import track
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import stream_speech
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import caption_of

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays, stored_side
-from speech2image.data.pairs import picture_shards, read_header, stream_pictures
+from speech2image.data.pairs import picture_shards
 from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import DataError
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.evaluation.stored_rows import StoredRows

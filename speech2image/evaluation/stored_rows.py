@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from speech2image.files import check_writable, writing
+from speech2image.data.array_files import create_array, open_array
+from speech2image.errors import DataError
 
 
 class StoredRows:
@@ -15,13 +16,13 @@ class StoredRows:
     A file of another shape, or a damaged one, is begun anew.
 
     Raises:
-        OutputError: the folder of `path` cannot be written.
+        OutputError: the folder of `path` cannot be written, or the rows do not fit on its disk.
     """
 
     def __init__(self, path: Path, n: int, width: int, dtype: DTypeLike = np.float32) -> None:
         self.path, self.dtype = path, np.dtype(dtype)
         found = self._open() if path.exists() else None
-        if found is None or found.shape != (n, width) or found.dtype != self.dtype:
+        if found is None or found.shape != (n, width):
             found = self._create(n, width)
         self.array: NDArray = found
         self.done: int = bisect_left(range(n), True, key=self._is_empty)
@@ -45,15 +46,10 @@ class StoredRows:
 
     def _open(self) -> NDArray | None:
         try:
-            return np.load(self.path, mmap_mode="r+", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            return open_array(self.path, self.dtype, 2, mode="r+")
+        except DataError:
             return None
 
     def _create(self, n: int, width: int) -> NDArray:
-        check_writable(self.path)
-        with writing(self.path) as temporary:
-            empty = np.lib.format.open_memmap(temporary, mode="w+", dtype=self.dtype, shape=(n, width))
-            empty[:] = np.nan if self.dtype.kind == "f" else -1
-            empty.flush()
-        opened: NDArray = np.load(self.path, mmap_mode="r+")
-        return opened
+        create_array(self.path, (n, width), self.dtype, np.nan if self.dtype.kind == "f" else -1)
+        return open_array(self.path, self.dtype, 2, mode="r+")

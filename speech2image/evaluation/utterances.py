@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import read_header, speech_shards
+from speech2image.data.pairs import speech_shards
+from speech2image.data.shard_header import read_header
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours

@@ -1,9 +1,11 @@
 """Checkpoints as one safetensors file: weights, optimiser state and settings, without pickle.
 
 A state is a nested dict (or list) whose leaves are tensors or JSON values. Tensors go into the body, under
-`/`-joined names; everything else goes, as JSON, into the header. Loading executes nothing.
+`/`-joined names; everything else goes, as JSON, into the header. Loading executes nothing. The header states
+checksums of the state and of the tensors; checkpoints from before these are read without.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from speech2image.errors import CheckpointError
+from speech2image.errors import CheckpointError, OutputError
 from speech2image.files import writing
 
 FORMAT = "speech2image-checkpoint-1"
@@ -30,13 +32,17 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
             (dict).
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or does not fit on the disk.
     """
     assert isinstance(state["kind"], str) and isinstance(state["settings"], dict)
     tensors: dict[str, torch.Tensor] = {}
-    tree = _split(state, "", tensors)
-    with writing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "state": json.dumps(tree)})
+    text = json.dumps(_split(state, "", tensors))
+    checksums = {"state_sha256": _text_digest(text), "tensors_sha256": _tensors_digest(tensors)}
+    try:
+        with writing(path) as temporary:
+            save_file(tensors, temporary, metadata={"format": FORMAT, "state": text, **checksums})
+    except SafetensorError as error:  # its kind for a full disk, too
+        raise OutputError(f"cannot write {path}: {error}; make room or choose another disk") from error
 
 
 def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> dict[str, Any]:
@@ -59,10 +65,10 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: as `load_checkpoint`.
     """
-    return _read(Path(path), lambda file: dict.fromkeys(file.keys()))
+    return _read(Path(path), lambda file, metadata: dict.fromkeys(file.keys()))
 
 
-def _read(path: Path, tensors_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+def _read(path: Path, tensors_of: Callable[[Any, dict[str, str]], dict[str, Any]]) -> dict[str, Any]:
     if not os.path.isfile(path):  # Path.is_file raises an error for names that are too long
         raise CheckpointError(f"no checkpoint at {path}; give the .safetensors file a training wrote")
     try:
@@ -73,7 +79,8 @@ def _read(path: Path, tensors_of: Callable[[Any], dict[str, Any]]) -> dict[str, 
                     f"{path} is a safetensors file, but not a checkpoint of speech2image ({FORMAT}); "
                     "give a file that `speech2image train` wrote"
                 )
-            state: dict[str, Any] = _join(json.loads(metadata["state"]), tensors_of(file))
+            _check(metadata, "state_sha256", _text_digest(metadata["state"]))
+            state: dict[str, Any] = _join(json.loads(metadata["state"]), tensors_of(file, metadata))
             return state
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
@@ -100,8 +107,30 @@ def _split(node: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     return node
 
 
-def _tensors(file: Any) -> dict[str, torch.Tensor]:
-    return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+def _tensors(file: Any, metadata: dict[str, str]) -> dict[str, torch.Tensor]:
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if "tensors_sha256" in metadata:
+        _check(metadata, "tensors_sha256", _tensors_digest(tensors))
+    return tensors
+
+
+def _check(metadata: dict[str, str], name: str, digest: str) -> None:
+    if metadata.get(name, digest) != digest:
+        raise SafetensorError(f"{name} is not what it was when the file was written")
+
+
+def _text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Digest of names, kinds, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _join(node: Any, tensors: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from small_sets import encoded, own_folder, picture, write_manifest
 
-from speech2image.data.entries import check_entries, load_entry, sample_id
+from speech2image.data.entries import check_entries, load_entry
 from speech2image.data.folder import folder_entries
 from speech2image.errors import DataError
 
@@ -154,7 +154,39 @@ def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
         check_entries(folder_entries(write_manifest(tmp_path, rows)), "set")
 
 
-def test_ids_are_fit_for_shards() -> None:
-    assert sample_id("images/001.Black_Bird/Bird_0001.jpg") == "001_Black_Bird/Bird_0001"
-    assert sample_id("./jpg/image_00001.jpg") == "image_00001"
-    assert sample_id("a b/été.v2.PNG") == "a_b/_t__v2"
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "line 1 is nested too deep"),
+        ('{"image": "a.png", "class": ' + "1" * 5000 + "}", "line 1 is not JSON: Exceeds the limit"),
+        ('{"image": "a.png", "class": ' + "1" * 30 + "}", "'class' is 1+, must lie within 31 bits"),
+        ('{"image": "a.png", "class": 1, "captions": "\\ud800"}', "line 1 holds text that is no Unicode"),
+    ],
+)
+def test_json_of_others_gives_one_error(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        folder_entries(write_manifest(tmp_path, [line]))
+
+
+def test_backslashes_part_folders_of_pictures_and_recordings(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.png").write_bytes(encoded(picture()))
+    (tmp_path / "a" / "b.flac").write_bytes(b"")
+    rows = [{"image": "a\\b.png", "class": 1, "audio": "a\\b.flac", "recordings": [{"audio": "a\\b.flac"}]}]
+    entry = folder_entries(write_manifest(tmp_path, rows))[0]
+    assert entry.id == "a/b" and entry.image == tmp_path / "a" / "b.png"
+    assert [r.path for r in entry.recordings] == [tmp_path / "a" / "b.flac"] * 2
+
+
+def test_a_backslash_in_a_files_name_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.png").write_bytes(encoded(picture()))
+    entry = folder_entries(write_manifest(tmp_path, [{"image": "a\\b.png", "class": 1}]))[0]
+    assert entry.image == tmp_path / "a\\b.png"
+
+
+def test_ids_of_other_scripts_do_not_collide(tmp_path: Path) -> None:
+    for name in ("桜", "菊"):
+        (tmp_path / f"{name}.png").write_bytes(encoded(picture()))
+    rows = [{"id": "桜", "image": "桜.png", "class": "a"}, {"image": "菊.png", "class": "b"}]
+    entries = check_entries(folder_entries(write_manifest(tmp_path, rows)), "set")
+    assert [entry.id for entry in entries] == ["桜", "菊"]

@@ -10,7 +10,9 @@ import webdataset
 from small_sets import sample
 
 from speech2image.data import pairs
-from speech2image.data.pairs import read_header, read_shards, stream_speech, write_shards
+from speech2image.data.pairs import write_shards
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import read_shards, stream_speech
 from speech2image.errors import DataError, OutputError
 
 
@@ -23,10 +25,10 @@ def test_samples_come_back_as_they_went_in(tmp_path: Path) -> None:
     ]
 
 
-def test_list_of_urls_reads_like_the_folder(tmp_path: Path) -> None:
+def test_list_of_shards_reads_like_the_folder(tmp_path: Path) -> None:
     write_shards([sample(i) for i in range(3)], tmp_path)
-    urls = [f"file:{path}" for path in sorted(tmp_path.glob("*.tar"))]
-    assert list(read_shards(urls)) == list(read_shards(tmp_path))
+    paths = [str(path) for path in sorted(tmp_path.glob("*.tar"))]
+    assert list(read_shards(paths)) == list(read_shards(tmp_path))
 
 
 def test_without_speech_utterances_are_left_out(tmp_path: Path) -> None:

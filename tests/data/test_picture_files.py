@@ -1,10 +1,12 @@
 """Folders of pictures of every kind, broken ones among them."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from speech2image.data import picture_files
+from speech2image.data import file_trees, picture_files
 from speech2image.data.picture_files import list_pictures, read_picture, stream_pictures
 from speech2image.errors import DataError, SettingsError
 
@@ -20,6 +22,46 @@ def flat(*colour, side=8):
 
 def names_of(batches):
     return [name for batch in batches for name in batch.names]
+
+
+def test_linked_folders_and_files_are_looked_into(tmp_path):
+    for name in ("real/rose/a.png", "elsewhere/daisy/b.png", "elsewhere/c.png"):
+        save(tmp_path / name, flat(10, 20, 30))
+    (tmp_path / "real" / "daisy").symlink_to(tmp_path / "elsewhere" / "daisy")
+    (tmp_path / "real" / "c.png").symlink_to("../elsewhere/c.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    for folder in ("real", "linked"):
+        assert list_pictures(tmp_path / folder) == ["c.png", "daisy/b.png", "rose/a.png"]
+
+
+def test_links_in_a_circle_end(tmp_path):
+    save(tmp_path / "a" / "b" / "x.png", flat(10, 20, 30))
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self").symlink_to(".")
+    assert list_pictures(tmp_path / "a") == ["b/x.png"]
+
+
+def test_a_link_that_leads_nowhere_is_named_as_broken(tmp_path):
+    save(tmp_path / "a.png", flat(10, 20, 30))
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    (batch,) = stream_pictures(tmp_path)
+    assert batch.names == ["a.png"]
+    assert [name for name, _ in batch.broken] == ["b.png"] and "No such file" in batch.broken[0][1]
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", flat(10, 20, 30))
+    save(tmp_path / "locked" / "b.png", flat(10, 20, 30))
+    scandir = os.scandir
+
+    def refuse(folder):
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(file_trees.os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cannot list .*locked: Permission denied"):
+        list_pictures(tmp_path)
 
 
 def test_every_kind_becomes_rgb(tmp_path):

@@ -12,8 +12,10 @@ from small_sets import encoded, own_folder, picture, tone, write_manifest
 from speech2image import audio, tts
 from speech2image.data import speaking
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import read_header, read_shards, speech_shards
+from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.prepare import Settings, prepare
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import read_shards
 from speech2image.data.speaking import choose_voices
 from speech2image.errors import DataError, OutputError, SettingsError, SpeechError
 
@@ -278,8 +280,10 @@ def test_unreadable_picture_keeps_whole_shards_alone(settings: Settings) -> None
     (settings.root.parent / "4.png").write_text("damaged")
     with pytest.raises(DataError, match=r"unreadable picture .*4\.png"):
         prepare(settings)
-    assert [path.name for path in settings.out.iterdir()] == ["pictures-000000.tar"]
+    assert [path.name for path in picture_shards(settings.out)] == [f"pictures-00000{i}.tar" for i in (0, 2)]
     assert len(read_header(settings.out / "pictures-000000.tar").rows) == 3
+    with pytest.raises(DataError, match="did not end; run the same prepare command again"):
+        PairArrays.open(settings.out)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from small_sets import own_folder, tone
 
 from speech2image import tts
 from speech2image.data import readers, speaking
-from speech2image.data.pairs import read_header, read_shards, speech_shards, stream_speech
+from speech2image.data.pairs import speech_shards
 from speech2image.data.prepare import Settings, prepare
 from speech2image.data.readers import Companies
+from speech2image.data.shard_header import read_header
+from speech2image.data.shard_reading import read_shards, stream_speech
 from speech2image.data.speaking import Casting, Line, Sources, lines_digest, speak_line
 from speech2image.data.word_bank import WordBank
 from speech2image.errors import DataError, SettingsError

@@ -234,5 +234,5 @@ def test_lists_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no rows under 'data'"):
         released_entries(tmp_path)
     put(tmp_path / "train.json", "{")
-    with pytest.raises(DataError, match="is no JSON"):
+    with pytest.raises(DataError, match="is not JSON"):
         released_entries(tmp_path)

@@ -40,6 +40,13 @@ def test_librispeech_as_published_wherever_the_root_is(libri: Path) -> None:
         assert librispeech(root) == expected
 
 
+def test_librispeech_in_linked_folders(libri: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "dev-clean").symlink_to(libri / "dev-clean")
+    assert [item.text for item in librispeech(corpus)] == [item.text for item in librispeech(libri)]
+
+
 def test_librispeech_names_a_missing_clip_and_its_line(libri: Path) -> None:
     (libri / "dev-clean/84/121123/84-121123-0001.flac").unlink()
     with pytest.raises(DataError, match=r"84-121123-0001\.flac.*trans\.txt line 2"):

@@ -1,5 +1,6 @@
 """Words cut out of recordings, kept in a bank, found again; with a stand-in for the aligner, and with it."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -141,6 +142,36 @@ def test_damaged_banks(tmp_path: Path, recordings: list[Transcribed]) -> None:
     (tmp_path / "bank" / "low.npy").unlink()
     with pytest.raises(DataError, match=r"unreadable .*low\.npy"):
         WordBank.open(tmp_path / "bank").samples(bank.clips["low"]["blue"][0])
+
+
+@pytest.mark.parametrize(
+    ("file", "row"),
+    [
+        ("readers.jsonl", '{"reader": "../low", "n_clips": 1, "pitch": 1.0, "brightness": 1.0}'),
+        ("readers.jsonl", '{"reader": "a/b", "n_clips": 1, "pitch": 1.0, "brightness": 1.0}'),
+        ("readers.jsonl", '{"reader": "low", "n_clips": 1, "pitch": "high", "brightness": 1.0}'),
+        ("readers.jsonl", '{"reader": "low"}'),
+        ("readers.jsonl", "[" * 100_000),
+        ("index.jsonl", '{"reader": "low", "word": "a", "start": -5, "end": 3, "confidence": 1.0}'),
+        ("index.jsonl", '{"reader": "low", "word": "a", "start": 0, "end": 1.5, "confidence": 1.0}'),
+        ("index.jsonl", '{"reader": "low", "word": 3, "start": 0, "end": 3, "confidence": 1.0}'),
+    ],
+)
+def test_rows_are_checked_where_they_are_read(
+    tmp_path: Path, recordings: list[Transcribed], file: str, row: str
+) -> None:
+    build_word_bank(recordings, tmp_path / "bank", aligner=HalfSecondAligner())
+    with open(tmp_path / "bank" / file, "a") as lines:
+        lines.write(row + "\n")
+    with pytest.raises(DataError, match="is no word bank: "):
+        WordBank.open(tmp_path / "bank")
+
+
+def test_speakers_names_lead_nowhere(tmp_path: Path, recordings: list[Transcribed]) -> None:
+    away = [replace(item, speaker="../outside") for item in recordings]
+    with pytest.raises(DataError, match=r"a speaker's name is '\.\./outside', must be fit as a file's name"):
+        build_word_bank(away, tmp_path / "bank", aligner=HalfSecondAligner())
+    assert not list(tmp_path.glob("outside*")) and not (tmp_path / "bank").exists()
 
 
 def test_cutting_checks_its_settings() -> None:

@@ -1,10 +1,12 @@
 """The parts by themselves: utterances, halves, rows on disk, the work folder, charts."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from speech2image.data import array_files
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
@@ -100,6 +102,16 @@ def test_rows_stay_and_the_first_empty_one_is_found(tmp_path: Path) -> None:
     assert StoredRows(path, 5, 3).done == 0
     path.write_bytes(b"damaged")
     assert StoredRows(path, 5, 2, np.int8).done == 0
+
+
+def test_rows_that_do_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(array_files.os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match=r"rows\.npy, which takes 4\.0 MB: No space left on device"):
+        StoredRows(tmp_path / "rows.npy", 1000, 1000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unfinished_work_of_another_model_is_kept(tmp_path: Path) -> None:

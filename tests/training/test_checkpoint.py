@@ -1,11 +1,14 @@
 """Checkpoints: what goes in comes out; damage and foreign files are refused; nothing half-written stays."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from speech2image.errors import CheckpointError, OutputError
 from speech2image.training.checkpoint import load_checkpoint, read_facts, save_checkpoint
@@ -64,6 +67,58 @@ def test_cut_short_or_text(tmp_path: Path) -> None:
     path.write_text("hello")
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, state())
+    data = path.read_bytes()
+    start = data.index(b"optimizer/state/0/exp_avg")  # names, offsets and values of the tensors
+    for place in [*range(start, start + 60), *range(len(data) - 40, len(data))]:
+        flipped = bytearray(data)
+        flipped[place] ^= 16
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_checkpoint(path)
+
+
+def test_a_changed_state_is_noticed_without_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, {"kind": "test", "settings": {"steps": 3141}})
+    path.write_bytes(path.read_bytes().replace(b"3141", b"3741"))
+    with pytest.raises(CheckpointError, match="state_sha256 is not what it was when the file was written"):
+        read_facts(path)
+
+
+def test_checkpoints_from_before_checksums_open(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    saved = state()
+    save_checkpoint(path, saved)
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: file.metadata()[key] for key in ("format", "state")}
+    save_file(load_file(path), path, metadata=metadata)
+    assert same(saved, load_checkpoint(path))
+
+
+LIMITED = """
+import resource, sys, torch
+from speech2image.errors import OutputError
+from speech2image.training.checkpoint import save_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    save_checkpoint(sys.argv[1], {"kind": "test", "settings": {}, "weight": torch.ones(1 << 16)})
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_error_and_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, state())
+    before = path.read_bytes()
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0 and "File too large" in done.stdout and "make room" in done.stdout, done
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_foreign(tmp_path: Path) -> None:

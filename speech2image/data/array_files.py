@@ -1,0 +1,107 @@
+"""`.npy` files: made at their full size before they are filled, and checked when they are opened.
+
+A memory-mapped file that is larger than the room on its disk ends the process with SIGBUS once a page of it
+is written; so its blocks are taken from the disk first.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from speech2image.errors import DataError, OutputError
+from speech2image.files import writing
+
+_BLOCK = 1 << 20
+_NOT_OFFERED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, values: Any = None) -> None:
+    """Write an array of `shape` that holds `values`, a number or an array; by default zeros.
+
+    Raises:
+        OutputError: the file cannot be written, or does not fit on the disk; nothing of it stays.
+    """
+    with writing(path) as temporary:
+        allocate_array(temporary, shape, dtype, called=path)
+        if values is not None:
+            array = np.load(temporary, mmap_mode="r+")
+            array[...] = values
+            array.flush()
+
+
+def allocate_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike, called: Path) -> None:
+    """Write an array of zeros to a temporary file, of what will be `called` so.
+
+    Raises:
+        OutputError: it cannot be written, or does not fit on the disk.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    try:
+        _allocate(path, shape, dtype, size)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {called}, which takes {size / 1e6:,.1f} MB: {error.strerror or error}; "
+            "make room or choose another disk"
+        ) from error
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: DTypeLike, size: int) -> None:
+    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    with open(path, "wb") as file:
+        header = {"descr": described, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        if not _reserve(file, size):
+            for start in range(0, size, _BLOCK):
+                file.write(bytes(min(_BLOCK, size - start)))
+
+
+def _reserve(file: BinaryIO, size: int) -> bool:
+    """Let the file system set `size` zeros aside behind what is written; False where it cannot."""
+    if not hasattr(os, "posix_fallocate") or not size:
+        return False
+    try:
+        os.posix_fallocate(file.fileno(), file.tell(), size)
+    except OSError as error:
+        if error.errno in _NOT_OFFERED:
+            return False
+        raise
+    return True
+
+
+def open_array(
+    path: Path,
+    dtype: DTypeLike | None = None,
+    ndim: int | None = None,
+    *,
+    mode: Literal["r", "r+"] = "r",
+    advice: str = "delete it and run the command again",
+) -> NDArray[Any]:
+    """A `.npy` file, memory-mapped.
+
+    Args:
+        path: the file.
+        dtype: what it has to hold.
+        ndim: how many axes it has to have.
+        mode: "r+" for one that is to be filled.
+        advice: what an error ends in.
+
+    Raises:
+        DataError: it is missing, damaged, cut short, or holds something else.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"unreadable {path}: {error.strerror or error}; {advice}") from error
+    except Exception as error:  # NumPy's own message may advise to unpickle the file: never do
+        raise DataError(f"{path} is damaged or no array of numbers; {advice}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is an archive, must be one array of numbers; {advice}")
+    if (dtype is not None and array.dtype != dtype) or (ndim is not None and array.ndim != ndim):
+        wanted = f"{np.dtype(dtype).name if dtype is not None else 'numbers'} with {ndim} axes"
+        raise DataError(f"{path} holds {array.dtype} of shape {array.shape}, must be {wanted}; {advice}")
+    return array
