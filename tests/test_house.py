@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import from its own level and from levels before it.
 LEVELS = [
     {"errors", "files", "text"},
-    {"audio", "images", "espeak_library", "tts"},
+    {"audio", "images", "tts"},
     {"models", "losses"},
     {"runtime", "pretrained", "data", "transcription", "recognizers", "voice_activity"},
     {"painter", "pipeline", "cascade", "opening"},
