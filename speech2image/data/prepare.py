@@ -44,6 +44,7 @@ from speech2image.data.speaking import (
     Line,
     Sources,
     choose_voices,
+    first_lines,
     lines_digest,
     make_speech_shard,
     plan_lines,
@@ -69,6 +70,10 @@ class Settings:
         held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
         voices_per_caption: utterances of each training caption.
         speak_splits: speak the captions of these splits alone (default: of all).
+        speak_limit: make this many utterances alone, an even sample; a larger multiple of
+            --utterances-per-shard later goes on from there.
+        delivery: "even" speaks at each voice's own speed; "varied" every caption at another (0.8 to 1.25
+            times), and Piper's voices with more or less variation.
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
         codec: opus (small) or flac (lossless).
         captions: "full" speaks the captions, "short" brief forms of them ("uh a red flower").
@@ -100,6 +105,8 @@ class Settings:
     held_out_voices: tuple[str, ...] = ()
     voices_per_caption: int = 1
     speak_splits: tuple[Literal["train", "val", "test"], ...] = ()
+    speak_limit: int | None = None
+    delivery: Literal["even", "varied"] = "even"
     augment: float = 0.5
     codec: Literal["opus", "flac"] = "opus"
     captions: Literal["full", "short"] = "full"
@@ -223,6 +230,7 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
         settings.codec,
         _companies(bank, held_out, settings) if bank else None,
         settings.effects,
+        settings.delivery,
     )
     lines = _lines(entries, casting, settings)
     path_of = partial(speech_shard, settings.out, settings.part)
@@ -234,9 +242,11 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
 
 def _lines(entries: Sequence[Entry], casting: Casting, settings: Settings) -> list[Line]:
     if settings.captions == "full":
-        return plan_lines(entries, casting)
-    lines = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
-    return [replace(line, caption=-1) for line in lines]
+        lines = plan_lines(entries, casting)
+    else:
+        short = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
+        lines = [replace(line, caption=-1) for line in short]
+    return lines if settings.speak_limit is None else first_lines(lines, settings.speak_limit)
 
 
 def _companies(bank: WordBank, held_out: Sequence[str], settings: Settings) -> Companies:
@@ -268,6 +278,7 @@ def _check(settings: Settings) -> None:
         ("samples_per_shard", 1),
         ("utterances_per_shard", 1),
         ("limit", 1),
+        ("speak_limit", 1),
     ):
         value = getattr(settings, name)
         if value is not None and value < least:

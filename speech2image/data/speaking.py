@@ -8,6 +8,7 @@ nor the number of processes changes a result.
 
 import fnmatch
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, astuple, dataclass, fields, replace
@@ -39,6 +40,7 @@ class Casting:
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
         companies: who speaks with whom, when readers of a word bank are among the voices.
         effects: "usual" for `augment.Augmentation`, "lively" for `augment.LIVELY`.
+        delivery: "even", or "varied": every line at a speed of its own, and Piper's with its own variation.
     """
 
     voices: tuple[str, ...]
@@ -49,6 +51,7 @@ class Casting:
     codec: str = "opus"
     companies: Companies | None = None
     effects: str = "usual"
+    delivery: str = "even"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Line:
     effects: str = "usual"
     company: Company | None = None
     bank: str = ""
+    delivery: str = "even"
 
 
 def choose_voices(
@@ -158,7 +162,7 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
 def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
     augmented = _hash(f"augment {where}") < casting.augment * 2**32
     line = Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
-    return _in_company(replace(line, effects=casting.effects), casting)
+    return _in_company(replace(line, effects=casting.effects, delivery=casting.delivery), casting)
 
 
 def _in_company(line: Line, casting: Casting) -> Line:
@@ -178,6 +182,16 @@ def _ranked(voices: Sequence[str], where: str) -> list[str]:
 def _hash(text: str) -> int:
     """Uniform integer in [0, 2^32)."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def first_lines(lines: Sequence[Line], limit: int) -> list[Line]:
+    """`limit` lines, an even sample of all; those of a smaller limit come first, in the same order."""
+
+    def place(line: Line) -> tuple[int, str, int, int]:
+        where = f"{line.sample} {line.caption} {line.seed}"
+        return _hash(f"order {where}"), line.sample, line.caption, line.seed
+
+    return sorted(lines, key=place)[:limit]
 
 
 def lines_digest(lines: Sequence[Line]) -> str:
@@ -224,16 +238,31 @@ def speak_line(line: Line, sources: Sources | None = None) -> Spoken:
 
 def _said(line: Line, sources: Sources) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The line as the voice says it, and for a reader how many of the words are whose."""
-    from speech2image import tts
     from speech2image.data.readers import say
 
     if not line.voice.startswith(VOICE_PREFIX):
-        return tts.speak(line.text, _voice(line.voice)), {}
+        return _said_by_engine(line)
     if sources.word_bank is None or line.company is None:
         raise SettingsError("a reader's voice needs the word bank (--word-bank)")
     reader, rng = line.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(line.seed)
     spliced = say(line.text, reader, sources.word_bank, line.company, rng)
     return spliced.waveform, {"words": spliced.shares}
+
+
+def _said_by_engine(line: Line) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The line as an engine says it; a varied delivery stands among the effects."""
+    from speech2image import tts
+
+    voice = _voice(line.voice)
+    if line.delivery == "even":
+        return tts.speak(line.text, voice, seed=line.seed, threads=1), {}
+    rng = np.random.default_rng([line.seed, 2])
+    delivery = {
+        "rate": round(math.exp(rng.uniform(math.log(0.8), math.log(1.25))), 3),
+        "variation": round(rng.uniform(0.5, 1.3), 3),
+    }
+    speech = tts.speak(line.text, voice, seed=line.seed, threads=1, **delivery)
+    return speech, {"delivery": delivery}
 
 
 @cache

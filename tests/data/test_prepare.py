@@ -25,7 +25,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """An engine of four voices that hums; the list tells what it was asked to say."""
     said: list[tuple[str, str]] = []
 
-    def speak(text: str, voice: tts.Voice) -> np.ndarray:
+    def speak(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         said.append((text, voice.id))
         return tone(100 + 20 * VOICES.index(voice.id) + len(text), 0.7)
 
@@ -91,7 +91,7 @@ def test_interrupted_preparation_goes_on_and_ends_the_same(
     whole, engine[:] = list(engine), []
     speak = tts.speak
 
-    def stop_at_the_tenth(text: str, voice: tts.Voice) -> np.ndarray:
+    def stop_at_the_tenth(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         if len(engine) == 9:
             raise KeyboardInterrupt
         return speak(text, voice)
@@ -229,7 +229,7 @@ def test_manifest_names_pictures_and_speech(settings: Settings, engine: list) ->
 def test_engine_that_fails_names_caption_and_voice(
     settings: Settings, engine: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(text: str, voice: tts.Voice) -> np.ndarray:
+    def fail(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         raise SpeechError("the engine hung")
 
     monkeypatch.setattr(tts, "speak", fail)
