@@ -43,13 +43,12 @@ from speech2image.data.speaking import (
     Casting,
     Line,
     Sources,
-    choose_voices,
     first_lines,
     lines_digest,
     make_speech_shard,
     plan_lines,
-    voices_here,
 )
+from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.data.word_bank import WordBank
 from speech2image.errors import SettingsError
 from speech2image.files import check_writable
@@ -231,6 +230,7 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
         _companies(bank, held_out, settings) if bank else None,
         settings.effects,
         settings.delivery,
+        kokoro_speakers(found, held_out),
     )
     lines = _lines(entries, casting, settings)
     path_of = partial(speech_shard, settings.out, settings.part)

@@ -6,13 +6,10 @@ Every choice is a hash of (seed, picture, caption, voice), so neither the order 
 nor the number of processes changes a result.
 """
 
-import fnmatch
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, astuple, dataclass, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from speech2image.data.entries import Entry
 from speech2image.data.pairs import Spoken, Utterance, write_speech_shard
 from speech2image.data.readers import Companies, Company
 from speech2image.data.shard_plan import ShardPlan
+from speech2image.data.voices import MIXTURE, mixture, say_by_engine
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 
@@ -41,6 +39,7 @@ class Casting:
         companies: who speaks with whom, when readers of a word bank are among the voices.
         effects: "usual" for `augment.Augmentation`, "lively" for `augment.LIVELY`.
         delivery: "even", or "varied": every line at a speed of its own, and Piper's with its own variation.
+        speakers: Kokoro's speakers that `MIXTURE` mixes.
     """
 
     voices: tuple[str, ...]
@@ -52,6 +51,7 @@ class Casting:
     companies: Companies | None = None
     effects: str = "usual"
     delivery: str = "even"
+    speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,58 +80,7 @@ class Line:
     company: Company | None = None
     bank: str = ""
     delivery: str = "even"
-
-
-def choose_voices(
-    patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Seen and held-out voices, each in the order of `found`.
-
-    Args:
-        patterns: names or patterns ("flite/*") of voices that may be heard in training; empty: all.
-        held_out: names or patterns of voices kept for the test captions.
-        found: voices on this machine, see `voices_here`.
-
-    Raises:
-        SettingsError: a pattern fits no voice, or every voice is held out.
-    """
-    for pattern in (*patterns, *held_out):
-        if not fnmatch.filter(found, pattern):
-            listed = ", ".join(found) or "none: install flite, festival or espeak-ng"
-            raise SettingsError(f"no voice fits {pattern!r}; voices on this machine: {listed}")
-    kept_out = [name for name in found if _fits(name, held_out)]
-    seen = [name for name in found if name not in kept_out and (not patterns or _fits(name, patterns))]
-    if not seen:
-        raise SettingsError(
-            f"no voice is left to speak training captions: all of {', '.join(found)} are held out"
-        )
-    return seen, kept_out
-
-
-def voices_here(patterns: Sequence[str], held_out: Sequence[str], readers: Sequence[str] = ()) -> list[str]:
-    """Names of the voices on this machine and of `readers`, the voices of a word bank; with espeak-ng's
-    timbres and Piper files where asked for.
-
-    Raises:
-        SettingsError: a name that is no pattern is no voice here, or no reader fits one of readers.
-    """
-    from speech2image import tts
-
-    timbres = any("+" in pattern for pattern in patterns)
-    found = [*(voice.id for voice in tts.available_voices(timbres=timbres)), *readers]
-    for name in (*patterns, *held_out):
-        if fnmatch.filter(found, name):
-            continue
-        if name.startswith(VOICE_PREFIX):
-            known = ", ".join(readers) or "none: name a word bank with --word-bank"
-            raise SettingsError(f"no voice fits {name!r}; readers there are: {known}")
-        if not set(name) & set("*?["):
-            found.append(tts.find_voice(name).id)
-    return found
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    mixture: str = ""
 
 
 def plan_lines(entries: Iterable[Entry], casting: Casting) -> list[Line]:
@@ -162,7 +111,9 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
 def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
     augmented = _hash(f"augment {where}") < casting.augment * 2**32
     line = Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
-    return _in_company(replace(line, effects=casting.effects, delivery=casting.delivery), casting)
+    mixed = mixture(casting.speakers, line.seed) if voice == MIXTURE else ""
+    line = replace(line, effects=casting.effects, delivery=casting.delivery, mixture=mixed)
+    return _in_company(line, casting)
 
 
 def _in_company(line: Line, casting: Casting) -> Line:
@@ -241,35 +192,12 @@ def _said(line: Line, sources: Sources) -> tuple[NDArray[np.float32], dict[str, 
     from speech2image.data.readers import say
 
     if not line.voice.startswith(VOICE_PREFIX):
-        return _said_by_engine(line)
+        return say_by_engine(line.text, line.voice, line.mixture, line.seed, line.delivery)
     if sources.word_bank is None or line.company is None:
         raise SettingsError("a reader's voice needs the word bank (--word-bank)")
     reader, rng = line.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(line.seed)
     spliced = say(line.text, reader, sources.word_bank, line.company, rng)
     return spliced.waveform, {"words": spliced.shares}
-
-
-def _said_by_engine(line: Line) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The line as an engine says it; a varied delivery stands among the effects."""
-    from speech2image import tts
-
-    voice = _voice(line.voice)
-    if line.delivery == "even":
-        return tts.speak(line.text, voice, seed=line.seed, threads=1), {}
-    rng = np.random.default_rng([line.seed, 2])
-    delivery = {
-        "rate": round(math.exp(rng.uniform(math.log(0.8), math.log(1.25))), 3),
-        "variation": round(rng.uniform(0.5, 1.3), 3),
-    }
-    speech = tts.speak(line.text, voice, seed=line.seed, threads=1, **delivery)
-    return speech, {"delivery": delivery}
-
-
-@cache
-def _voice(name: str) -> Any:
-    from speech2image import tts
-
-    return tts.find_voice(name)
 
 
 def _augment(

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError
 from speech2image.text import speakable
-from speech2image.tts import espeak, festival, flite, piper
+from speech2image.tts import espeak, festival, flite, kokoro, piper
 from speech2image.tts.engine import Delivery, Engine
 
 ENGINES: dict[str, Engine] = {
     name: cast(Engine, module)
     for name, module in {
+        "kokoro": kokoro,
         "piper": piper,
         "flite": flite,
         "festival": festival,

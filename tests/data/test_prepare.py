@@ -11,10 +11,11 @@ from small_sets import encoded, own_folder, picture, tone, write_manifest
 
 from speech2image import audio, tts
 from speech2image.data import speaking
+from speech2image.data import voices as data_voices
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import read_header, read_shards, speech_shards
 from speech2image.data.prepare import Settings, prepare
-from speech2image.data.speaking import choose_voices
+from speech2image.data.voices import choose_voices
 from speech2image.errors import DataError, OutputError, SettingsError, SpeechError
 
 VOICES = ("one/a", "one/b", "two/c", "two/d")
@@ -33,9 +34,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(tts, "available_voices", lambda timbres=False: voices)
     monkeypatch.setattr(tts, "find_voice", lambda name: voices[VOICES.index(name)])
     monkeypatch.setattr(tts, "speak", speak)
-    speaking._voice.cache_clear()
+    data_voices._voice.cache_clear()
     yield said
-    speaking._voice.cache_clear()
+    data_voices._voice.cache_clear()
 
 
 @pytest.fixture
