@@ -35,6 +35,8 @@ ENGINES: dict[str, Engine] = {
 
 # Most natural first; whatever else is found follows.
 _PREFERRED = (
+    "kokoro/af_heart",
+    "kokoro/af_bella",
     "flite/slt",
     "flite/rms",
     "flite/awb",
@@ -72,11 +74,11 @@ def available_voices(*, timbres: bool = False) -> list[Voice]:
     return voices
 
 
-def _naturalness(voice: Voice) -> int:
-    """Place in the list of voices: networks, the voices of `_PREFERRED`, the others."""
-    if voice.engine in ("kokoro", "piper"):
-        return -1
-    return _PREFERRED.index(voice.id) if voice.id in _PREFERRED else len(_PREFERRED)
+def _naturalness(voice: Voice) -> tuple[int, int]:
+    """Place in the list of voices: engines that are networks first, each engine's preferred voices first."""
+    networks = ("kokoro", "piper")
+    engine = networks.index(voice.engine) if voice.engine in networks else len(networks)
+    return engine, _PREFERRED.index(voice.id) if voice.id in _PREFERRED else len(_PREFERRED)
 
 
 def find_voice(id: str) -> Voice:

@@ -5,9 +5,11 @@ sounds like another person. British speakers (b...) and mixtures led by one have
 """
 
 import importlib.util
+import math
+import random
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,13 +81,19 @@ def parse(name: str) -> list[tuple[str, float]]:
     return [(speaker, weight / sum(weights.values())) for speaker, weight in weights.items()]
 
 
-def random_mixture(speakers: Sequence[str], seed: int) -> str:
-    """A mixture of two or three of at least two speakers, every weight at least 0.15."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(sorted(speakers), size=int(rng.integers(2, min(3, len(speakers)) + 1)), replace=False)
-    percent = 15 + np.floor(rng.dirichlet(np.ones(len(chosen))) * (100 - 15 * len(chosen))).astype(int)
-    percent[0] += 100 - percent.sum()
-    return "+".join(f"{speaker}*{p / 100:g}" for speaker, p in zip(chosen, percent, strict=True))
+def random_mixture(speakers: Collection[str], seed: int) -> str:
+    """A mixture of two or three of at least two speakers, every weight at least 0.15.
+
+    The weights are otherwise uniform over all there can be.
+    """
+    draw = random.Random(seed).random  # the same in every version of Python
+    order = sorted((draw(), speaker) for speaker in sorted(speakers))
+    chosen = [speaker for _, speaker in order[: 2 if draw() < 0.5 else 3]]
+    shares = [-math.log(1 - draw()) for _ in chosen]
+    spread = 100 - 15 * len(chosen)
+    percents = [15 + int(spread * share / sum(shares)) for share in shares]
+    percents[0] += 100 - sum(percents)
+    return "+".join(f"{speaker}*{p / 100:g}" for speaker, p in zip(chosen, percents, strict=True))
 
 
 def sets_pitch(name: str) -> bool:

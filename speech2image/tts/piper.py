@@ -2,7 +2,7 @@
 
 A voice is named by its path, or without the ending if it lies in the folder of voice files. It runs in this
 process where the Python package piper-tts is installed, and then a seed decides its draws; else the program
-`piper` speaks, anew each time.
+`piper` speaks, anew each time. Of a voice of several speakers the first is heard.
 """
 
 import importlib.util
@@ -115,12 +115,15 @@ class _Voice:
             config.noise_w_scale * vary,
         ]
         draws = noise(len(_DRAW_INPUTS), _DRAWS, delivery.seed)
-        return self.session(
-            input=np.array([tokens], dtype=np.int64),
-            input_lengths=np.array([len(tokens)], dtype=np.int64),
-            scales=np.array(scales, dtype=np.float32),
+        arrays: dict[str, NDArray[Any]] = {
+            "input": np.array([tokens], dtype=np.int64),
+            "input_lengths": np.array([len(tokens)], dtype=np.int64),
+            "scales": np.array(scales, dtype=np.float32),
             **dict(zip(_DRAW_INPUTS, draws, strict=True)),
-        ).reshape(-1)
+        }
+        if config.num_speakers > 1:
+            arrays["sid"] = np.array([config.default_speaker_id], dtype=np.int64)
+        return self.session(**arrays).reshape(-1)
 
 
 @lru_cache(maxsize=4)
@@ -128,11 +131,10 @@ def _open(file: str, threads: int | None) -> _Voice:
     piper = require("piper", "tts")
     try:
         config = piper.PiperConfig.from_dict(json.loads(Path(f"{file}.json").read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{file}.json is not the settings of a Piper voice: {error!r}") from error
-    if config.num_speakers > 1:
-        raise SettingsError(f"{file} has {config.num_speakers} speakers; voices of one speaker are supported")
-    inputs = ("input", "input_lengths", "scales", *_DRAW_INPUTS)
+    speaker = ("sid",) if config.num_speakers > 1 else ()
+    inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
     session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
 

@@ -198,16 +198,3 @@ def test_an_engine_that_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     voice = fake_engine(tmp_path, "exit 0", monkeypatch)
     with pytest.raises(SpeechError, match="wrote no speech"):
         tts.speak(SENTENCE, voice)
-
-
-def test_piper_needs_its_files_and_its_program(tmp_path: Path, no_engine: None) -> None:
-    model = tmp_path / "voice.onnx"
-    with pytest.raises(SettingsError, match="no Piper voice file"):
-        tts.find_voice(f"piper/{model}")
-    model.touch()
-    with pytest.raises(SettingsError, match=r"voice\.onnx\.json beside it"):
-        tts.find_voice(f"piper/{model}")
-    (tmp_path / "voice.onnx.json").write_text("{}")
-    assert tts.find_voice(f"piper/{model}") == Voice("piper", str(model))
-    with pytest.raises(MissingExtraError, match=r"pip install 'speech2image\[tts\]'"):
-        tts.speak(SENTENCE, tts.find_voice(f"piper/{model}"))
