@@ -65,7 +65,8 @@ class Settings:
         root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
         protocol: oxford102 alone: "zero-shot" splits by class, "published" by setid.mat.
         speak: speak captions that have no recording.
-        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found).
+        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found);
+            "kokoro/mix" is another mixture of Kokoro's speakers in every utterance.
         held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
         voices_per_caption: utterances of each training caption.
         speak_splits: speak the captions of these splits alone (default: of all).
