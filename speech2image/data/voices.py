@@ -30,7 +30,8 @@ def choose_voices(
         found: voices on this machine, see `voices_here`.
 
     Raises:
-        SettingsError: a pattern fits no voice, or every voice is held out.
+        SettingsError: a pattern fits no voice, every voice is held out, or one is a mixture with a held-out
+            speaker.
     """
     for pattern in (*patterns, *held_out):
         if not fnmatch.filter(found, pattern):
@@ -42,7 +43,24 @@ def choose_voices(
         raise SettingsError(
             f"no voice is left to speak training captions: all of {', '.join(found)} are held out"
         )
+    _check_mixtures(seen, kept_out)
     return seen, kept_out
+
+
+def _check_mixtures(seen: Sequence[str], held_out: Sequence[str]) -> None:
+    """Refuse mixtures through which training would hear a held-out speaker."""
+    from speech2image.tts.kokoro import parse
+
+    for name in (name for name in seen if _is_mixture(name)):
+        for speaker, _ in parse(name.removeprefix("kokoro/")):
+            if f"kokoro/{speaker}" in held_out:
+                raise SettingsError(
+                    f"{name} mixes in kokoro/{speaker}, which is held out; leave one of them out"
+                )
+
+
+def _is_mixture(name: str) -> bool:
+    return name.startswith("kokoro/") and "+" in name
 
 
 def voices_here(patterns: Sequence[str], held_out: Sequence[str], readers: Sequence[str] = ()) -> list[str]:
@@ -64,7 +82,7 @@ def voices_here(patterns: Sequence[str], held_out: Sequence[str], readers: Seque
         if name.startswith(VOICE_PREFIX):
             known = ", ".join(readers) or "none: name a word bank with --word-bank"
             raise SettingsError(f"no voice fits {name!r}; readers there are: {known}")
-        if not set(name) & set("*?[") or (name.startswith("kokoro/") and "+" in name):
+        if not set(name) & set("*?[") or _is_mixture(name):
             found.append(tts.find_voice(name).id)
     return found
 
@@ -74,7 +92,7 @@ def kokoro_speakers(found: Sequence[str], held_out: Sequence[str]) -> tuple[str,
     return tuple(
         name.removeprefix("kokoro/")
         for name in found
-        if name.startswith("kokoro/") and name not in (*held_out, MIXTURE) and "+" not in name
+        if name.startswith("kokoro/") and name not in (*held_out, MIXTURE) and not _is_mixture(name)
     )
 
 

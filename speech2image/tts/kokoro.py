@@ -28,8 +28,8 @@ SAMPLE_RATE = 24_000
 
 # Names of the network's inputs and its output, as two publishers have them.
 _LAYOUTS = (("tokens", "audio"), ("input_ids", "waveform"))
-_LONGEST = 500
 # Phonemes spoken at once: the network takes 510.
+_LONGEST = 500
 _ENGLISH = re.compile(r"[ab][fm]_\w+")
 _PART = re.compile(r"(\w+)(?:\*(\d*\.?\d+))?")
 _PEAK = 0.95
@@ -139,14 +139,15 @@ class _Network:
 def _open(place: Path, threads: int | None) -> _Network:
     file = kokoro_files.network(place)
     vocabulary, model = kokoro_files.vocabulary(place), file.read_bytes()
-    for number, (tokens, output) in enumerate(_LAYOUTS, 1):
-        try:
-            session = Session(model, (tokens, "style", "speed"), output, str(file), threads)
-            return _Network(session, vocabulary)
-        except CheckpointError:
-            if number == len(_LAYOUTS):
-                raise
-    raise AssertionError("unreachable")
+
+    def session(layout: tuple[str, str]) -> Session:
+        tokens, output = layout
+        return Session(model, (tokens, "style", "speed"), output, str(file), threads)
+
+    try:
+        return _Network(session(_LAYOUTS[0]), vocabulary)
+    except CheckpointError:
+        return _Network(session(_LAYOUTS[1]), vocabulary)
 
 
 @lru_cache(maxsize=64)

@@ -25,10 +25,12 @@ from speech2image.tts.programs import spoken_by
 
 PUBLISHED = "https://huggingface.co/rhasspy/piper-voices"
 
-_DRAWS = 2**18
+# Inputs that stand for the draws inside the network, in their order there.
+_DRAW_INPUTS = ("duration_noise", "sound_noise")
 # Normal draws of one kind in a sentence; one of more than about fifteen seconds uses them again.
-_PEAK = 0.9
+_DRAWS = 2**18
 # Piper's own programs scale every sentence to full scale; this leaves room for resampling.
+_PEAK = 0.9
 _opening = Lock()
 
 
@@ -137,9 +139,6 @@ def _open(file: str, threads: int | None) -> _Voice:
     inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
     session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
-
-
-_DRAW_INPUTS = ("duration_noise", "sound_noise")
 
 
 def _with_noise_inputs(file: Path) -> bytes:

@@ -73,6 +73,8 @@ def test_a_mixture_given_by_name_is_a_voice_not_a_pattern(engines: list) -> None
     name = "kokoro/af_a*0.6+bm_c*0.4"
     casting = cast((name,))
     assert casting.voices == (name,) and casting.speakers == ("af_a", "af_b", "bm_c", "am_held")
+    with pytest.raises(SettingsError, match="mixes in kokoro/bm_c, which is held out"):
+        cast((name,), ("kokoro/bm_c",))
 
 
 def test_a_varied_delivery_is_drawn_by_the_seed_and_recorded(engines: list) -> None:
