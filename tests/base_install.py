@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PARTS = {"errors", "files", "text", "audio", "images", "espeak_library", "tts", "runtime", "transcription"}
+PARTS = {"errors", "files", "text", "audio", "images", "tts", "runtime", "transcription"}
 PARTS |= {"recognizers", "voice_activity", "pretrained", "opening", "painter", "pipeline", "cascade", "cli"}
 PARTS |= {"__init__", "__main__"}
 """Modules of speech2image that import no extra, not even on demand."""

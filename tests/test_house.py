@@ -16,9 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import from its own level and from levels before it.
 LEVELS = [
     {"errors", "files", "text"},
-    {"audio", "images", "espeak_library", "tts"},
+    {"audio", "images", "runtime", "tts"},
     {"models", "losses"},
-    {"runtime", "pretrained", "data", "transcription", "recognizers", "voice_activity"},
+    {"pretrained", "data", "transcription", "recognizers", "voice_activity"},
     {"painter", "pipeline", "cascade", "opening"},
     {"metrics"},
     {"tracing", "model_folder", "parity"},

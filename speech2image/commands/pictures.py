@@ -93,12 +93,14 @@ def say(
     voice: str | None = None,
     keep_speech: Path | None = None,
 ) -> None:
-    """Speak a sentence with an installed voice (espeak-ng, flite, festival, Piper) and turn it into pictures.
+    """Speak a sentence with an installed voice (Kokoro, Piper, flite, ...) and turn it into pictures.
 
     Args:
         text: the sentence, in quotes.
         drawing: what to draw, how and where to.
-        voice: the voice to speak with, such as flite/slt; by default the most natural one there is.
+        voice: the voice to speak with, such as flite/slt, piper/en_US-joe-medium, kokoro/af_heart or
+            kokoro/af_bella*0.6+am_adam*0.4; by default the most natural one there is. The files of Piper and
+            Kokoro lie in $SPEECH2IMAGE_VOICES (~/.local/share/speech2image/voices).
         keep_speech: also write what was spoken to this wav file.
     """
     from speech2image.audio import SAMPLE_RATE

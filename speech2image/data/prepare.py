@@ -48,12 +48,12 @@ from speech2image.data.speaking import (
     Casting,
     Line,
     Sources,
-    choose_voices,
+    first_lines,
     lines_digest,
     make_speech_shard,
     plan_lines,
-    voices_here,
 )
+from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.data.word_bank import WordBank
 from speech2image.errors import SettingsError
 from speech2image.files import check_writable
@@ -70,10 +70,15 @@ class Settings:
         root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
         protocol: oxford102 alone: "zero-shot" splits by class, "published" by setid.mat.
         speak: speak captions that have no recording.
-        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found).
+        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found);
+            "kokoro/mix" is another mixture of Kokoro's speakers in every utterance.
         held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
         voices_per_caption: utterances of each training caption.
         speak_splits: speak the captions of these splits alone (default: of all).
+        speak_limit: make this many utterances alone, an even sample; a larger multiple of
+            --utterances-per-shard later goes on from there.
+        delivery: "even" speaks at each voice's own speed; "varied" every caption at another (0.8 to 1.25
+            times), and Piper's voices with more or less variation.
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
         codec: opus (small) or flac (lossless).
         captions: "full" speaks the captions, "short" brief forms of them ("uh a red flower").
@@ -107,6 +112,8 @@ class Settings:
     held_out_voices: tuple[str, ...] = ()
     voices_per_caption: int = 1
     speak_splits: tuple[Literal["train", "val", "test"], ...] = ()
+    speak_limit: int | None = None
+    delivery: Literal["even", "varied"] = "even"
     augment: float = 0.5
     codec: Literal["opus", "flac"] = "opus"
     captions: Literal["full", "short"] = "full"
@@ -283,6 +290,8 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
         settings.codec,
         _companies(bank, held_out, settings) if bank else None,
         settings.effects,
+        settings.delivery,
+        kokoro_speakers(found, held_out),
     )
     lines = _lines(entries, casting, settings)
     path_of = partial(speech_shard, settings.out, settings.part)
@@ -294,9 +303,11 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
 
 def _lines(entries: Sequence[Entry], casting: Casting, settings: Settings) -> list[Line]:
     if settings.captions == "full":
-        return plan_lines(entries, casting)
-    lines = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
-    return [replace(line, caption=-1) for line in lines]
+        lines = plan_lines(entries, casting)
+    else:
+        short = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
+        lines = [replace(line, caption=-1) for line in short]
+    return lines if settings.speak_limit is None else first_lines(lines, settings.speak_limit)
 
 
 def _companies(bank: WordBank, held_out: Sequence[str], settings: Settings) -> Companies:
@@ -328,6 +339,7 @@ def _check(settings: Settings) -> None:
         ("samples_per_shard", 1),
         ("utterances_per_shard", 1),
         ("limit", 1),
+        ("speak_limit", 1),
     ):
         value = getattr(settings, name)
         if value is not None and value < least:

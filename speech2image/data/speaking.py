@@ -6,12 +6,10 @@ Every choice is a hash of (seed, picture, caption, voice), so neither the order 
 nor the number of processes changes a result.
 """
 
-import fnmatch
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, astuple, dataclass, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from speech2image.data.entries import Entry
 from speech2image.data.pairs import Spoken, Utterance, write_speech_shard
 from speech2image.data.readers import Companies, Company
 from speech2image.data.shard_plan import ShardPlan
+from speech2image.data.voices import MIXTURE, mixture, say_by_engine
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SettingsError
 
@@ -39,6 +38,8 @@ class Casting:
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
         companies: who speaks with whom, when readers of a word bank are among the voices.
         effects: "usual" for `augment.Augmentation`, "lively" for `augment.LIVELY`.
+        delivery: "even", or "varied": every line at a speed of its own, and Piper's with its own variation.
+        speakers: Kokoro's speakers that `MIXTURE` mixes.
     """
 
     voices: tuple[str, ...]
@@ -49,6 +50,8 @@ class Casting:
     codec: str = "opus"
     companies: Companies | None = None
     effects: str = "usual"
+    delivery: str = "even"
+    speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,58 +79,8 @@ class Line:
     effects: str = "usual"
     company: Company | None = None
     bank: str = ""
-
-
-def choose_voices(
-    patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Seen and held-out voices, each in the order of `found`.
-
-    Args:
-        patterns: names or patterns ("flite/*") of voices that may be heard in training; empty: all.
-        held_out: names or patterns of voices kept for the test captions.
-        found: voices on this machine, see `voices_here`.
-
-    Raises:
-        SettingsError: a pattern fits no voice, or every voice is held out.
-    """
-    for pattern in (*patterns, *held_out):
-        if not fnmatch.filter(found, pattern):
-            listed = ", ".join(found) or "none: install flite, festival or espeak-ng"
-            raise SettingsError(f"no voice fits {pattern!r}; voices on this machine: {listed}")
-    kept_out = [name for name in found if _fits(name, held_out)]
-    seen = [name for name in found if name not in kept_out and (not patterns or _fits(name, patterns))]
-    if not seen:
-        raise SettingsError(
-            f"no voice is left to speak training captions: all of {', '.join(found)} are held out"
-        )
-    return seen, kept_out
-
-
-def voices_here(patterns: Sequence[str], held_out: Sequence[str], readers: Sequence[str] = ()) -> list[str]:
-    """Names of the voices on this machine and of `readers`, the voices of a word bank; with espeak-ng's
-    timbres and Piper files where asked for.
-
-    Raises:
-        SettingsError: a name that is no pattern is no voice here, or no reader fits one of readers.
-    """
-    from speech2image import tts
-
-    timbres = any("+" in pattern for pattern in patterns)
-    found = [*(voice.id for voice in tts.available_voices(timbres=timbres)), *readers]
-    for name in (*patterns, *held_out):
-        if fnmatch.filter(found, name):
-            continue
-        if name.startswith(VOICE_PREFIX):
-            known = ", ".join(readers) or "none: name a word bank with --word-bank"
-            raise SettingsError(f"no voice fits {name!r}; readers there are: {known}")
-        if not set(name) & set("*?["):
-            found.append(tts.find_voice(name).id)
-    return found
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    delivery: str = "even"
+    mixture: str = ""
 
 
 def plan_lines(entries: Iterable[Entry], casting: Casting) -> list[Line]:
@@ -158,7 +111,9 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
 def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
     augmented = _hash(f"augment {where}") < casting.augment * 2**32
     line = Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
-    return _in_company(replace(line, effects=casting.effects), casting)
+    mixed = mixture(casting.speakers, line.seed) if voice == MIXTURE else ""
+    line = replace(line, effects=casting.effects, delivery=casting.delivery, mixture=mixed)
+    return _in_company(line, casting)
 
 
 def _in_company(line: Line, casting: Casting) -> Line:
@@ -178,6 +133,16 @@ def _ranked(voices: Sequence[str], where: str) -> list[str]:
 def _hash(text: str) -> int:
     """Uniform integer in [0, 2^32)."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+def first_lines(lines: Sequence[Line], limit: int) -> list[Line]:
+    """`limit` lines, an even sample of all; those of a smaller limit come first, in the same order."""
+
+    def place(line: Line) -> tuple[int, str, int, int]:
+        where = f"{line.sample} {line.caption} {line.seed}"
+        return _hash(f"order {where}"), line.sample, line.caption, line.seed
+
+    return sorted(lines, key=place)[:limit]
 
 
 def lines_digest(lines: Sequence[Line]) -> str:
@@ -224,23 +189,15 @@ def speak_line(line: Line, sources: Sources | None = None) -> Spoken:
 
 def _said(line: Line, sources: Sources) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """The line as the voice says it, and for a reader how many of the words are whose."""
-    from speech2image import tts
     from speech2image.data.readers import say
 
     if not line.voice.startswith(VOICE_PREFIX):
-        return tts.speak(line.text, _voice(line.voice)), {}
+        return say_by_engine(line.text, line.voice, line.mixture, line.seed, line.delivery)
     if sources.word_bank is None or line.company is None:
         raise SettingsError("a reader's voice needs the word bank (--word-bank)")
     reader, rng = line.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(line.seed)
     spliced = say(line.text, reader, sources.word_bank, line.company, rng)
     return spliced.waveform, {"words": spliced.shares}
-
-
-@cache
-def _voice(name: str) -> Any:
-    from speech2image import tts
-
-    return tts.find_voice(name)
 
 
 def _augment(

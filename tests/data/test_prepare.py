@@ -11,12 +11,13 @@ from small_sets import encoded, own_folder, picture, tone, write_manifest
 
 from speech2image import audio, tts
 from speech2image.data import speaking
+from speech2image.data import voices as data_voices
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.prepare import Settings, prepare
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import read_shards
-from speech2image.data.speaking import choose_voices
+from speech2image.data.voices import choose_voices
 from speech2image.errors import DataError, OutputError, SettingsError, SpeechError
 
 VOICES = ("one/a", "one/b", "two/c", "two/d")
@@ -27,7 +28,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """An engine of four voices that hums; the list tells what it was asked to say."""
     said: list[tuple[str, str]] = []
 
-    def speak(text: str, voice: tts.Voice) -> np.ndarray:
+    def speak(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         said.append((text, voice.id))
         return tone(100 + 20 * VOICES.index(voice.id) + len(text), 0.7)
 
@@ -35,9 +36,9 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(tts, "available_voices", lambda timbres=False: voices)
     monkeypatch.setattr(tts, "find_voice", lambda name: voices[VOICES.index(name)])
     monkeypatch.setattr(tts, "speak", speak)
-    speaking._voice.cache_clear()
+    data_voices._voice.cache_clear()
     yield said
-    speaking._voice.cache_clear()
+    data_voices._voice.cache_clear()
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_interrupted_preparation_goes_on_and_ends_the_same(
     whole, engine[:] = list(engine), []
     speak = tts.speak
 
-    def stop_at_the_tenth(text: str, voice: tts.Voice) -> np.ndarray:
+    def stop_at_the_tenth(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         if len(engine) == 9:
             raise KeyboardInterrupt
         return speak(text, voice)
@@ -231,7 +232,7 @@ def test_manifest_names_pictures_and_speech(settings: Settings, engine: list) ->
 def test_engine_that_fails_names_caption_and_voice(
     settings: Settings, engine: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(text: str, voice: tts.Voice) -> np.ndarray:
+    def fail(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         raise SpeechError("the engine hung")
 
     monkeypatch.setattr(tts, "speak", fail)

@@ -11,7 +11,7 @@ import pytest
 
 from speech2image import audio, tts
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError
-from speech2image.tts import Voice
+from speech2image.tts import Voice, espeak, festival, flite, programs
 
 SENTENCE = "this flower has bright yellow petals and long green leaves"
 ENGINES = ["flite/slt", "flite/rms", "flite/kal16", "festival/kal_diphone",
@@ -22,13 +22,7 @@ has_library = pytest.mark.skipif(
 
 
 def forget() -> None:
-    cached = (
-        tts._flite_names,
-        tts._festival_names,
-        tts._espeak_data,
-        tts._espeak_accents,
-        tts._espeak_timbres,
-    )
+    cached = (flite.names, festival.names, espeak._data, espeak.names, espeak.timbres)
     for found in cached:
         found.cache_clear()
 
@@ -194,7 +188,7 @@ def test_an_engine_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_engine_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tts, "TIMEOUT", 0.2)
+    monkeypatch.setattr(programs, "TIMEOUT", 0.2)
     voice = fake_engine(tmp_path, "exec sleep 20", monkeypatch)
     with pytest.raises(SpeechError, match="no speech within"):
         tts.speak(SENTENCE, voice)
@@ -204,16 +198,3 @@ def test_an_engine_that_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     voice = fake_engine(tmp_path, "exit 0", monkeypatch)
     with pytest.raises(SpeechError, match="wrote no speech"):
         tts.speak(SENTENCE, voice)
-
-
-def test_piper_needs_its_files_and_its_program(tmp_path: Path, no_engine: None) -> None:
-    model = tmp_path / "voice.onnx"
-    with pytest.raises(SettingsError, match="no Piper voice file"):
-        tts.find_voice(f"piper/{model}")
-    model.touch()
-    with pytest.raises(SettingsError, match=r"voice\.onnx\.json beside it"):
-        tts.find_voice(f"piper/{model}")
-    (tmp_path / "voice.onnx.json").write_text("{}")
-    assert tts.find_voice(f"piper/{model}") == Voice("piper", str(model))
-    with pytest.raises(MissingExtraError, match="pip install piper-tts"):
-        tts.speak(SENTENCE, tts.find_voice(f"piper/{model}"))
