@@ -1,7 +1,8 @@
 """Runs commands where nothing but the loopback is reached, and notes which names they ask for.
 
 To be started in a namespace of its own: `unshare --map-root-user --net --mount python watched_names.py`.
-Takes a list of commands as JSON on its input, runs them at once, and prints their exit statuses and the names.
+Takes a list of commands as JSON on its input, runs them at once, and prints their exit statuses and the
+names.
 """
 
 import fcntl
