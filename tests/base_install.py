@@ -43,7 +43,7 @@ def _is_base(module: str) -> bool:
     package, _, rest = module.partition(".")
     if package == "speech2image":
         part = rest.split(".")[0]
-        return part in PARTS or part == "commands" or not _is_file(part)
+        return part in PARTS | {"", "commands"} or not _is_file(part)
     if (TESTS / f"{package}.py").is_file():
         return needs_no_extra(TESTS / f"{package}.py")
     return package in PACKAGES | TEST_PACKAGES | sys.stdlib_module_names

@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +17,8 @@ import speech2image
 from speech2image import cli, pretrained
 from speech2image.commands import jobs, pictures, training
 from speech2image.errors import MissingExtraError, SettingsError
+
+needs_train = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs the extra train")
 
 
 @pytest.fixture
@@ -151,7 +154,9 @@ def test_models(here: Path, capsys, monkeypatch) -> None:
         (["interpolate", "a.wav", "absent.wav"], 1, "absent.wav"),
         (["paint"], 2, "unknown command 'paint'"),
         (["train", "everything"], 2, "unknown recipe 'everything'"),
-        (["train", "speech-encoder", "--preset", "huge"], 2, "unknown preset 'huge'"),
+        pytest.param(
+            ["train", "speech-encoder", "--preset", "huge"], 2, "unknown preset 'huge'", marks=needs_train
+        ),
     ],
 )
 def test_errors_are_one_line(here: Path, capsys, words: list[str], status: int, message: str) -> None:
@@ -444,13 +449,23 @@ def test_no_command_is_wrong_usage(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["translate", "say", "interpolate", "models", "prepare", "train", "export"]
+    "command",
+    [
+        "translate",
+        "say",
+        "interpolate",
+        "models",
+        pytest.param("prepare", marks=needs_train),
+        "train",
+        "export",
+    ],
 )
 def test_help_of_each_command(command: str, capsys) -> None:
     assert cli.main([command, "--help"]) == 0
     assert f"speech2image {command}" in capsys.readouterr().out
 
 
+@needs_train
 @pytest.mark.parametrize("recipe", list(training.RECIPES))
 def test_help_of_each_recipe(recipe: str, capsys) -> None:
     assert cli.main(["train", recipe, "--help"]) == 0
@@ -480,6 +495,7 @@ def test_missing_extra_tells_the_pip_command(monkeypatch, capsys, command: str) 
     assert "pip install 'speech2image[train]'" in capsys.readouterr().err
 
 
+@needs_train
 def test_flags_of_a_training_change_its_preset() -> None:
     from speech2image.training import speech_encoder
 
@@ -492,6 +508,7 @@ def test_flags_of_a_training_change_its_preset() -> None:
     assert settings.loss == toy.loss
 
 
+@needs_train
 @pytest.mark.parametrize("name", ["speech_encoder", "one_stage_gan", "stackgan_v2", "direct"])
 def test_every_preset_passes_through_the_command_line_unchanged(name: str) -> None:
     module = training._import(f"training.{name}")

@@ -65,6 +65,19 @@ def test_base_modules_do_not_import_extras(path: Path) -> None:
         assert not {module.split(".")[0] for module in imports(path)} & extras
 
 
+def test_the_base_install_is_tested() -> None:
+    """Which tests run without the extras is read from their imports; these must stay among them."""
+    for name in (
+        "audio/test_decode",
+        "test_pipeline",
+        "test_cascade",
+        "test_cli",
+        "test_pretrained",
+        "test_runtime",
+    ):
+        assert needs_no_extra(ROOT / "tests" / f"{name}.py"), name
+
+
 def test_nothing_imports_torchvision_or_torchaudio() -> None:
     for path in FILES:
         assert not {module.split(".")[0] for module in imports(path)} & {

@@ -39,7 +39,8 @@ def fid(
             project's inception_v3_fid_mixed6e.fp16.safetensors (768 features).
         layer: of the network; by default the deepest its file holds (pool3 is the standard).
         size: first cut every picture to its central square, scaled to this side in pixels.
-        cache: folder to keep features in; by default the user's cache folder.
+        cache: folder to keep features in; by default the user's cache folder (~/.cache/speech2image), or
+            a temporary one where that cannot be written.
         resamples: bootstrap resamples of the intervals; 0 leaves them out, which is much faster.
         seed: of subsets and resamples.
         json: print everything needed to repeat the figures, as JSON.

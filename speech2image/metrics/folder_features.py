@@ -4,8 +4,11 @@ They lie in parts of some hundred pictures, so that an interrupted computation g
 memory does not grow with the number of pictures.
 """
 
+import atexit
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.picture_files import list_pictures, stream_pictures
 from speech2image.data.progress import progress_bar
-from speech2image.errors import DataError
+from speech2image.errors import DataError, OutputError
 from speech2image.files import check_writable, writing
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.metrics.frechet import Moments
@@ -65,8 +68,19 @@ class FolderFeatures:
 
 
 def user_cache() -> Path:
-    """Where features are kept by default: `$XDG_CACHE_HOME/speech2image`, or `~/.cache/speech2image`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech2image"
+    """Where features are kept by default: `$XDG_CACHE_HOME/speech2image`, or `~/.cache/speech2image`.
+
+    Where that cannot be written (no home, or a user without a name) it is a temporary folder, which goes when
+    Python ends: one of a fixed name could be somebody else's.
+    """
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "speech2image"
+        check_writable(cache / "part")
+        return cache
+    except (RuntimeError, OutputError):  # Path.home() raises the first
+        temporary = tempfile.mkdtemp(prefix="speech2image-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        return Path(temporary)
 
 
 def folder_features(

@@ -1,6 +1,7 @@
 """Speech programs: run one without a shell and read the wav file it writes."""
 
 import io
+import os
 import subprocess
 import tempfile
 import wave
@@ -21,8 +22,12 @@ def run(command: list[str], *, text: str | None = None) -> str:
     Raises:
         SpeechError: it cannot be started, failed, or took longer than `TIMEOUT`.
     """
+    # Nothing is played. Where none is named, espeak-ng looks for a sound server and leaves files below HOME.
+    silent = {**os.environ, "PULSE_SERVER": "unix:/dev/null"}
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=TIMEOUT, env=silent
+        )
     except subprocess.TimeoutExpired as error:
         raise SpeechError(f"{command[0]} gave no speech within {TIMEOUT:g} s") from error
     except OSError as error:

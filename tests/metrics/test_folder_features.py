@@ -1,5 +1,8 @@
 """Features of folders: kept by content, found again, gone on with after an interruption."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,6 +115,19 @@ def test_user_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_cache() == tmp_path / ".cache" / "speech2image"
+
+
+@pytest.mark.parametrize("home", [None, "a file"])
+def test_without_a_home_features_are_temporary(home, monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home is None:  # and a user without a name, who has no home in the list of users, either
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    else:
+        (tmp_path / home).touch()
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+    cache = user_cache()
+    assert cache.is_dir() and cache.parent == Path(tempfile.gettempdir()) and user_cache() != cache
 
 
 def test_comparison(tmp_path):
