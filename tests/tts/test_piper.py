@@ -109,5 +109,5 @@ def test_a_real_voice_without_variation_draws_nothing_and_keeps_to_the_rate() ->
     voice = tts.find_voice(f"piper/{REAL[0]}")
     plain, again = (tts.speak(SENTENCE, voice, seed=seed, variation=0.0) for seed in (1, 2))
     np.testing.assert_array_equal(plain, again)
-    fast = tts.speak(SENTENCE, voice, variation=0.0, rate=1.25)
-    assert len(plain) / len(fast) == pytest.approx(1.25, rel=0.08)
+    fast = tts.speak(SENTENCE, voice, variation=0.0, rate=1.5)
+    assert 1.3 < len(plain) / len(fast) < 1.55  # Piper rounds the length of every sound up
