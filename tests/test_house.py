@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from base_install import PARTS, imports, needs_no_extra
+from base_install import PARTS, imports
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speech2image"

@@ -12,6 +12,7 @@ from speech2image.data.entries import Entry, Recording, entries_digest, load_rec
 from speech2image.data.folder import read_jsonl
 from speech2image.data.names import listed_path, sample_id
 from speech2image.data.pairs import (
+    RECORDED,
     UTTERANCES_PER_SHARD,
     Spoken,
     part_shards,
@@ -20,8 +21,6 @@ from speech2image.data.pairs import (
 )
 from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards, unfinished
 from speech2image.errors import DataError
-
-RECORDED = "recorded"
 
 
 def write_recordings(

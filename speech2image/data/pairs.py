@@ -32,6 +32,8 @@ from speech2image.files import writing
 
 SAMPLES_PER_SHARD = 1000
 UTTERANCES_PER_SHARD = 500
+RECORDED = "recorded"
+"""The part of a corpus's own recordings."""
 UNFINISHED = "pictures-unfinished"
 """A file that lies beside picture shards while some are missing."""
 
@@ -120,7 +122,7 @@ def write_shards(
     folder: str | os.PathLike[str],
     *,
     samples_per_shard: int = SAMPLES_PER_SHARD,
-    part: str = "recorded",
+    part: str = RECORDED,
 ) -> None:
     """Write samples as picture shards, their utterances as speech shards of `part`, and the manifest.
 

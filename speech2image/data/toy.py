@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from speech2image.data.pairs import (
+    RECORDED,
     Sample,
     Utterance,
     picture_shard,
@@ -267,7 +268,7 @@ def _plan_digest(seed: int, numbers: Sequence[int]) -> str:
 
 def _spoken_shard(plan: ShardPlan[int]) -> Path:
     """The speech shard that goes with a picture shard."""
-    return speech_shard(plan.path.parent, "recorded", int(plan.path.stem.rpartition("-")[2]))
+    return speech_shard(plan.path.parent, RECORDED, int(plan.path.stem.rpartition("-")[2]))
 
 
 def _make_shard(seed: int, plan: ShardPlan[int]) -> None:

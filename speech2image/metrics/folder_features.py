@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.entries import file_digest
 from speech2image.data.picture_files import list_pictures, stream_pictures
 from speech2image.data.progress import progress_bar
 from speech2image.errors import DataError, OutputError
@@ -121,16 +122,8 @@ def content_digest(folder: Path, names: list[str], network: FeatureNetwork, size
     """Digest of file names and bytes, network, weights and size: the same only for the same features."""
     digest = hashlib.sha256(repr((_VERSION, network.name, network.checksum, network.dim, size)).encode())
     for name in names:
-        digest.update(repr((name, _bytes_digest(folder / name))).encode())
+        digest.update(repr((name, file_digest(folder / name))).encode())
     return digest.hexdigest()[:32]
-
-
-def _bytes_digest(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return "unreadable"
 
 
 def _write(
