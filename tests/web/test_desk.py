@@ -116,7 +116,9 @@ def test_waiting_time_grows_with_the_queue() -> None:
     desk = Desk(workers=2, queue=100, per_client=100)
     assert desk.seconds_to_wait() == 1
     desk._mean_seconds = 3.0
-    desk._open["a"] = 8
+    for client in range(8):
+        desk._places.enter(str(client), 1)
     assert desk.seconds_to_wait() == 12
-    desk._open["a"] = 80
+    for client in range(72):
+        desk._places.enter(str(client), 1)
     assert desk.seconds_to_wait() == 60
