@@ -1,9 +1,12 @@
 """Time limit of the work on one request, looked at wherever that work can stop."""
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from speech2image.web.refusals import Refused
+
+Result = TypeVar("Result")
 
 
 class Deadline:
@@ -19,33 +22,55 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._seconds, self._end = seconds, time.monotonic() + seconds
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self._end
+
     def check(self) -> None:
         """Stop when the time is over.
 
         Raises:
             Refused: 503.
         """
-        if time.monotonic() > self._end:
+        if self.is_over:
             raise too_long(self._seconds)
 
     def watch(self, recording: Any) -> Any:
-        """A recording whose reads stop when the time is over; what is no open file is given back as it is."""
+        """A recording that seems to end when the time is over; what is no open file is given back as it is."""
         return _Watched(recording, self) if hasattr(recording, "read") else recording
 
 
 class _Watched:
-    """An open file that looks at a deadline whenever it is read."""
+    """An open file that seems to end when the time is over, or when its request has ended and closed it.
+
+    It raises nothing: FFmpeg calls it, drops exceptions and prints their tracebacks.
+    """
 
     def __init__(self, file: Any, deadline: Deadline) -> None:
         self._file, self._deadline = file, deadline
 
     def read(self, size: int = -1) -> bytes:
-        self._deadline.check()
-        content: bytes = self._file.read(size)
-        return content
+        return self._unless_over(lambda: self._file.read(size), b"")
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._unless_over(lambda: self._file.seek(offset, whence), 0)
+
+    def tell(self) -> int:
+        return self._unless_over(self._file.tell, 0)
+
+    def seekable(self) -> bool:
+        return True
+
+    def _unless_over(self, act: Callable[[], Result], otherwise: Result) -> Result:
+        if self._deadline.is_over or self._file.closed:
+            return otherwise
+        try:
+            return act()
+        except ValueError:
+            if self._file.closed:  # since it was looked at
+                return otherwise
+            raise
 
 
 def too_long(seconds: float, wait: int = 1) -> Refused:

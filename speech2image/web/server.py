@@ -9,6 +9,7 @@ import uvicorn
 
 from speech2image.web.app import make_app
 from speech2image.web.connections import bounded
+from speech2image.web.proxies import trusted
 from speech2image.web.settings import Settings
 
 
@@ -49,7 +50,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         proxy_headers=False,  # see proxies.py
-        http=bounded(settings.connections, settings.trusted_proxies),
+        http=bounded(settings.connections, trusted(settings.trusted_proxies)),
         ws="none",
     )
     _warn(settings)

@@ -90,8 +90,7 @@ class Service:
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
-            waveform = self.hear(deadline.watch(speech))
-            deadline.check()
+            waveform = self._hear_in_time(speech, deadline)
             result = route.translate((waveform, audio.SAMPLE_RATE), ask.n, ask.seed)
             self._count(route, name, len(result.images), waveform)
             return finish(Heard(waveform, result, name))
@@ -109,8 +108,7 @@ class Service:
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
-            waveforms = [self.hear(deadline.watch(speech)) for speech in speeches]
-            deadline.check()
+            waveforms = [self._hear_in_time(speech, deadline) for speech in speeches]
             first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
             walk = route.interpolate(first, second, ask.n, ask.seed)
             self._count(route, name, len(walk.images), *waveforms)
@@ -135,6 +133,12 @@ class Service:
     def hear(self, speech: Any) -> NDArray[np.float32]:
         """Decode a recording of any format, at most `max_seconds` of it."""
         return audio.load(speech, max_seconds=self.settings.max_seconds)
+
+    def _hear_in_time(self, speech: Any, deadline: Deadline) -> NDArray[np.float32]:
+        try:
+            return self.hear(deadline.watch(speech))
+        finally:
+            deadline.check()  # what seems damaged may just have been stopped
 
     def _check_pictures(self, n: int) -> None:
         if not 1 <= n <= self.settings.max_pictures:
