@@ -37,7 +37,7 @@ class Deadline:
             raise too_long(self._seconds)
 
     def watch(self, recording: Any) -> Any:
-        """A recording that seems to end when the time is over; what is no open file is given back as it is."""
+        """A recording that seems to end when the time is over; what is no open file stays as it is."""
         return _Watched(recording, self) if hasattr(recording, "read") else recording
 
 
