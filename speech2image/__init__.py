@@ -34,7 +34,6 @@ __version__ = "0.1.0"
 # ONNX Runtime would also write an id of the machine below HOME, which switching it off later does not undo.
 os.environ |= {
     "ORT_DISABLE_TELEMETRY": "1",
-    "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 

@@ -13,15 +13,17 @@ import speech2image
 
 
 @contextlib.contextmanager
-def client_of(model: Path, base_url: str = "http://127.0.0.1", service=None, **settings) -> Iterator:
-    """A client of the HTTP interface in this process."""
+def client_of(
+    model: Path, base_url: str = "http://127.0.0.1", service=None, peer: str = "testclient", **settings
+) -> Iterator:
+    """A client of the HTTP interface in this process, at the address `peer`."""
     from fastapi.testclient import TestClient
 
     from speech2image.web.app import make_app
     from speech2image.web.settings import Settings
 
     app = make_app(Settings(**{"models": (str(model),), "page": False, "threads": 1} | settings), service)
-    with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url=base_url, raise_server_exceptions=False, client=(peer, 50_000)) as client:
         yield client
 
 

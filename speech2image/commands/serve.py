@@ -15,8 +15,6 @@ def run(command: str, arguments: list[str]) -> None:
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "jinja2"):
         require(module, "web")
-    if settings.page:
-        require("gradio", "web")
     require("speech2image.web.server", "web").serve(settings)

@@ -4,7 +4,9 @@ import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
+from string import punctuation
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -35,12 +37,16 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The multipart body is broken."},
     401: {"model": schemas.Problem, "description": "The server has a key, and it was not sent."},
+    403: {"model": schemas.Problem, "description": "A script of another web site sent it."},
     404: {"model": schemas.Problem, "description": "No such model or route."},
     408: {"model": schemas.Problem, "description": "The body took too long to arrive."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "The recording or a setting cannot be used."},
     429: {"model": schemas.Problem, "description": "Too many requests of yours at once; see Retry-After."},
-    503: {"model": schemas.Problem, "description": "The queue is full; see Retry-After."},
+    503: {
+        "model": schemas.Problem,
+        "description": "The queue is full, or the work took too long; see Retry-After.",
+    },
 }
 _SEED = Query(ge=0, le=2**64 - 1, description="Where the noise comes from; the same seed, the same pictures.")
 _FORMAT = Query(description="png: one picture, or all on one sheet. json: each by itself, in base64.")
@@ -78,7 +84,7 @@ def _add_images(router: APIRouter, service: Service, protected: list[Any]) -> No
         format: Annotated[Format, _FORMAT] = Format.png,
     ) -> Response:
         shelf.find(model, route)
-        with closing(await receive(request, ("audio",), limits.body_seconds)) as files:
+        with closing(await receive(request, ("audio",))) as files:
             finish = _answer_pictures if format is Format.png else _json_of(schemas.pictures)
             ask = Ask(n, seed, model, route)
             return await unless_cut(
@@ -107,7 +113,7 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) 
         format: Annotated[Format, _FORMAT] = Format.png,
     ) -> Response:
         shelf.find(model)
-        with closing(await receive(request, ("first", "second"), limits.body_seconds)) as files:
+        with closing(await receive(request, ("first", "second"))) as files:
             finish = _answer_row if format is Format.png else _json_of(schemas.walk)
             both, ask = (files["first"], files["second"]), Ask(steps, seed, model)
             return await unless_cut(request, service.interpolate(both, ask, client_of(request), finish))
@@ -205,7 +211,9 @@ def _answer_row(result: Interpolation) -> Response:
 
 
 def _png(sheet: Any, result: Any) -> Response:
-    headers = {"X-Speech2Image-Model": result.model, "X-Speech2Image-Seed": str(result.seed)}
+    # Headers hold no letters beyond Latin-1, names of models any: UTF-8 with percent signs, as in addresses.
+    name = quote(result.model, safe=punctuation.replace("%", ""))
+    headers = {"X-Speech2Image-Model": name, "X-Speech2Image-Seed": str(result.seed)}
     return Response(encode(sheet), media_type="image/png", headers=headers)
 
 

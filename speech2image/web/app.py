@@ -18,6 +18,9 @@ from speech2image.web.api import make_router
 from speech2image.web.body import Gone
 from speech2image.web.description import describe
 from speech2image.web.guard import Guard
+from speech2image.web.origins import SameOrigin
+from speech2image.web.places import Places
+from speech2image.web.proxies import TrustedProxies
 from speech2image.web.refusals import Refused
 from speech2image.web.service import Service
 from speech2image.web.settings import Settings
@@ -26,6 +29,10 @@ _ABOUT = """A recording of any common format goes in, pictures come out; one see
 
     curl --data-binary @clip.wav 'http://127.0.0.1:7860/v1/images?n=8&seed=0' -o flower.png
 """
+
+ARRIVING = 4
+"""Bodies that may arrive at the same time for each place of the queue: slow clients keep nobody waiting."""
+_COUNTED = ("/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics", "/docs", "/openapi.json")
 
 
 def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
@@ -38,7 +45,6 @@ def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
     Raises:
         CheckpointError: a model is unknown or damaged, or there is none.
         SettingsError: the key cannot be read.
-        MissingExtraError: Gradio is needed for the page and not installed.
     """
     key = settings.api_key()
     service = service or Service(settings)
@@ -52,19 +58,31 @@ def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
         lifespan=_lifespan(service),
     )
     app.state.service = service
-    app.state.end_streams = lambda: None
     app.include_router(make_router(service, key))
     _add_description(app)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    _add_bounds(app, settings, service)
+    return _with_page(app, service, key) if settings.page else _without_page(app)
+
+
+def _add_bounds(app: FastAPI, settings: Settings, service: Service) -> None:
+    """What stands before the routes, the innermost first."""
     methods = ["GET", "POST"]
     app.add_middleware(
         CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"]
     )
+    app.add_middleware(SameOrigin, allowed=settings.origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts)
-    paths = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics", "/docs", "/openapi.json"}
-    app.add_middleware(Guard, metrics=service.metrics, max_bytes=settings.max_bytes, paths=paths)
-    return _with_page(app, service, key) if settings.page else _without_page(app)
+    app.add_middleware(
+        Guard,
+        metrics=service.metrics,
+        max_bytes=settings.max_bytes,
+        body_seconds=settings.body_seconds,
+        arriving=Places(ARRIVING * settings.queue, settings.per_client),
+        paths=_COUNTED,
+    )
+    app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
 
 
 def _lifespan(service: Service) -> Any:
@@ -83,9 +101,10 @@ def _add_description(app: FastAPI) -> None:
 
 
 def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:
-    from speech2image.web.page import mount_page
+    from speech2image.web.page import add_page
 
-    return mount_page(app, service, key)
+    add_page(app, service, key)
+    return app
 
 
 def _without_page(app: FastAPI) -> FastAPI:

@@ -1,6 +1,7 @@
 """Receives the recordings of a request: multipart files, or one recording as the whole body.
 
-The size of the body is bounded before it gets here (`guard.py`); beyond 1 MB it lies on disk, not in memory.
+Size and time of the body are bounded before it gets here (`guard.py`). Beyond 1 MB it lies on disk, not in
+memory: in files without a name, which are gone when they are closed or the process ends.
 """
 
 import asyncio
@@ -23,27 +24,22 @@ class Gone(Exception):
     """The client cut the connection, so nobody waits for the answer."""
 
 
-async def receive(request: Request, names: tuple[str, ...], seconds: float) -> dict[str, IO[bytes]]:
+async def receive(request: Request, names: tuple[str, ...]) -> dict[str, IO[bytes]]:
     """The recordings of a request by name; close them (`closing`).
 
     Args:
         request: multipart with a file for each of `names`; if there is one name, also the recording itself.
         names: of the recordings.
-        seconds: time the body may take to arrive.
 
     Raises:
-        Refused: 408, too slow; 400, no multipart; 422, a recording is missing or something else is there.
+        Refused: 400, no multipart; 422, a recording is missing or something else is there.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    try:
-        async with asyncio.timeout(seconds):
-            if kind == "multipart/form-data":
-                return _files(await _form(request, len(names)), names)
-            if len(names) > 1:
-                raise Refused(422, f"send multipart/form-data with the files {', '.join(names)}")
-            return {names[0]: await _whole(request)}
-    except TimeoutError as error:
-        raise Refused(408, f"the request took longer than {seconds:g} s to arrive") from error
+    if kind == "multipart/form-data":
+        return _files(await _form(request, len(names)), names)
+    if len(names) > 1:
+        raise Refused(422, f"send multipart/form-data with the files {', '.join(names)}")
+    return {names[0]: await _whole(request)}
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""The desk where requests queue: how many are accepted, in all and of one client, and worked on at once."""
+"""The desk where requests queue: how many are accepted, how many are worked on at once, and for how long."""
 
 import asyncio
 import math
+import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
-from speech2image.web.refusals import Refused
+from speech2image.web.deadline import too_long
+from speech2image.web.places import Places
 
 Result = TypeVar("Result")
 
@@ -18,64 +19,85 @@ _MEMORY = 0.1  # share of the newest job in the running mean of their durations
 class Desk:
     """Runs jobs in threads, a bounded number at once, behind a queue of bounded length.
 
+    A job that takes too long is given up: whoever waits gets an answer, and its place is free again. Nothing
+    can stop a thread from outside, so that of a job given up runs on until the job ends. There may be as many
+    of these as there are workers; beyond, jobs wait for one of them to end.
+
     All methods but the jobs run in the event loop's thread, so nothing needs a lock.
 
     Args:
         workers: jobs that run at once.
         queue: jobs accepted and not finished, those running included.
         per_client: of these, jobs of one client.
+        seconds: longest time of one job, its time in the queue left out; None for no bound.
     """
 
-    def __init__(self, workers: int, queue: int, per_client: int) -> None:
-        self._workers, self._queue, self._per_client = workers, queue, per_client
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="desk")
-        self._open: Counter[str] = Counter()
+    def __init__(self, workers: int, queue: int, per_client: int, seconds: float | None = None) -> None:
+        self._workers, self._seconds = workers, seconds
+        self._places = Places(queue, per_client)
+        self._turns, self._threads = asyncio.Semaphore(workers), asyncio.Semaphore(2 * workers)
+        self._at_work: set[Future[Any]] = set()
         self._mean_seconds = 0.0
 
     @property
     def accepted(self) -> int:
         """Jobs accepted and not finished."""
-        return self._open.total()
+        return self._places.taken
 
     async def do(self, job: Callable[[], Result], client: str) -> Result:
         """Run `job` in a thread when its turn comes. Cancelled before its turn, it never runs.
 
         Raises:
-            Refused: 503, the queue is full; 429, this client has too many jobs already.
+            Refused: 503, the queue is full, or the job took too long; 429, this client has too many jobs.
         """
-        self._admit(client)
-        self._open[client] += 1
-        future = asyncio.wrap_future(self._pool.submit(self._timed, job))
-        future.add_done_callback(lambda done: self._leave(client, done))
-        return await future
+        self._places.enter(client, self.seconds_to_wait())
+        begun = asyncio.Event()
+        turn = asyncio.ensure_future(self._in_turn(job, begun))
+        turn.add_done_callback(lambda done: self._leave(client, done))
+        try:
+            return await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            if (
+                not begun.is_set()
+            ):  # one that runs keeps its place: clients that cut the line get no further one
+                turn.cancel()
+            raise
 
     def close(self) -> None:
-        """Finish the jobs that were accepted, then stop."""
-        self._pool.shutdown(wait=True)
+        """Finish the jobs that run, those given up left out."""
+        for running in list(self._at_work):
+            running.exception()
 
     def seconds_to_wait(self) -> int:
         """After how many seconds a place may be free: 1 to 60."""
         return min(60, max(1, math.ceil(self._mean_seconds * self.accepted / self._workers)))
 
-    def _admit(self, client: str) -> None:
-        wait = self.seconds_to_wait()
-        if self.accepted >= self._queue:
-            raise Refused(
-                503, f"the server is busy: {self._queue} requests wait; try again in {wait} s", wait
-            )
-        if self._open[client] >= self._per_client:
-            raise Refused(
-                429,
-                f"{self._per_client} requests of yours are not finished; try again in {wait} s",
-                wait,
-            )
+    async def _in_turn(self, job: Callable[[], Result], begun: asyncio.Event) -> Result:
+        async with self._turns:
+            await self._threads.acquire()
+            begun.set()
+            return await self._run(job)
 
-    def _leave(self, client: str, done: "asyncio.Future[Result]") -> None:
-        self._open[client] -= 1
-        if self._open[client] == 0:
-            del self._open[client]
-        if not done.cancelled():
-            done.exception()  # looked at, so that one nobody awaits any more is not reported
+    async def _run(self, job: Callable[[], Result]) -> Result:
+        running = _in_thread(lambda: self._timed(job))
+        self._at_work.add(running)
+        ended = asyncio.wrap_future(running)
+        ended.add_done_callback(self._end)
+        try:
+            await asyncio.wait({ended}, timeout=self._seconds)
+        finally:
+            self._at_work.discard(running)
+        if not ended.done():
+            raise too_long(self._seconds or math.inf, self.seconds_to_wait())
+        return ended.result()
+
+    def _end(self, ended: "asyncio.Future[Any]") -> None:
+        self._threads.release()
+        _look_at(ended)
+
+    def _leave(self, client: str, turn: "asyncio.Future[Any]") -> None:
+        self._places.leave(client)
+        _look_at(turn)
 
     def _timed(self, job: Callable[[], Result]) -> Result:
         start = time.perf_counter()
@@ -83,3 +105,23 @@ class Desk:
             return job()
         finally:
             self._mean_seconds += _MEMORY * (time.perf_counter() - start - self._mean_seconds)
+
+
+def _in_thread(job: Callable[[], Result]) -> "Future[Result]":
+    """Run `job` in a thread of its own, which keeps no process from ending."""
+    answer: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(job())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="desk", daemon=True).start()
+    return answer
+
+
+def _look_at(future: "asyncio.Future[Any]") -> None:
+    """Take note of an error, so that asyncio does not report it when nobody awaits it any more."""
+    if not future.cancelled():
+        future.exception()

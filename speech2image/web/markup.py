@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 from PIL import Image
 
@@ -11,8 +10,6 @@ from speech2image import audio, images
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.web.service import Heard
 from speech2image.web.sketch import spectrogram_picture, waveform_picture
-
-Pictures = Sequence[Image.Image]
 
 
 def data_url(content: bytes, kind: str) -> str:
@@ -23,21 +20,6 @@ def data_url(content: bytes, kind: str) -> str:
 def png_url(image: Image.Image) -> str:
     """A picture as such an address."""
     return data_url(images.encode(image), "image/png")
-
-
-def notice(message: str, title: str = "No pictures this time") -> str:
-    """A problem, said kindly and read out by screen readers."""
-    return (
-        f'<div class="s2i-notice" role="alert"><strong>{escape(title)}</strong><p>{escape(message)}</p></div>'
-    )
-
-
-def waiting() -> str:
-    """What stands where the pictures will be."""
-    return (
-        '<div class="s2i-empty"><p class="s2i-empty-title">Your pictures will appear here</p>'
-        "<p>Describe what you want to see, for instance <q>this flower has long purple petals</q>.</p></div>"
-    )
 
 
 def heard(result: Heard) -> str:
@@ -69,6 +51,11 @@ def pictures(result: Heard, title: str | None = None) -> str:
 {heading}{_words(result)}
 <div class="s2i-grid" data-count="{len(names)}">{figures}</div>
 {_below(result.result, png_url(result.result.grid()), f"{stem}.png", "Save all as one picture")}</section>"""
+
+
+def side_by_side(parts: Sequence[str]) -> str:
+    """The pictures of several routes beside each other."""
+    return f'<div class="s2i-side" data-count="{len(parts)}">{"".join(parts)}</div>'
 
 
 def walk(result: Interpolation) -> str:
@@ -116,20 +103,3 @@ def _words(result: Heard) -> str:
 
 def _share(alpha: float) -> str:
     return f"{round(100 * alpha)} % first, {round(100 * (1 - alpha))} % second"
-
-
-def examples(captions: dict[str, str]) -> str:
-    """Buttons that load an example recording: file name -> what it says."""
-    if not captions:
-        return ""
-    buttons = "".join(
-        f'<button type="button" class="s2i-example" data-example="examples/{escape(name)}" '
-        f'title="{escape(text)}">{escape(text)}</button>'
-        for name, text in captions.items()
-    )
-    return f'<div class="s2i-examples" role="group" aria-label="Example recordings">{buttons}</div>'
-
-
-def options(items: dict[str, Any]) -> str:
-    """data-... attributes of an element."""
-    return " ".join(f'data-{name}="{escape(str(value))}"' for name, value in items.items())

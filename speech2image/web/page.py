@@ -1,68 +1,55 @@
-"""The page to speak to, laid out in Gradio: a tab for one recording, a tab for what lies between two.
+"""The page to speak to: its files, and the requests that its buttons make (`/page/...`), answered with HTML.
 
-What its events do is in `actions.py`; how results look is in `markup.py` and `assets/`.
+The page is HTML, CSS and JavaScript from `assets/`; nothing of it is fetched from another host. What its
+requests draw comes from `service.py`, as for the HTTP interface, so that bounds and pictures are the same.
 """
 
 import json
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
-from html import escape
+import struct
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import gradio as gr
-from fastapi import FastAPI
-from fastapi.responses import FileResponse
+import jinja2
+import numpy as np
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from numpy.typing import NDArray
 
+from speech2image import audio
+from speech2image.errors import MissingExtraError
 from speech2image.web import markup
-from speech2image.web.actions import SIDE_BY_SIDE, Actions
+from speech2image.web.api import client_of
+from speech2image.web.body import closing, receive, unless_cut
+from speech2image.web.login import Login
 from speech2image.web.refusals import Refused
-from speech2image.web.service import Service
-from speech2image.web.theme import make_theme
+from speech2image.web.service import MAX_SENTENCE, Ask, Heard, Service
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = 8
 """Pictures drawn unless another number is chosen."""
+STEPS = 9
+"""Pictures between two recordings, likewise."""
+SIDE_BY_SIDE = "side by side"
+"""The choice to show all routes of a model."""
 
-_SESSIONS = 32  # Gradio keeps the last values of every session in memory
-_WAITING = 16
+_SERVED = {"page.css": "text/css", "page.js": "text/javascript", "recorder.js": "text/javascript"}
 _EXAMPLE_FOLDERS = (
     Path(__file__).parent / "recordings",
     Path(__file__).parents[2] / "examples" / "recordings",
 )
+_Seed = Annotated[int, Query(ge=0, le=2**64 - 1)]
+_Name = Annotated[str | None, Query()]
 
 
-def mount_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:
+def add_page(app: FastAPI, service: Service, key: str | None) -> None:
     """Add the page to the HTTP interface; with a `key`, the page asks for it."""
+    login = Login(key, _template("login.html"))
     folder, captions = find_examples()
+    _add_files(app, login, render(service, captions))
     _add_examples(app, folder, captions)
-    blocks = make_page(service, captions)
-    gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        root_path=service.settings.root_path or None,
-        server_name=service.settings.host,
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        max_file_size=1,  # nothing is uploaded through Gradio
-        ssr_mode=False,
-        enable_monitoring=False,
-        pwa=False,
-        mcp_server=False,
-        auth=None
-        if key is None
-        else lambda name, given: secrets.compare_digest(given.encode(), key.encode()),
-        auth_message="The password is the server's key; the name does not matter.",
-        theme=make_theme(),
-        css=(ASSETS / "page.css").read_text(encoding="utf-8"),
-        head='<link rel="icon" href="data:,">',
-    )
-    gradio_app: Any = app.routes[-1]
-    app.state.end_streams = gradio_app.app.stop_event.set
-    return app
+    app.include_router(login.make_router())
+    app.include_router(_make_router(service, login))
 
 
 def find_examples() -> tuple[Path, dict[str, str]]:
@@ -74,6 +61,57 @@ def find_examples() -> tuple[Path, dict[str, str]]:
     return _EXAMPLE_FOLDERS[0], {}
 
 
+# ---- files of the page -------------------------------------------------------------------------
+
+
+def render(service: Service, captions: dict[str, str]) -> str:
+    """The page of a service as HTML; `captions`: example file -> what it says."""
+    limits, shelf = service.settings, service.shelf
+    several = len(shelf.route_names) > 1
+    return _template("page.html").render(
+        captions=captions,
+        max_seconds=limits.max_seconds,
+        max_bytes=limits.max_bytes,
+        max_sentence=MAX_SENTENCE,
+        max_pictures=limits.max_pictures,
+        pictures=min(PICTURES, limits.max_pictures),
+        steps=min(STEPS, limits.max_pictures),
+        models=shelf.models,
+        ways=[*shelf.route_names, *([SIDE_BY_SIDE] if several else [])],
+        options_title=_options_title("Number", service, several),
+        steps_title=_options_title("Steps", service, False),
+        about=[_about(name, routes) for name, routes in shelf.routes.items()],
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(ASSETS)
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template(name)
+
+
+def _options_title(count: str, service: Service, ways: bool) -> str:
+    further = ["model"] if len(service.shelf.models) > 1 else []
+    further += ["way"] if ways else []
+    return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
+
+
+def _about(name: str, routes: dict[str, Any]) -> str:
+    card = next(iter(routes.values())).model.card
+    return f"{name}: {card.get('description', '')} ({card.get('licence', 'licence unstated')})"
+
+
+def _add_files(app: FastAPI, login: Login, page: str) -> None:
+    @app.get("/", include_in_schema=False)
+    async def home(request: Request) -> HTMLResponse:
+        return HTMLResponse(page if login.knows(request) else login.page())
+
+    @app.get("/assets/{name}", include_in_schema=False)
+    async def asset(name: str) -> FileResponse:
+        if name not in _SERVED:
+            raise Refused(404, f"no file {name!r}")
+        return FileResponse(ASSETS / name, media_type=_SERVED[name], headers={"Cache-Control": "no-cache"})
+
+
 def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
     @app.get("/examples/{name}", include_in_schema=False)
     async def example(name: str) -> FileResponse:
@@ -82,174 +120,75 @@ def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
         return FileResponse(folder / name)
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What can be chosen beside the recording."""
-
-    n: Any
-    seed: Any
-    model: Any
-    route: Any
-
-    @property
-    def inputs(self) -> list[Any]:
-        """In the order in which the functions of `Actions` take them."""
-        return [self.n, self.seed, self.model, self.route]
+# ---- what the buttons ask for ------------------------------------------------------------------
 
 
-def make_page(service: Service, captions: dict[str, str]) -> gr.Blocks:
-    """The page of a service."""
-    actions = Actions(service)
-    with gr.Blocks(title="Say it and see it", analytics_enabled=False) as blocks:
-        gr.HTML(_header(service), elem_classes="s2i-head")
-        with gr.Tabs(elem_classes="s2i-tabs"):
-            with gr.Tab("Say it", id="say"):
-                _say_tab(actions, captions)
-            with gr.Tab("From one to another", id="between"):
-                _between_tab(actions)
-        gr.HTML(_footer(service), elem_classes="s2i-foot")
-    blocks.queue(max_size=_WAITING, default_concurrency_limit=service.settings.workers, api_open=False)
-    blocks.state_session_capacity = _SESSIONS
-    return blocks
+def _make_router(service: Service, login: Login) -> APIRouter:
+    router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(login.check)])
+    _add_pictures(router, service)
+    _add_walk(router, service)
+    _add_speech(router, service)
+    return router
 
 
-def _say_tab(actions: Actions, captions: dict[str, str]) -> None:
-    with gr.Row(elem_classes="s2i-columns"):
-        with gr.Column(scale=2, min_width=260, elem_classes="s2i-card"):
-            recording = recorder("say", "Hold to speak", actions.service, captions)
-            with gr.Row(elem_classes="s2i-type"):
-                sentence = gr.Textbox(
-                    label="Or type a sentence and hear it spoken",
-                    placeholder="this flower has bright yellow petals",
-                    max_lines=1,
-                    scale=4,
-                    elem_id="sentence",
-                )
-                speak = gr.Button("Speak", scale=1, min_width=90, elem_id="speak")
-            with gr.Accordion(_options_title("Number", actions.service), open=False):
-                choices = _choices(actions.service)
-        with gr.Column(scale=3, min_width=260):
-            shown = gr.HTML(markup.waiting(), js_on_load=_asset("results.js"), elem_id="pictures")
-            again = gr.Button("Again, with new noise", elem_id="again", interactive=False)
-            heard = gr.HTML("", elem_id="heard")
-    inputs, outputs = [recording, *choices.inputs], [shown, heard, again]
-    _on(recording.heard, actions.translate, inputs, outputs)
-    _on(again.click, None, [choices.seed], [choices.seed], js="(seed) => (Number(seed) || 0) + 1").then(
-        **_quiet(actions.translate, inputs, outputs)
-    )
-    for event in (speak.click, sentence.submit):
-        _on(event, actions.speak, [sentence], [recording, shown]).success(
-            **_quiet(actions.translate, inputs, outputs)
-        )
+def _add_pictures(router: APIRouter, service: Service) -> None:
+    @router.post("/pictures")
+    async def pictures(
+        request: Request, n: int = PICTURES, seed: _Seed = 0, model: _Name = None, route: _Name = None
+    ) -> dict[str, str]:
+        """A recording becomes pictures, and the view of what was heard."""
+        several = route == SIDE_BY_SIDE
+        names = list(service.shelf.routes_of(model)) if several else [route]
+        with closing(await receive(request, ("audio",))) as files:
+            parts = []
+            for name in names:
+                files["audio"].seek(0)
+                ask = Ask(n, seed, model, name)
+                work = service.translate(files["audio"], ask, client_of(request), partial(_shown, several))
+                parts.append(await unless_cut(request, work))
+        return {"pictures": markup.side_by_side([part for part, _ in parts]), "heard": parts[0][1]}
 
 
-def _between_tab(actions: Actions) -> None:
-    with gr.Row(elem_classes="s2i-columns"):
-        with gr.Column(scale=2, min_width=260, elem_classes="s2i-card"):
-            gr.HTML("<h2>First</h2>")
-            first = recorder("first", "Hold to speak the first description", actions.service, {})
-            gr.HTML("<h2>Second</h2>")
-            second = recorder("second", "Hold to speak the second description", actions.service, {})
-            with gr.Accordion(_options_title("Steps", actions.service, ways=False), open=False):
-                choices = _choices(actions.service, steps=True)
-        with gr.Column(scale=3, min_width=260):
-            go = gr.Button("Walk from one to the other", variant="primary", elem_id="walk-button")
-            shown = gr.HTML(
-                '<div class="s2i-empty"><p class="s2i-empty-title">Record two descriptions</p>'
-                "<p>and see what lies between them, under one noise.</p></div>",
-                js_on_load=_asset("walk.js"),
-                elem_id="walk",
-            )
-    inputs = [first, second, *choices.inputs]
-    _on(go.click, actions.interpolate, inputs, [shown])
-    for recording in (first, second):
-        _on(recording.heard, actions.interpolate_if_both, inputs, [shown])
+def _shown(titled: bool, result: Heard) -> tuple[str, str]:
+    return markup.pictures(result, result.route if titled else None), markup.heard(result)
 
 
-def recorder(name: str, label: str, service: Service, captions: dict[str, str]) -> Any:
-    """A component that records, takes files, and offers examples; its value is a data: address or empty."""
-    bounds = {"seconds": service.settings.max_seconds, "bytes": page_bytes(service)}
-    parts = {
-        "@options": markup.options(bounds),
-        "@label": escape(label),
-        "@name": name,
-        "@examples": markup.examples(captions),
-    }
-    template = _asset("recorder.html")
-    for placeholder, value in parts.items():
-        template = template.replace(placeholder, value)
-    return gr.HTML(
-        "",
-        html_template=template,
-        js_on_load=_asset("recorder.js"),
-        elem_id=f"recorder-{name}",
-        elem_classes="s2i-recorder-box",
-    )
+def _add_walk(router: APIRouter, service: Service) -> None:
+    @router.post("/walk")
+    async def walk(request: Request, n: int = STEPS, seed: _Seed = 0, model: _Name = None) -> dict[str, str]:
+        """Two recordings become the pictures between them."""
+        with closing(await receive(request, ("first", "second"))) as files:
+            both, ask = (files["first"], files["second"]), Ask(n, seed, model)
+            work = service.interpolate(both, ask, client_of(request), markup.walk)
+            return {"walk": await unless_cut(request, work)}
 
 
-def page_bytes(service: Service) -> int:
-    """Largest recording that the page sends: base64 makes it a third larger."""
-    return min(20_000_000, round(service.settings.max_bytes * 0.7))
+def _add_speech(router: APIRouter, service: Service) -> None:
+    @router.post("/speech")
+    async def speech(request: Request) -> Response:
+        """A sentence, the body as UTF-8, becomes a recording."""
+        text = await _sentence(request)
+        if not text.strip():
+            raise Refused(422, "type a sentence first")
+        try:
+            waveform = await unless_cut(request, service.speak(text, client_of(request)))
+        except MissingExtraError as error:
+            raise Refused(503, str(error)) from error
+        return Response(float_wav(waveform), media_type="audio/wav")
 
 
-def _choices(service: Service, steps: bool = False) -> Choices:
-    """Number, seed, and, where there is a choice, model and route."""
-    most, shelf = service.settings.max_pictures, service.shelf
-    n: Any = gr.Slider(
-        min(2, most) if steps else 1,
-        most,
-        value=min(9 if steps else PICTURES, most),
-        step=1,
-        label="Steps" if steps else "Pictures",
-    )
-    seed = gr.Number(0, label="Noise seed", precision=0, minimum=0, maximum=2**53 - 1)
-    model = gr.Dropdown(shelf.models, value=shelf.models[0], label="Model", visible=len(shelf.models) > 1)
-    routes = [*shelf.route_names, *([SIDE_BY_SIDE] if len(shelf.route_names) > 1 else [])]
-    route = gr.Radio(
-        routes, value=routes[0], label="Way from speech to pictures", visible=len(routes) > 1 and not steps
-    )
-    return Choices(n, seed, model, route)
+async def _sentence(request: Request) -> str:
+    content = bytearray()
+    async for block in request.stream():
+        content += block
+        if len(content) > 4 * MAX_SENTENCE:  # bytes of the longest sentence in UTF-8
+            raise Refused(422, f"a sentence has at most {MAX_SENTENCE} characters; shorten it")
+    return content.decode("utf-8", errors="replace")
 
 
-def _options_title(count: str, service: Service, ways: bool = True) -> str:
-    """What an accordion holds: the way only where there is one to choose."""
-    further = ["model"] if len(service.shelf.models) > 1 else []
-    further += ["way"] if ways and len(service.shelf.route_names) > 1 else []
-    return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
-
-
-def _on(event: Callable[..., Any], function: Any, inputs: list[Any], outputs: list[Any], **more: Any) -> Any:
-    return event(**_quiet(function, inputs, outputs), **more)
-
-
-def _quiet(function: Any, inputs: list[Any], outputs: list[Any]) -> dict[str, Any]:
-    """An event that is no part of any interface for programs: those use /v1."""
-    return {
-        "fn": function,
-        "inputs": inputs,
-        "outputs": outputs,
-        "api_visibility": "private",
-        "show_progress": "minimal",
-    }
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _header(service: Service) -> str:
-    return (
-        '<header class="s2i-title"><h1>Say it and see it</h1>'
-        "<p>A spoken description becomes pictures, without text in between. "
-        "Everything happens on this server; recordings are not kept.</p></header>"
-    )
-
-
-def _footer(service: Service) -> str:
-    shelf = service.shelf
-    lines = []
-    for name, routes in shelf.routes.items():
-        card = next(iter(routes.values())).model.card
-        about, licence = card.get("description", ""), card.get("licence", "licence unstated")
-        lines.append(escape(f"{name}: {about} ({licence})"))
-    return f'<footer><p>{"; ".join(lines)}</p><p><a href="docs">HTTP interface</a></p></footer>'
+def float_wav(waveform: NDArray[np.float32]) -> bytes:
+    """16 kHz samples as a wav file that loses nothing, so that a typed sentence gives what `say` gives."""
+    content, rate = waveform.astype("<f4").tobytes(), audio.SAMPLE_RATE
+    about = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, 4 * rate, 4, 32)
+    head = struct.pack("<4sI4s", b"RIFF", len(about) + len(content) + 12, b"WAVE")
+    return head + about + struct.pack("<4sI", b"data", len(content)) + content

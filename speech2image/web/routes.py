@@ -66,14 +66,22 @@ class Shelf:
         Raises:
             Refused: 404, no such model here, or it does not offer that route.
         """
+        routes = self.routes_of(model)
+        route = next(iter(routes)) if route is None else route
+        if route not in routes:
+            raise Refused(404, f"the model offers no route {route!r}, only: {', '.join(routes)}")
+        return route, routes[route]
+
+    def routes_of(self, model: str | None = None) -> dict[str, Route]:
+        """The routes of a model, the default first; None takes the default model.
+
+        Raises:
+            Refused: 404, no such model here.
+        """
         model = self.models[0] if model is None else model
         if model not in self.routes:
             raise Refused(404, f"no model {model!r} here; there are: {', '.join(self.models)}")
-        routes = self.routes[model]
-        route = next(iter(routes)) if route is None else route
-        if route not in routes:
-            raise Refused(404, f"{model} offers no route {route!r}, only: {', '.join(routes)}")
-        return route, routes[route]
+        return self.routes[model]
 
 
 def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, around: Around) -> Shelf:
@@ -91,11 +99,20 @@ def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, aro
             raise CheckpointError(
                 f"the model {name} offers none of the routes {', '.join(OPENERS)}; has it no recogniser?"
             )
-        own_name = next(iter(routes.values())).name
+        own_name = _checked_name(next(iter(routes.values())).name)
         if own_name in shelf:
             raise CheckpointError(f"two models are called '{own_name}'; serve one of them")
         shelf[own_name] = routes
     return Shelf(shelf)
+
+
+def _checked_name(name: str) -> str:
+    if not name.isprintable():
+        raise CheckpointError(
+            f"a model is called {name!r}; a name has no line breaks and nothing else that cannot be shown: "
+            f"change it in its {pretrained.CARD}"
+        )
+    return name
 
 
 def _installed() -> list[str]:

@@ -8,23 +8,22 @@ from typing import Any
 import uvicorn
 
 from speech2image.web.app import make_app
+from speech2image.web.connections import bounded
+from speech2image.web.proxies import trusted
 from speech2image.web.settings import Settings
 
 
 class Server(uvicorn.Server):
-    """uvicorn that says where it listens, and ends the page's endless streams before it waits for requests.
+    """uvicorn that says where it listens.
 
     Args:
         config: of uvicorn.
         listening: called with the server's address once it accepts requests.
-        end_streams: called when it shall stop.
     """
 
-    def __init__(
-        self, config: uvicorn.Config, listening: Callable[[str], None], end_streams: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, listening: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._listening, self._end_streams = listening, end_streams
+        self._listening = listening
 
     async def startup(self, sockets: Any = None) -> None:
         """Open the port, then say so."""
@@ -32,11 +31,6 @@ class Server(uvicorn.Server):
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-
-    async def shutdown(self, sockets: Any = None) -> None:
-        """Take nothing new, end the heartbeats of open pages, wait for the rest up to the grace period."""
-        self._end_streams()
-        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> None:
@@ -55,13 +49,14 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # see proxies.py
+        http=bounded(settings.connections, trusted(settings.trusted_proxies)),
+        ws="none",
     )
     _warn(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped)
-    Server(config, lambda address: _say(address, settings, app), lambda: app.state.end_streams()).run()
+    Server(config, lambda address: _say(address, settings, app)).run()
 
 
 def _stopped(number: int, frame: Any) -> None:

@@ -11,6 +11,7 @@ from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.web.batching import Batched
+from speech2image.web.deadline import Deadline
 from speech2image.web.desk import Desk
 from speech2image.web.metrics import Metrics
 from speech2image.web.refusals import Refused
@@ -65,7 +66,7 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self._batched: list[Batched] = []
         self.shelf: Shelf = open_shelf(settings.models, settings.threads or None, self._around())
-        self.desk = Desk(settings.workers, settings.queue, settings.per_client)
+        self.desk = Desk(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
         self.metrics.watch(lambda: self.desk.accepted)
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class Service:
         """Translate a recording; `finish` makes of it what the client gets, in the same thread.
 
         Raises:
-            Refused: the desk is full, or there is no such model or route.
+            Refused: the desk is full, there is no such model or route, or the work took too long.
             SpeechError: the recording cannot be used.
             SettingsError: the number of pictures or the seed is out of its range.
         """
@@ -88,7 +89,8 @@ class Service:
         self._check_pictures(ask.n)
 
         def job() -> Result:
-            waveform = self.hear(speech)
+            deadline = Deadline(self.settings.request_seconds)
+            waveform = self._hear_in_time(speech, deadline)
             result = route.translate((waveform, audio.SAMPLE_RATE), ask.n, ask.seed)
             self._count(route, name, len(result.images), waveform)
             return finish(Heard(waveform, result, name))
@@ -105,7 +107,8 @@ class Service:
             raise Refused(404, f"the route {name!r} cannot interpolate")
 
         def job() -> Result:
-            waveforms = [self.hear(speech) for speech in speeches]
+            deadline = Deadline(self.settings.request_seconds)
+            waveforms = [self._hear_in_time(speech, deadline) for speech in speeches]
             first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
             walk = route.interpolate(first, second, ask.n, ask.seed)
             self._count(route, name, len(walk.images), *waveforms)
@@ -130,6 +133,12 @@ class Service:
     def hear(self, speech: Any) -> NDArray[np.float32]:
         """Decode a recording of any format, at most `max_seconds` of it."""
         return audio.load(speech, max_seconds=self.settings.max_seconds)
+
+    def _hear_in_time(self, speech: Any, deadline: Deadline) -> NDArray[np.float32]:
+        try:
+            return self.hear(deadline.watch(speech))
+        finally:
+            deadline.check()  # what seems damaged may just have been stopped
 
     def _check_pictures(self, n: int) -> None:
         if not 1 <= n <= self.settings.max_pictures:

@@ -31,13 +31,18 @@ class Settings:
         max_seconds: longest recording; a longer one is refused with 422.
         max_pictures: most pictures of one request.
         body_seconds: time a request may take to arrive; a slower one is refused with 408.
+        request_seconds: time the work on a request may take, its time in the queue left out; longer work is
+            given up with 503.
+        connections: most connections open at once, half of them from one address; more are refused with 503.
         grace_seconds: time that running requests have to finish after the server was told to stop.
         api_key_file: file whose first line is the key that requests must bring. The environment variable
             SPEECH2IMAGE_API_KEY does the same. With neither, everyone who reaches the port is served.
-        origins: web sites whose scripts may call the interface (CORS), such as https://example.org.
+        origins: web sites whose scripts may call the interface (CORS), such as https://example.org; those of
+            all others are refused with 403.
         allowed_hosts: names under which the server may be addressed; by default those of this machine when
             it listens on 127.0.0.1, else all.
-        trusted_proxies: addresses of reverse proxies whose X-Forwarded-For and -Proto are believed.
+        trusted_proxies: addresses of reverse proxies whose X-Forwarded-For, -Proto and -Host are believed;
+            what others say of that is ignored.
         root_path: path under which a reverse proxy shows the server, such as /speech2image.
     """
 
@@ -54,6 +59,8 @@ class Settings:
     max_seconds: float = MAX_SECONDS
     max_pictures: int = 16
     body_seconds: float = 60
+    request_seconds: float = 30
+    connections: int = 512
     grace_seconds: float = 30
     api_key_file: Path | None = None
     origins: tuple[str, ...] = ()
@@ -64,10 +71,11 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse, before any work, what cannot end well."""
         whole = {"workers": 256, "batch": 64, "queue": 10_000, "per_client": 10_000, "max_pictures": 1_000}
+        whole |= {"connections": 100_000}
         for name, most in whole.items():
             if not 1 <= getattr(self, name) <= most:
                 raise SettingsError(f"{name} must be from 1 to {most}, not {getattr(self, name)}")
-        for name in ("max_megabytes", "max_seconds", "body_seconds", "grace_seconds"):
+        for name in ("max_megabytes", "max_seconds", "body_seconds", "request_seconds", "grace_seconds"):
             if not 0 < getattr(self, name) < inf:
                 raise SettingsError(f"{name} must be more than 0 and finite, not {getattr(self, name)}")
         if not 0 <= self.port <= 65535 or self.threads < 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_model import make_model, write_wav
 
-if not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "prometheus_client")):
+if not all(importlib.util.find_spec(name) for name in ("fastapi", "jinja2", "uvicorn", "prometheus_client")):
     collect_ignore_glob = ["test_*"]
 
 

@@ -1,10 +1,12 @@
 """The desk: nothing beyond its bounds is taken, all that is taken gets done."""
 
 import asyncio
+import io
 import threading
 
 import pytest
 
+from speech2image.web.deadline import Deadline
 from speech2image.web.desk import Desk
 from speech2image.web.refusals import Refused
 
@@ -116,7 +118,85 @@ def test_waiting_time_grows_with_the_queue() -> None:
     desk = Desk(workers=2, queue=100, per_client=100)
     assert desk.seconds_to_wait() == 1
     desk._mean_seconds = 3.0
-    desk._open["a"] = 8
+    for client in range(8):
+        desk._places.enter(str(client), 1)
     assert desk.seconds_to_wait() == 12
-    desk._open["a"] = 80
+    for client in range(72):
+        desk._places.enter(str(client), 1)
     assert desk.seconds_to_wait() == 60
+
+
+# ---- jobs that take too long ---------------------------------------------------------------------
+
+
+def test_a_job_that_takes_too_long_is_given_up_and_its_place_is_free() -> None:
+    desk, go = Desk(workers=1, queue=1, per_client=1, seconds=0.5), threading.Event()
+
+    async def scenario() -> None:
+        with pytest.raises(Refused, match=r"longer than 0\.5 s and was given up") as late:
+            await desk.do(go.wait, "a")
+        assert late.value.status == 503
+        await ended(desk)
+        assert await desk.do(lambda: "next", "a") == "next"
+        go.set()
+
+    run(desk, scenario)
+
+
+def test_jobs_given_up_do_not_pile_up() -> None:
+    """As many as there are workers run on; with them, the next job waits until one has ended."""
+    desk, go, begun = Desk(workers=2, queue=9, per_client=9, seconds=0.5), threading.Event(), []
+
+    def job() -> None:
+        begun.append(None)
+        go.wait()
+
+    async def scenario() -> None:
+        for _ in range(2):
+            late = await asyncio.gather(*(desk.do(job, "a") for _ in range(2)), return_exceptions=True)
+            assert all(isinstance(answer, Refused) for answer in late)
+        waiting = asyncio.ensure_future(desk.do(lambda: "turn", "a"))
+        await asyncio.sleep(0.2)
+        assert len(begun) == 4 and not waiting.done()
+        go.set()
+        assert await waiting == "turn"
+
+    run(desk, scenario)
+
+
+def test_cutting_the_line_gives_no_further_place() -> None:
+    """A client that cuts the connection while its job runs keeps the place until the job has ended."""
+    desk, go, begun = Desk(workers=4, queue=9, per_client=1), threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        go.wait()
+
+    async def scenario() -> None:
+        cut = asyncio.ensure_future(desk.do(job, "a"))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        cut.cancel()
+        await asyncio.gather(cut, return_exceptions=True)
+        with pytest.raises(Refused) as greedy:
+            await desk.do(lambda: None, "a")
+        assert greedy.value.status == 429
+        go.set()
+        await ended(desk)
+
+    run(desk, scenario)
+
+
+def test_a_recording_seems_to_end_when_the_time_is_over_or_its_request_has_gone() -> None:
+    file = io.BytesIO(b"sound")
+    in_time = Deadline(60).watch(file)
+    assert (in_time.read(2), in_time.tell(), in_time.seek(0), in_time.read()) == (b"so", 2, 0, b"sound")
+    with pytest.raises(ValueError):
+        in_time.seek(-1)
+    late = Deadline(-1)
+    assert (late.watch(file).read(), late.watch(file).tell()) == (b"", 0)
+    with pytest.raises(Refused):
+        late.check()
+    file.close()
+    assert (in_time.read(), in_time.seek(3)) == (b"", 0)
+    assert late.watch(b"sound") == b"sound"

@@ -1,8 +1,8 @@
 """The parts of the page without a browser: pictures of sound, HTML, sentences without an engine."""
 
-import asyncio
 import base64
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_model import speech
+from web_server import client_of
 
 import speech2image
 from speech2image import audio, tts
 from speech2image.web import markup, sketch
-from speech2image.web.refusals import Refused
+from speech2image.web.page import find_examples, float_wav, render
 from speech2image.web.service import Heard, Service
 from speech2image.web.settings import Settings
 
@@ -42,83 +43,73 @@ def test_what_comes_from_outside_is_escaped(tiny: Path) -> None:
     result = speech2image.load(tiny).translate((speech(1.5), 16_000), 2)
     shown = Heard(speech(1.5), SimpleNamespace(**vars(result), grid=result.grid, seconds=0.1), "direct")
     shown.result.transcript = shown.result.model = "<script>alert(1)</script>\"'"
-    html = markup.pictures(shown, "<b>") + markup.notice("<i>")
-    assert "<script" not in html and "<b>" not in html and "<i>" not in html
+    html = markup.pictures(shown, "<b>")
+    assert "<script" not in html and "<b>" not in html
     assert "Understood: <q>&lt;script&gt;" in html
 
 
 def test_typed_speech_loses_nothing() -> None:
-    pytest.importorskip("gradio")
-    from speech2image.web.actions import decode, float_wav
-
     waveform = speech(1.5)
     assert np.array_equal(audio.load(float_wav(waveform)), waveform)
-    assert decode(markup.data_url(b"abc", "audio/wav;codecs=x")) == b"abc"
-
-
-@pytest.mark.parametrize(
-    "wrong", ["", "abc", "data:audio/wav;base64", "data:,abc", "data:x;base64,?", "/etc/passwd"]
-)
-def test_recordings_that_are_none(wrong: str) -> None:
-    pytest.importorskip("gradio")
-    from speech2image.web.actions import decode
-
-    with pytest.raises(Refused, match="did not arrive whole"):
-        decode(wrong)
 
 
 @pytest.fixture
-def service(tiny: Path):
-    service = Service(Settings(models=(str(tiny),), threads=1))
-    yield service
-    service.close()
+def page(tiny: Path) -> Iterator:
+    """The page of the tiny model, in this process."""
+    with client_of(tiny, page=True) as client:
+        yield client
 
 
-def act(service: Service, name: str, *arguments: object) -> object:
-    from speech2image.web.actions import Actions
-
-    request = SimpleNamespace(client=SimpleNamespace(host="127.0.0.1"))
-    return asyncio.run(getattr(Actions(service), name)(*arguments, request))
+def told(answer) -> str:
+    assert 400 <= answer.status_code < 500 or answer.status_code == 503
+    return answer.json()["detail"]
 
 
-def test_no_engine_tells_how_to_get_one(service: Service, monkeypatch) -> None:
-    pytest.importorskip("gradio")
+def test_no_engine_tells_how_to_get_one(page, monkeypatch) -> None:
     monkeypatch.setattr(tts, "available_voices", lambda **_: [])
-    recording, shown = act(service, "speak", "a red flower")
-    assert recording == ""
-    assert "pip install" in shown and "apt-get install flite" in shown
+    detail = told(page.post("/page/speech", content="a red flower"))
+    assert "pip install" in detail and "apt-get install flite" in detail
 
 
-def test_a_sentence_that_is_too_long(service: Service) -> None:
-    pytest.importorskip("gradio")
-    assert "at most 400 characters" in act(service, "speak", "flower " * 100)[1]
+@pytest.mark.parametrize("sentence", ["flower " * 100, "flower " * 100_000, "\N{CHERRY BLOSSOM}" * 401])
+def test_a_sentence_that_is_too_long(page, sentence: str) -> None:
+    assert "at most 400 characters" in told(page.post("/page/speech", content=sentence.encode()))
 
 
-def test_a_spoken_sentence_becomes_pictures(service: Service, tiny: Path, monkeypatch) -> None:
-    pytest.importorskip("gradio")
+def test_no_sentence(page) -> None:
+    assert told(page.post("/page/speech", content=b" ")) == "type a sentence first"
+
+
+def test_a_spoken_sentence_becomes_pictures(page, tiny: Path, monkeypatch) -> None:
     monkeypatch.setattr(tts, "speak", lambda text: speech(1.5, seed=len(text)))
-    recording, _ = act(service, "speak", "red")
-    shown, heard, _ = act(service, "translate", recording, 1, 7, "tiny", "direct")
-    address = shown.split('<img src="')[1].split('"')[0]
+    recording = page.post("/page/speech", content="red").content
+    parts = page.post("/page/pictures?n=1&seed=7&model=tiny&route=direct", content=recording).json()
+    address = parts["pictures"].split('<img src="')[1].split('"')[0]
     picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
     expected = speech2image.load(tiny).translate((speech(1.5, seed=3), 16_000), 1, 7).images[0]
     assert np.array_equal(np.asarray(picture), np.asarray(expected))
-    assert "<audio" in heard
+    assert "<audio" in parts["heard"]
 
 
-def test_problems_become_notices(service: Service) -> None:
-    gradio = pytest.importorskip("gradio")
-    silence = markup.data_url(audio.encode_flac(np.zeros(32_000, np.float32)), "audio/flac")
-    assert "no speech heard" in act(service, "translate", silence, 8, 0, "tiny", "direct")[0]
-    assert "no model" in act(service, "translate", silence, 8, 0, "horses", "direct")[0]
-    assert act(service, "translate", "", 8, 0, "tiny", "direct") == (gradio.update(),) * 3
-    assert "first description" in act(service, "interpolate", "", silence, 9, 0, "tiny", "direct")
+def test_problems_are_told(page) -> None:
+    silence = audio.encode_flac(np.zeros(32_000, np.float32))
+    assert "no speech heard" in told(page.post("/page/pictures", content=silence))
+    assert "no model" in told(page.post("/page/pictures?model=horses", content=silence))
+    assert "no body" in told(page.post("/page/pictures"))
+    assert "n must be" in told(page.post("/page/pictures?n=17", content=silence))
+    assert "'second' is missing" in told(page.post("/page/walk", files={"first": silence}))
+
+
+def test_names_and_captions_are_escaped_in_the_page(tiny: Path) -> None:
+    service = Service(Settings(models=(str(tiny),), threads=1))
+    try:
+        html = render(service, {"a.opus": "<script>alert(1)</script>"})
+    finally:
+        service.close()
+    assert "&lt;script&gt;alert" in html and "<script>alert" not in html
 
 
 def test_examples_say_what_their_readme_says() -> None:
-    pytest.importorskip("gradio")
-    from speech2image.web.page import find_examples
-
     folder, captions = find_examples()
     readme = (folder / "README.md").read_text()
     assert set(captions) == {path.name for path in folder.glob("*.opus")}

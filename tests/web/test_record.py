@@ -145,7 +145,7 @@ def test_help(command: str, capsys) -> None:
     assert f"speech2image {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("missing", ["fastapi", "gradio"])
+@pytest.mark.parametrize("missing", ["fastapi", "jinja2"])
 def test_serve_without_its_extra(monkeypatch, capsys, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     assert cli.main(["serve"]) == 1

@@ -1,32 +1,5 @@
-// A button to hold and speak, a place to drop a file, examples to click. The recording becomes this component's
-// value, a data: address, and the event 'heard' tells the server.
-const find = (selector) => element.querySelector(selector);
-const root = find('.s2i-recorder'), button = find('.s2i-talk'), status = find('.s2i-status');
-const input = find('input[type=file]'), level = find('.s2i-level');
-const maxSeconds = Number(root.dataset.seconds), maxBytes = Number(root.dataset.bytes);
+// A button to hold and speak, a place to drop a file, examples to click.
 const TAP = 400; // milliseconds: a shorter press starts, and the next one stops
-let recorder = null, pressed = false, pressedAt = 0, tapped = false, handledAt = 0, starting = false;
-
-function tell(text, problem) {
-  status.textContent = text;
-  status.classList.toggle('s2i-problem', Boolean(problem));
-}
-
-function take(blob, text) {
-  if (!blob.size) return tell('The recording is empty. Please try again.', true);
-  if (blob.size > maxBytes) {
-    return tell(`This file has ${(blob.size / 1e6).toFixed(0)} MB, at most ${(maxBytes / 1e6).toFixed(0)} are allowed. ` +
-      'Please choose a shorter recording.', true);
-  }
-  const reader = new FileReader();
-  reader.onload = () => {
-    props.value = reader.result;
-    tell(text);
-    setTimeout(() => trigger('heard'), 30);
-  };
-  reader.onerror = () => tell('The file cannot be read.', true);
-  reader.readAsDataURL(blob);
-}
 
 function whyNot(error) {
   if (!window.isSecureContext) {
@@ -44,121 +17,150 @@ function whyNot(error) {
     '. Please drop a recording or type a sentence.';
 }
 
-function show(recording) {
-  button.setAttribute('aria-pressed', String(recording));
-  root.classList.toggle('s2i-recording', recording);
-}
+// Makes the recorder in `element` work; `taken` is called with each recording, a Blob.
+export function makeRecorder(element, taken) {
+  const find = (selector) => element.querySelector(selector);
+  const root = find('.s2i-recorder'), button = find('.s2i-talk'), status = find('.s2i-status');
+  const input = find('input[type=file]'), level = find('.s2i-level');
+  const maxSeconds = Number(root.dataset.seconds), maxBytes = Number(root.dataset.bytes);
+  let recorder = null, pressed = false, pressedAt = 0, tapped = false, handledAt = 0, starting = false;
 
-function meter(stream) {
-  const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(1024);
-  analyser.fftSize = 2048;
-  context.createMediaStreamSource(stream).connect(analyser);
-  const startedAt = performance.now();
-  const draw = () => {
-    if (!recorder) { context.close(); level.style.transform = ''; return; }
-    analyser.getFloatTimeDomainData(samples);
-    const peak = samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
-    level.style.transform = `scale(${1 + 0.45 * Math.min(1, Math.sqrt(peak))})`;
-    const seconds = (performance.now() - startedAt) / 1000;
-    if (seconds >= maxSeconds - 0.5) return stop();
-    const text = `Listening, ${Math.floor(seconds)} s` + (tapped ? '; press again to stop' : '');
-    if (status.textContent !== text) tell(text);
-    requestAnimationFrame(draw);
-  };
-  draw();
-}
+  function tell(text, problem) {
+    status.textContent = text;
+    status.classList.toggle('s2i-problem', Boolean(problem));
+  }
 
-async function start() {
-  if (recorder || starting) return;
-  starting = true;
-  try {
-    if (!navigator.mediaDevices || !window.MediaRecorder) throw null;
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const parts = [], startedAt = performance.now();
-    recorder = new MediaRecorder(stream);
-    recorder.ondataavailable = (event) => parts.push(event.data);
-    recorder.onstop = () => {
-      const blob = new Blob(parts, { type: recorder.mimeType });
-      stream.getTracks().forEach((track) => track.stop());
-      recorder = null;
-      show(false);
-      take(blob, `Recorded ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+  async function take(blob, text) {
+    if (!blob.size) return tell('The recording is empty. Please try again.', true);
+    if (blob.size > maxBytes) {
+      return tell(`This file has ${(blob.size / 1e6).toFixed(0)} MB, at most ${(maxBytes / 1e6).toFixed(0)} are allowed. ` +
+        'Please choose a shorter recording.', true);
+    }
+    try {
+      const content = await blob.arrayBuffer(); // so that a file which is changed or moved later can be drawn again
+      tell(text);
+      taken(new Blob([content], { type: blob.type }));
+    } catch (error) {
+      tell('The file cannot be read.', true);
+    }
+  }
+
+  function show(recording) {
+    button.setAttribute('aria-pressed', String(recording));
+    root.classList.toggle('s2i-recording', recording);
+  }
+
+  function meter(stream) {
+    const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Float32Array(1024);
+    analyser.fftSize = 2048;
+    context.createMediaStreamSource(stream).connect(analyser);
+    const startedAt = performance.now();
+    const draw = () => {
+      if (!recorder) { context.close(); level.style.transform = ''; return; }
+      analyser.getFloatTimeDomainData(samples);
+      const peak = samples.reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
+      level.style.transform = `scale(${1 + 0.45 * Math.min(1, Math.sqrt(peak))})`;
+      const seconds = (performance.now() - startedAt) / 1000;
+      if (seconds >= maxSeconds - 0.5) return stop();
+      const text = `Listening, ${Math.floor(seconds)} s` + (tapped ? '; press again to stop' : '');
+      if (status.textContent !== text) tell(text);
+      requestAnimationFrame(draw);
     };
-    recorder.start();
-    tapped = !pressed; // let go while the browser still asked for permission
-    show(true);
-    meter(stream);
-  } catch (error) {
-    show(false);
-    tell(whyNot(error), true);
-  } finally {
-    starting = false;
+    draw();
   }
-}
 
-function stop() {
-  if (recorder && recorder.state === 'recording') recorder.stop();
-}
-
-function press() {
-  handledAt = performance.now();
-  if (recorder) { tapped = false; pressed = false; stop(); return; }
-  pressed = true;
-  pressedAt = performance.now();
-  start();
-}
-
-function release() {
-  handledAt = performance.now();
-  if (!pressed) return;
-  pressed = false;
-  if (!recorder) return;
-  if (performance.now() - pressedAt < TAP) { tapped = true; return; }
-  stop();
-}
-
-button.addEventListener('pointerdown', (event) => {
-  if (event.button) return;
-  event.preventDefault();
-  button.focus();
-  if (event.isTrusted) button.setPointerCapture(event.pointerId);
-  press();
-});
-button.addEventListener('pointerup', release);
-button.addEventListener('pointercancel', release);
-button.addEventListener('contextmenu', (event) => event.preventDefault());
-button.addEventListener('keydown', (event) => {
-  if (event.key !== ' ' && event.key !== 'Enter') return;
-  event.preventDefault();
-  if (!event.repeat) press();
-});
-button.addEventListener('keyup', (event) => {
-  if (event.key === ' ' || event.key === 'Enter') { event.preventDefault(); release(); }
-});
-button.addEventListener('click', () => {
-  // A screen reader clicks without pressing: that starts, and the next click stops.
-  if (performance.now() - handledAt < 1000) return;
-  if (recorder) stop(); else { pressed = false; start(); }
-});
-
-find('.s2i-choose').addEventListener('click', () => input.click());
-input.addEventListener('change', () => {
-  if (input.files.length) take(input.files[0], input.files[0].name);
-  input.value = '';
-});
-root.addEventListener('dragover', (event) => { event.preventDefault(); root.classList.add('s2i-over'); });
-root.addEventListener('dragleave', () => root.classList.remove('s2i-over'));
-root.addEventListener('drop', (event) => {
-  event.preventDefault();
-  root.classList.remove('s2i-over');
-  if (event.dataTransfer.files.length) take(event.dataTransfer.files[0], event.dataTransfer.files[0].name);
-});
-element.querySelectorAll('.s2i-example').forEach((example) => example.addEventListener('click', async () => {
-  try {
-    const answer = await fetch(example.dataset.example);
-    if (!answer.ok) throw new Error(answer.statusText);
-    take(await answer.blob(), 'Example recording');
-  } catch (error) {
-    tell('The example cannot be loaded: ' + error.message, true);
+  async function start() {
+    if (recorder || starting) return;
+    starting = true;
+    try {
+      if (!navigator.mediaDevices || !window.MediaRecorder) throw null;
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+      const parts = [], startedAt = performance.now();
+      recorder = new MediaRecorder(stream);
+      recorder.ondataavailable = (event) => parts.push(event.data);
+      recorder.onstop = () => {
+        const blob = new Blob(parts, { type: recorder.mimeType });
+        stream.getTracks().forEach((track) => track.stop());
+        recorder = null;
+        show(false);
+        take(blob, `Recorded ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+      };
+      recorder.start();
+      tapped = !pressed; // let go while the browser still asked for permission
+      show(true);
+      meter(stream);
+    } catch (error) {
+      show(false);
+      tell(whyNot(error), true);
+    } finally {
+      starting = false;
+    }
   }
-}));
+
+  function stop() {
+    if (recorder && recorder.state === 'recording') recorder.stop();
+  }
+
+  function press() {
+    handledAt = performance.now();
+    if (recorder) { tapped = false; pressed = false; stop(); return; }
+    pressed = true;
+    pressedAt = performance.now();
+    start();
+  }
+
+  function release() {
+    handledAt = performance.now();
+    if (!pressed) return;
+    pressed = false;
+    if (!recorder) return;
+    if (performance.now() - pressedAt < TAP) { tapped = true; return; }
+    stop();
+  }
+
+  button.addEventListener('pointerdown', (event) => {
+    if (event.button) return;
+    event.preventDefault();
+    button.focus();
+    if (event.isTrusted) button.setPointerCapture(event.pointerId);
+    press();
+  });
+  button.addEventListener('pointerup', release);
+  button.addEventListener('pointercancel', release);
+  button.addEventListener('contextmenu', (event) => event.preventDefault());
+  button.addEventListener('keydown', (event) => {
+    if (event.key !== ' ' && event.key !== 'Enter') return;
+    event.preventDefault();
+    if (!event.repeat) press();
+  });
+  button.addEventListener('keyup', (event) => {
+    if (event.key === ' ' || event.key === 'Enter') { event.preventDefault(); release(); }
+  });
+  button.addEventListener('click', () => {
+    // A screen reader clicks without pressing: that starts, and the next click stops.
+    if (performance.now() - handledAt < 1000) return;
+    if (recorder) stop(); else { pressed = false; start(); }
+  });
+
+  find('.s2i-choose').addEventListener('click', () => input.click());
+  input.addEventListener('change', () => {
+    if (input.files.length) take(input.files[0], input.files[0].name);
+    input.value = '';
+  });
+  root.addEventListener('dragover', (event) => { event.preventDefault(); root.classList.add('s2i-over'); });
+  root.addEventListener('dragleave', () => root.classList.remove('s2i-over'));
+  root.addEventListener('drop', (event) => {
+    event.preventDefault();
+    root.classList.remove('s2i-over');
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0], event.dataTransfer.files[0].name);
+  });
+  element.querySelectorAll('.s2i-example').forEach((example) => example.addEventListener('click', async () => {
+    try {
+      const answer = await fetch(example.dataset.example);
+      if (!answer.ok) throw new Error(answer.statusText);
+      take(await answer.blob(), 'Example recording');
+    } catch (error) {
+      tell('The example cannot be loaded: ' + error.message, true);
+    }
+  }));
+}
