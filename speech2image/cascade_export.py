@@ -43,8 +43,8 @@ from speech2image.pretrained import (
     VOCABULARY,
     Model,
     find,
-    is_plain_name,
 )
+from speech2image.reading import is_plain_name
 from speech2image.tracing import to_onnx, with_float16_weights
 from speech2image.transcription import Recognizer
 

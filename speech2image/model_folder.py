@@ -9,7 +9,7 @@ from typing import Any
 from speech2image import __version__
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
-from speech2image.pretrained import CARD, FORMATS, RECOGNIZER_CARD
+from speech2image.pretrained import CARD, FORMATS, RECOGNIZER_CARD, check_model_card
 
 MAX_BYTES = 25_000_000
 
@@ -42,12 +42,17 @@ def write_folder(
     """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder.
 
     `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
+
+    Raises:
+        CheckpointError: the card could not be read again, for instance for a name of several lines.
+        OutputError: the folder cannot be written.
     """
     files = {
         network: {"file": f"{network}.onnx", **told_content(content)} for network, content in contents.items()
     } | (borrowed or {})
     made_by = f"speech2image {__version__}"
     whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
+    check_model_card(whole, folder / CARD)
     with writing(folder) as temporary:
         temporary.mkdir()
         for network, content in contents.items():

@@ -11,13 +11,14 @@ package. `<name>-cascade` is the cascade that belongs to the model `<name>`.
 
 import difflib
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.model_card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
+from speech2image.reading import is_file, is_folder
 
 MODELS_FOLDER = Path(__file__).parent / "pretrained_models"
 CARD = "model.json"
@@ -35,6 +36,8 @@ SIGNATURES = {
     "text_encoder": (("letters",), "text_embedding"),
 }
 """Network -> the names of its inputs and of its output."""
+SIZES = ("noise_size", "picture_size", "embedding_size")
+"""What a card says of the networks' sizes; of a model with a condition prior, "prior_noise_size" too."""
 RECOGNIZER_CARD = "recognizer.json"
 """What a recogniser's folder holds beside its networks; see `transcription.py`."""
 VOCABULARY = "vocabulary"
@@ -94,7 +97,7 @@ class Model:
     def _find(self, name: str, file: str) -> Path | None:
         """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
         places = (self.folder, self.folder.resolve().parent, MODELS_FOLDER)
-        return next((place / name for place in places if (place / name / file).is_file()), None)
+        return next((place / name for place in places if is_file(place / name / file)), None)
 
     @property
     def borrowed(self) -> dict[str, dict[str, Any]]:
@@ -120,28 +123,30 @@ class Model:
         return lender / entry["file"]
 
     def read(self, network: str) -> bytes:
-        """Read the file of `network` and compare its SHA-256 with the stated one, where one is stated.
+        """Read the file of `network` and compare its SHA-256 with the stated one.
 
         Raises:
             CheckpointError: the file is missing, unreadable, or not the one that was published.
         """
-        path, stated = self.path(network), self.card["files"][network].get("sha256")
-        content = _read(path)
+        path, stated = self.path(network), self.card["files"][network]["sha256"]
+        content = read_content(path)
         found = hashlib.sha256(content).hexdigest()
-        if stated is not None and found != stated:
+        if found != stated:
             raise CheckpointError(
                 f"{path} is damaged or was replaced: its SHA-256 is {found[:12]}..., {CARD} states "
-                f"{str(stated)[:12]}...; install the package or fetch the model again"
+                f"{stated[:12]}...; install the package or fetch the model again"
             )
         return content
 
     @property
-    def sha256(self) -> dict[str, str | None]:
+    def sha256(self) -> dict[str, str]:
         """The stated checksum of each network, and that of the card of the recogniser it names."""
-        stated = {network: self.card["files"][network].get("sha256") for network in self.networks}
+        stated = {network: self.card["files"][network]["sha256"] for network in self.networks}
         recognizer = self._find_recognizer()
         if recognizer is not None:
-            stated["recognizer"] = hashlib.sha256(_read(recognizer / RECOGNIZER_CARD)).hexdigest()
+            stated["recognizer"] = hashlib.sha256(
+                read_content(recognizer / RECOGNIZER_CARD, MAX_CARD_BYTES)
+            ).hexdigest()
         return stated
 
     @property
@@ -222,9 +227,9 @@ def companion(model: Model, route: str) -> Model | None:
     """
     own = model.folder.resolve()
     base = own.name.removesuffix(f"-{model.route}")
-    for name in (f"{base}-{route}", base):
+    for name in filter(None, (f"{base}-{route}", base)):
         folder = own.with_name(name)
-        if folder != own and (folder / CARD).is_file():
+        if folder != own and is_file(folder / CARD):
             other = read_card(folder)
             if other.route == route:
                 return other
@@ -255,64 +260,39 @@ def read_card(folder: Path) -> Model:
     """Read and check `model.json` of a model folder.
 
     Raises:
-        CheckpointError: it is missing, not JSON, of another format, or names files outside its folder.
+        CheckpointError: it is missing, not JSON, of another format, or states what no model has: files
+            outside its folder or without checksum, sizes out of range, a name of several lines.
     """
     path = folder / CARD
-    if not path.is_file():
+    if not is_file(path):
         raise CheckpointError(
             f"{folder} is not a model folder: it has no {CARD} (speech2image export writes one)"
         )
-    try:
-        card = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: it is not JSON ({error})") from error
-    found = card.get("format") if isinstance(card, dict) else None
+    card = read_json_card(path)
+    check_model_card(card, path)
+    return Model(name_of(card, path), folder, card)
+
+
+def check_model_card(card: dict[str, Any], path: Path) -> None:
+    """Refuse a card that no model of this version has.
+
+    Args:
+        card: what `model.json` holds.
+        path: where it lies or will lie, for messages.
+
+    Raises:
+        CheckpointError: as `read_card`.
+    """
+    found, route = card.get("format"), card.get("route", "direct")
     if found not in FORMATS.values():
         known = " and ".join(repr(name) for name in dict.fromkeys(FORMATS.values()))
         raise CheckpointError(f"{path} is of the format {found!r}, this version reads {known}")
-    _check_card(card, path)
-    return Model(str(card.get("name") or folder.name), folder, card)
-
-
-def _check_card(card: dict[str, Any], path: Path) -> None:
-    files, route = card.get("files"), card.get("route", "direct")
-    if not isinstance(route, str) or FORMATS.get(route) != card["format"]:
-        raise CheckpointError(f"{path} is damaged: {card['format']!r} has no route {route!r}")
-    optional = optional_networks(files)
-    for network in (*needed_networks(route), *optional):
-        entry = files.get(network) if isinstance(files, dict) else None
-        entry = entry if isinstance(entry, dict) else {}
-        file = entry.get("file")
-        if not isinstance(file, str) or Path(file).name != file:
-            raise CheckpointError(f"{path} is damaged: it does not name the file of '{network}'")
-        if "of" in entry and not is_plain_name(entry["of"]):
-            raise CheckpointError(
-                f"{path} is damaged: '{network}' is of {entry['of']!r}, not the name of a folder"
-            )
-    prior_noise = ("prior_noise_size",) if PRIOR in optional else ()
-    for key in ("noise_size", "picture_size", "embedding_size", *prior_noise):
-        if not isinstance(card.get(key), int) or card[key] < 1:
-            raise CheckpointError(
-                f"{path} is damaged: '{key}' is {card.get(key)!r}, not a whole number from 1"
-            )
-    if "recognizer" in card and not is_plain_name(card["recognizer"]):
-        named = card["recognizer"]
-        raise CheckpointError(f"{path} is damaged: 'recognizer' is {named!r}, not the name of a folder")
+    if not isinstance(route, str) or FORMATS.get(route) != found:
+        raise CheckpointError(f"{path} is damaged: {found!r} has no route {route!r}")
+    networks = (*needed_networks(route), *optional_networks(card.get("files")))
+    check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
     if not isinstance(card.get(VOCABULARY, ""), str):
         raise CheckpointError(
             f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"
         )
-
-
-def is_plain_name(name: Any) -> bool:
-    """Whether this names a folder inside another and nothing further away."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing from its model folder") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+    name_of(card, path)

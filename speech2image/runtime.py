@@ -2,17 +2,21 @@
 
 import operator
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.onnx_file import check_network
 
 MAX_PICTURES = 10_000
 """The most pictures one call may ask for."""
 
 _FATAL_ONLY = 4
+_NUMBERS = ("tensor(float)", "tensor(int64)")
+"""What a network may take; it gives the first."""
 
 
 def default_threads() -> int:
@@ -33,7 +37,8 @@ class Session:
         threads: threads of one call; by default all cores this process may use.
 
     Raises:
-        CheckpointError: not ONNX, damaged, or a network with other inputs or outputs.
+        CheckpointError: not ONNX, damaged, more than weights and common operators (`onnx_file`), or a network
+            with other inputs or outputs.
         SettingsError: fewer than one thread.
     """
 
@@ -42,37 +47,58 @@ class Session:
     ) -> None:
         self.name, self.inputs, self.output = name, inputs, output
         self._session = _open(model, name, threads)
-        found = {node.name for node in self._session.get_inputs()}
-        outputs = {node.name for node in self._session.get_outputs()}
-        if found != set(inputs) or output not in outputs:
+        found = {node.name: node.type for node in self._session.get_inputs()}
+        outputs = {node.name: node.type for node in self._session.get_outputs()}
+        if set(found) != set(inputs) or output not in outputs:
             raise CheckpointError(
                 f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(outputs)}, "
                 f"where {sorted(inputs)} and '{output}' are needed"
+            )
+        if not set(found.values()) <= set(_NUMBERS) or set(outputs.values()) != {_NUMBERS[0]}:
+            raise CheckpointError(
+                f"{name} is not this project's: it takes {found} and gives {outputs}, "
+                f"where {' or '.join(_NUMBERS)} and {_NUMBERS[0]} are needed"
             )
 
     def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network on named arrays.
 
         Raises:
-            CheckpointError: the network refuses arrays of this shape, so it is not what its folder says.
+            CheckpointError: the network refuses arrays of this shape, so it is not what its folder says; or
+                it gives numbers that are not finite.
         """
+        return self.run((self.output,), inputs)[0]
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Run the network; these of its outputs, in this order. Errors as of `__call__`."""
         try:
-            return self._session.run([self.output], inputs)[0]
+            found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:
             if not _from_onnxruntime(error):
                 raise
             raise CheckpointError(f"{self.name} does not run: {_first_line(error)}") from error
+        for output, array in zip(outputs, found, strict=True):
+            finite = np.isfinite(array)
+            if not finite.all():
+                raise CheckpointError(
+                    f"{self.name} gave {array[~finite][0]} in '{output}': its weights are damaged or the "
+                    "training went wrong; take another model"
+                )
+        return found
 
 
 def _open(model: bytes, name: str, threads: int | None) -> Any:
     import onnxruntime
 
+    check_network(model, name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _count(default_threads() if threads is None else threads, "threads", 1024)
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
     # Idle threads that spin slow a busy machine down by several times and gain a lone one little.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Its own format is found by four bytes, which an ONNX file may have too, and is not what was checked.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -9,7 +9,6 @@ silence is stopped, and where CTC expects nothing, nothing is written.
 """
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.model_card import check_recognizer_card, read_content, read_json_card
+from speech2image.reading import is_file
 from speech2image.runtime import Session
 from speech2image.text import BLANK, END, Vocabulary
 
@@ -91,8 +92,15 @@ def transcribe(
         vocabulary: its pieces of text.
         log_mel: from `audio.log_mel`, [40, frames].
         search: how.
+
+    Raises:
+        CheckpointError: the recogniser gives something else than log-probabilities of these tokens.
     """
     ctc, state = scorer.listen(log_mel)
+    if ctc.shape[1] != len(vocabulary):
+        raise CheckpointError(
+            f"the recogniser's encoder knows {ctc.shape[1]} tokens, its card states {len(vocabulary)}"
+        )
     limit = token_limit(ctc, search.max_tokens)
     if not limit:
         return Transcript("", 0.0, ())
@@ -108,7 +116,7 @@ def token_limit(ctc: NDArray[np.float32], most: int) -> int:
             tokens, in training sooner than the best path shows them.
         most: the most of all.
     """
-    expected = round(float((1 - np.exp(ctc[:, BLANK].astype(np.float64))).sum()))
+    expected = round(float((1 - np.exp(np.minimum(ctc[:, BLANK].astype(np.float64), 0))).sum()))
     return min(2 * expected + SLACK, len(ctc), most) if expected else 0
 
 
@@ -119,6 +127,9 @@ def beam_search(
 
     Scores only fall as a sentence grows, so the search may stop as soon as the best finished sentence beats
     all unfinished ones.
+
+    Raises:
+        CheckpointError: the decoder gives another number of tokens than CTC.
     """
     prefixes = CtcPrefixes(ctc) if search.ctc_weight > 0 else None
     sentences: list[list[int]] = [[]]
@@ -126,6 +137,11 @@ def beam_search(
     finished: tuple[list[int], float] | None = None
     for _ in range(limit + 1):
         following, state = scorer.follow(last, state)
+        if following.shape != (len(last), ctc.shape[1]):
+            raise CheckpointError(
+                f"the recogniser's decoder gave an array of shape {list(following.shape)}, "
+                f"not {[len(last), ctc.shape[1]]}"
+            )
         attention = decoder[:, None] + following
         joint = (1 - search.ctc_weight) * attention
         if prefixes is not None:
@@ -211,6 +227,11 @@ class Networks:
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
         ctc, keys, values = self.encoder.all(log_mel=log_mel[None], n_frames=n_frames)
+        if ctc.ndim != 3 or len(ctc) != 1 or ctc.shape[1] > log_mel.shape[1] or keys.ndim != 5:
+            raise CheckpointError(
+                f"{self.encoder.name} gave arrays of shapes {list(ctc.shape)} and {list(keys.shape)}, not "
+                "[1, steps, tokens], with no more steps than frames, and [layers, 1, heads, steps, slice]"
+            )
         empty = np.zeros((*keys.shape[:3], 0, keys.shape[4]), dtype=np.float32)
         return ctc[0], (empty, empty, keys, values)
 
@@ -251,11 +272,7 @@ class RecognizerSession(Session):
         Raises:
             CheckpointError: the network does not fit these arrays.
         """
-        try:
-            outputs: list[NDArray[np.float32]] = self._session.run(list(self.outputs), inputs)
-        except Exception as error:
-            raise CheckpointError(f"{self.name} does not run: {str(error).splitlines()[0][:200]}") from error
-        return outputs
+        return self.run(self.outputs, inputs)
 
 
 class Recognizer:
@@ -271,14 +288,14 @@ class Recognizer:
 
     def __init__(self, folder: str | os.PathLike[str], threads: int | None = None) -> None:
         self.folder = Path(folder)
-        try:
-            self.card = json.loads((self.folder / CARD).read_text(encoding="utf-8"))
-            contents = [self.content(name) for name in (ENCODER_FILE, DECODER_FILE)]
-            self.vocabulary = Vocabulary(tuple(self.card["pieces"]))
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"no recogniser in {folder}, or a damaged one ({error})") from error
+        if not is_file(self.folder / CARD):
+            raise CheckpointError(f"no recogniser in {folder}: it has no {CARD}")
+        self.card = read_json_card(self.folder / CARD)
         if self.card.get("format") != FORMAT:
             raise CheckpointError(f"{folder} holds {self.card.get('format')!r}, need {FORMAT!r}")
+        check_recognizer_card(self.card, self.folder / CARD, (ENCODER_FILE, DECODER_FILE))
+        contents = [self.content(name) for name in (ENCODER_FILE, DECODER_FILE)]
+        self.vocabulary = Vocabulary(tuple(self.card["pieces"]))
         self._networks = Networks(
             *(
                 RecognizerSession(content, signature, str(self.folder / name), threads)
@@ -296,10 +313,9 @@ class Recognizer:
         """Read one of its files.
 
         Raises:
-            CheckpointError: it is not the one that `recognizer.json` states.
-            OSError: it cannot be read.
+            CheckpointError: it is unreadable, or not the one that `recognizer.json` states.
         """
-        content = (self.folder / name).read_bytes()
+        content = read_content(self.folder / name)
         if hashlib.sha256(content).hexdigest() != self.card["files"][name]["sha256"]:
             raise CheckpointError(f"{self.folder / name} is damaged: its checksum is not that of {CARD}")
         return content

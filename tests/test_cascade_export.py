@@ -170,7 +170,8 @@ def test_a_generator_that_cannot_be_shared_is_refused(tmp_path) -> None:
 def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
     class Wild(MatrixGenerator):
         def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-            return torch.rand_like(super().forward(condition, noise))
+            picture = super().forward(condition, noise)
+            return picture / 2 if torch.onnx.is_in_onnx_export() else picture
 
     with pytest.raises(CheckpointError, match="something else than torch"):
         write(tmp_path / "m", Wild())

@@ -15,7 +15,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A module may import from its own level and from levels before it.
 LEVELS = [
-    {"errors", "files", "text"},
+    {"errors", "files", "reading", "text"},
+    {"onnx_file", "model_card"},
     {"audio", "images", "runtime", "tts"},
     {"models", "losses"},
     {"pretrained", "data", "transcription", "recognizers", "voice_activity"},

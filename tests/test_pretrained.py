@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -72,11 +73,21 @@ def test_flipped_byte(tmp_path, network: str) -> None:
         opening.load(folder)
 
 
-def test_without_checksum_a_foreign_network_is_still_refused(tmp_path) -> None:
-    files = {name: {"file": f"{name}.onnx"} for name in ("speech_encoder", "generator")}
-    folder = make_model(tmp_path / "mine", files=files)
-    opening.load(folder)
-    (folder / "generator.onnx").write_bytes(encoder_network().SerializeToString())
+@pytest.mark.parametrize("stated", [None, "", "0" * 63, "A" * 64, 5, ["0" * 64]])
+def test_without_checksum(tmp_path, stated: object) -> None:
+    """Every export has stated it; a folder without could have been exchanged by anyone."""
+    files = {name: {"file": f"{name}.onnx", "sha256": stated} for name in ("speech_encoder", "generator")}
+    with pytest.raises(CheckpointError, match=r"does not state the SHA-256 of 'speech_encoder'"):
+        opening.load(make_model(tmp_path / "mine", files=files))
+
+
+def test_a_foreign_network_with_its_checksum_is_refused(tmp_path) -> None:
+    folder = make_model(tmp_path / "mine")
+    content = encoder_network().SerializeToString()
+    (folder / "generator.onnx").write_bytes(content)
+    card = json.loads((folder / "model.json").read_text())
+    card["files"]["generator"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "model.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="is not this project's"):
         opening.load(folder)
 
