@@ -20,16 +20,12 @@ def test_a_larger_file_is_not_read(tmp_path: Path) -> None:
         read_file(tmp_path / "huge", 4)
 
 
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/stdin"])
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null"])
 def test_a_device_is_not_read(device: str) -> None:
     if not os.path.exists(device):
         pytest.skip("this system has no such device")
-    with (
-        pytest.raises(OSError, match="no regular file|more than|bytes")
-        if device == "/dev/stdin"
-        else (pytest.raises(OSError, match="no regular file"))
-    ):
-        read_file(Path(device), -1 if device == "/dev/stdin" else 100)
+    with pytest.raises(OSError, match="no regular file"):
+        read_file(Path(device), 100)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from tiny_model import EMBEDDING, NOISE, SIZE, encoder_network, generator_network
 
+from speech2image import runtime
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.runtime import Session, noise
 
@@ -72,3 +74,51 @@ def test_session_refuses_other_shapes() -> None:
 def test_threads(threads: object) -> None:
     with pytest.raises(SettingsError, match="threads must be"):
         Session(generator_network().SerializeToString(), *GENERATOR, threads=threads)  # type: ignore[arg-type]
+
+
+def test_session_refuses_numbers_that_are_not_finite() -> None:
+    model = generator_network()
+    for value in ("nan", "inf"):
+        weight = model.graph.initializer[0]
+        array = numpy_helper.to_array(weight).copy()
+        array[0, 5] = float(value)
+        weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+        session = Session(model.SerializeToString(), *GENERATOR)
+        with pytest.raises(CheckpointError, match=r"g\.onnx gave nan in 'picture'"):
+            # 0 * inf is NaN, too
+            session(condition=np.zeros((1, EMBEDDING), np.float32), noise=np.zeros((1, NOISE), np.float32))
+
+
+@pytest.mark.parametrize("kind", ["UINT8", "DOUBLE", "FLOAT16", "INT64", "BOOL"])
+def test_session_refuses_outputs_of_other_types(kind: str) -> None:
+    model = generator_network()
+    to = getattr(TensorProto, kind)
+    model.graph.node[-1].output[0] = "floats"
+    model.graph.node.append(helper.make_node("Cast", ["floats"], ["picture"], to=to))
+    model.graph.output[0].type.tensor_type.elem_type = to
+    with pytest.raises(CheckpointError, match=rf"not this project's.*tensor\({kind.lower()}\)"):
+        Session(model.SerializeToString(), *GENERATOR)
+
+
+def test_session_refuses_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their operators are not allowed; even if one were, its output would not be."""
+    model = generator_network()
+    model.graph.node[-1].output[0] = "floats"
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["floats"], ["picture"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_sequence_value_info("picture", TensorProto.FLOAT, None))
+    with pytest.raises(CheckpointError, match="operator 'SequenceConstruct'"):
+        Session(model.SerializeToString(), *GENERATOR)
+    monkeypatch.setattr(runtime, "check_network", lambda *_: None)
+    with pytest.raises(CheckpointError, match=r"not this project's.*seq\(tensor\(float\)\)"):
+        Session(model.SerializeToString(), *GENERATOR)
+
+
+def test_session_refuses_inputs_of_other_types() -> None:
+    model = generator_network()
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.STRING
+    model.graph.node[1].input[0] = "condition"
+    model.graph.initializer[1].CopyFrom(model.graph.initializer[0])
+    model.graph.initializer[1].name = "from_noise"
+    with pytest.raises(CheckpointError, match=r"not this project's.*tensor\(string\)"):
+        Session(model.SerializeToString(), *GENERATOR)
