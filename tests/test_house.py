@@ -79,13 +79,12 @@ def test_the_base_install_is_tested() -> None:
         assert needs_no_extra(ROOT / "tests" / f"{name}.py"), name
 
 
-def test_nothing_imports_torchvision_or_torchaudio() -> None:
+def test_nothing_imports_torchvision_or_torchaudio_and_one_file_pickle() -> None:
     for path in FILES:
-        assert not {module.split(".")[0] for module in imports(path)} & {
-            "torchvision",
-            "torchaudio",
-            "pickle",
-        }, path
+        unwanted = {"torchvision", "torchaudio", "pickle"}
+        if path == PACKAGE / "data" / "embedding_pickles.py":
+            unwanted.remove("pickle")
+        assert not {module.split(".")[0] for module in imports(path)} & unwanted, path
 
 
 def test_import_is_light() -> None:

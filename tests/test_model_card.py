@@ -196,7 +196,7 @@ def test_a_parity_that_is_no_table(tmp_path: Path) -> None:
         {"files": {"recognizer_encoder.onnx": SUM, "recognizer_decoder.onnx": SUM}},
         {"format": ["x"]},
     ],
-    ids=str,
+    ids=lambda card: str(card)[:40],
 )
 def test_a_recogniser_s_card(tmp_path: Path, card: dict[str, Any]) -> None:
     path = make_recognizer(tmp_path / "r") / "recognizer.json"

@@ -4,14 +4,19 @@
     <split>/filenames.pickle                 names of the pictures, without suffix
     <split>/class_info.pickle                their classes
 
-They are pickles of Python 2, and a pickle is a program. Here only lists, numbers, strings and numeric arrays
-are built from one, by a reader of its own; whatever else it asks for is refused before anything happens.
+They are pickles of Python 2, and a pickle is a program. Of Python's own reader only what builds lists,
+tuples, numbers, strings and numeric arrays is let through: `_check` looks at the instructions before any of
+them is carried out, and `_Reader` gives numpy's names to the few classes below, which make arrays and nothing
+else.
 """
 
-import ast
+import io
+import math
 import os
+import pickle
+import pickletools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +26,34 @@ from numpy.typing import NDArray
 
 from speech2image.errors import DataError
 from speech2image.files import writing
+from speech2image.reading import printable, read_file
 
 EMBEDDINGS = "char-CNN-RNN-embeddings.pickle"
 FILENAMES = "filenames.pickle"
 CLASSES = "class_info.pickle"
+MAX_BYTES = 4_000_000_000
+"""Bytes of a file; the largest published split, of 82,783 photographs, has 1.7 GB."""
+MAX_DEPTH = 20
+"""Lists in lists."""
+_SMALL = 100_000
+"""What a file may hold in any case, in items and bytes; beyond it no more than twice its own size."""
 
-_ALLOWED = {
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): "array" for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): "scalar" for core in ("core", "_core")},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",
-}
+_ALLOWED = frozenset(
+    [
+        *("PROTO", "FRAME", "STOP", "MARK", "POP_MARK"),
+        *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"),
+        *("LONG", "LONG1", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+        *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+        *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    ]
+)
+"""Instructions (as `pickletools` names them) of plain data.
+
+No dict among them: BUILD would set attributes from one, and keys that collide make it slow."""
+_BY_CODE = {instruction.code: instruction for instruction in pickletools.opcodes}
 
 
 @dataclass(frozen=True)
@@ -57,13 +78,16 @@ def read_published(folder: str | os.PathLike[str]) -> PublishedEmbeddings:
         DataError: a file is missing, damaged, asks for more than data, or does not fit the others.
     """
     folder = Path(folder)
-    embeddings = np.asarray(read_pickle(folder / EMBEDDINGS), dtype=np.float32)
-    filenames = [_text(name) for name in read_pickle(folder / FILENAMES)]
-    classes = np.asarray(read_pickle(folder / CLASSES), dtype=np.int64)
-    if embeddings.ndim != 3 or not len(embeddings) == len(filenames) == len(classes):
+    stored = [read_pickle(folder / name) for name in (EMBEDDINGS, FILENAMES, CLASSES)]
+    try:
+        embeddings, classes = np.asarray(stored[0], dtype=np.float32), np.asarray(stored[2], dtype=np.int64)
+        filenames = [_text(name) for name in stored[1]]
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{folder} holds something else than numbers and names ({error})") from error
+    if embeddings.ndim != 3 or classes.ndim != 1 or not len(embeddings) == len(filenames) == len(classes):
         raise DataError(
-            f"{folder}: embeddings of shape {list(embeddings.shape)}, {len(filenames)} names and "
-            f"{len(classes)} classes do not fit; need [pictures, captions, size] and one each"
+            f"{folder}: embeddings of shape {list(embeddings.shape)}, {len(filenames)} names and classes of "
+            f"shape {list(classes.shape)} do not fit; need [pictures, captions, size] and one each"
         )
     return PublishedEmbeddings(embeddings, filenames, classes)
 
@@ -85,240 +109,138 @@ def write_published(folder: str | os.PathLike[str], published: PublishedEmbeddin
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
-    """What a pickle of plain data holds: lists, tuples, dicts, numbers, strings, bytes, numeric arrays.
+    """What a pickle of plain data holds: lists, tuples, numbers, strings, bytes, numeric arrays.
 
     Raises:
         DataError: no such file, it is damaged, or it asks for anything else; nothing in it is executed.
     """
     path = Path(path)
     try:
-        return _Reader(path.read_bytes()).read()
+        data = read_file(path, MAX_BYTES)
+        _check(data)
+        value = _Reader(io.BytesIO(data), encoding="latin1").load()
+        _measure(value, 2 * len(data) + _SMALL)
+        return value
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (OSError, IndexError, KeyError, ValueError, TypeError, SyntaxError, struct.error) as error:
-        raise DataError(f"{path} is unreadable or no pickle of plain data ({error})") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # Python's reader raises whatever a damaged file makes it stumble upon
+        raise DataError(f"{path} is damaged or no pickle of plain data ({printable(str(error))})") from error
 
 
 def _text(name: Any) -> str:
-    return name.decode("utf-8") if isinstance(name, bytes) else str(name)
+    if not isinstance(name, str | bytes):
+        raise TypeError(f"{type(name).__name__} in place of a name")
+    return name.decode("utf-8") if isinstance(name, bytes) else name
 
 
-class _Mark:
-    """The start of a list, tuple or dict on the stack."""
+def _check(data: bytes) -> None:
+    """Refuse instructions that plain data do not need, and places for values far beyond the file's size.
+
+    Python's reader makes room for as many values as the largest place's number, 64 GB for one instruction.
+    """
+    file, name = io.BytesIO(data), ""
+    while name != "STOP":
+        code = file.read(1).decode("latin-1")
+        instruction = _BY_CODE.get(code)
+        name = repr(code) if instruction is None else instruction.name
+        if instruction is None or name not in _ALLOWED:
+            raise DataError(f"it holds the instruction {name}, which plain data do not need; refused")
+        argument: Any = None
+        if name == "STRING":  # pickletools takes one of Python 2 for ASCII, and an array's content is none
+            file.readline()
+        elif instruction.arg is not None:
+            argument = instruction.arg.reader(file)
+        if "PUT" in name and not 0 <= argument <= len(data):
+            raise DataError(f"it keeps a value at place {argument}, more than it can hold; refused")
 
 
-@dataclass
-class _Name:
-    """A global the pickle names; only those of `_ALLOWED`."""
+class _Reader(pickle.Unpickler):
+    """Python's reader, with nothing to call but what `_KNOWN` names."""
 
-    kind: str
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for a name."""
+        if (module, name) not in _KNOWN:
+            asked = printable(f"{module}.{name}"[:100])
+            raise DataError(f"it asks for {asked}, which plain data do not need; refused")
+        return _KNOWN[module, name]
 
 
-@dataclass
 class _Dtype:
-    code: str
+    """Stands for `numpy.dtype`, whose own state could describe arrays of addresses."""
+
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        self.code = _text(code)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.code = _text(state[1]).replace("|", "") + self.code.lstrip("<>=|")
 
     def real(self) -> np.dtype[Any]:
-        made = np.dtype(self.code)
-        if made.kind not in "biuf":
-            raise DataError(f"it holds an array of {self.code!r}, only numbers are allowed")
-        return made
+        """The type of numbers it means."""
+        if len(self.code) > 4 or np.dtype(self.code).kind not in "biuf":
+            raise DataError(f"it holds an array of {printable(self.code[:20])!r}, only numbers are allowed")
+        return np.dtype(self.code)
 
 
-@dataclass
-class _Array:
-    """An array whose content is still to come."""
+class _Array(np.ndarray):  # type: ignore[type-arg]
+    """An array whose content, numbers alone, comes after it."""
 
-    value: NDArray[Any] | None = None
-
-
-class _Reader:
-    """The pickle machine without the parts that do anything: no imports, no calls, no classes."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.place = data, 0
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def read(self) -> Any:
-        while True:
-            code = self._take(1)
-            if code == b".":
-                return _plain(self.stack.pop())
-            if code not in _CODES:
-                raise DataError(f"it holds the instruction {code!r}, which plain data do not need; refused")
-            _CODES[code](self)
-
-    def _take(self, n: int) -> bytes:
-        part = self.data[self.place : self.place + n]
-        if n < 0 or len(part) < n:
-            raise DataError("it breaks off")
-        self.place += n
-        return part
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
-
-    def sized(self, form: str) -> bytes:
-        return self._take(self.number(form))
-
-    def line(self) -> bytes:
-        end = self.data.index(b"\n", self.place)
-        return self._take(end - self.place + 1)[:-1]
-
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
-    def since_mark(self) -> list[Any]:
-        start = next(i for i in range(len(self.stack) - 1, -1, -1) if isinstance(self.stack[i], _Mark))
-        items = self.stack[start + 1 :]
-        del self.stack[start:]
-        return items
-
-    def last(self, n: int) -> list[Any]:
-        items = self.stack[-n:]
-        del self.stack[-n:]
-        return items
-
-    def append(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], list):
-            raise DataError("it appends to something that is no list; refused")
-        self.stack[-1].extend(items)
-
-    def push_dict(self, items: list[Any]) -> None:
-        self.push({})
-        self.set_items(items)
-
-    def set_items(self, items: list[Any]) -> None:
-        if not isinstance(self.stack[-1], dict):
-            raise DataError("it sets items of something that is no dict; refused")
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-
-    def name(self, module: str, name: str) -> None:
-        kind = _ALLOWED.get((module, name))
-        if kind is None:
-            raise DataError(f"it asks for {module}.{name}, which plain data do not need; refused")
-        self.push(_Name(kind))
-
-    def call(self) -> None:
-        function, arguments = self.last(2)
-        if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise DataError("it calls something; refused")
-        self.push(_called(function.kind, arguments))
-
-    def build(self) -> None:
-        state, target = self.stack.pop(), self.stack[-1]
-        if isinstance(target, _Dtype) and isinstance(state, tuple):
-            target.code = _text(state[1]).replace("|", "") + target.code.lstrip("<>=|")
-        elif isinstance(target, _Array) and isinstance(state, tuple):
-            _, shape, kind, fortran, raw = state
-            raw = raw.encode("latin-1") if isinstance(raw, str) else raw
-            flat = np.frombuffer(raw, dtype=kind.real())
-            target.value = flat.reshape(shape, order="F" if fortran else "C")
-        else:
-            raise DataError("it sets the state of something that is no array; refused")
-
-    def memoize(self, key: int) -> None:
-        self.memo[key] = self.stack[-1]
+    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+        _, shape, kind, fortran, raw = state
+        content, type_ = _raw(raw), kind.real()
+        if len(shape) > 5 or not all(0 <= n <= len(content) for n in shape):
+            raise DataError(f"it holds an array of shape {shape!r:.80}; refused")
+        if len(content) != type_.itemsize * math.prod(shape):
+            raise DataError("it holds an array whose content does not fill it")
+        super().__setstate__((1, shape, type_, bool(fortran), content))  # type: ignore[arg-type]
 
 
-def _called(kind: str, arguments: tuple[Any, ...]) -> Any:
-    if kind == "array":
-        return _Array()
-    if kind == "dtype":
-        return _Dtype(_text(arguments[0]))
-    if kind == "scalar":
-        raw = arguments[1].encode("latin-1") if isinstance(arguments[1], str) else arguments[1]
-        return np.frombuffer(raw, dtype=arguments[0].real())[0].item()
-    if kind == "encode" and len(arguments) == 2 and arguments[1] == "latin1":
-        return arguments[0].encode("latin-1")
-    raise DataError(f"it calls {kind} with {len(arguments)} arguments; refused")
+def _raw(content: str | bytes) -> bytes:
+    return content.encode("latin-1") if isinstance(content, str) else content
 
 
-def _plain(value: Any) -> Any:
-    """Containers with finished arrays in place of those to come."""
-    if isinstance(value, _Array):
-        if value.value is None:
-            raise DataError("it holds an array without content")
-        return value.value
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(item) for item in value)
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, _Name | _Dtype | _Mark):
-        raise DataError("it holds something that is no data")
-    return value
+def _empty_array(*_: Any) -> _Array:
+    return np.empty(0, np.uint8).view(_Array)
 
 
-def _long(data: bytes) -> int:
-    return int.from_bytes(data, "little", signed=True)
+def _scalar(kind: _Dtype, raw: Any) -> Any:
+    return np.frombuffer(_raw(raw), dtype=kind.real())[0].item()
 
 
-def _string_line(line: bytes) -> str:
-    """Python 2's repr of a string, protocol 0."""
-    value = ast.literal_eval("b" + line.decode("ascii"))
-    if not isinstance(value, bytes):
-        raise DataError("it holds a damaged string")
-    return value.decode("latin-1")
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise DataError(f"it encodes as {encoding!r}; refused")
+    return text.encode("latin-1")
 
 
-def _integer_line(line: bytes) -> int | bool:
-    """Protocol 0 writes True and False as 01 and 00."""
-    return line == b"01" if line in (b"00", b"01") else int(line)
-
-
-_CODES: dict[bytes, Callable[[_Reader], Any]] = {
-    b"\x80": lambda r: r.number("B"),
-    b"\x95": lambda r: r.number("<Q"),
-    b"(": lambda r: r.push(_Mark()),
-    b"N": lambda r: r.push(None),
-    b"\x88": lambda r: r.push(True),
-    b"\x89": lambda r: r.push(False),
-    b"I": lambda r: r.push(_integer_line(r.line())),
-    b"L": lambda r: r.push(int(r.line().rstrip(b"L"))),
-    b"J": lambda r: r.push(r.number("<i")),
-    b"K": lambda r: r.push(r.number("B")),
-    b"M": lambda r: r.push(r.number("<H")),
-    b"\x8a": lambda r: r.push(_long(r.sized("B"))),
-    b"F": lambda r: r.push(float(r.line())),
-    b"G": lambda r: r.push(r.number(">d")),
-    b"S": lambda r: r.push(_string_line(r.line())),
-    b"T": lambda r: r.push(r.sized("<i").decode("latin-1")),
-    b"U": lambda r: r.push(r.sized("B").decode("latin-1")),
-    b"V": lambda r: r.push(r.line().decode("raw-unicode-escape")),
-    b"X": lambda r: r.push(r.sized("<I").decode("utf-8")),
-    b"\x8c": lambda r: r.push(r.sized("B").decode("utf-8")),
-    b"B": lambda r: r.push(r.sized("<I")),
-    b"C": lambda r: r.push(r.sized("B")),
-    b"\x8e": lambda r: r.push(r.sized("<Q")),
-    b"]": lambda r: r.push([]),
-    b"l": lambda r: r.push(r.since_mark()),
-    b"a": lambda r: r.append(r.last(1)),
-    b"e": lambda r: r.append(r.since_mark()),
-    b")": lambda r: r.push(()),
-    b"t": lambda r: r.push(tuple(r.since_mark())),
-    b"\x85": lambda r: r.push(tuple(r.last(1))),
-    b"\x86": lambda r: r.push(tuple(r.last(2))),
-    b"\x87": lambda r: r.push(tuple(r.last(3))),
-    b"}": lambda r: r.push({}),
-    b"d": lambda r: r.push_dict(r.since_mark()),
-    b"s": lambda r: r.set_items(r.last(2)),
-    b"u": lambda r: r.set_items(r.since_mark()),
-    b"p": lambda r: r.memoize(int(r.line())),
-    b"q": lambda r: r.memoize(r.number("B")),
-    b"r": lambda r: r.memoize(r.number("<I")),
-    b"\x94": lambda r: r.memoize(len(r.memo)),
-    b"g": lambda r: r.push(r.memo[int(r.line())]),
-    b"h": lambda r: r.push(r.memo[r.number("B")]),
-    b"j": lambda r: r.push(r.memo[r.number("<I")]),
-    b"c": lambda r: r.name(r.line().decode(), r.line().decode()),
-    b"\x93": lambda r: r.name(*map(str, r.last(2))),
-    b"R": lambda r: r.call(),
-    b"b": lambda r: r.build(),
+_KNOWN = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _empty_array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    ("numpy", "ndarray"): object(),  # an argument, never called
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
 }
-"""Instruction -> what it does; see Python's `pickletools` for their meaning."""
+"""What a pickle may name -> what is made of it."""
+
+
+def _measure(value: Any, most: int) -> None:
+    """Refuse a value that holds something else than data, or much more than its file: one list named a
+    thousand times in a list, and so on ten lists deep."""
+    waiting = [(value, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, list | tuple):
+            waiting += ((item, depth + 1) for item in value)
+            most -= len(value)
+        elif isinstance(value, np.ndarray):
+            most -= value.nbytes
+        elif isinstance(value, str | bytes):
+            most -= len(value)
+        elif not (value is None or isinstance(value, bool | int | float)):
+            raise DataError(f"it holds a {type(value).__name__.lstrip('_')}, which is no data")
+        if most < 0 or depth > MAX_DEPTH:
+            raise DataError("it names the same values again and again, or lists too deep in lists; refused")
 
 
 def _list(items: Sequence[bytes]) -> bytes:
