@@ -18,6 +18,12 @@ from speech2image.text import characters
 
 SAME = 2e-3
 """The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
+SAME_MEAN = 5e-4
+"""The most the mean over all pictures' values may differ, with float32 weights; a sixteenth of a level."""
+LAST_DIGIT, SAME_AT_MOST = 5, 5e-2
+"""A picture may differ by so many times what the last digit of its embedding changes in it, and never by more
+than the second. A generator of a few steps blows rounding up: its BatchNorms divide by the spread of
+conditions that hardly differ. What goes wrong in an export changes more, and everywhere (`SAME_MEAN`)."""
 SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
 
@@ -30,7 +36,9 @@ class Parity:
         embedding: largest difference of an embedding of speech or text, relative to the largest value of all,
             float32 weights.
         picture, picture_mean: largest and mean difference of a picture's values in [-1, 1], float32 weights.
-        embedding_float16, picture_float16, picture_float16_mean: the same with the float16 weights shipped.
+        embedding_float16, picture_float16, picture_float16_mean: the same with the weights shipped: float16,
+            or float32 where rounding them would change too much.
+        last_digit: the most the last digit of an embedding changes in a picture, with torch.
     """
 
     embedding: float
@@ -39,6 +47,7 @@ class Parity:
     embedding_float16: float
     picture_float16: float
     picture_float16_mean: float
+    last_digit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Expected:
         inputs: of the encoder.
         embeddings, noise, pictures: what came of them.
         prior_noise: so much of the noise goes into the condition prior; 0 without one.
+        last_digit: the most the last digit of an embedding changes in a picture.
     """
 
     inputs: Inputs
@@ -83,6 +93,7 @@ class Expected:
     noise: torch.Tensor
     pictures: torch.Tensor
     prior_noise: int = 0
+    last_digit: float = 0.0
 
 
 @torch.no_grad()
@@ -92,7 +103,9 @@ def expect(
     """Run both networks with torch on all inputs as one batch."""
     z = torch.from_numpy(noise(inputs.count, noise_size, 0))
     embeddings = encoder(*inputs.read(slice(0, inputs.count)))
-    return Expected(inputs, embeddings, z, generator(embeddings, z), prior_noise)
+    pictures = generator(embeddings, z)
+    beside = generator(torch.nextafter(embeddings, torch.tensor(torch.inf)), z)
+    return Expected(inputs, embeddings, z, pictures, prior_noise, float((beside - pictures).abs().max()))
 
 
 def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[float, float, float]:
@@ -154,14 +167,16 @@ def _largest(values: Sequence[np.floating]) -> float:
 
 def check_parity(parity: Parity) -> None:
     """Refuse networks that changed on the way."""
-    bounds = {
-        "embedding": SAME,
-        "picture": SAME,
-        "embedding_float16": SAME_FLOAT16,
-        "picture_float16_mean": SAME_FLOAT16,
-    }
-    for key, bound in bounds.items():
-        check_same(key, getattr(parity, key), bound)
+    check_same("embedding", parity.embedding, SAME)
+    check_same("picture", parity.picture, min(max(SAME, LAST_DIGIT * parity.last_digit), SAME_AT_MOST))
+    check_same("picture_mean", parity.picture_mean, SAME_MEAN)
+    check_same("embedding_float16", parity.embedding_float16, SAME_FLOAT16)
+    check_same("picture_float16_mean", parity.picture_float16_mean, SAME_FLOAT16)
+
+
+def fits_float16(parity: Parity) -> bool:
+    """Whether the weights may be rounded to float16."""
+    return parity.embedding_float16 <= SAME_FLOAT16 and parity.picture_float16_mean <= SAME_FLOAT16
 
 
 def check_same(what: str, difference: float, bound: float) -> None:

@@ -6,12 +6,14 @@ import onnx
 import pytest
 import torch
 from tiny_model import make_model, speech, write_wav
+from tiny_networks import MatrixGenerator
 from torch import nn
 
 import speech2image
 from speech2image import audio, export, tracing
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.parity import SAME
 from speech2image.training.checkpoint import save_checkpoint
 
 ENCODER = speech_encoder.PRESETS["toy"]
@@ -143,6 +145,60 @@ def test_different_picture_is_refused_and_nothing_written(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="something else than torch: picture differs"):
         write(tmp_path / "new" / "mine", Generator(wild=True))
     assert list((tmp_path / "new").iterdir()) == []
+
+
+GAIN = 2.5e4
+
+
+class Sharp(MatrixGenerator):
+    """Blows rounding up `gain` times, as a generator does after a few steps; `shift` is an export's fault."""
+
+    def __init__(self, gain: float, shift: float = 0.0) -> None:
+        torch.manual_seed(0)
+        super().__init__()
+        self.gain, self.shift = gain, shift
+
+    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        pixels = torch.sin(self.gain * self.linear(torch.cat([condition, noise], 1))).view(-1, 3, 8, 8)
+        return pixels + self.shift if torch.onnx.is_in_onnx_export() else pixels
+
+
+def test_a_generator_that_blows_up_rounding_can_be_exported(tmp_path) -> None:
+    """The last digit of an embedding changes as much; see `parity.LAST_DIGIT`."""
+    parity = write(tmp_path / "mine", Sharp(GAIN))
+    assert SAME < parity.picture < 5e-2
+    assert parity.picture < 5 * parity.last_digit
+    assert speech2image.load(tmp_path / "mine").translate((speech(), 16000), n=2).images
+
+
+class Delicate(MatrixGenerator):
+    """Draws from what float16 takes from its weights: the tenth of a thousandth by which they differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.no_grad():
+            self.linear.weight.mul_(1e-3).add_(1)
+            self.linear.bias.zero_()
+
+    def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([condition, noise], 1)
+        return torch.tanh(1e3 * (self.linear(both) - both.sum(1, keepdim=True))).view(-1, 3, 8, 8)
+
+
+def test_weights_that_float16_would_change_too_much_stay_float32(tmp_path) -> None:
+    parity = write(tmp_path / "mine", Delicate())
+    assert parity.picture_float16_mean == parity.picture_mean < 5e-4
+    model = onnx.load(tmp_path / "mine" / "generator.onnx")
+    assert not any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in model.graph.initializer)
+    assert speech2image.load(tmp_path / "mine").translate((speech(), 16000)).images
+
+
+@pytest.mark.parametrize("gain", [1.0, GAIN])
+def test_the_bound_still_finds_what_an_export_changed(tmp_path, gain: float) -> None:
+    """A shift of a thousandth of the range, less than one of 256 levels, everywhere."""
+    with pytest.raises(CheckpointError, match="something else than torch: picture"):
+        write(tmp_path / "mine", Sharp(gain, shift=2e-3))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_broken_weights_are_refused(tmp_path) -> None:
