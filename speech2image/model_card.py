@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speech2image.errors import CheckpointError
-from speech2image.reading import is_plain_name, parse_json, printable, read_file
+from speech2image.errors import CheckpointError, printable
+from speech2image.reading import is_one_line, is_plain_name, parse_json, read_file
 
 MAX_CARD_BYTES = 4_000_000
 MAX_NETWORK_BYTES = 1_000_000_000
@@ -116,7 +116,7 @@ def check_recognizer_card(card: dict[str, Any], path: Path, files: Sequence[str]
 
 
 def _is_piece(piece: Any) -> bool:
-    return isinstance(piece, str) and 1 <= len(piece) <= MAX_NAME and printable(piece) == piece
+    return isinstance(piece, str) and 1 <= len(piece) <= MAX_NAME and is_one_line(piece)
 
 
 def is_checksum(value: Any) -> bool:
@@ -133,14 +133,10 @@ def name_of(card: dict[str, Any], path: Path) -> str:
     Raises:
         CheckpointError: the name is something else.
     """
-    name = card.get("name") or " ".join(printable(path.resolve().parent.name).split())
-    if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME or not _is_one_line(name):
+    name = card.get("name") or printable(path.resolve().parent.name)
+    if not isinstance(name, str) or not name.strip() or len(name) > MAX_NAME or not is_one_line(name):
         raise CheckpointError(
             f"{path} is damaged: its name is {str(name)[:60]!r}, not one line of at most {MAX_NAME} "
             "characters without control characters"
         )
     return name
-
-
-def _is_one_line(text: str) -> bool:
-    return printable(text) == text and not set(text) & set("\n\t")

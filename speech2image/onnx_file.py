@@ -9,8 +9,7 @@ base install has no package `onnx`, so this reads the encoding (protobuf) itself
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from speech2image.errors import CheckpointError
-from speech2image.reading import printable
+from speech2image.errors import CheckpointError, printable
 
 _ARITHMETIC = """
 Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean

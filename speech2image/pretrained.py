@@ -18,7 +18,6 @@ from typing import Any
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.model_card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
-from speech2image.reading import is_file, is_folder
 
 MODELS_FOLDER = Path(__file__).parent / "pretrained_models"
 CARD = "model.json"
@@ -97,7 +96,7 @@ class Model:
     def _find(self, name: str, file: str) -> Path | None:
         """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
         places = (self.folder, self.folder.resolve().parent, MODELS_FOLDER)
-        return next((place / name for place in places if is_file(place / name / file)), None)
+        return next((place / name for place in places if os.path.isfile(place / name / file)), None)
 
     @property
     def borrowed(self) -> dict[str, dict[str, Any]]:
@@ -229,7 +228,7 @@ def companion(model: Model, route: str) -> Model | None:
     base = own.name.removesuffix(f"-{model.route}")
     for name in filter(None, (f"{base}-{route}", base)):
         folder = own.with_name(name)
-        if folder != own and is_file(folder / CARD):
+        if folder != own and os.path.isfile(folder / CARD):
             other = read_card(folder)
             if other.route == route:
                 return other
@@ -264,7 +263,7 @@ def read_card(folder: Path) -> Model:
             outside its folder or without checksum, sizes out of range, a name of several lines.
     """
     path = folder / CARD
-    if not is_file(path):
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"{folder} is not a model folder: it has no {CARD} (speech2image export writes one)"
         )

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST_NUMBER = 20
 """Digits of a whole number in JSON, its sign included; an int64 has no more."""
 
@@ -52,22 +52,6 @@ def _check_file(status: os.stat_result, most: int) -> None:
         raise OSError(errno.EFBIG, f"it holds {status.st_size:,} bytes, at most {most:,} are allowed")
 
 
-def is_file(path: Path) -> bool:
-    """Whether this is a regular file; False, too, for a name that none can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def is_folder(path: Path) -> bool:
-    """Whether this is a folder; False, too, for a name that none can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
-
-
 def parse_json(content: bytes) -> Any:
     """What a JSON text holds.
 
@@ -97,13 +81,9 @@ def _finite(digits: str) -> float:
     return number
 
 
-def printable(text: str) -> str:
-    r"""Text for a terminal: characters that would steer it or turn its writing round are escaped.
-
-    >>> printable("rose\x1b[2J")
-    'rose\\x1b[2J'
-    """
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+def is_one_line(text: str) -> bool:
+    """Whether text is one line, of any script, without what steers a terminal or turns writing round."""
+    return _CONTROL.search(text) is None
 
 
 def is_plain_name(name: Any) -> bool:
@@ -111,7 +91,7 @@ def is_plain_name(name: Any) -> bool:
     return (
         isinstance(name, str)
         and name not in ("", ".", "..")
-        and not set(name) & set("/\\:\n\t")
-        and printable(name) == name
+        and not set(name) & set("/\\:")
+        and is_one_line(name)
         and len(name.encode()) <= 255
     )

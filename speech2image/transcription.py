@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.model_card import check_recognizer_card, read_content, read_json_card
-from speech2image.reading import is_file
 from speech2image.runtime import Session
 from speech2image.text import BLANK, END, Vocabulary
 
@@ -288,7 +287,7 @@ class Recognizer:
 
     def __init__(self, folder: str | os.PathLike[str], threads: int | None = None) -> None:
         self.folder = Path(folder)
-        if not is_file(self.folder / CARD):
+        if not os.path.isfile(self.folder / CARD):
             raise CheckpointError(f"no recogniser in {folder}: it has no {CARD}")
         self.card = read_json_card(self.folder / CARD)
         if self.card.get("format") != FORMAT:

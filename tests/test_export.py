@@ -13,7 +13,7 @@ import speech2image
 from speech2image import audio, export, tracing
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
-from speech2image.parity import SAME
+from speech2image.parity import Parity, check_parity
 from speech2image.training.checkpoint import save_checkpoint
 
 ENCODER = speech_encoder.PRESETS["toy"]
@@ -147,9 +147,6 @@ def test_different_picture_is_refused_and_nothing_written(tmp_path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
 
 
-GAIN = 2.5e4
-
-
 class Sharp(MatrixGenerator):
     """Blows rounding up `gain` times, as a generator does after a few steps; `shift` is an export's fault."""
 
@@ -164,11 +161,33 @@ class Sharp(MatrixGenerator):
 
 
 def test_a_generator_that_blows_up_rounding_can_be_exported(tmp_path) -> None:
-    """The last digit of an embedding changes as much; see `parity.LAST_DIGIT`."""
-    parity = write(tmp_path / "mine", Sharp(GAIN))
-    assert SAME < parity.picture < 5e-2
-    assert parity.picture < 5 * parity.last_digit
-    assert speech2image.load(tmp_path / "mine").translate((speech(), 16000), n=2).images
+    """The last digit of an embedding changes as much in its pictures; see `parity.LAST_DIGIT`."""
+    calm, sharp = (write(tmp_path / f"{gain}", Sharp(gain)) for gain in (1.0, 3e3))
+    assert calm.last_digit < 1e-6 < 1e-4 < sharp.last_digit
+    assert speech2image.load(tmp_path / "3000.0").translate((speech(), 16000), n=2).images
+
+
+@pytest.mark.parametrize(
+    ("picture", "mean", "last_digit", "same"),
+    [
+        (1.9e-3, 1e-5, 0.0, True),
+        (2.1e-3, 1e-5, 0.0, False),
+        (6e-3, 5e-6, 2e-3, True),  # a toy training of 2 + 2 steps
+        (6e-3, 5e-6, 1e-3, False),
+        (1.9e-3, 6e-4, 0.0, False),  # everywhere a little
+        (6e-3, 6e-4, 2e-3, False),
+        (6e-2, 5e-6, 1.0, False),
+        (float("nan"), 5e-6, 1.0, False),
+        (1e-3, 5e-6, float("nan"), True),
+    ],
+)
+def test_how_far_a_picture_may_be(picture: float, mean: float, last_digit: float, same: bool) -> None:
+    found = Parity(1e-6, picture, mean, 1e-3, 0.5, 3e-3, last_digit)
+    if same:
+        check_parity(found)
+    else:
+        with pytest.raises(CheckpointError, match="something else than torch: picture"):
+            check_parity(found)
 
 
 class Delicate(MatrixGenerator):
@@ -193,7 +212,7 @@ def test_weights_that_float16_would_change_too_much_stay_float32(tmp_path) -> No
     assert speech2image.load(tmp_path / "mine").translate((speech(), 16000)).images
 
 
-@pytest.mark.parametrize("gain", [1.0, GAIN])
+@pytest.mark.parametrize("gain", [1.0, 3e3])
 def test_the_bound_still_finds_what_an_export_changed(tmp_path, gain: float) -> None:
     """A shift of a thousandth of the range, less than one of 256 levels, everywhere."""
     with pytest.raises(CheckpointError, match="something else than torch: picture"):

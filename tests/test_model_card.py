@@ -141,7 +141,7 @@ def test_names_of_any_script(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_without_a_name_the_folder_s_is_taken_and_escaped(tmp_path: Path) -> None:
-    assert opening.load(stated(make_model(tmp_path / "a\x1b[2J\nb"), name="")).name == r"a\x1b[2J b"
+    assert opening.load(stated(make_model(tmp_path / "a\x1b[2J\nb"), name="")).name == r"a\x1b[2J\nb"
 
 
 def test_a_name_that_cannot_be_read_is_not_written(tmp_path: Path) -> None:

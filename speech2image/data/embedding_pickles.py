@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.errors import DataError
+from speech2image.errors import DataError, printable
 from speech2image.files import writing
-from speech2image.reading import printable, read_file
+from speech2image.reading import read_file
 
 EMBEDDINGS = "char-CNN-RNN-embeddings.pickle"
 FILENAMES = "filenames.pickle"
