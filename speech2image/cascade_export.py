@@ -162,10 +162,16 @@ def export_checkpoints(
             painter,
             folder,
             recognizer=ears,
-            vocabulary=read_facts(text_encoder).get(VOCABULARY, ()),
+            vocabulary=_words(read_facts(text_encoder).get(VOCABULARY, []), text_encoder),
             speech_detector=detector,
             **options,
         )
+
+
+def _words(vocabulary: Any, checkpoint: str | os.PathLike[str]) -> Sequence[str]:
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+        raise CheckpointError(f"{checkpoint} is damaged: its '{VOCABULARY}' is no list of words")
+    return vocabulary
 
 
 @contextmanager

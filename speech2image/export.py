@@ -196,29 +196,38 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     Raises:
         CheckpointError: the file is damaged or of another kind.
     """
-    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
     from speech2image.training.checkpoint import load_checkpoint, stored_settings
+    from speech2image.training.checkpoint_checks import building_from
 
     state = load_checkpoint(path)
-    if state["kind"] == "one_stage_gan":
-        sizes = GeneratorSettings(**stored_settings(state, "generator"))
-        one_stage = OneStageGenerator(sizes)
-        one_stage.load_state_dict(state["ema"]["module"])
-        if "prior" not in state:
-            return one_stage, sizes.noise_size
-        spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), one_stage, sizes.noise_size)
-        return spoken, spoken.noise_size
-    if state["kind"] == "stackgan_v2":
-        architecture = Architecture(**stored_settings(state, "networks"))
-        tree = TreeGenerator(architecture)
-        tree.load_state_dict(state["ema"]["module"])
-        return PictureGenerator(tree), architecture.noise
+    with building_from(path):
+        if state["kind"] == "one_stage_gan":
+            return _one_stage(state)
+        if state["kind"] == "stackgan_v2":
+            architecture = Architecture(**stored_settings(state, "networks"))
+            tree = TreeGenerator(architecture)
+            tree.load_state_dict(state["ema"]["module"])
+            return PictureGenerator(tree), architecture.noise
     if state["kind"] == "stackgan_v1":
         from speech2image.training import stackgan_v1
 
         return stackgan_v1.load_generator(path)
     raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
+
+
+def _one_stage(state: dict[str, Any]) -> tuple[nn.Module, int]:
+    """The generator of a one-stage-gan checkpoint, with its condition prior if it has one."""
+    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
+    from speech2image.training.checkpoint import stored_settings
+
+    sizes = GeneratorSettings(**stored_settings(state, "generator"))
+    generator = OneStageGenerator(sizes)
+    generator.load_state_dict(state["ema"]["module"])
+    if "prior" not in state:
+        return generator, sizes.noise_size
+    spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)
+    return spoken, spoken.noise_size
 
 
 def detector_to_onnx(

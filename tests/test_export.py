@@ -191,7 +191,7 @@ def test_how_far_a_picture_may_be(picture: float, mean: float, last_digit: float
 
 
 class Delicate(MatrixGenerator):
-    """Draws from what float16 takes from its weights: the tenth of a thousandth by which they differ."""
+    """Draws from what float16 takes from its weights: the ten-thousandths by which they differ."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class Delicate(MatrixGenerator):
 
     def forward(self, condition: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         both = torch.cat([condition, noise], 1)
-        return torch.tanh(1e3 * (self.linear(both) - both.sum(1, keepdim=True))).view(-1, 3, 8, 8)
+        return torch.tanh(100 * (self.linear(both) - both.sum(1, keepdim=True))).view(-1, 3, 8, 8)
 
 
 def test_weights_that_float16_would_change_too_much_stay_float32(tmp_path) -> None:

@@ -6,7 +6,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from speech2image.training.checkpoint_checks import building_from, load_optimizer
 from speech2image.training.ema import Ema
+
+_CHECKPOINT = "the checkpoint to go on from"
 
 
 class Adversaries:
@@ -41,11 +44,15 @@ class Adversaries:
 
         Returns:
             Steps done.
+
+        Raises:
+            CheckpointError: the checkpoint's weights or moments are not of these networks.
         """
         if state is not None:
-            self.generator.load_state_dict(state["generator"])
-            self.discriminator.load_state_dict(state["discriminator"])
-            self.ema.load_state_dict(state["ema"])
+            with building_from(_CHECKPOINT):
+                self.generator.load_state_dict(state["generator"])
+                self.discriminator.load_state_dict(state["discriminator"])
+                self.ema.load_state_dict(state["ema"])
         own = [p for p in self.generator.parameters() if p.requires_grad]
         generator_adam = torch.optim.Adam(own, rates[0], betas)
         discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), rates[1], betas)
@@ -55,9 +62,10 @@ class Adversaries:
         self.ema.module.to(fabric.device)
         if state is None:
             return 0
-        self.g_optimizer.load_state_dict(state["g_optimizer"])
-        self.d_optimizer.load_state_dict(state["d_optimizer"])
-        return int(state["step"])
+        with building_from(_CHECKPOINT):
+            load_optimizer(self.g_optimizer, state["g_optimizer"])
+            load_optimizer(self.d_optimizer, state["d_optimizer"])
+            return int(state["step"])
 
     def set_rates(self, generator: float, discriminator: float) -> None:
         """Learning rates from now on."""

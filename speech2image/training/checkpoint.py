@@ -18,9 +18,12 @@ from safetensors.torch import save_file
 
 from speech2image.errors import CheckpointError, OutputError
 from speech2image.files import writing
+from speech2image.training.checkpoint_checks import check_facts
 
 FORMAT = "speech2image-checkpoint-1"
 _TENSOR = "__tensor__"
+_DAMAGE = (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged or hand-made file stumbles upon."""
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
@@ -80,9 +83,10 @@ def _read(path: Path, tensors_of: Callable[[Any, dict[str, str]], dict[str, Any]
                     "give a file that `speech2image train` wrote"
                 )
             _check(metadata, "state_sha256", _text_digest(metadata["state"]))
-            state: dict[str, Any] = _join(json.loads(metadata["state"]), tensors_of(file, metadata))
-            return state
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+            return check_facts(_join(json.loads(metadata["state"]), tensors_of(file, metadata)), path)
+    except CheckpointError:
+        raise
+    except _DAMAGE as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
 
 

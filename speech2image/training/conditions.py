@@ -15,6 +15,7 @@ from torch import Tensor
 from speech2image.data.joined import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import step_rng, step_torch_rng
 
 
@@ -68,7 +69,8 @@ def refit_prior(
     """
     state = load_checkpoint(checkpoint, "one_stage_gan")
     settings = settings or PriorSettings()
-    prior = fit_prior(settings, arrays, state["ema"]["module"]["condition_mean"].numpy())
+    with building_from(checkpoint):
+        prior = fit_prior(settings, arrays, state["ema"]["module"]["condition_mean"].numpy())
     then = {**state["settings"], "prior": asdict(settings)}
     save_checkpoint(out, {**state, "settings": then, "prior": prior.state_dict()})
     return Path(out)

@@ -28,6 +28,7 @@ from speech2image.models.one_stage_gan import (
     smooth,
 )
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 
 PICTURES = 48
@@ -63,32 +64,33 @@ def begin_from(
         SettingsError: nothing agrees.
     """
     state = load_checkpoint(path, kind)
-    averaged = state["ema"]["module"]
-    live = state.get("generator", averaged)  # a model's checkpoint has the average alone
-    modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(generator, live), (ema.module, averaged)]
-    if "discriminator" in state:
-        modules.append((discriminator, state["discriminator"]))
-    for module, weights in modules:
-        # the mean feature is that of the data at hand, around which the condition prior draws
-        own = {name: w for name, w in module.state_dict().items() if name != "condition_mean"}
-        fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
-        if not fitting:
-            raise SettingsError(
-                f"no weight in {path} fits these settings; start_from needs a related training"
-            )
-        module.load_state_dict(fitting, strict=False)
-    settings = GeneratorSettings(**stored_settings(state, "generator"))
-    one_more = (*settings.channels, generator.settings.channels[-1])
-    if replace(settings, picture_size=2 * settings.picture_size, channels=one_more) != generator.settings:
+    with building_from(path):
+        averaged = state["ema"]["module"]
+        live = state.get("generator", averaged)  # a model's checkpoint has the average alone
+        modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(generator, live), (ema.module, averaged)]
+        if "discriminator" in state:
+            modules.append((discriminator, state["discriminator"]))
+        for module, weights in modules:
+            # the mean feature is that of the data at hand, around which the condition prior draws
+            own = {name: w for name, w in module.state_dict().items() if name != "condition_mean"}
+            fitting = {name: w for name, w in weights.items() if name in own and own[name].shape == w.shape}
+            if not fitting:
+                raise SettingsError(
+                    f"no weight in {path} fits these settings; start_from needs a related training"
+                )
+            module.load_state_dict(fitting, strict=False)
+        settings = GeneratorSettings(**stored_settings(state, "generator"))
+        one_more = (*settings.channels, generator.settings.channels[-1])
+        if replace(settings, picture_size=2 * settings.picture_size, channels=one_more) != generator.settings:
+            return "discriminator" in state
+        conditions = _conditions(arrays)
+        noise = torch.randn(PICTURES, settings.noise_size, generator=torch.Generator().manual_seed(0))
+        for large, weights in ((generator, live), (ema.module, averaged)):
+            assert isinstance(large, OneStageGenerator)
+            small = OneStageGenerator(settings)
+            small.load_state_dict(weights)
+            grow(small, large, conditions, noise)
         return "discriminator" in state
-    conditions = _conditions(arrays)
-    noise = torch.randn(PICTURES, settings.noise_size, generator=torch.Generator().manual_seed(0))
-    for large, weights in ((generator, live), (ema.module, averaged)):
-        assert isinstance(large, OneStageGenerator)
-        small = OneStageGenerator(settings)
-        small.load_state_dict(weights)
-        grow(small, large, conditions, noise)
-    return "discriminator" in state
 
 
 @torch.no_grad()

@@ -8,7 +8,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from speech2image.errors import SettingsError
+from speech2image.training.checkpoint_checks import building_from, load_optimizer
 from speech2image.training.ema import Ema
+
+_CHECKPOINT = "the checkpoint to go on from"
 
 
 class Learner:
@@ -54,16 +57,22 @@ class Learner:
 
         Returns:
             Steps done.
+
+        Raises:
+            CheckpointError: the checkpoint's weights or moments are not of these networks.
         """
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.ema.load_state_dict(state["ema"])
+            with building_from(_CHECKPOINT):
+                self.model.load_state_dict(state["model"])
+                self.ema.load_state_dict(state["ema"])
         self._fabric = fabric
         self._wrapped, self._stepper = fabric.setup(self.model, self.optimizer)
         self.ema.module.to(fabric.device)
-        if state is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
-        return int(state["step"]) if state is not None else 0
+        if state is None:
+            return 0
+        with building_from(_CHECKPOINT):
+            load_optimizer(self.optimizer, state["optimizer"])
+            return int(state["step"])
 
     def __call__(self, *inputs: Any) -> Any:
         """The model's answer, its loss among it."""

@@ -22,6 +22,7 @@ from speech2image import audio
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric
@@ -202,6 +203,7 @@ def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
-    detector.load_state_dict(state["ema"]["module"])
+    with building_from(path):
+        detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
+        detector.load_state_dict(state["ema"]["module"])
     return detector.eval()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.speech_batches import SpeechArrays, padded
 
 
@@ -20,8 +21,9 @@ def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, "speech_encoder")
-    encoder = SpeechEncoder(SpeechEncoderSettings(**stored_settings(state, "encoder")))
-    encoder.load_state_dict(state["ema"]["module"])
+    with building_from(path):
+        encoder = SpeechEncoder(SpeechEncoderSettings(**stored_settings(state, "encoder")))
+        encoder.load_state_dict(state["ema"]["module"])
     return encoder.eval()
 
 

@@ -22,6 +22,7 @@ from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
 from speech2image.training.adversaries import Adversaries
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run, make_fabric
 from speech2image.training.stacked import (
     Progress,
@@ -189,16 +190,17 @@ def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Archi
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    architecture = Architecture(**stored_settings(state, "networks"))
-    weights = state["ema"]["module"]
-    generator: StageOne | StageTwo
-    if architecture.stage == 1:
-        generator = StageOne(architecture)
-    else:
-        width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
-        first = replace(architecture, stage=1, generator_width=width)
-        generator = StageTwo(architecture, StageOne(first))
-    generator.load_state_dict(weights)
+    with building_from(path):
+        architecture = Architecture(**stored_settings(state, "networks"))
+        weights = state["ema"]["module"]
+        generator: StageOne | StageTwo
+        if architecture.stage == 1:
+            generator = StageOne(architecture)
+        else:
+            width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
+            first = replace(architecture, stage=1, generator_width=width)
+            generator = StageTwo(architecture, StageOne(first))
+        generator.load_state_dict(weights)
     return generator.eval(), architecture
 
 

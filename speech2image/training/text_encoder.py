@@ -27,6 +27,7 @@ from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, c
 from speech2image.pretrained import VOCABULARY
 from speech2image.text import words_of
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step, step_rng
@@ -252,8 +253,9 @@ def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
-    encoder.load_state_dict(state["ema"]["module"])
+    with building_from(path):
+        encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
+        encoder.load_state_dict(state["ema"]["module"])
     return encoder.eval()
 
 

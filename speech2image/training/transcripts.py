@@ -18,6 +18,7 @@ from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_r
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.text import LETTERS
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.speech_batches import padded
 from speech2image.transcription import BLANK, END, Vocabulary, token_limit
 
@@ -32,11 +33,18 @@ def load_recognizer(path: str | os.PathLike[str]) -> tuple[SpeechRecognizer, Voc
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, KIND)
-    vocabulary = Vocabulary(tuple(state["pieces"]))
-    shape = {**stored_settings(state, "recognizer"), "tokens": len(vocabulary)}
-    recognizer = SpeechRecognizer(SpeechRecognizerSettings(**shape))
-    recognizer.load_state_dict(state["ema"]["module"])
+    with building_from(path):
+        vocabulary = Vocabulary(tuple(map(_piece, state["pieces"])))
+        shape = {**stored_settings(state, "recognizer"), "tokens": len(vocabulary)}
+        recognizer = SpeechRecognizer(SpeechRecognizerSettings(**shape))
+        recognizer.load_state_dict(state["ema"]["module"])
     return recognizer.eval(), vocabulary
+
+
+def _piece(piece: object) -> str:
+    if not isinstance(piece, str):
+        raise TypeError(f"a piece of text is {piece!r:.60}")
+    return piece
 
 
 def learn_pieces(texts: Sequence[str], number: int) -> tuple[str, ...]:
