@@ -246,7 +246,7 @@ def listen(
     Raises:
         SpeechError: the recording cannot be used, or nobody speaks in it.
     """
-    waveform = audio.load(speech)
+    waveform = audio.load(speech, is_speech=voice_activity.is_speech if voice_activity else None)
     log_mel = audio.log_mel(waveform)
     if voice_activity is not None:
         voice_activity.check(log_mel)

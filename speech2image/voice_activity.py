@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.audio import log_mel as spectrogram
 from speech2image.errors import CheckpointError, SpeechError
 from speech2image.runtime import Session
 
@@ -41,6 +42,13 @@ class VoiceActivity:
     def hears_speech(self, log_mel: NDArray[np.float32]) -> bool:
         """Whether a recording holds a fifth of a second of speech or more."""
         return int(self.steps(log_mel).sum()) >= SPEECH_STEPS
+
+    def is_speech(self, waveform: NDArray[np.float32]) -> bool:
+        """Whether 16 kHz samples [n] hold speech; no for what is too short or silent."""
+        try:
+            return self.hears_speech(spectrogram(waveform))
+        except SpeechError:
+            return False
 
     def check(self, log_mel: NDArray[np.float32]) -> None:
         """Refuse a recording without speech.

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from speech2image.audio.inputs import Window
 
 MAX_CHUNKS = 10_000
+MAX_PARTS = 64
+"""Recordings that may be joined in one file; one more is looked for, so that it can be told."""
 _PLACEHOLDER = 0x7F00_0000
 """Writers to a pipe do not know the length and put 0 or a number near 2^31 or 2^32 bytes in its place."""
 _FILES = (b"RIFF", b"RIFX", b"FORM")
@@ -70,6 +72,8 @@ def iff_parts(file: Window) -> list[Part]:
     order = "<" if _at(file, 0, 4) == b"RIFF" else ">"
     found: list[_Recording] = []
     for chunk in _chunks(file, 0, _Kind(struct.Struct(f"{order}4sI"), padded_to=2)):
+        if len(found) > MAX_PARTS:
+            break
         if chunk.name in _FILES:
             found.append(_Recording(chunk.start - 8))
         elif chunk.name == b"fmt ":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from speech2image.audio.chunks import Part, caf_parts, iff_parts, w64_parts
+from speech2image.audio.chunks import MAX_PARTS, Part, caf_parts, iff_parts, w64_parts
 from speech2image.audio.inputs import Window
 
 MAX_ELEMENTS = 50_000
@@ -27,6 +27,7 @@ _EBML = {
 }
 _EBML |= {b"\x1c\x53\xbb\x6b", b"\x10\x43\xa7\x70", b"\x12\x54\xc3\x67", b"\x19\x41\xa4\x69", b"\x58\x54"}
 _EBML |= {bytes([number]) for number in (0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0xAF)}
+_OPEN = 0x7F00_0000  # so many bytes or more are put in by writers that do not know the size
 _FLAC = b"fLaC\x00\x00\x00\x22"
 _OGG_PAGE = 27 + 255 + 255 * 255
 
@@ -43,6 +44,8 @@ def parts(file: Window) -> list[Part]:
         return w64_parts(file)
     if head[4:8] == b"ftyp":
         return _mp4_parts(file)
+    if head[:4] == b".snd":
+        return _au_parts(file)
     if head[:4] == b"OggS":
         return _ogg_parts(file)
     if head[:4] == b"fLaC":
@@ -70,21 +73,39 @@ def _mp4_parts(file: Window) -> list[Part]:
     return [Part(window) for window in _windows(file, starts)]
 
 
+def _au_parts(file: Window) -> list[Part]:
+    """AU files that were joined; FFmpeg would play what follows the sound, too."""
+    windows: list[Window] = []
+    at = 0
+    while len(windows) <= MAX_PARTS:
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12 or head[:4] != b".snd":
+            break
+        offset, size = struct.unpack_from(">II", head, 4)
+        is_open = size >= _OPEN or not size
+        end = file.size if is_open else at + offset + size
+        windows.append(Window(file, at, end))
+        at = max(end, at + 24)
+    return [Part(window) for window in windows]
+
+
 def _windows(file: Window, starts: list[int]) -> list[Window]:
     return [Window(file, *ends) for ends in zip(starts, [*starts[1:], file.size], strict=True)]
 
 
 def _flac_starts(file: Window) -> list[int]:
     """Where FLAC files start that were joined: FFmpeg cannot change the bits of a sample on the way."""
-    starts, at, overlap = list[int](), 0, len(_FLAC) - 1
-    while at < file.size and len(starts) < MAX_ELEMENTS:
+    starts, at = [0], len(_FLAC)
+    while at < file.size and len(starts) <= MAX_PARTS:
         file.seek(at)
         block = file.read(2**20)
         found = block.find(_FLAC)
-        if found >= 0:
+        while found >= 0 and len(starts) <= MAX_PARTS:
             starts.append(at + found)
-        at += found + len(_FLAC) if found >= 0 else max(1, len(block) - overlap)
-    return [0, *(start for start in starts if start)]
+            found = block.find(_FLAC, found + 1)
+        at += max(1, len(block) - len(_FLAC) + 1)
+    return starts
 
 
 def _ogg_parts(file: Window) -> list[Part]:

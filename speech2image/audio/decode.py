@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.audio.chunks import Part
+from speech2image.audio.chunks import MAX_PARTS, Part
 from speech2image.audio.containers import parts
 from speech2image.audio.inputs import opened
 from speech2image.audio.mel import SILENCE_PEAK, check_heard
@@ -25,8 +25,6 @@ MAX_MISSING = 0.1
 much as a packet."""
 MAX_LOST = 0.5
 """Seconds that may be lost because packets cannot be decoded, or a twentieth of a longer recording."""
-MAX_PARTS = 64
-"""Recordings that may be joined in one file."""
 Source = str | PathLike[str] | bytes | BinaryIO | tuple[NDArray[Any], int]
 Waveform = NDArray[np.float32]
 

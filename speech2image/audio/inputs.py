@@ -33,13 +33,10 @@ class Window:
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self._position)
         size = left if size < 0 else min(size, left)
-        if self._position < len(self._header):
-            block = self._header[self._position : self._position + size]
-        elif size:
-            self._file.seek(self._start + self._position - len(self._header))
-            block = _block(self._file, size)
-        else:
-            block = b""
+        block = self._header[self._position : self._position + size]
+        if len(block) < size:
+            self._file.seek(self._start + max(0, self._position - len(self._header)))
+            block += _block(self._file, size - len(block))
         self._position += len(block)
         return block
 

@@ -81,7 +81,7 @@ class Track:
         self._channels, self._mixes = channels, list[Mix]()
         self._samples: Counter[int] = Counter()  # by their rate: whole numbers, so that a length is exact
         self._clock = (float("inf"), float("-inf"))  # where the first packet starts and the last one ends
-        self._beginning = b""  # of a packet that can be decoded
+        self._beginning, self._largest = b"", 0  # of the packets that can be decoded
         self._appended = 0.0  # seconds at the end that do not look like the track's packets
         self._format: tuple[Any, ...] = ()
         self._resampler: Any = None
@@ -98,7 +98,9 @@ class Track:
 
     @property
     def left_out(self) -> float:
-        """Seconds that its time stamps leave out."""
+        """Seconds that its time stamps leave out; formats without a container have none of their own."""
+        if self.container in _BARE:
+            return 0.0
         return max(0.0, self._clock[1] - self._clock[0] - self.seconds - self.lost - self.undecoded)
 
     @property
@@ -154,14 +156,15 @@ class Track:
         if has_sound:
             self.lost += self.undecoded + self._appended
             self.undecoded = self._appended = 0.0
-            self._beginning = bytes(packet)[:2]
+            self._beginning, self._largest = bytes(packet)[:2], max(self._largest, packet.size)
 
     def _count_undecoded(self, packet: av.Packet) -> None:
         if packet.size <= _COMFORT_NOISE.get(self._stream.codec_context.name, 0):
             return
         stated = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
         seconds = self.packet_seconds or stated  # a damaged Opus packet may state anything
-        if self.container in _BARE and bytes(packet)[:2] != self._beginning:
+        is_frame = bytes(packet)[:2] == self._beginning and packet.size <= 2 * self._largest
+        if self.container in _BARE and not is_frame:
             self._appended += seconds
         else:
             self.undecoded += seconds

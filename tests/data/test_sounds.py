@@ -42,6 +42,23 @@ def test_files_are_read_however_short(tmp_path) -> None:
         sound_files([tmp_path / "absent"])
 
 
+def test_a_play_list_is_no_sound(tmp_path, monkeypatch) -> None:
+    """The same decoder as everywhere: a file that names others opens none of them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.flac").write_bytes(audio.encode_flac(np.sin(np.arange(32_000) / 9).astype(np.float32)))
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile other.flac\n")
+    assert len(read_sound(tmp_path / "other.flac")) == 32_000
+    assert len(read_sound(tmp_path / "list.wav")) == 0
+
+
+def test_the_beginning_of_long_and_of_damaged_files(tmp_path) -> None:
+    flac = audio.encode_flac(np.random.default_rng(0).uniform(-0.1, 0.1, 160_000).astype(np.float32))
+    (tmp_path / "long.flac").write_bytes(flac)
+    assert 3 <= len(read_sound(tmp_path / "long.flac", longest=3.0)) / 16_000 < 4
+    (tmp_path / "cut.flac").write_bytes(flac[: len(flac) // 2])
+    assert 4 < len(read_sound(tmp_path / "cut.flac")) / 16_000 < 5.1
+
+
 def test_long_files_give_several_pieces() -> None:
     pieces = list(
         excerpts(

@@ -1,0 +1,52 @@
+"""What is read of containers by hand is bounded, whatever a file claims."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from spoken import encoded, sentence
+
+from speech2image import audio
+from speech2image.audio import chunks, containers
+from speech2image.audio.inputs import Window
+from speech2image.errors import SpeechError
+
+
+class Counted(io.BytesIO):
+    reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+EBML = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff"
+MANY = {
+    "two-byte elements": EBML + b"\xec\x80" * 60_000,
+    "empty chunks": b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 60_000,
+    "empty boxes": b"\0\0\0\x08ftyp" + b"\0\0\0\x08free" * 60_000,
+    "empty pages": b"OggS" + bytes(23) + (b"OggS" + bytes(23)) * 60_000,
+    "empty FLAC files": b"fLaC\0\0\0\x22" * 60_000,
+    "empty AU files": (b".snd" + struct.pack(">5I", 24, 1, 3, 16_000, 1) + b"\0") * 60_000,
+    "empty CAF chunks": b"caff\0\1\0\0" + b"free" + bytes(8) + (b"free" + bytes(8)) * 60_000,
+    "empty Wave64 chunks": b"riff" + bytes(36) + (b"junk" + bytes(12) + struct.pack("<Q", 24)) * 60_000,
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_the_number_of_steps_is_bounded(kind: str) -> None:
+    file = Counted(MANY[kind])
+    containers.parts(Window(file))
+    assert file.reads <= 2 * max(containers.MAX_ELEMENTS, chunks.MAX_CHUNKS) + 10
+    with pytest.raises(SpeechError):
+        audio.load(MANY[kind])
+
+
+def test_packets_without_sound_are_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("speech2image.audio.tracks.MAX_WITHOUT_SOUND", 50)
+    data = bytearray(encoded(np.tile(sentence(), 8), kind="mp4"))
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    data[start:end] = b"\xff" * (end - start)
+    with pytest.raises(SpeechError, match="cannot be decoded"):
+        audio.load(bytes(data))
