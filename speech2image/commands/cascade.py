@@ -28,7 +28,8 @@ def prepare_recordings(root: Path, out: Path, workers: int = 1, skip_bad: bool =
         skip_bad: leave out recordings that cannot be used, and say which.
     """
     module = import_training("data.recordings")
-    recordings = module.build_recordings(module.list_recordings(root), out, workers, skip_bad=skip_bad)
+    listed = module.list_recordings(root, skip_bad=skip_bad)
+    recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
 
 

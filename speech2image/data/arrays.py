@@ -223,6 +223,12 @@ def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, A
         raise DataError(
             f"speech shards speak of {lost}, which no picture shard holds; prepare the pictures in full"
         )
+    for row in spoken:
+        if row["caption"] >= len(rows[index[row["id"]]]["captions"]):
+            raise DataError(
+                f"speech shards speak of caption {row['caption']} of {row['id']}, which has fewer; "
+                "prepare the pictures in full"
+            )
     return np.array([index[row["id"]] for row in spoken], dtype=np.int64)
 
 

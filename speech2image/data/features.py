@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.array_files import create_array, open_array
 from speech2image.data.arrays import PairArrays
+from speech2image.data.json_text import parse_json
 from speech2image.data.pairs import Sample, picture_shards
 from speech2image.data.pictures import open_picture, to_rgb
 from speech2image.data.progress import track
@@ -133,7 +134,7 @@ def _note(path: Path) -> Path:
 
 def _read_key(path: Path) -> str | None:
     try:
-        return str(json.loads(_note(path).read_text())["made_from"])
+        return str(parse_json(_note(path).read_text(), _note(path).name)["made_from"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speech2image.data.file_trees import files_below
-from speech2image.data.transcribed import Transcribed, checked, clip_at, existing, read_utterances
+from speech2image.data.transcribed import Transcribed, checked, clip_at, read_utterances, utterance
 from speech2image.errors import DataError
 
 
-def librispeech(root: str | os.PathLike[str]) -> list[Transcribed]:
+def librispeech(root: str | os.PathLike[str], *, skip_bad: bool = False) -> list[Transcribed]:
     """List the utterances below `root`: the whole corpus, one part of it, or one reader's folder.
 
     Raises:
@@ -29,7 +29,7 @@ def librispeech(root: str | os.PathLike[str]) -> list[Transcribed]:
     """
     root = Path(root)
     if (root / "utterances.jsonl").is_file():
-        return read_utterances(root / "utterances.jsonl")
+        return read_utterances(root / "utterances.jsonl", skip_bad=skip_bad)
     if not root.is_dir():
         raise DataError(f"{root} is no folder; give the folder that holds dev-clean/ or a part of it")
     transcripts = sorted(path for path in files_below(root) if path.name.endswith(".trans.txt"))
@@ -38,7 +38,7 @@ def librispeech(root: str | os.PathLike[str]) -> list[Transcribed]:
             f"neither transcripts (<speaker>/<chapter>/*.trans.txt) nor utterances.jsonl in {root}; "
             f"give the folder that holds dev-clean/ or a part of it"
         )
-    return checked((item for path in transcripts for item in _chapter(path)), str(root))
+    return checked((item for path in transcripts for item in _chapter(path)), str(root), skip_bad=skip_bad)
 
 
 def _chapter(transcript: Path) -> Iterator[Transcribed]:
@@ -50,4 +50,4 @@ def _chapter(transcript: Path) -> Iterator[Transcribed]:
         if line.strip():
             name, _, text = line.strip().partition(" ")
             place = f"{transcript} line {number}"
-            yield existing(clip_at(transcript.parent / name), name.split("-")[0], text.lower(), place)
+            yield utterance(clip_at(transcript.parent / name), name.split("-")[0], text.lower(), place)

@@ -12,13 +12,13 @@ Layout:     root/metadata.csv "<id>|text|text with numbers and abbreviations in 
 import os
 from pathlib import Path
 
-from speech2image.data.transcribed import Transcribed, checked, clip_at, existing, read_utterances
+from speech2image.data.transcribed import Transcribed, checked, clip_at, read_utterances, utterance
 from speech2image.errors import DataError
 
 SPEAKER = "ljspeech"
 
 
-def ljspeech(root: str | os.PathLike[str]) -> list[Transcribed]:
+def ljspeech(root: str | os.PathLike[str], *, skip_bad: bool = False) -> list[Transcribed]:
     """List the clips of LJSpeech or of a part of it.
 
     Raises:
@@ -26,7 +26,7 @@ def ljspeech(root: str | os.PathLike[str]) -> list[Transcribed]:
     """
     root = Path(root)
     if (root / "utterances.jsonl").is_file():
-        return read_utterances(root / "utterances.jsonl")
+        return read_utterances(root / "utterances.jsonl", skip_bad=skip_bad)
     metadata = root / "metadata.csv"
     try:
         lines = metadata.read_text(encoding="utf-8").splitlines()
@@ -35,11 +35,11 @@ def ljspeech(root: str | os.PathLike[str]) -> list[Transcribed]:
             f"unreadable {metadata}: {error}; give the folder that holds metadata.csv and wavs/"
         ) from error
     rows = [(f"{metadata} line {n}", line) for n, line in enumerate(lines, start=1) if line.strip()]
-    return checked((_clip(root, line, place) for place, line in rows), str(root))
+    return checked((_clip(root, line, place) for place, line in rows), str(root), skip_bad=skip_bad)
 
 
 def _clip(root: Path, line: str, place: str) -> Transcribed:
     fields = line.split("|")
     if len(fields) != 3:
         raise DataError(f"{place} has {len(fields)} fields parted by '|', must be 3: id, text, text in words")
-    return existing(clip_at(root / "wavs" / fields[0]), SPEAKER, fields[2] or fields[1], place)
+    return utterance(clip_at(root / "wavs" / fields[0]), SPEAKER, fields[2] or fields[1], place)

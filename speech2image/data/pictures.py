@@ -1,6 +1,8 @@
 """Picture bytes as shards hold them: RGB, upright, short side at most 304 pixels."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -32,14 +34,23 @@ def open_picture(data: bytes, name: str) -> Image.Image:
     Raises:
         DataError: the bytes are no picture Pillow can read, or are cut short.
     """
-    try:
+    with _usable(name):
         picture = Image.open(io.BytesIO(data))
         picture.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return picture
+
+
+@contextmanager
+def _usable(name: str) -> Iterator[None]:
+    """Turn whatever a damaged picture makes Pillow stumble upon into a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
         raise DataError(
             f"unreadable picture {name}: {error}; replace the file or take it out of the set"
         ) from error
-    return picture
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
@@ -76,13 +87,14 @@ def shard_picture(data: bytes, name: str, box: Box | None = None) -> tuple[bytes
     Raises:
         DataError: unreadable picture, or a box outside it.
     """
-    picture = open_picture(data, name)
-    if box is None and _can_stay(picture):
-        return data, KEPT_FORMATS[str(picture.format)]
-    picture = to_rgb(picture)
-    if box is not None:
-        picture = picture.crop(object_square(box, picture.size, name))
-    return encode_webp(shrink(picture)), "webp"
+    with _usable(name):
+        picture = open_picture(data, name)
+        if box is None and _can_stay(picture):
+            return data, KEPT_FORMATS[str(picture.format)]
+        picture = to_rgb(picture)
+        if box is not None:
+            picture = picture.crop(object_square(box, picture.size, name))
+        return encode_webp(shrink(picture)), "webp"
 
 
 def _can_stay(picture: Image.Image) -> bool:
@@ -127,8 +139,9 @@ def object_square(box: Box, size: tuple[int, int], name: str = "picture") -> tup
 
 def central_square(data: bytes, side: int, name: str) -> NDArray[np.uint8]:
     """Central square of a picture file, resized: uint8 [side, side, 3]."""
-    picture = to_rgb(open_picture(data, name))
-    short = min(picture.size)
-    left, top = (picture.width - short) // 2, (picture.height - short) // 2
-    square = picture.crop((left, top, left + short, top + short))
-    return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    with _usable(name):
+        picture = to_rgb(open_picture(data, name))
+        short = min(picture.size)
+        left, top = (picture.width - short) // 2, (picture.height - short) // 2
+        square = picture.crop((left, top, left + short, top + short))
+        return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0))

@@ -165,13 +165,18 @@ def kept_out(speakers: NDArray[np.str_]) -> NDArray[np.bool_]:
     return np.arange(len(speakers)) % 20 == 0
 
 
-def list_recordings(root: str | os.PathLike[str]) -> list[Transcribed]:
+def list_recordings(root: str | os.PathLike[str], *, skip_bad: bool = False) -> list[Transcribed]:
     """A corpus in LJSpeech's layout (metadata.csv), LibriSpeech's, or this project's (utterances.jsonl).
+
+    Args:
+        root: its folder.
+        skip_bad: leave out recordings that are not there.
 
     Raises:
         DataError: it is none of these, or not whole.
     """
-    return ljspeech(root) if (Path(root) / "metadata.csv").is_file() else librispeech(root)
+    listing = ljspeech if (Path(root) / "metadata.csv").is_file() else librispeech
+    return listing(root, skip_bad=skip_bad)
 
 
 def build_recordings(

@@ -129,6 +129,12 @@ def test_corpora_of_people(settings: Settings, tmp_path: Path) -> None:
         build_recordings(list_recordings(folder), tmp_path / "built", skip_bad=True)
     built = Recordings(tmp_path / "built")
     assert built.texts == ["number zero", "number one", "number four", "number five", "number six"]
+    for i in (0, 1):
+        (folder / f"{i}.flac").unlink()
+    with pytest.raises(DataError, match=r"2 files .*0\.flac, listed in .*line 1; .*1\.flac, listed"):
+        list_recordings(folder)
+    with pytest.warns(UserWarning, match="2 bad files were left out"):
+        assert len(list_recordings(folder, skip_bad=True)) == 6
     assert built.n_frames().min() > 0 and built.log_mel(2).shape[1] == built.n_frames()[2]
 
 

@@ -140,6 +140,7 @@ WRONG_SPEECH: dict[str, Change] = {
     "key leads elsewhere": with_row(key="../x"),
     "caption is a text": with_row(caption="0"),
     "caption below -1": with_row(caption=-2),
+    "caption that is not there": with_row(caption=99),
     "no voice": without("voice"),
     "voice is a list": with_row(voice=["a"]),
     "text is a number": with_row(text=1),

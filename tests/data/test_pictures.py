@@ -1,6 +1,7 @@
 """Pictures of every mode come out RGB, upright and small; small RGB ones keep their bytes."""
 
 import io
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -98,3 +99,25 @@ def test_central_square_takes_the_middle() -> None:
     image.paste((250, 250, 250), (30, 0, 60, 30))
     square = central_square(encoded(image), 12, "x")
     assert square.shape == (12, 12, 3) and square.dtype == np.uint8 and square.min() > 240
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "DDS", "AVIF"])
+def test_damaged_pictures_give_data_errors_alone(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    try:
+        whole = encoded(picture(), kind)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    for _ in range(40):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 150), 3).tolist():
+            data[place] = int(rng.integers(256))
+        for use in (lambda data: shard_picture(data, "a"), lambda data: central_square(data, 8, "a")):
+            with suppress(DataError):
+                use(bytes(data))
+
+
+def test_a_strip_too_long_for_webp_is_named() -> None:
+    strip = encoded(Image.new("L", (20_000, 10)))
+    with pytest.raises(DataError, match=r"unreadable picture strip\.png: .*16383"):
+        shard_picture(strip, "strip.png")
