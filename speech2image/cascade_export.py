@@ -90,7 +90,7 @@ def export_cascade(
             came with the installation.
         captions: to compare on, at least two; made-up ones by default.
         vocabulary: words the text encoder knows: a text with none of them is refused. Empty takes any text.
-        max_bytes: the most all networks in the folder may take.
+        max_bytes: the most each network in the folder may take.
         speech_detector: refuses recordings without speech; None for that of the model whose generator is
             used, or for a model that takes any sound.
         **card: more JSON values for `model.json`.
@@ -101,8 +101,8 @@ def export_cascade(
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; the networks do not fit each other; the
             recogniser's folder is damaged. Nothing is written.
-        SettingsError: larger than `max_bytes`; two recognisers, or no plain name of one; the model whose
-            generator is used lies elsewhere. Nothing is written.
+        SettingsError: a network larger than `max_bytes`; two recognisers, or no plain name of one; the model
+            whose generator is used lies elsewhere. Nothing is written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
     folder, inputs = Path(folder), of_captions(captions or CAPTIONS)

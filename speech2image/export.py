@@ -1,6 +1,8 @@
 """Trained networks -> a model folder that runs without torch.
 
-    speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024]
+    speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024];
+                          40 of the paper's front end, as many as another one gives; of an encoder with
+                          a words head also ctc [batch, steps, tokens]
     condition_prior.onnx  embedding [batch, 1024], noise [batch, 100] -> feature [batch, 1024], which is then
                           the generator's condition; if the generator was trained with one
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
@@ -25,24 +27,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
 from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
 from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder
 from speech2image.parity import (
     SAME,
     SAME_FLOAT16,
+    SAME_WORDS,
     Inputs,
     Parity,
     check_parity,
     check_same,
     compare,
     compare_detector,
+    compare_words,
     expect,
     fits_float16,
+    made_up_clips,
     made_up_log_mels,
     of_clips,
 )
-from speech2image.pretrained import DETECTOR, PRIOR, read_card
+from speech2image.pretrained import DETECTOR, FRONT_END, PIECES, PRIOR, read_card
 from speech2image.tracing import to_onnx, with_float16_weights
 
 
@@ -54,25 +61,29 @@ def export_direct(
     name: str,
     licence: str,
     noise_size: int = 100,
-    log_mels: Sequence[NDArray[np.float32]] = (),
+    clips: Sequence[NDArray[np.float32]] = (),
     max_bytes: int = MAX_BYTES,
     speech_detector: nn.Module | None = None,
+    front_end: FrontEnd = PAPER,
+    pieces: Sequence[str] = (),
     **card: Any,
 ) -> Parity:
     """Write the model folder of a direct route.
 
     Args:
-        speech_encoder: (log_mel [batch, 40, frames], n_frames [batch]) -> [batch, size].
+        speech_encoder: (frames [batch, features, frames], n_frames [batch]) -> [batch, size].
         generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side]; of
             a `SpokenGenerator` prior and generator become networks of their own.
         folder: to write; an older model folder there is replaced.
         name: the model's name.
         licence: of the weights.
         noise_size: length of the noise vector.
-        log_mels: real recordings to compare on, [40, frames] each, at least two; made-up ones by default.
-        max_bytes: the most all networks may take.
+        clips: real recordings to compare on, samples at 16 kHz, at least two; made-up ones by default.
+        max_bytes: the most each network may take.
         speech_detector: (log_mel, n_frames) -> probability of speech in every 40 ms; None for a model that
             takes any sound.
+        front_end: what makes the encoder's frames.
+        pieces: of text that the encoder's words head writes in; it then gives words, too.
         **card: more JSON values for `model.json`: description, training data, voices, measures ...
 
     Returns:
@@ -80,27 +91,34 @@ def export_direct(
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
-        SettingsError: the networks are larger than `max_bytes`; nothing is written.
+        SettingsError: a network is larger than `max_bytes`; nothing is written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
     folder = Path(folder)
     check_folder(folder)
-    log_mels = log_mels or made_up_log_mels()
-    contents, sizes, parity = convert(speech_encoder, generator, of_clips(log_mels), noise_size)
+    clips = clips or made_up_clips()
+    frames = [front_end.extract(clip) for clip in clips]
+    contents, sizes, parity = convert(speech_encoder, generator, of_clips(frames), noise_size, bool(pieces))
+    if pieces:
+        card[PIECES] = list(pieces)
     detected: dict[str, float] = {}
     if speech_detector is not None:
+        log_mels = [PAPER.extract(clip) for clip in clips]
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
     check_size(contents, max_bytes)
-    told = {"name": name, "licence": licence, **card, **sizes, "parity": asdict(parity) | detected}
+    stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
+    told = stated | {"parity": asdict(parity) | detected}
     write_folder(folder, contents, told)
     return parity
 
 
 def convert(
-    encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int
+    encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int, words: bool = False
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
     """All networks in ONNX, with float16 weights if they allow it; what `model.json` says of their sizes;
     their parity.
+
+    With `words`, the encoder is a PretrainedSpeechEncoder with a words head, and gives words, too.
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
@@ -115,7 +133,8 @@ def convert(
         raise CheckpointError(
             f"the generator does not draw from this encoder's embeddings: {reason}"
         ) from error
-    whole = {inputs.encoder: to_onnx(encoder, inputs.read(slice(2)), inputs.encoder)}
+    traced = BothHeads(encoder).eval() if isinstance(encoder, PretrainedSpeechEncoder) and words else encoder
+    whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, words)}
     conditions, z = expected.embeddings[:2], expected.noise[:2]
     if isinstance(painter, SpokenGenerator):
         whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
@@ -126,6 +145,8 @@ def convert(
     if not fits_float16(parity):
         halved, parity = whole, Parity(*2 * compare(whole, expected), expected.last_digit)
     check_parity(parity)
+    if words:
+        check_same("words", compare_words(halved[inputs.encoder], traced, inputs), SAME_WORDS)
     sizes = {
         "picture_size": expected.pictures.shape[-1],
         "embedding_size": expected.embeddings.shape[-1],
@@ -174,18 +195,22 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
+    from speech2image.training.checkpoint import read_facts
     from speech2image.training.speech_detector import load_speech_detector
     from speech2image.training.speech_embeddings import load_speech_encoder
 
     check_folder(Path(folder))
-    painter, noise_size = load_generator(generator)
+    encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
+    writes = isinstance(encoder, PretrainedSpeechEncoder) and encoder.words is not None
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     return export_direct(
-        load_speech_encoder(speech_encoder),
+        encoder,
         painter,
         folder,
         noise_size=noise_size,
         speech_detector=detector,
+        front_end=encoder.front_end,
+        pieces=read_facts(speech_encoder)["pieces"] if writes else (),
         **options,
     )
 

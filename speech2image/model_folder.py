@@ -15,12 +15,11 @@ MAX_BYTES = 25_000_000
 
 
 def check_size(contents: dict[str, bytes], max_bytes: int) -> None:
-    """Refuse networks that take more than `max_bytes` together."""
-    total = sum(map(len, contents.values()))
-    if total > max_bytes:
+    """Refuse networks of which one takes more than `max_bytes`."""
+    if max(map(len, contents.values())) > max_bytes:
         each = ", ".join(f"{network} {len(content) / 1e6:.2f} MB" for network, content in contents.items())
         raise SettingsError(
-            f"the model takes {total / 1e6:.2f} MB ({each}), at most {max_bytes / 1e6:.2f} MB is allowed; "
+            f"a network is too large ({each}), at most {max_bytes / 1e6:.2f} MB is allowed for each; "
             "train narrower networks or allow more; nothing was written"
         )
 

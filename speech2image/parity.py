@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from speech2image import audio
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
 from speech2image.painter import Brush
-from speech2image.pretrained import PRIOR, SIGNATURES
+from speech2image.pretrained import PRIOR, SIGNATURES, WORDS
 from speech2image.runtime import Session, noise
 from speech2image.text import characters
+from speech2image.transcription import RecognizerSession
 
 SAME = 2e-3
 """The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
@@ -26,6 +28,10 @@ than the second. A generator of a few steps blows rounding up: its BatchNorms di
 conditions that hardly differ. What goes wrong in an export changes more, and everywhere (`SAME_MEAN`)."""
 SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
+SAME_WORDS = 5e-2
+"""The most rounding the weights may change a log-probability of CTC."""
+LIKELY = -8.0
+"""Log-probabilities below this are not compared: softmax blows up what is lost in their digits."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Inputs:
 
 
 def of_clips(log_mels: Sequence[NDArray[np.float32]]) -> Inputs:
-    """Inputs of a speech encoder: log-mels [40, frames], padded with zeros to the longest of a batch."""
+    """Inputs of a speech encoder: frames [features, n], padded with zeros to the longest of a batch."""
     clips = [_trimmed(log_mel) for log_mel in log_mels]
     return Inputs("speech_encoder", len(clips), lambda rows: _padded(clips[rows]))
 
@@ -151,6 +157,26 @@ def compare_detector(
     return _largest(off)
 
 
+@torch.no_grad()
+def compare_words(model: onnx.ModelProto, both: nn.Module, inputs: Inputs) -> float:
+    """The largest difference of a log-probability of CTC that is not tiny, on every clip alone.
+
+    Args:
+        model: a speech encoder that gives words, too.
+        both: the same in torch: embedding and log-probabilities.
+        inputs: clips.
+    """
+    names, _ = SIGNATURES[inputs.encoder]
+    session = RecognizerSession(model.SerializeToString(), (names, (WORDS,)), f"{inputs.encoder}.onnx")
+    off = []
+    for k in range(inputs.count):
+        given = inputs.read(slice(k, k + 1))
+        (found,) = session.all(**dict(zip(names, (tensor.numpy() for tensor in given), strict=True)))
+        expected = both(*given)[1].numpy()
+        off.append(np.abs(np.maximum(expected, LIKELY) - np.maximum(found, LIKELY)).max())
+    return _largest(off)
+
+
 def _session(model: onnx.ModelProto, network: str) -> Session:
     return Session(model.SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
 
@@ -188,15 +214,20 @@ def check_same(what: str, difference: float, bound: float) -> None:
         )
 
 
-def made_up_log_mels() -> list[NDArray[np.float32]]:
-    """Log-mels of buzzing sounds of 0.7 to 4 seconds, for when no recording is at hand."""
+def made_up_log_mels(front_end: FrontEnd = PAPER) -> list[NDArray[np.float32]]:
+    """Frames of `made_up_clips`."""
+    return [front_end.extract(clip) for clip in made_up_clips()]
+
+
+def made_up_clips() -> list[NDArray[np.float32]]:
+    """Buzzing sounds of 0.7 to 4 seconds at 16 kHz, for when no recording is at hand."""
     rng = np.random.default_rng(0)
     clips = []
     for seconds in (0.7, 1.3, 2.5, 4.0):
         t = np.arange(int(seconds * audio.SAMPLE_RATE)) / audio.SAMPLE_RATE
         phase = 2 * np.pi * np.cumsum(150 + 50 * np.sin(3 * seconds * t)) / audio.SAMPLE_RATE
         buzz = sum(np.sin(k * phase) / k for k in range(1, 20))
-        clips.append(audio.log_mel((0.1 * buzz + 0.01 * rng.standard_normal(t.size)).astype(np.float32)))
+        clips.append((0.1 * buzz + 0.01 * rng.standard_normal(t.size)).astype(np.float32))
     return clips
 
 
@@ -207,7 +238,7 @@ def _trimmed(log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _padded(clips: Sequence[NDArray[np.float32]]) -> tuple[torch.Tensor, torch.Tensor]:
     n_frames = [clip.shape[1] for clip in clips]
-    batch = torch.zeros(len(clips), audio.N_MELS, max(n_frames))
+    batch = torch.zeros(len(clips), clips[0].shape[0], max(n_frames))
     for row, clip in zip(batch, clips, strict=True):
         row[:, : clip.shape[1]] = torch.from_numpy(clip)
     return batch, torch.tensor(n_frames)

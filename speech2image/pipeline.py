@@ -2,7 +2,7 @@
 
     recording --audio.load, audio.log_mel--> log-mel [40, frames]
               --speech_detector.onnx------> does anyone speak? (models that have one)
-              --speech_encoder.onnx-------> speech embedding f [1024]
+              --model's front end, speech_encoder.onnx--> speech embedding f [1024]
               --generator.onnx, noise z---> pictures
 
 A `Route` is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text
@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from speech2image import audio, images
+from speech2image.audio.front_ends import PAPER
 from speech2image.painter import Painter, between, walk_alphas
 from speech2image.pretrained import Model
 from speech2image.runtime import Session
@@ -42,7 +43,8 @@ class Translation:
         images: the pictures, picture k drawn from noise row k of `seed`.
         speech_embedding: what was drawn from, float32 [1024]: what the speech encoder heard, or, of a route
             through text, the embedding of the transcript.
-        log_mel: what was listened to, float32 [40, frames]; no frames if a text was drawn.
+        log_mel: what was listened to, float32 [40, frames], whatever the model's front end; no frames if a
+            text was drawn.
         seed: where the noise came from; the same seed gives the same pictures.
         model: the name of the model.
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
@@ -211,7 +213,8 @@ class DirectRoute(Route):
 
     Args:
         model: the folder the networks came from.
-        speech_encoder: log-mel [1, 40, frames] and n_frames [1] -> speech embedding [1, 1024].
+        speech_encoder: frames [1, features, frames] of the model's front end and n_frames [1] -> speech
+            embedding [1, 1024].
         generator, voice_activity, prior: as of `Route`.
     """
 
@@ -228,13 +231,19 @@ class DirectRoute(Route):
 
     def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
         with timed(timings, "listen"):
-            log_mels = [listen(recording, self.voice_activity)[1] for recording in recordings]
+            heard = [listen(recording, self.voice_activity) for recording in recordings]
+            frames = [self._frames(*one) for one in heard]
         with timed(timings, "embed"):
-            return [Heard(self._embed(log_mel), log_mel) for log_mel in log_mels]
+            return [Heard(self._embed(own), log_mel) for own, (_, log_mel) in zip(frames, heard, strict=True)]
 
-    def _embed(self, log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
-        embedding = self._speech_encoder(log_mel=log_mel[None], n_frames=n_frames)
+    def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the encoder takes: the log-mel that the detector took, or another front end's frames."""
+        front_end = self.model.front_end
+        return log_mel if front_end == PAPER else front_end.extract(waveform)
+
+    def _embed(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
+        n_frames = np.array([frames.shape[1]], dtype=np.int64)
+        embedding = self._speech_encoder(log_mel=frames[None], n_frames=n_frames)
         return self._painter.checked(embedding, self._speech_encoder)
 
 

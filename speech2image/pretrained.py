@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.model_card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
 
@@ -37,6 +38,11 @@ SIGNATURES = {
 """Network -> the names of its inputs and of its output."""
 SIZES = ("noise_size", "picture_size", "embedding_size")
 """What a card says of the networks' sizes; of a model with a condition prior, "prior_noise_size" too."""
+WORDS, PIECES = "ctc", "pieces"
+"""The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
+text that its tokens stand for."""
+FRONT_END = "front_end"
+"""What the card calls the front end of the speech encoder (`audio/front_ends.py`)."""
 RECOGNIZER_CARD = "recognizer.json"
 """What a recogniser's folder holds beside its networks; see `transcription.py`."""
 VOCABULARY = "vocabulary"
@@ -68,6 +74,11 @@ class Model:
         return str(self.card.get("route", "direct"))
 
     @property
+    def front_end(self) -> FrontEnd:
+        """What makes frames for its speech encoder; the paper's in folders that state none."""
+        return stated_front_end(self.card.get(FRONT_END), str(self.folder / CARD))
+
+    @property
     def networks(self) -> tuple[str, ...]:
         """An encoder, the generator and, where the model has them, a condition prior and a speech
         detector."""
@@ -75,7 +86,8 @@ class Model:
 
     @property
     def recognizer(self) -> Path | None:
-        """The folder of the speech recogniser it names, None if it names none.
+        """The folder of the speech recogniser it names (or of a model whose speech encoder writes down words,
+        too), None if it names none.
 
         Raises:
             CheckpointError: it is not there.
@@ -91,7 +103,14 @@ class Model:
 
     def _find_recognizer(self) -> Path | None:
         name = self.card.get("recognizer")
-        return None if name is None else self._find(name, RECOGNIZER_CARD)
+        if name is None:
+            return None
+        return self._find(name, RECOGNIZER_CARD) or self._find(name, CARD)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The pieces of text that its speech encoder writes in; none where it only embeds."""
+        return tuple(self.card.get(PIECES, ()))
 
     def _find(self, name: str, file: str) -> Path | None:
         """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
@@ -143,9 +162,9 @@ class Model:
         stated = {network: self.card["files"][network]["sha256"] for network in self.networks}
         recognizer = self._find_recognizer()
         if recognizer is not None:
-            stated["recognizer"] = hashlib.sha256(
-                read_content(recognizer / RECOGNIZER_CARD, MAX_CARD_BYTES)
-            ).hexdigest()
+            card = recognizer / RECOGNIZER_CARD
+            card = card if card.is_file() else recognizer / CARD
+            stated["recognizer"] = hashlib.sha256(read_content(card, MAX_CARD_BYTES)).hexdigest()
         return stated
 
     @property
@@ -290,6 +309,10 @@ def check_model_card(card: dict[str, Any], path: Path) -> None:
         raise CheckpointError(f"{path} is damaged: {found!r} has no route {route!r}")
     networks = (*needed_networks(route), *optional_networks(card.get("files")))
     check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
+    stated_front_end(card.get(FRONT_END), str(path))
+    pieces = card.get(PIECES, [])
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
+        raise CheckpointError(f"{path} is damaged: '{PIECES}' is not a list of pieces of text")
     if not isinstance(card.get(VOCABULARY, ""), str):
         raise CheckpointError(
             f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"

@@ -6,6 +6,7 @@ Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case 
 """
 
 import os
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.errors import CheckpointError, SettingsError, require
-from speech2image.text import transcript
-from speech2image.transcription import Recognizer, Search
+from speech2image.pretrained import CARD, SIGNATURES, WORDS, Model, read_card
+from speech2image.text import Vocabulary, transcript
+from speech2image.transcription import CtcAlone, Recognizer, RecognizerSession, Search, transcribe
+
+ENCODER = "speech_encoder"
 
 
 class SpeechRecogniser(Protocol):
@@ -54,6 +58,36 @@ class OwnRecogniser:
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
         return self.recognizer(audio.log_mel(waveform), self.search).text
+
+
+class EncoderWords:
+    """What a model's speech encoder writes down: one set of weights embeds and knows the words.
+
+    Args:
+        model: whose card names the pieces of text its encoder writes in.
+        search: beam; CTC decides alone.
+        threads: of one call.
+
+    Raises:
+        CheckpointError: its encoder only embeds, or is damaged.
+    """
+
+    name = "speech2image"
+
+    def __init__(self, model: Model, search: Search | None = None, threads: int | None = None) -> None:
+        if not model.pieces:
+            raise CheckpointError(f"the speech encoder of model '{model.name}' writes down no words")
+        self.search, self._front_end = search or Search(ctc_weight=1.0), model.front_end
+        self._vocabulary = Vocabulary(model.pieces)
+        inputs, _ = SIGNATURES[ENCODER]
+        name = str(model.path(ENCODER))
+        network = RecognizerSession(model.read(ENCODER), (inputs, (WORDS,)), name, threads)
+        self._scorer = CtcAlone(network)
+
+    def transcribe(self, waveform: NDArray[np.float32]) -> str:
+        """The words of a recording; "" where none is heard."""
+        frames = self._front_end.extract(waveform)
+        return transcribe(self._scorer, self._vocabulary, frames, self.search).text
 
 
 class Whisper:
@@ -114,8 +148,9 @@ def open_recognizer(
     """Open the recogniser that a user chose.
 
     Args:
-        choice: "own", "own:FOLDER" (which `speech2image export recognizer` wrote), "whisper:NAME" (a name,
-            or a folder of faster-whisper's), or "pocketsphinx".
+        choice: "own", "own:FOLDER" (which `speech2image export recognizer` wrote, or of a model whose speech
+            encoder writes down words), "whisper:NAME" (a name, or a folder of faster-whisper's), or
+            "pocketsphinx".
         own: folder of the recogniser that "own" stands for; None if there is none.
         threads: of one call, where the recogniser can be told; None takes its default.
 
@@ -129,9 +164,9 @@ def open_recognizer(
     """
     kind, _, which = choice.partition(":")
     if choice == "own":
-        return None if own is None else OwnRecogniser(own, threads=threads)
+        return None if own is None else _own(own, threads)
     if kind == "own" and which:
-        return OwnRecogniser(which, threads=threads)
+        return _own(which, threads)
     if kind == "whisper" and which:
         return Whisper(which, threads or 0)
     if choice == "pocketsphinx":
@@ -140,3 +175,10 @@ def open_recognizer(
         f"unknown recogniser '{choice}'; there are: own (the model's), own:FOLDER, whisper:NAME "
         "(for instance whisper:base.en) and pocketsphinx"
     )
+
+
+def _own(folder: str | os.PathLike[str], threads: int | None) -> SpeechRecogniser:
+    """The recogniser in a folder, or the words head of the model in it."""
+    if (Path(folder) / CARD).is_file():
+        return EncoderWords(read_card(Path(folder)), threads=threads)
+    return OwnRecogniser(folder, threads=threads)

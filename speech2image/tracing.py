@@ -14,7 +14,7 @@ from torch import nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError
-from speech2image.pretrained import DETECTOR, SIGNATURES
+from speech2image.pretrained import DETECTOR, SIGNATURES, WORDS
 
 OPSET = 17
 SMALLEST_HALVED = 1024
@@ -23,15 +23,22 @@ HALVED = "_float16"
 """How a weight's name ends that is stored as float16."""
 
 
-def to_onnx(module: nn.Module, example: tuple[torch.Tensor, ...], network: str) -> onnx.ModelProto:
-    """`trace` for a network of a model folder, whose inputs and output `pretrained.SIGNATURES` names."""
+def to_onnx(
+    module: nn.Module, example: tuple[torch.Tensor, ...], network: str, words: bool = False
+) -> onnx.ModelProto:
+    """`trace` for a network of a model folder, whose inputs and output `pretrained.SIGNATURES` names.
+
+    With `words`, the module gives CTC's log-probabilities, too, which become the output `pretrained.WORDS`.
+    """
     inputs, output = SIGNATURES[network]
     free = {name: {0: "batch"} for name in (*inputs, output)}
+    if words:
+        free[WORDS] = {0: "batch", 1: "steps"}
     if "log_mel" in free:
         free["log_mel"][2] = "frames"
     if network == DETECTOR:
         free[output][1] = "steps"
-    return trace(module, example, inputs, (output,), free)
+    return trace(module, example, inputs, (output, WORDS) if words else (output,), free)
 
 
 def trace(

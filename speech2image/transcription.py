@@ -107,6 +107,13 @@ def transcribe(
     return Transcript(vocabulary.text(tokens), score, tuple(tokens))
 
 
+def best_path(ctc: NDArray[np.float32]) -> list[int]:
+    """The tokens of CTC's likeliest path [steps, tokens], without repetitions and blanks."""
+    path = ctc.argmax(axis=1)
+    changed = np.flatnonzero(np.diff(path, prepend=-1))
+    return [int(token) for token in path[changed] if token not in (BLANK, END)]
+
+
 def token_limit(ctc: NDArray[np.float32], most: int) -> int:
     """The most tokens a transcript of this clip may have; 0 where CTC expects none, so that nothing is heard.
 
@@ -243,6 +250,28 @@ class Networks:
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         keys, values, memory_keys, memory_values = state
         return keys[:, rows], values[:, rows], memory_keys, memory_values
+
+
+class CtcAlone:
+    """A network without a decoder as a `Scorer`; for searches with `ctc_weight` 1.
+
+    Args:
+        network: frames [1, features, n], n_frames [1] -> ctc [1, steps, tokens].
+    """
+
+    def __init__(self, network: "RecognizerSession") -> None:
+        self.network = network
+
+    def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
+        n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
+        (ctc,) = self.network.all(log_mel=log_mel[None], n_frames=n_frames)
+        return ctc[0], ctc.shape[2]
+
+    def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
+        return np.zeros((len(tokens), state), np.float32), state
+
+    def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
+        return state
 
 
 class RecognizerSession(Session):

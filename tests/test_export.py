@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_whisper
 import torch
 from tiny_model import make_model, speech, write_wav
 from tiny_networks import MatrixGenerator
@@ -11,8 +12,14 @@ from torch import nn
 
 import speech2image
 from speech2image import audio, export, tracing
+from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.models.pretrained_speech_encoder import (
+    HeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+)
 from speech2image.parity import Parity, check_parity
 from speech2image.training.checkpoint import save_checkpoint
 
@@ -51,13 +58,17 @@ class Generator(nn.Module):
         return picture / 2 if self.wild and torch.onnx.is_in_onnx_export() else picture
 
 
+def recordings() -> list[np.ndarray]:
+    return [speech(seconds, seed) for seconds, seed in ((0.7, 0), (2.0, 1), (1.1, 2))]
+
+
 def log_mels() -> list[np.ndarray]:
-    return [audio.log_mel(speech(seconds, seed)) for seconds, seed in ((0.7, 0), (2.0, 1), (1.1, 2))]
+    return [audio.log_mel(clip) for clip in recordings()]
 
 
 def write(folder: Path, generator: nn.Module | None = None, **options: object) -> export.Parity:
     torch.manual_seed(0)
-    wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7, "log_mels": log_mels()} | options
+    wanted = {"name": "mine", "licence": "CC0-1.0", "noise_size": 7, "clips": recordings()} | options
     return export.export_direct(Encoder(), generator or Generator(), folder, **wanted)  # type: ignore[arg-type]
 
 
@@ -239,7 +250,7 @@ def test_broken_weights_are_refused(tmp_path) -> None:
 
 
 def test_too_large(tmp_path) -> None:
-    with pytest.raises(SettingsError, match=r"takes 0\.0\d MB.*nothing was written"):
+    with pytest.raises(SettingsError, match=r"a network is too large .* 0\.0\d MB.*nothing was written"):
         write(tmp_path / "mine", max_bytes=1000)
     assert list(tmp_path.iterdir()) == []
 
@@ -284,3 +295,30 @@ def _save(path: Path, kind: str, settings: dict[str, object], module: nn.Module)
     settings = json.loads(json.dumps(settings))
     ema = {"module": module.state_dict(), "updates": 1}
     save_checkpoint(path, {"kind": kind, "settings": settings, "step": 1, "seconds": 0.0, "ema": ema})
+
+
+def test_an_encoder_with_another_front_end(tmp_path) -> None:
+    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2, output=16))
+    encoder = PretrainedSpeechEncoder(shape).eval()
+    options = {"noise_size": 7, "clips": recordings(), "front_end": WHISPER}
+    export.export_direct(encoder, Generator(), tmp_path / "mine", name="mine", licence="CC0-1.0", **options)
+    assert json.loads((tmp_path / "mine" / "model.json").read_text())["front_end"] == WHISPER.describe()
+    result = speech2image.load(tmp_path / "mine").translate((speech(1.5), 16_000))
+    frames = torch.from_numpy(WHISPER.extract(speech(1.5)))[None]
+    with torch.no_grad():
+        expected = encoder(frames, torch.tensor([frames.shape[2]]))[0].numpy()
+    np.testing.assert_allclose(result.speech_embedding, expected, atol=0.02)
+    assert result.log_mel.shape[0] == 40  # what is shown, and what a speech detector takes
+
+
+def test_a_model_that_states_no_front_end_takes_the_papers(tmp_path) -> None:
+    write(tmp_path / "mine")
+    before = speech2image.load(tmp_path / "mine").embed((speech(1.5), 16_000))
+    path = tmp_path / "mine" / "model.json"
+    card = json.loads(path.read_text())
+    assert card.pop("front_end") == PAPER.describe()
+    path.write_text(json.dumps(card))
+    np.testing.assert_array_equal(speech2image.load(tmp_path / "mine").embed((speech(1.5), 16_000)), before)
+    path.write_text(json.dumps(card | {"front_end": {"name": "mfcc"}}))
+    with pytest.raises(CheckpointError, match="needs the front end 'mfcc'"):
+        speech2image.load(tmp_path / "mine")

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import tiny_whisper
 import torch
 from torch import nn
 
+from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.models import (
     one_stage_gan,
     speech_detector,
@@ -16,6 +18,13 @@ from speech2image.models import (
     text_encoder,
 )
 from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.pretrained_speech_encoder import (
+    BothHeads,
+    HeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+    WordsSettings,
+)
 from speech2image.onnx_file import check_network
 from speech2image.parity import made_up_log_mels, of_captions, of_clips
 from speech2image.pretrained import DETECTOR, PRIOR
@@ -26,6 +35,9 @@ V1 = stackgan_v1.Architecture(
     size=64, generator_width=8, discriminator_width=8, noise=7, code=6, residual_blocks=1, condition=16
 )
 V2 = stackgan_v2.Architecture(branches=2, generator_width=4, discriminator_width=4, noise=7, code=6)
+ON_WHISPER = PretrainedEncoderSettings(
+    tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2), WordsSettings(30, width=16, heads=2)
+)
 ONE_STAGE = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
 
 
@@ -38,6 +50,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
         f"speech encoder {name}": (lambda s=s: speech_encoder.SpeechEncoder(s), "speech_encoder", 0)
         for name, s in speech_encoder.PRESETS.items()
     },
+    "speech encoder on Whisper's": (lambda: PretrainedSpeechEncoder(ON_WHISPER), "speech_encoder", 0),
+    "the same with words": (lambda: BothHeads(PretrainedSpeechEncoder(ON_WHISPER)), "speech_encoder", 0),
     "speech detector": (
         lambda: speech_detector.SpeechDetector(speech_detector.PRESETS["toy"]),
         DETECTOR,
@@ -60,6 +74,8 @@ def test_every_network_is_allowed(name: str) -> None:
     elif condition:
         example = (torch.randn(2, condition), torch.randn(2, 7))
     else:
-        example = of_clips(made_up_log_mels()).read(slice(2))
-    content = with_float16_weights(to_onnx(make().eval(), example, network)).SerializeToString()
+        front_end = WHISPER if "Whisper" in name or "words" in name else PAPER
+        example = of_clips(made_up_log_mels(front_end)).read(slice(2))
+    model = to_onnx(make().eval(), example, network, words="words" in name)
+    content = with_float16_weights(model).SerializeToString()
     check_network(content, name)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from speech2image.audio.front_ends import PAPER, find_front_end
 from speech2image.commands.jobs import (
     Files,
     FilesOfGan,
@@ -17,8 +18,10 @@ from speech2image.commands.jobs import (
 from speech2image.errors import DataError, SettingsError
 
 
-def prepare_recordings(root: Path, out: Path, workers: int = 1, skip_bad: bool = False) -> None:
-    """Turn a corpus of transcribed speech into log-mels, for `train speech-recognizer`.
+def prepare_recordings(
+    root: Path, out: Path, workers: int = 1, skip_bad: bool = False, front_end: str = PAPER.name
+) -> None:
+    """Turn a corpus of transcribed speech into frames, for `train speech-recognizer` and `train words-head`.
 
     Args:
         root: of LJSpeech (metadata.csv), LibriSpeech or a part of it, or utterances.jsonl (audio, speaker,
@@ -26,10 +29,11 @@ def prepare_recordings(root: Path, out: Path, workers: int = 1, skip_bad: bool =
         out: folder to write.
         workers: processes.
         skip_bad: leave out recordings that cannot be used, and say which.
+        front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80 for `train words-head`.
     """
-    module = import_training("data.recordings")
+    module, kind = import_training("data.recordings"), find_front_end(front_end)
     listed = module.list_recordings(root, skip_bad=skip_bad)
-    recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad)
+    recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad, front_end=kind)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
 
 
@@ -172,7 +176,7 @@ def export_cascade(
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
-        max_megabytes: the most the model may take; inf for any size.
+        max_megabytes: the most each of its networks may take; inf for any size.
     """
     parity = import_training("cascade_export").export_checkpoints(
         text_encoder,

@@ -47,7 +47,7 @@ class FilesOfGan(Files):
 
 def parse_job(module: ModuleType, files: type[Any], prog: str, arguments: list[str]) -> tuple[Any, Any]:
     """Flags for the files and, without a prefix, for every field of the preset's settings."""
-    preset = _preset(arguments)
+    preset = _preset(arguments, files.preset)
     if preset not in module.PRESETS:
         raise SettingsError(f"unknown preset '{preset}' of {prog}; there are: {', '.join(module.PRESETS)}")
     unprefixed = tyro.conf.arg(name="")
@@ -64,13 +64,13 @@ def parse_job(module: ModuleType, files: type[Any], prog: str, arguments: list[s
     return parsed.files, parsed.settings
 
 
-def _preset(arguments: list[str]) -> str:
+def _preset(arguments: list[str], default: str) -> str:
     for index, word in enumerate(arguments):
         if word.startswith("--preset="):
             return word.partition("=")[2]
         if word == "--preset" and index + 1 < len(arguments):
             return arguments[index + 1]
-    return Files.preset
+    return default
 
 
 def parse(kind: Any, prog: str, arguments: list[str]) -> Any:
@@ -107,9 +107,9 @@ def import_training(name: str) -> ModuleType:
         ) from error
 
 
-def open_data(data: tuple[Path, ...]) -> Any:
+def open_data(data: tuple[Path, ...], **options: Any) -> Any:
     """One prepared data set, or several as one."""
-    return import_training("data.joined").open_arrays(data)
+    return import_training("data.joined").open_arrays(data, **options)
 
 
 def open_conditions(files: FilesOfGan) -> Any:

@@ -74,7 +74,7 @@ def train(arguments: list[str]) -> None:
     if recipe in ("", "-h", "--help"):
         print("usage: speech2image train RECIPE [OPTIONS]\n\nrecipes:")
         for name, (_, text) in RECIPES.items():
-            print(f"  {name:17} {text}")
+            print(f"  {name:25} {text}")
         print("\nspeech2image train RECIPE --help shows its settings; --preset NAME changes their defaults")
         if not recipe:
             raise SystemExit(2)
@@ -152,6 +152,65 @@ def _train_speech_encoder(arguments: list[str]) -> None:
     recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
     arrays = _open(files.data)
     print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
+
+
+@dataclass(frozen=True)
+class FilesOfBackbone(Files):
+    """Where a training reads and writes.
+
+    Attributes:
+        data: shards folder that prepare wrote; several are trained on as one.
+        out: folder of the run: checkpoint, log; a run in it goes on.
+        preset: which settings are the defaults of the flags below: head, tune, teacher-student or toy.
+        backbone: Whisper's published weights: model.safetensors of openai/whisper-tiny.en, or a folder of
+            faster-whisper's.
+        start_from: checkpoint of such a training, or of train words-head, to start from, in place of the
+            backbone.
+        recordings: folders that `prepare recordings --front-end whisper-80` wrote, for tuning an encoder
+            with a words head.
+    """
+
+    preset: str = "head"
+    backbone: Path | None = None
+    start_from: Path | None = None
+    recordings: tuple[Path, ...] = ()
+
+
+def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
+    module = _import("training.pretrained_speech_encoder")
+    files, settings = _parse_job(module, FilesOfBackbone, "train pretrained-speech-encoder", arguments)
+    arrays = _open(files.data, front_end=module.PretrainedSpeechEncoder.front_end)
+    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    print(module.train(settings, arrays, files.out, files.backbone, files.start_from, recordings))
+
+
+@dataclass(frozen=True)
+class FilesOfWords:
+    """Where a training reads and writes.
+
+    Attributes:
+        encoder: checkpoint of a pretrained-speech-encoder training.
+        out: folder of the run: checkpoint, log, transcripts; a run in it goes on.
+        data: shards folders that prepare wrote, whose captions are spoken.
+        recordings: folders that `prepare recordings --front-end whisper-80` wrote.
+        preset: which settings are the defaults of the flags below.
+    """
+
+    encoder: Path
+    out: Path
+    data: tuple[Path, ...] = ()
+    recordings: tuple[Path, ...] = ()
+    preset: str = Files.preset
+
+
+def _train_words_head(arguments: list[str]) -> None:
+    module = _import("training.words_head")
+    files, settings = _parse_job(module, FilesOfWords, "train words-head", arguments)
+    front_end = module.PretrainedSpeechEncoder.front_end
+    arrays = _open(files.data, front_end=front_end) if files.data else None
+    opened = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = {one.folder.name: one for one in opened}
+    print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
 
 def _train_one_stage_gan(arguments: list[str]) -> None:
@@ -249,6 +308,11 @@ def checkpoint(
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "direct": (_train_direct, "all of the below, from prepared data to a model folder"),
     "speech-encoder": (_train_speech_encoder, "speech -> the image teacher's feature space"),
+    "pretrained-speech-encoder": (
+        _train_pretrained_speech_encoder,
+        "the same on Whisper's encoder: a head on its frozen states, then all of it",
+    ),
+    "words-head": (_train_words_head, "what is said, from the states of that encoder (CTC)"),
     "embeddings": (_embed, "no training: a trained encoder's embedding of every utterance, for the next two"),
     "one-stage-gan": (
         _train_one_stage_gan,
@@ -326,13 +390,12 @@ def export_checkpoints(
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         clips: recordings on which ONNX is compared with torch; made-up sounds by default.
-        max_megabytes: the most the model may take; inf for any size.
+        max_megabytes: the most each of its networks may take; inf for any size.
     """
     from speech2image import audio
 
     max_bytes = bytes_of(max_megabytes)
     module = _import("export")
-    log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     parity = module.export_checkpoints(
         speech_encoder,
         generator,
@@ -341,7 +404,7 @@ def export_checkpoints(
         licence=licence,
         description=description,
         speech_detector=speech_detector,
-        log_mels=log_mels,
+        clips=[audio.load(clip) for clip in clips],
         max_bytes=max_bytes,
     )
     print(f"{out}: differs from torch by at most {parity.embedding:.1e} and {parity.picture:.1e}")

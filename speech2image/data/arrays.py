@@ -2,12 +2,14 @@
 
 The arrays are named after the content of the shards they come from, and log-mels lie in one array a speech
 shard: adding speech builds the new shards' log-mels alone, and an interrupted build goes on where it stopped.
+Frames of several front ends may lie side by side; `front_ends.json` says how those of each were computed.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -15,6 +17,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.array_files import allocate_array, create_array, open_array
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
 from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards
@@ -42,6 +45,7 @@ class PairArrays(Rows):
         utterance_caption: index of the caption spoken, -1 if unknown, int64 [U].
         utterance_voice: voice names [U].
         workers: processes that build missing arrays.
+        front_end: what `log_mel` gives frames of.
         embeddings_file, embeddings_command: where the embeddings of this kind of utterances lie, what makes
             them.
     """
@@ -58,16 +62,21 @@ class PairArrays(Rows):
     utterance_caption: NDArray[np.int64]
     utterance_voice: NDArray[np.str_]
     workers: int = 1
+    front_end: FrontEnd = PAPER
     _pictures: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
     _speech: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
+    _frames: LogMels | None = field(default=None, repr=False)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], *, workers: int = 1) -> "PairArrays":
+    def open(
+        cls, folder: str | os.PathLike[str], *, workers: int = 1, front_end: FrontEnd = PAPER
+    ) -> "PairArrays":
         """Open a shards folder.
 
         Args:
             folder: what `speech2image prepare` wrote.
             workers: processes that build arrays not yet there.
+            front_end: what makes frames of the speech.
 
         Raises:
             DataError: there are no shards, they are damaged, or speech speaks of a picture that is not there.
@@ -95,6 +104,7 @@ class PairArrays(Rows):
             utterance_caption=np.array([row["caption"] for row in spoken], dtype=np.int64),
             utterance_voice=np.array([row["voice"] for row in spoken], dtype=np.str_),
             workers=workers,
+            front_end=front_end,
             _pictures=pictures,
             _speech=speech,
         )
@@ -126,7 +136,7 @@ class PairArrays(Rows):
             make_shards(_fill_pictures, tasks, sizes, f"pictures {side} x {side}", self.workers)
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
-        """Log-mel of utterance `u`, float32 [40, n_frames]; all are built at first use."""
+        """Frames of utterance `u`, float32 [40, n_frames] of the paper's; all are built at first use."""
         return self._log_mels[u]
 
     def n_frames(self) -> NDArray[np.int64]:
@@ -135,29 +145,52 @@ class PairArrays(Rows):
 
     @cached_property
     def _log_mels(self) -> LogMels:
-        return LogMels(self.build_log_mels())
+        return LogMels(self.build_log_mels()) if self._frames is None else self._frames
+
+    def with_frames(self, paths: Sequence[Path]) -> "PairArrays":
+        """The same data set, whose `log_mel` gives what `write_log_mels` wrote, one file a speech shard."""
+        return replace(self, _frames=LogMels(paths))
 
     def build_log_mels(self) -> list[Path]:
-        """Build the log-mel arrays of the speech shards that have none yet, in `workers` processes.
+        """Build the arrays of frames of the speech shards that have none yet, in `workers` processes.
 
         Returns:
             The files of all of them, in the shards' order.
 
         Raises:
             DataError: there is no speech, or an utterance cannot be used.
+            CheckpointError: the arrays there are of another version of the front end.
+        """
+        targets = self.speech_arrays("log_mel" if self.front_end == PAPER else self.front_end.name)
+        missing = [i for i, target in enumerate(targets) if not target.exists()]
+        todo = [(self._speech[i][0], targets[i], self.front_end) for i in missing]
+        sizes = [len(self._speech[i][1].rows) for i in missing]
+        self._state_front_end()
+        make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
+        return targets
+
+    def speech_arrays(self, kind: str) -> list[Path]:
+        """Where the arrays of this kind lie, one a speech shard, in the shards' order.
+
+        Raises:
+            DataError: there is no speech.
         """
         if not self._speech:
             command = f"speech2image prepare ... --out {self.folder}"
             raise DataError(f"no speech in {self.folder}; speak the captions with: {command}")
-        targets = [
-            (path, self._array_path(f"log_mel-{path.stem}-{header.identity}"))
-            for path, header in self._speech
-        ]
-        missing = [i for i, (_, target) in enumerate(targets) if not target.exists()]
-        todo = [targets[i] for i in missing]
-        sizes = [len(self._speech[i][1].rows) for i in missing]
-        make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
-        return [target for _, target in targets]
+        return [self._array_path(f"{kind}-{path.stem}-{header.identity}") for path, header in self._speech]
+
+    def _state_front_end(self) -> None:
+        """Note in `arrays/front_ends.json` how frames are computed, or compare with what it says."""
+        path = self.folder / "arrays" / "front_ends.json"
+        stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        own = self.front_end.name
+        if own in stated:
+            stated_front_end(stated[own], str(path))
+            return
+        with writing(path) as temporary:
+            text = json.dumps(stated | {own: self.front_end.describe()}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     @property
     def teacher(self) -> NDArray[np.float16]:
@@ -251,10 +284,11 @@ def _fill_pictures(task: tuple[Path, Path, int, list[str]]) -> None:
     cast(np.memmap, out).flush()
 
 
-def _build_log_mels(task: tuple[Path, Path]) -> None:
-    """Speech shard -> its log-mels."""
-    shard, target = task
+def _build_log_mels(task: tuple[Path, Path, FrontEnd]) -> None:
+    """Speech shard -> its frames."""
+    shard, target, front_end = task
     spoken = stream_speech([shard])
-    write_log_mels(
-        target, [frames_of(s.utterance.audio, f"{shard.name}: an utterance of {s.sample}") for s in spoken]
-    )
+    log_mels = [
+        frames_of(s.utterance.audio, f"{shard.name}: an utterance of {s.sample}", front_end) for s in spoken
+    ]
+    write_log_mels(target, log_mels)

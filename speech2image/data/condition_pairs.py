@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.arrays import PairArrays
 from speech2image.data.embedding_pickles import PublishedEmbeddings
 from speech2image.data.joined import JoinedArrays, TrainingArrays
@@ -42,9 +43,11 @@ class CaptionPairs(PairArrays):
     embeddings_command = "speech2image train text-embeddings"
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], *, workers: int = 1) -> "CaptionPairs":
+    def open(
+        cls, folder: str | os.PathLike[str], *, workers: int = 1, front_end: FrontEnd = PAPER
+    ) -> "CaptionPairs":
         """Open a shards folder; see `PairArrays.open`."""
-        plain = PairArrays.open(folder, workers=workers)
+        plain = PairArrays.open(folder, workers=workers, front_end=front_end)
         values = {f.name: getattr(plain, f.name) for f in fields(PairArrays) if f.init}
         counts = [len(captions) for captions in plain.captions]
         values["utterance_sample"] = np.repeat(np.arange(len(counts)), counts).astype(np.int64)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.arrays import PairArrays
 from speech2image.data.end_to_end import EndToEnd
 from speech2image.data.rows import Rows
@@ -49,7 +50,7 @@ class JoinedArrays(Rows):
 
     def __init__(self, parts: Sequence[PairArrays]) -> None:
         self.parts = list(parts)
-        self.folder = self.parts[0].folder
+        self.folder, self.front_end = self.parts[0].folder, self.parts[0].front_end
         self.ids = [name for part in self.parts for name in part.ids]
         self.captions = [caption for part in self.parts for caption in part.captions]
         self.splits = np.concatenate([part.splits for part in self.parts])
@@ -73,7 +74,7 @@ class JoinedArrays(Rows):
         return JoinedRows([part.pictures(size) for part in self.parts])
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
-        """Log-mel of utterance `u`, float32 [40, n_frames]."""
+        """Frames of utterance `u`, float32 [40, n_frames] of the paper's front end."""
         part, i = self._place(u)
         return self.parts[part].log_mel(i)
 
@@ -114,17 +115,18 @@ def parts_of(arrays: TrainingArrays) -> list[PairArrays]:
     return arrays.parts if isinstance(arrays, JoinedArrays) else [arrays]
 
 
-def open_arrays(folders: Sequence[Path], *, workers: int = 1) -> TrainingArrays:
+def open_arrays(folders: Sequence[Path], *, workers: int = 1, front_end: FrontEnd = PAPER) -> TrainingArrays:
     """Open one shards folder, or several as one.
 
     Args:
         folders: what `speech2image prepare` wrote.
         workers: processes that build arrays not yet there.
+        front_end: what makes frames of the speech.
 
     Raises:
         DataError: as `PairArrays.open`; or a folder is named twice.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise DataError(f"a data set is named twice: {', '.join(map(str, folders))}")
-    parts = [PairArrays.open(folder, workers=workers) for folder in folders]
+    parts = [PairArrays.open(folder, workers=workers, front_end=front_end) for folder in folders]
     return parts[0] if len(parts) == 1 else JoinedArrays(parts)

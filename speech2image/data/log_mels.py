@@ -1,6 +1,6 @@
-"""Log-mels on disk: the frames of many recordings laid end to end, memory-mapped.
+"""Log-mels, or other frames, on disk: those of many recordings laid end to end, memory-mapped.
 
-STEM.npy            frames float16 [total, 40]
+STEM.npy            frames float16 [total, 40] (or as many numbers as the front end gives)
 STEM.offsets.npy    int64 [recordings + 1]: recording i owns the frames offsets[i] to offsets[i + 1]
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.array_files import create_array, open_array
 from speech2image.data.end_to_end import EndToEnd
 from speech2image.errors import DataError, SpeechError
@@ -36,7 +37,7 @@ class LogMels:
         return len(self._place)
 
     def __getitem__(self, row: int) -> NDArray[np.float32]:
-        """Log-mel of a recording, float32 [40, n_frames]."""
+        """Frames of a recording, float32 [numbers a frame, n_frames]."""
         part, i = self._place(row)
         frames, offsets = self._frames[part], self._offsets[part]
         return np.ascontiguousarray(frames[offsets[i] : offsets[i + 1]].T, dtype=np.float32)
@@ -47,10 +48,10 @@ class LogMels:
 
 
 def write_log_mels(path: Path, log_mels: Sequence[NDArray[np.float16]]) -> None:
-    """Write the frames [n_frames, 40] of recordings to `path`, their offsets, first, beside it."""
+    """Write the frames [n_frames, n] of one recording or more to `path`, their offsets, first, beside it."""
     offsets = np.cumsum([0] + [len(frames) for frames in log_mels]).astype(np.int64)
     create_array(_offsets_path(path), offsets.shape, np.int64, offsets)
-    frames = np.concatenate([np.zeros((0, audio.N_MELS), np.float16), *log_mels])
+    frames = np.concatenate(log_mels)
     create_array(path, frames.shape, np.float16, frames)
 
 
@@ -68,14 +69,14 @@ def _open(path: Path) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
     return frames, offsets
 
 
-def frames_of(recording: audio.Source, name: str) -> NDArray[np.float16]:
-    """A recording's log-mel as it is kept, float16 [n_frames, 40]; `name` is what an error calls it.
+def frames_of(recording: audio.Source, name: str, front_end: FrontEnd = PAPER) -> NDArray[np.float16]:
+    """A recording's frames as they are kept, float16 [n_frames, n]; `name` is what an error calls it.
 
     Raises:
         DataError: it cannot be used.
     """
     try:
-        return audio.log_mel(audio.load(recording)).T.astype(np.float16)
+        return front_end.extract(audio.load(recording)).T.astype(np.float16)
     except SpeechError as error:
         raise DataError(f"{name} cannot be used: {error}") from error
 

@@ -1,11 +1,13 @@
 """Transcribed speech as memory-mapped log-mels: recordings of corpora, and spoken captions beside them.
 
-    FOLDER/recordings.jsonl              speaker and text of every recording, in order
-    FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`log_mels.py`)
+    FOLDER/recordings.jsonl              the front end, then speaker and text of every recording, in order
+    FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`log_mels.py`), or another
+                                         front end's frames under its name
 
 Built once; an interrupted build goes on where it stopped.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -17,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image import audio
+from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.bad_files import report_bad_files
 from speech2image.data.end_to_end import EndToEnd
 from speech2image.data.entries import file_digest
@@ -64,6 +66,7 @@ class Recordings:
 
     Raises:
         DataError: there are none, or some are missing.
+        CheckpointError: this version computes their front end in another way.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -71,7 +74,9 @@ class Recordings:
         try:
             lines = (self.folder / LISTING).read_text(encoding="utf-8").splitlines()
             rows = [parse_json(line, f"line {number}") for number, line in enumerate(lines, start=1)]
-            self._log_mels = LogMels([self.folder / _part(name) for name in rows.pop(0)["parts"]])
+            first = rows.pop(0)
+            self.paths = [self.folder / _part(name) for name in first["parts"]]
+            self._log_mels = LogMels(self.paths)
             texts, speakers = ([_text(row, name) for row in rows] for name in ("text", "speaker"))
             if len(rows) != len(self._log_mels):
                 raise DataError(f"{len(rows)} texts of {len(self._log_mels)} recordings")
@@ -81,6 +86,7 @@ class Recordings:
                 f"no usable recordings in {folder} ({error}); make them with: "
                 f"speech2image prepare recordings --root CORPUS --out {folder}"
             ) from error
+        self.front_end = stated_front_end(first.get("front_end"), str(self.folder / LISTING))
         self.texts: list[str] = [texts[i] for i in self._kept]
         self.speakers: NDArray[np.str_] = np.array(speakers, dtype=np.str_)[self._kept]
 
@@ -91,6 +97,12 @@ class Recordings:
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every recording, int64 [n]."""
         return self._log_mels.n_frames()[self._kept]
+
+    def with_frames(self, paths: Sequence[Path]) -> "Recordings":
+        """The same recordings, whose `log_mel` gives what `write_log_mels` wrote, one file a part."""
+        other = copy.copy(self)
+        other._log_mels = LogMels(paths)
+        return other
 
 
 def _part(name: object) -> str:
@@ -185,6 +197,7 @@ def build_recordings(
     workers: int = 1,
     *,
     skip_bad: bool = False,
+    front_end: FrontEnd = PAPER,
 ) -> Recordings:
     """Turn recordings into log-mels in `folder`, as far as they are not there yet.
 
@@ -193,6 +206,7 @@ def build_recordings(
         folder: to write to.
         workers: processes.
         skip_bad: leave out recordings that cannot be used.
+        front_end: what makes their frames.
 
     Raises:
         DataError: recordings cannot be used; all are named.
@@ -201,7 +215,8 @@ def build_recordings(
     folder = Path(folder)
     starts = range(0, len(listed), RECORDINGS_PER_PART)
     plans = [(listed[start : start + RECORDINGS_PER_PART], folder) for start in starts]
-    targets = [_target(folder, number, part) for number, (part, _) in enumerate(plans)]
+    kind = "log_mel" if front_end == PAPER else front_end.name
+    targets = [_target(folder, kind, number, part) for number, (part, _) in enumerate(plans)]
     sources = [_sources(part) for part, _ in plans]
     finished = _finished(folder)
     todo = [
@@ -209,10 +224,11 @@ def build_recordings(
         for (part, _), target, source in zip(plans, targets, sources, strict=True)
         if not target.exists() or finished.get(target.name, source) != source
     ]
-    build = partial(_build_part, skip_bad=skip_bad)
+    build = partial(_build_part, front_end=front_end, skip_bad=skip_bad)
     problems = make_shards(build, todo, [len(part) for part, _ in todo], "log-mels", workers)
     report_bad_files([problem for found in problems for problem in found], skip=skip_bad)
-    rows: list[dict[str, object]] = [{"parts": [target.name for target in targets], "sources": sources}]
+    parts = [target.name for target in targets]
+    rows: list[dict[str, object]] = [{"parts": parts, "sources": sources, "front_end": front_end.describe()}]
     rows += [{"speaker": item.speaker, "text": transcript(item.text)} for item in listed]
     with writing(folder / LISTING) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -234,22 +250,22 @@ def _finished(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _target(folder: Path, number: int, part: Sequence[Transcribed]) -> Path:
+def _target(folder: Path, kind: str, number: int, part: Sequence[Transcribed]) -> Path:
     rows = [(item.audio.name, item.audio.stat().st_size) for item in part]
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
-    return folder / f"log_mel-{number:05d}-{digest}.npy"
+    return folder / f"{kind}-{number:05d}-{digest}.npy"
 
 
-def _build_part(task: tuple[Sequence[Transcribed], Path], skip_bad: bool) -> list[str]:
-    """Recordings -> their log-mels, of no frames where one is bad; what is wrong with these."""
+def _build_part(task: tuple[Sequence[Transcribed], Path], front_end: FrontEnd, skip_bad: bool) -> list[str]:
+    """Recordings -> their frames, none where one is bad; what is wrong with these."""
     part, target = task
-    log_mels, problems = [], []
+    frames, problems = [], []
     for item in part:
         try:
-            log_mels.append(frames_of(item.audio, f"recording {item.audio}"))
+            frames.append(frames_of(item.audio, f"recording {item.audio}", front_end))
         except DataError as error:
-            log_mels.append(np.zeros((0, audio.N_MELS), np.float16))
+            frames.append(np.zeros((0, front_end.n_features), np.float16))
             problems.append(str(error))
     if skip_bad or not problems:
-        write_log_mels(target, log_mels)
+        write_log_mels(target, frames)
     return problems

@@ -60,6 +60,8 @@ class ContrastiveWeights:
         regression: weight of the relative squared error, which keeps embeddings in the teacher's raw space.
         extra_pictures: further training pictures a step that serve as negatives (their features cost
             nothing).
+        several_positives: rows of one's own picture (spoken of again in the batch) are positives, too; else
+            they are left out.
     """
 
     temperature: float = 0.07
@@ -67,6 +69,7 @@ class ContrastiveWeights:
     same_class: float = 1.0
     regression: float = 1.0
     extra_pictures: int = 2048
+    several_positives: bool = False
 
 
 def start_temperature(weights: object) -> nn.Parameter | None:
@@ -151,6 +154,7 @@ def info_nce_loss(
     pictures: Int[Tensor, " pictures"],
     temperature: float | Float[Tensor, ""] = 0.07,
     same_class: float = 1.0,
+    several_positives: bool = False,
 ) -> Float[Tensor, ""]:
     """Symmetric InfoNCE on the cosine of features centred by the mean teacher feature.
 
@@ -163,11 +167,14 @@ def info_nce_loss(
             negative.
         temperature: divides the cosines.
         same_class: weight of negatives of one's own class, 0 to 1.
+        several_positives: every row of one's own picture is a positive; the loss is the mean over them.
     """
     batch = len(speech)
     s = F.normalize(speech - teacher_mean, dim=1)
     v = F.normalize(image.detach() - teacher_mean, dim=1)
     logits = s @ v.T / temperature + _negative_log_weights(labels, pictures, batch, same_class)
+    if several_positives:
+        return _mean_over_positives(s @ v.T / temperature, logits, pictures)
     target = torch.arange(batch, device=speech.device)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits[:, :batch].T, target)) / 2
 
@@ -178,6 +185,29 @@ def _negative_log_weights(labels: Tensor, pictures: Tensor, batch: int, same_cla
     weights = torch.where(labels[:batch, None] == labels, own_class, 0.0)
     weights = weights.masked_fill(pictures[:batch, None] == pictures, -math.inf)
     return weights.fill_diagonal_(0.0)
+
+
+def _mean_over_positives(scores: Tensor, weighted: Tensor, pictures: Tensor) -> Tensor:
+    """InfoNCE in both directions with all rows of one's own picture as positives (Khosla et al. 2020).
+
+    Each positive is judged against the negatives alone, not against the others.
+
+    Args:
+        scores: of every pair, [batch, pictures].
+        weighted: the same with the log-weights of negatives; -inf at other rows of one's own picture.
+        pictures: which picture each column shows.
+    """
+    batch = len(scores)
+    own = pictures[:batch, None] == pictures
+    negatives = weighted.masked_fill(own, -math.inf)
+    total = weighted.new_zeros(())
+    for axis, count in ((1, own.shape[1]), (0, batch)):
+        columns = slice(None, count) if axis == 1 else slice(None, batch)
+        rest = negatives[:, columns].logsumexp(axis, keepdim=True)
+        each = torch.logaddexp(scores[:, columns], rest) - scores[:, columns]
+        positive = own[:, columns].to(each.dtype)
+        total = total + ((each * positive).sum(axis) / positive.sum(axis)).mean()
+    return total / 2
 
 
 def relative_error(
@@ -205,6 +235,15 @@ def contrastive_loss(
         The loss, and its items before weighting, for the log.
     """
     temperature = weights.temperature if log_temperature is None else log_temperature.exp().clamp(min=0.01)
-    nce = info_nce_loss(speech, image, teacher_mean, labels, pictures, temperature, weights.same_class)
+    nce = info_nce_loss(
+        speech,
+        image,
+        teacher_mean,
+        labels,
+        pictures,
+        temperature,
+        weights.same_class,
+        weights.several_positives,
+    )
     error = relative_error(speech, image[: len(speech)], teacher_mean)
     return nce + weights.regression * error, {"info_nce": nce.detach(), "relative_error": error.detach()}

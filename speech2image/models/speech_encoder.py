@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.audio import MIN_FRAMES, N_MELS
+from speech2image.audio import N_MELS
+from speech2image.audio.front_ends import PAPER
 from speech2image.errors import SpeechError
 
 
@@ -238,13 +239,16 @@ class SpeechEncoder(nn.Module):
     Attributes:
         teacher_mean: mean teacher feature of the training pictures (zeros until set); retrieval compares
             the cosine of features from which it has been taken away.
+        front_end: what it takes frames of.
+        embed_dim: length of the embedding.
     """
 
     teacher_mean: Tensor
+    front_end = PAPER
 
     def __init__(self, settings: SpeechEncoderSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.embed_dim = settings, settings.size
         self.input_normalisation = MaskedBatchNorm(N_MELS)
         self.stem, bands = self._stem(settings)
         inputs = bands * settings.stem[-1] if settings.stem else N_MELS
@@ -326,11 +330,11 @@ class SpeechEncoder(nn.Module):
         return x, n_steps
 
 
-def check_lengths(n_frames: Int[Tensor, " batch"], frames: int) -> None:
-    """Raises SpeechError unless every clip has between 64 frames and what the batch holds."""
+def check_lengths(n_frames: Int[Tensor, " batch"], frames: int, fewest: int = PAPER.min_frames) -> None:
+    """Raises SpeechError unless every clip has between `fewest` frames and what the batch holds."""
     shortest, longest = int(n_frames.min()), int(n_frames.max())
-    if shortest < MIN_FRAMES:
-        raise SpeechError(f"speech is too short: {shortest} frames of 10 ms, need at least {MIN_FRAMES}")
+    if shortest < fewest:
+        raise SpeechError(f"speech is too short: {shortest} frames of 10 ms, need at least {fewest}")
     if longest > frames:
         raise SpeechError(
             f"n_frames says {longest} frames, but log_mel holds only {frames}; pass its true length"

@@ -8,7 +8,7 @@ where it was interrupted, so the same command does too. The toy set needs no wei
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +44,7 @@ class Settings:
         encoder: speech -> the teacher's feature space.
         generator: embedding -> picture, by either recipe.
         crops: of each picture, whose teacher features are the encoder's targets: 10 (paper), 2 or 1.
-        max_bytes: the most the model folder's networks may take.
+        max_bytes: the most each of the model folder's networks may take.
     """
 
     encoder: speech_encoder.Settings = field(default_factory=speech_encoder.Settings)
@@ -113,6 +113,7 @@ def _check_teacher(settings: Settings, arrays: PairArrays, teacher: GoogLeNet | 
 def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
     """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them."""
     encoder = load_speech_encoder(checkpoint).to(_device())
+    arrays = replace(arrays, front_end=encoder.front_end)
     utterances = np.arange(len(arrays.utterance_sample))
     parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
     rows = [embed(encoder, arrays, part) for part in track(parts, "speech embeddings", len(parts))]

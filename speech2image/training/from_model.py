@@ -22,6 +22,7 @@ from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.models.one_stage_gan import CONDITION_SIZE, OneStageGenerator
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
@@ -29,7 +30,13 @@ from speech2image.parity import SAME, compare_encoder, made_up_log_mels, of_capt
 from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
-from speech2image.training import one_stage_gan, speech_encoder, speech_recognizer, text_encoder
+from speech2image.training import (
+    one_stage_gan,
+    pretrained_speech_encoder,
+    speech_encoder,
+    speech_recognizer,
+    text_encoder,
+)
 from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
@@ -75,10 +82,15 @@ def checkpoint_of(
 
 
 def _of_speech(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
+    found = find(model)
+    inputs = of_clips(made_up_log_mels(found.front_end))
+    if found.front_end == PretrainedSpeechEncoder.front_end:
+        on_whisper = pretrained_speech_encoder.PRESETS["head"]
+        whole = PretrainedSpeechEncoder(on_whisper.encoder).eval()
+        return _of_encoder(found, whole, inputs, speech_encoder.KIND, on_whisper)
     settings = _preset(speech_encoder.PRESETS, preset)
-    inputs = of_clips(made_up_log_mels())
     network = SpeechEncoder(settings.encoder).eval()
-    return _of_encoder(find(model), network, inputs, speech_encoder.KIND, settings)
+    return _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
 
 
 def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:

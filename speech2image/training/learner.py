@@ -83,13 +83,14 @@ class Learner:
 
         Args:
             loss: of this step's batch.
-            rate: learning rate of this step.
+            rate: learning rate of this step, of which a group of parameters may take its `share`.
             clip: largest norm of the gradient.
 
         Returns:
             Norm of the gradient before it was clipped.
         """
-        self.optimizer.param_groups[0]["lr"] = rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group.get("share", 1.0)
         self._fabric.backward(loss)
         norm = self._fabric.clip_gradients(
             self._wrapped, self._stepper, max_norm=clip, error_if_nonfinite=False

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from speech2image.audio import FLOOR_DB, MIN_FRAMES, N_MELS
+from speech2image.audio import FLOOR_DB, MIN_FRAMES
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.training.speech_surroundings import (
+    FLOOR,
     NEPERS_PER_DB,
     Backgrounds,
     Surroundings,
-    band_frequencies,
-    band_mels,
     surround,
 )
 
@@ -71,57 +71,90 @@ def augment(
     settings: SpeechAugmentation,
     generator: torch.Generator,
     backgrounds: Backgrounds | None = None,
+    front_end: FrontEnd = PAPER,
 ) -> tuple[Tensor, Tensor]:
     """Applies all changes to a batch on the CPU.
 
     Args:
-        log_mel: [batch, 40, frames], natural log relative to each clip's loudest value.
+        log_mel: frames of the front end, [batch, bands, frames].
         n_frames: valid frames [batch].
         settings: how much.
         generator: where all randomness comes from.
         backgrounds: sounds that may be put behind the speech.
+        front_end: whose frames they are.
 
     Returns:
         The changed batch, of another number of frames, and its valid frames.
     """
-    log_mel, n_frames = warp(log_mel, n_frames, settings.rate, settings.vocal_tract, generator)
+    log_mel, n_frames = as_nepers(log_mel, n_frames, front_end)
+    log_mel, n_frames = warp(log_mel, n_frames, settings.rate, settings.vocal_tract, generator, front_end)
     if settings.surroundings is not None:
-        log_mel, n_frames = surround(log_mel, n_frames, settings.surroundings, generator, backgrounds)
-    log_mel = log_mel + smooth_spectra(len(log_mel), settings.response_db, generator)[..., None]
+        surroundings = settings.surroundings
+        log_mel, n_frames = surround(log_mel, n_frames, surroundings, generator, backgrounds, front_end)
+    batch, bands, _ = log_mel.shape
+    log_mel = log_mel + smooth_spectra(batch, settings.response_db, generator, bands)[..., None]
     log_mel = relative_to_loudest(add_noise(log_mel, settings, generator), n_frames)
-    return mask_stretches(log_mel, n_frames, settings, generator), n_frames
+    return as_frames(mask_stretches(log_mel, n_frames, settings, generator), n_frames, front_end)
+
+
+def as_nepers(log_mel: Tensor, n_frames: Tensor, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """A front end's frames as natural logs of power relative to each clip's loudest, without its padding."""
+    if front_end == PAPER:
+        return log_mel, n_frames
+    return relative_to_loudest(log_mel / front_end.per_neper, n_frames), n_frames - front_end.padding
+
+
+def as_frames(log_mel: Tensor, n_frames: Tensor, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """What `as_nepers` gave as the front end's frames again, the loudest value at 0, with its padding."""
+    if front_end == PAPER:
+        return log_mel, n_frames
+    longer = F.pad(log_mel, (0, front_end.padding))
+    silent = torch.arange(longer.shape[2]) >= n_frames[:, None]
+    quiet = longer.masked_fill(silent[:, None], FLOOR)
+    return quiet * front_end.per_neper, n_frames + front_end.padding
 
 
 def warp(
-    log_mel: Tensor, n_frames: Tensor, rate: float, vocal_tract: float, generator: torch.Generator
+    log_mel: Tensor,
+    n_frames: Tensor,
+    rate: float,
+    vocal_tract: float,
+    generator: torch.Generator,
+    front_end: FrontEnd = PAPER,
 ) -> tuple[Tensor, Tensor]:
     """Changes each clip's speed and the length of the speaker's vocal tract, in one bilinear resampling."""
     speed = _around_one(len(log_mel), rate, generator)
     changed = (n_frames / speed).round().long().clamp(min=MIN_FRAMES)
     frames = torch.arange(int(changed.max())) * ((n_frames - 1) / (changed - 1))[:, None]
     time = torch.minimum(frames, (n_frames - 1)[:, None]) * (2 / (log_mel.shape[2] - 1)) - 1
-    bands = warped_bands(_around_one(len(log_mel), vocal_tract, generator)) * (2 / (N_MELS - 1)) - 1
-    shape = (len(log_mel), N_MELS, frames.shape[1])
+    n_bands = log_mel.shape[1]
+    factors = _around_one(len(log_mel), vocal_tract, generator)
+    bands = warped_bands(factors, front_end) * (2 / (n_bands - 1)) - 1
+    shape = (len(log_mel), n_bands, frames.shape[1])
     grid = torch.stack([time[:, None].expand(shape), bands[..., None].expand(shape)], dim=3)
     warped = F.grid_sample(log_mel[:, None], grid, padding_mode="border", align_corners=True)
     return warped[:, 0], changed
 
 
-def warped_bands(factors: Tensor) -> Tensor:
+def warped_bands(factors: Tensor, front_end: FrontEnd = PAPER) -> Tensor:
     """For each factor [batch], the (fractional) band whose frequency is that of each band times the factor.
 
     Returns:
-        [batch, 40], between 0 and 39.
+        [batch, bands], between 0 and the last; between two bands by their frequencies.
     """
-    centres = band_mels()
-    mels = 1127.0 * torch.log1p(band_frequencies() * factors[:, None] / 700)
-    return ((mels - centres[0]) / (centres[1] - centres[0])).clamp(0, N_MELS - 1)
+    centres = torch.tensor(front_end.band_hertz)
+    wanted = (centres * factors[:, None]).clamp(centres[0], centres[-1])
+    above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
+    low, high = centres[above - 1], centres[above]
+    return above - 1 + (wanted - low) / (high - low)
 
 
-def smooth_spectra(batch: int, deviation_db: float, generator: torch.Generator, points: int = 5) -> Tensor:
-    """Random smooth curves over the bands, [batch, 40], natural log."""
+def smooth_spectra(
+    batch: int, deviation_db: float, generator: torch.Generator, bands: int, points: int = 5
+) -> Tensor:
+    """Random smooth curves over the bands, [batch, bands], natural log."""
     knots = torch.randn(batch, 1, points, generator=generator) * (deviation_db * NEPERS_PER_DB)
-    return F.interpolate(knots, N_MELS, mode="linear", align_corners=True)[:, 0]
+    return F.interpolate(knots, bands, mode="linear", align_corners=True)[:, 0]
 
 
 def add_noise(log_mel: Tensor, settings: SpeechAugmentation, generator: torch.Generator) -> Tensor:
@@ -132,7 +165,7 @@ def add_noise(log_mel: Tensor, settings: SpeechAugmentation, generator: torch.Ge
     quietest, loudest = settings.noise_db[1], settings.noise_db[0]
     level = -(loudest + (quietest - loudest) * torch.rand(batch, generator=generator)) * NEPERS_PER_DB
     level[torch.rand(batch, generator=generator) >= settings.noise_probability] = -torch.inf
-    spectrum = level[:, None] + smooth_spectra(batch, 5.0, generator)
+    spectrum = level[:, None] + smooth_spectra(batch, 5.0, generator, log_mel.shape[1])
     ripple = 0.6 * torch.randn(log_mel.shape, generator=generator)
     return torch.logaddexp(log_mel, spectrum[..., None] + ripple)
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import DataError
 from speech2image.metrics.retrieval import picture_features
 from speech2image.training.speech_augmentation import SpeechAugmentation, augment
@@ -105,6 +106,8 @@ class SpeechBatches:
         extra_pictures: further training pictures whose teacher features join each batch as negatives.
         rank, world_size: this process's place among those that share every step.
         backgrounds: sounds that augmentation may put behind the speech.
+        together: so many utterances of one picture come in one batch, as far as it has them.
+        front_end: whose frames `arrays.log_mel` gives.
 
     Raises:
         DataError: there are no utterances.
@@ -122,6 +125,8 @@ class SpeechBatches:
         rank: int = 0,
         world_size: int = 1,
         backgrounds: Backgrounds | None = None,
+        together: int = 1,
+        front_end: FrontEnd = PAPER,
     ) -> None:
         if not len(utterances):
             raise DataError(
@@ -130,6 +135,7 @@ class SpeechBatches:
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.augmentation, self.ramp, self.backgrounds = augmentation, ramp, backgrounds
+        self.together, self.front_end = together, front_end
         self.pictures = DescribedPictures(arrays, extra_pictures)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
@@ -147,7 +153,9 @@ class SpeechBatches:
         if self.augmentation is not None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
-            log_mel, n_frames = augment(log_mel, n_frames, changes, generator, self.backgrounds)
+            log_mel, n_frames = augment(
+                log_mel, n_frames, changes, generator, self.backgrounds, self.front_end
+            )
         described = self.pictures(self.arrays.utterance_sample[chosen], rng)
         return SpeechBatch(log_mel, n_frames, *described)
 
@@ -155,11 +163,34 @@ class SpeechBatches:
         """All steps' utterances of one epoch, [steps, batch_size * world_size]: by length."""
         rng = np.random.default_rng((self.seed, epoch))
         size = self.batch_size * self.world_size
-        order = np.resize(rng.permutation(self.utterances), self.steps_per_epoch * size)
+        order = np.resize(self._shuffled(rng), self.steps_per_epoch * size)
         pools = np.split(order, range(POOL_BATCHES * size, len(order), POOL_BATCHES * size))
-        by_length = np.concatenate([pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools])
+        by_length = np.concatenate([self._by_length(pool) for pool in pools])
         shuffled: NDArray[np.int64] = rng.permutation(by_length.reshape(-1, size))
         return shuffled
+
+    def _shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """All utterances in random order, those of one picture in runs of `together`."""
+        order = rng.permutation(self.utterances)
+        if self.together == 1:
+            return order
+        order = order[np.argsort(self.arrays.utterance_sample[order], kind="stable")]
+        samples = self.arrays.utterance_sample[order]
+        first = np.searchsorted(samples, samples)  # where each one's picture begins
+        runs = np.stack([samples, (np.arange(len(order)) - first) // self.together], axis=1)
+        _, run = np.unique(runs, axis=0, return_inverse=True)
+        place = rng.permutation(int(run.max()) + 1)[run.reshape(-1)]
+        shuffled: NDArray[np.int64] = order[np.argsort(place, kind="stable")]
+        return shuffled
+
+    def _by_length(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A pool's utterances by length, or, of one picture side by side, by the longest of each run."""
+        lengths = self.lengths[pool]
+        if self.together > 1:
+            starts = np.flatnonzero(np.diff(self.arrays.utterance_sample[pool], prepend=-1))
+            runs = np.diff(np.append(starts, len(pool)))
+            lengths = np.repeat(np.maximum.reduceat(lengths, starts), runs)
+        return pool[np.argsort(lengths, kind="stable")]
 
 
 def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:

@@ -1,41 +1,98 @@
 """Uses of a trained speech encoder: embeddings of a data set's utterances, and their retrieval figures."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import product
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from speech2image.data.joined import parts_of
+from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
+from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.checkpoint import load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
+from speech2image.training.run import Run
 from speech2image.training.speech_batches import SpeechArrays, padded
 
+SPLITS = {"test": "unseen classes", "val": "seen classes"}
 
-def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder:
+
+class Encoder(Protocol):
+    """A speech encoder as all but its own training sees it: frames and their numbers in, embeddings out.
+
+    Attributes:
+        embed_dim: length of the embedding.
+    """
+
+    embed_dim: int
+
+    def __call__(self, frames: Tensor, n_frames: Tensor) -> Tensor: ...
+
+    def eval(self) -> Any: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+class EvaluationSettings(Protocol):
+    """What `log_retrieval` reads of a training's settings."""
+
+    @property
+    def held_out_voices(self) -> tuple[str, ...]: ...
+
+    @property
+    def evaluation_utterances(self) -> int: ...
+
+
+def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | PretrainedSpeechEncoder:
     """The trained (averaged) encoder of a checkpoint, in evaluation mode.
 
     Raises:
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, "speech_encoder")
+    stored = stored_settings(state, "encoder")
+    encoder: SpeechEncoder | PretrainedSpeechEncoder
     with building_from(path):
-        encoder = SpeechEncoder(SpeechEncoderSettings(**stored_settings(state, "encoder")))
+        if "backbone" in stored:
+            encoder = PretrainedSpeechEncoder(PretrainedEncoderSettings.from_stored(stored))
+        else:
+            encoder = SpeechEncoder(SpeechEncoderSettings(**stored))
         encoder.load_state_dict(state["ema"]["module"])
     return encoder.eval()
 
 
+def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:
+    """`load_speech_encoder` for an encoder on a pretrained backbone.
+
+    Raises:
+        SettingsError: it has none.
+        CheckpointError: the file is damaged or holds something else.
+    """
+    encoder = load_speech_encoder(path)
+    if not isinstance(encoder, PretrainedSpeechEncoder):
+        raise SettingsError(f"the encoder in {path} has no pretrained backbone; name another checkpoint")
+    return encoder
+
+
 @torch.inference_mode()
 def embed(
-    encoder: SpeechEncoder, arrays: SpeechArrays, utterances: NDArray[np.int64], batch_size: int = 64
+    encoder: Encoder, arrays: SpeechArrays, utterances: NDArray[np.int64], batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Embeddings of some utterances, float32 [n, 1024], in their order; clips of one length go together."""
-    encoder = encoder.eval()
+    """Embeddings of some utterances, float32 [n, 1024], in their order; clips of one length go together.
+
+    `arrays` must give the frames that the encoder takes.
+    """
+    encoder.eval()
     device = next(encoder.parameters()).device
     order = np.argsort(arrays.n_frames()[utterances], kind="stable")
-    out = np.empty((len(utterances), encoder.settings.size), dtype=np.float32)
+    out = np.empty((len(utterances), encoder.embed_dim), dtype=np.float32)
     for rows in np.split(order, range(batch_size, len(order), batch_size)):
         log_mel, n_frames = padded([arrays.log_mel(int(u)) for u in utterances[rows]])
         out[rows] = encoder(log_mel.to(device), n_frames.to(device)).float().cpu().numpy()
@@ -43,7 +100,7 @@ def embed(
 
 
 def evaluate(
-    encoder: SpeechEncoder,
+    encoder: Encoder,
     arrays: SpeechArrays,
     split: str = "test",
     voices: Collection[str] | None = None,
@@ -81,3 +138,23 @@ def split_voices(arrays: SpeechArrays, held_out: Collection[str]) -> tuple[list[
     """Voices heard in training, and the others."""
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
     return sorted(heard), sorted(set(arrays.utterance_voice.tolist()) - heard)
+
+
+def log_retrieval(
+    run: Run, step: int, averaged: Encoder, arrays: SpeechArrays, settings: EvaluationSettings
+) -> None:
+    """Logs retrieval of pictures of unseen and of seen classes, by heard and unheard voices."""
+    if not run.fabric.is_global_zero or not settings.evaluation_utterances:
+        return
+    heard, unheard = split_voices(arrays, settings.held_out_voices)
+    groups = {
+        "heard voices": heard,
+        "unheard voices": [voice for voice in unheard if not voice.startswith(VOICE_PREFIX)],
+        "unheard readers": [voice for voice in unheard if voice.startswith(VOICE_PREFIX)],
+    }
+    sets = parts_of(arrays)  # type: ignore[arg-type]
+    for part, (split, classes), (group, voices) in product(sets, SPLITS.items(), groups.items()):
+        found = evaluate(averaged, part, split, voices, settings.evaluation_utterances) if voices else None
+        if found is not None:
+            name = f"{part.folder.name}: {classes}, {group}" if len(sets) > 1 else f"{classes}, {group}"
+            run.log(step, {f"{name}/{k}": v for k, v in found.as_dict().items()}, now=True)

@@ -11,9 +11,8 @@ import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.joined import parts_of
 from speech2image.data.recordings import JoinedSpeech, Recordings
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.losses.distillation import (
@@ -36,7 +34,6 @@ from speech2image.models.character_head import CharacterHead
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.text import LETTERS
-from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -46,13 +43,12 @@ from speech2image.training.speech_batches import (
     SpeechBatches,
     mean_teacher_feature,
 )
-from speech2image.training.speech_embeddings import evaluate, load_speech_encoder, split_voices
+from speech2image.training.speech_embeddings import load_speech_encoder, log_retrieval
 from speech2image.training.speech_surroundings import OtherVoices
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.transcription import Vocabulary
 
 KIND = "speech_encoder"
-SPLITS = {"test": "unseen classes", "val": "seen classes"}
 CHARACTERS = Vocabulary(tuple(LETTERS))
 
 
@@ -153,6 +149,30 @@ PRESETS = {
 }
 
 
+class Schedule(Protocol):
+    """What `learning_rate` reads of a training's settings."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def final_rate(self) -> float: ...
+    @property
+    def warm_up(self) -> int: ...
+
+
+class VoiceSettings(Protocol):
+    """What `favoured` reads of a training's settings."""
+
+    @property
+    def held_out_voices(self) -> tuple[str, ...]: ...
+    @property
+    def favoured_voices(self) -> tuple[str, ...]: ...
+    @property
+    def favour(self) -> int: ...
+
+
 class Distillation(nn.Module):
     """The encoder with its losses, so that all trained parameters (the temperature too) are in one module.
 
@@ -236,7 +256,9 @@ def train(
 
     def save() -> None:
         run.save({"step": step, **learner.state_dict()})
-        _log_retrieval(run, step, learner.ema, arrays, settings)
+        averaged = learner.ema.module
+        assert isinstance(averaged, SpeechEncoder)
+        log_retrieval(run, step, averaged, arrays, settings)
 
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
@@ -303,7 +325,7 @@ def training_batches(
     )
 
 
-def favoured(settings: Settings, arrays: SpeechArrays) -> NDArray[np.int64]:
+def favoured(settings: VoiceSettings, arrays: SpeechArrays) -> NDArray[np.int64]:
     """The utterances of an epoch: each once, those of favoured voices `favour` times."""
     utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
     voices = arrays.utterance_voice[utterances]
@@ -311,7 +333,7 @@ def favoured(settings: Settings, arrays: SpeechArrays) -> NDArray[np.int64]:
     return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
 
 
-def learning_rate(settings: Settings, step: int) -> float:
+def learning_rate(settings: Schedule, step: int) -> float:
     """The rate of step 0, 1, ...: a linear warm-up, then half a cosine down to `final_rate`."""
     if step < settings.warm_up:
         return settings.learning_rate * (step + 1) / settings.warm_up
@@ -323,26 +345,6 @@ def learning_rate(settings: Settings, step: int) -> float:
 def _scale(distillation: Distillation) -> dict[str, Tensor]:
     temperature = distillation.log_temperature
     return {} if temperature is None else {"temperature": temperature.detach().exp()}
-
-
-def _log_retrieval(run: Run, step: int, ema: Ema, arrays: SpeechArrays, settings: Settings) -> None:
-    """Logs retrieval of pictures of unseen and of seen classes, by heard and unheard voices."""
-    if not run.fabric.is_global_zero or not settings.evaluation_utterances:
-        return
-    averaged = ema.module
-    assert isinstance(averaged, SpeechEncoder)
-    heard, unheard = split_voices(arrays, settings.held_out_voices)
-    groups = {
-        "heard voices": heard,
-        "unheard voices": [voice for voice in unheard if not voice.startswith(VOICE_PREFIX)],
-        "unheard readers": [voice for voice in unheard if voice.startswith(VOICE_PREFIX)],
-    }
-    sets = parts_of(arrays)  # type: ignore[arg-type]
-    for part, (split, classes), (group, voices) in product(sets, SPLITS.items(), groups.items()):
-        found = evaluate(averaged, part, split, voices, settings.evaluation_utterances) if voices else None
-        if found is not None:
-            name = f"{part.folder.name}: {classes}, {group}" if len(sets) > 1 else f"{classes}, {group}"
-            run.log(step, {f"{name}/{k}": v for k, v in found.as_dict().items()}, now=True)
 
 
 def preset(name: str, **changes: Any) -> Settings:

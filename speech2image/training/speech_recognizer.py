@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -155,8 +155,18 @@ class Material:
     tests: Mapping[str, TranscribedSpeech]
 
 
+class MaterialSettings(Protocol):
+    """What `gather` reads of a training's settings."""
+
+    @property
+    def held_out_voices(self) -> tuple[str, ...]: ...
+
+    @property
+    def recordings_repeated(self) -> int: ...
+
+
 def gather(
-    settings: Settings, arrays: TrainingArrays | None, recordings: Mapping[str, TranscribedSpeech]
+    settings: MaterialSettings, arrays: TrainingArrays | None, recordings: Mapping[str, TranscribedSpeech]
 ) -> Material:
     """Spoken captions and recordings, parted into training and test.
 
@@ -164,7 +174,7 @@ def gather(
     of it, `kept_out`) are not trained on.
 
     Args:
-        settings: see Settings.
+        settings: of the training.
         arrays: spoken captions, or None.
         recordings: corpora by name.
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from speech2image.audio import FLOOR_DB, MAX_FREQUENCY, MIN_FREQUENCY, N_MELS
+from speech2image.audio import FLOOR_DB
+from speech2image.audio.front_ends import PAPER, FrontEnd
 
 NEPERS_PER_DB = float(np.log(10) / 10)
 """Natural-log power per decibel."""
@@ -35,7 +36,8 @@ class HeardSpeech(Protocol):
 
 
 Backgrounds = Callable[[int, int, torch.Generator], Tensor]
-"""(clips, frames, generator) -> log-mels of other sounds [clips, 40, frames], loudest value about 0."""
+"""(clips, frames, generator) -> log-mels of other sounds [clips, bands, frames], in nepers of power, loudest
+value about 0."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +81,13 @@ class OtherVoices:
     """Backgrounds of one to three other people speaking at once.
 
     Args:
-        speech: recordings of them.
+        speech: recordings of them, in frames of the front end.
+        front_end: which.
     """
 
-    def __init__(self, speech: HeardSpeech) -> None:
-        self.speech, self.lengths = speech, speech.n_frames()
+    def __init__(self, speech: HeardSpeech, front_end: FrontEnd = PAPER) -> None:
+        self.speech, self.front_end = speech, front_end
+        self.lengths = speech.n_frames() - front_end.padding
 
     def __call__(self, clips: int, frames: int, generator: torch.Generator) -> Tensor:
         return torch.stack([self._one(frames, generator) for _ in range(clips)])
@@ -98,7 +102,7 @@ class OtherVoices:
         """A stretch of one recording, begun again as often as needed."""
         start = int(torch.randint(int(self.lengths[u]), (), generator=generator))
         places = (start + torch.arange(frames)) % int(self.lengths[u])
-        return torch.from_numpy(self.speech.log_mel(u))[:, places]
+        return torch.from_numpy(self.speech.log_mel(u))[:, places] / self.front_end.per_neper
 
 
 def surround(
@@ -107,15 +111,17 @@ def surround(
     settings: Surroundings,
     generator: torch.Generator,
     backgrounds: Backgrounds | None = None,
+    front_end: FrontEnd = PAPER,
 ) -> tuple[Tensor, Tensor]:
     """Puts each clip of a batch into random surroundings.
 
     Args:
-        log_mel: [batch, 40, frames], natural log of power relative to each clip's loudest value.
+        log_mel: [batch, bands, frames], natural log of power relative to each clip's loudest value.
         n_frames: valid frames [batch].
         settings: how often and how much.
         generator: where all randomness comes from.
         backgrounds: other sounds; None leaves `background` out.
+        front_end: whose bands they are.
 
     Returns:
         The changed batch, of another number of frames and no longer relative to the loudest value, and its
@@ -125,7 +131,7 @@ def surround(
     log_mel = add_echo(log_mel, settings, generator)
     if backgrounds is not None and settings.background > 0:
         log_mel = add_background(log_mel, backgrounds, settings, generator)
-    return telephone(log_mel, settings.telephone, generator), n_frames
+    return telephone(log_mel, settings.telephone, generator, front_end), n_frames
 
 
 def add_silence(
@@ -188,9 +194,11 @@ def add_background(
     return result
 
 
-def telephone(log_mel: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def telephone(
+    log_mel: Tensor, share: float, generator: torch.Generator, front_end: FrontEnd = PAPER
+) -> Tensor:
     """Some clips with nothing but 300 to 3,400 Hz."""
-    hertz = band_frequencies()
+    hertz = torch.tensor(front_end.band_hertz)
     outside = (hertz < TELEPHONE_HERTZ[0]) | (hertz > TELEPHONE_HERTZ[1])
     happens = torch.rand(len(log_mel), generator=generator) < share
     loss = happens[:, None] * outside * (TELEPHONE_DB * NEPERS_PER_DB)
@@ -200,17 +208,3 @@ def telephone(log_mel: Tensor, share: float, generator: torch.Generator) -> Tens
 def _between(low_high: tuple[float, float], n: int, generator: torch.Generator) -> Tensor:
     low, high = low_high
     return low + (high - low) * torch.rand(n, generator=generator)
-
-
-def band_frequencies() -> Tensor:
-    """Centre frequency of each mel band in Hz, [40]."""
-    return 700 * torch.expm1(band_mels() / 1127.0)
-
-
-def band_mels() -> Tensor:
-    """Centre of each mel band on the mel scale, [40]."""
-    return torch.linspace(_mel(MIN_FREQUENCY), _mel(MAX_FREQUENCY), N_MELS + 2)[1:-1]
-
-
-def _mel(hertz: float) -> float:
-    return float(1127.0 * np.log1p(hertz / 700))

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.recordings import TranscribedSpeech
 from speech2image.errors import DataError, SettingsError
 from speech2image.training.speech_augmentation import SpeechAugmentation, augment
@@ -54,6 +55,7 @@ class TranscribedBatches:
         augmentation: None for clean speech.
         ramp: steps over which the augmentation grows to its full strength; 0 for full from the start.
         rank, world_size: this process's place among those that share every step.
+        front_end: whose frames `speech.log_mel` gives.
 
     Raises:
         DataError: there is nothing to train on.
@@ -72,12 +74,13 @@ class TranscribedBatches:
         ramp: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        front_end: FrontEnd = PAPER,
     ) -> None:
         if frames < 1:
             raise SettingsError(f"frames is {frames}; a batch needs at least one")
         self.speech, self.frames, self.seed = speech, frames, seed
         self.augmentation, self.ramp, self.rank, self.world_size = augmentation, ramp, rank, world_size
-        self.lengths = speech.n_frames()
+        self.lengths, self.front_end = speech.n_frames(), front_end
         spoken = np.array([bool(text) for text in speech.texts], dtype=np.bool_)
         self.utterances = np.flatnonzero(spoken & (self.lengths <= longest_frames))
         if not len(self.utterances):
@@ -99,7 +102,7 @@ class TranscribedBatches:
         if self.augmentation is not None:
             generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
             changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
-            log_mel, n_frames = augment(log_mel, n_frames, changes, generator)
+            log_mel, n_frames = augment(log_mel, n_frames, changes, generator, front_end=self.front_end)
         return TranscribedBatch(log_mel, n_frames, *self._tokens(chosen))
 
     def epoch_of(self, step: int) -> int:

@@ -39,9 +39,7 @@ def test_what_is_there_is_not_built_again(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "RECORDINGS_PER_PART", 2)
     build_recordings(list_recordings(corpus)[:4], tmp_path / "out")
     counted = []
-    monkeypatch.setattr(
-        recordings, "frames_of", lambda path, name: counted.append(path) or np.zeros((64, 40))
-    )
+    monkeypatch.setattr(recordings, "frames_of", lambda path, *_: counted.append(path) or np.zeros((64, 40)))
     build_recordings(list_recordings(corpus), tmp_path / "out")
     assert [path.name for path in counted] == ["4.flac"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_whisper
 import torch
 from fake_speech import FakeSpeech
 from onnx import numpy_helper
@@ -14,10 +15,15 @@ from torch import nn
 from speech2image import audio
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export import load_generator
+from speech2image.models.pretrained_speech_encoder import (
+    HeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+)
 from speech2image.pretrained import find
 from speech2image.runtime import Session
 from speech2image.text import characters
-from speech2image.tracing import trace, with_float16_weights
+from speech2image.tracing import to_onnx, trace, with_float16_weights
 from speech2image.training import speech_recognizer
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.from_model import checkpoint_of, take_weights
@@ -162,3 +168,15 @@ def test_another_model_of_the_same_shape_gives_its_own_weights() -> None:
     take_weights(one, stored, exported)
     assert one.norm.weight.tolist() == [7] * 300
     assert torch.equal(one.norm.bias, other.norm.bias)
+
+
+def test_an_encoder_on_whispers() -> None:
+    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=32, heads=2, output=24))
+    exported, fresh = PretrainedSpeechEncoder(shape).eval(), PretrainedSpeechEncoder(shape).eval()
+    for parameter in exported.parameters():  # untrained norms are equal, and the exporter keeps one for all
+        nn.init.normal_(parameter, std=0.1)
+    example = torch.rand(2, 80, 130), torch.tensor([130, 115])
+    stored = with_float16_weights(to_onnx(exported, example, "speech_encoder"))
+    take_weights(fresh, {"": stored}, lambda one: {"": to_onnx(one, example, "speech_encoder")})
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(*example), exported(*example), atol=5e-3, rtol=1e-2)

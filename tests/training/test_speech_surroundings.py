@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from speech2image.audio.front_ends import PAPER
 from speech2image.training.speech_surroundings import (
     FLOOR,
     NEPERS_PER_DB,
@@ -12,7 +13,6 @@ from speech2image.training.speech_surroundings import (
     add_background,
     add_echo,
     add_silence,
-    band_frequencies,
     surround,
     telephone,
 )
@@ -74,7 +74,7 @@ def test_backgrounds_come_at_the_level_asked_for() -> None:
 def test_a_telephone_takes_low_and_high_bands_away() -> None:
     log_mel, _ = clips()
     heard = telephone(log_mel, 1.0, generator())
-    hertz = band_frequencies()
+    hertz = torch.tensor(PAPER.band_hertz)
     inside = (hertz >= 300) & (hertz <= 3400)
     assert torch.equal(heard[:, inside], log_mel[:, inside])
     assert (heard[:, ~inside] <= log_mel[:, ~inside] - 10).all()

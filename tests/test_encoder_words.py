@@ -1,0 +1,105 @@
+"""A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
+
+import json
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_whisper
+import torch
+from tiny_model import make_model, speech
+from tiny_networks import MatrixGenerator
+from torch import nn
+
+import speech2image
+from speech2image import export, pretrained
+from speech2image.audio.front_ends import WHISPER
+from speech2image.errors import CheckpointError
+from speech2image.models.pretrained_speech_encoder import (
+    HeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+    WordsSettings,
+)
+from speech2image.recognizers import EncoderWords, open_recognizer
+from speech2image.text import LETTERS, Vocabulary
+from speech2image.transcription import CtcAlone, transcribe
+
+CLIP = speech(1.5)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PretrainedSpeechEncoder:
+    shape = PretrainedEncoderSettings(
+        tiny_whisper.SETTINGS,
+        HeadSettings(width=16, heads=2, output=16),
+        WordsSettings(2 + len(LETTERS), width=16, heads=2),
+    )
+    torch.manual_seed(3)
+    made = PretrainedSpeechEncoder(shape).eval()
+    made.backbone.load_state_dict(tiny_whisper.encoder().state_dict())
+    assert made.words is not None
+    nn.init.normal_(made.words.read.weight, std=0.5)  # so that some letter is likely at every step
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(encoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "mine"
+    options = {"noise_size": 7, "front_end": WHISPER, "pieces": tuple(LETTERS)}
+    export.export_direct(encoder, MatrixGenerator(), path, name="mine", licence="CC0-1.0", **options)
+    return path
+
+
+class InTorch:
+    """The encoder's words as `CtcAlone` asks for them."""
+
+    def __init__(self, encoder: PretrainedSpeechEncoder) -> None:
+        self.encoder = encoder
+
+    @torch.no_grad()
+    def all(self, log_mel: np.ndarray, n_frames: np.ndarray) -> list[np.ndarray]:
+        assert self.encoder.words is not None
+        heard = self.encoder.listen(torch.from_numpy(log_mel), torch.from_numpy(n_frames))
+        return [self.encoder.words(*heard).numpy()]
+
+
+def test_the_words_are_those_of_torch(encoder, folder) -> None:
+    recognizer = open_recognizer(f"own:{folder}")
+    assert isinstance(recognizer, EncoderWords)
+    said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
+    scorer = CtcAlone(InTorch(encoder))  # type: ignore[arg-type]
+    expected = transcribe(scorer, vocabulary, WHISPER.extract(CLIP), recognizer.search).text
+    assert len(said) > 3 and set(said) <= set(LETTERS)
+    assert SequenceMatcher(None, said, expected, autojunk=False).ratio() > 0.8  # weights are float16
+
+
+def test_the_direct_route_embeds_with_the_same_file(encoder, folder) -> None:
+    frames = torch.from_numpy(WHISPER.extract(CLIP))[None]
+    with torch.no_grad():
+        expected = encoder(frames, torch.tensor([frames.shape[2]]))[0].numpy()
+    found = speech2image.load(folder).embed((CLIP, 16_000))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:
+    from test_cascade_export import write
+
+    write(folder.parent / "mine-cascade", shared_recognizer="mine")
+    model = pretrained.find(folder.parent / "mine-cascade")
+    assert model.recognizer is not None and model.recognizer.resolve() == folder.resolve()
+    assert model.sha256["recognizer"]
+    opened = speech2image.load(folder, route="cascade")
+    assert opened.translate((CLIP, 16_000)).transcript == open_recognizer(f"own:{folder}").transcribe(CLIP)
+
+
+def test_an_encoder_without_words_is_no_recogniser(folder, tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="writes down no words"):
+        open_recognizer(f"own:{make_model(tmp_path / 'plain')}")
+    card = json.loads((folder / "model.json").read_text())
+    for pieces in ("abc", [1], [""]):
+        broken = make_model(tmp_path / f"broken{pieces!r}"[:12], pieces=pieces)
+        with pytest.raises(CheckpointError, match="'pieces' is not a list"):
+            pretrained.find(broken)
+    assert card["pieces"] == list(LETTERS)

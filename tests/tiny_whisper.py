@@ -1,0 +1,82 @@
+"""A tiny Whisper encoder with random weights, written in both published layouts."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from speech2image.models.whisper_encoder import WhisperEncoder, WhisperSettings, sinusoids
+
+SETTINGS = WhisperSettings(width=64, layers=2, heads=1)
+LAYER = {  # ours: (Hugging Face's, CTranslate2's)
+    "attention_norm": ("self_attn_layer_norm", "self_attention/layer_norm"),
+    "query_key_value": ("", "self_attention/linear_0"),
+    "attention_out": ("self_attn.out_proj", "self_attention/linear_1"),
+    "mlp_norm": ("final_layer_norm", "ffn/layer_norm"),
+    "widen": ("fc1", "ffn/linear_0"),
+    "narrow": ("fc2", "ffn/linear_1"),
+}
+
+
+def encoder(seed: int = 0) -> WhisperEncoder:
+    """Random, with biases, norms and weights that all matter; keys have no bias, as in Whisper."""
+    torch.manual_seed(seed)
+    made = WhisperEncoder(SETTINGS).eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    for layer in made.layers:
+        torch.nn.init.zeros_(layer.query_key_value.bias[64:128])
+    return made
+
+
+def write_safetensors(made: WhisperEncoder, path: Path) -> Path:
+    state = {name: value.clone() for name, value in made.state_dict().items()}
+    tensors = {"embed_positions.weight": sinusoids(30, 64)}
+    for part in ("weight", "bias"):
+        for name, theirs in (("conv1", "conv1"), ("conv2", "conv2"), ("norm", "layer_norm")):
+            tensors[f"{theirs}.{part}"] = state[f"{name}.{part}"]
+        for i in range(SETTINGS.layers):
+            for ours, (theirs, _) in LAYER.items():
+                if theirs:
+                    tensors[f"layers.{i}.{theirs}.{part}"] = state[f"layers.{i}.{ours}.{part}"]
+            joined = state[f"layers.{i}.query_key_value.{part}"].chunk(3)
+            for which, value in zip("qkv", joined, strict=True):
+                if (which, part) != ("k", "bias"):
+                    tensors[f"layers.{i}.self_attn.{which}_proj.{part}"] = value.clone()
+    named = {f"model.encoder.{name}": value.contiguous() for name, value in tensors.items()}
+    save_file(named | {"model.decoder.layers.0.fc1.weight": torch.zeros(3, 3)}, path)
+    return path
+
+
+def variables(made: WhisperEncoder) -> dict[str, np.ndarray]:
+    """CTranslate2's names and values, in float32."""
+    state = {name: value.numpy() for name, value in made.state_dict().items()}
+    found = {"encoder/position_encodings/encodings": sinusoids(30, 64).numpy()}
+    pairs = {"conv1": "conv1", "conv2": "conv2", "norm": "layer_norm"}
+    for i in range(SETTINGS.layers):
+        pairs |= {f"layers.{i}.{ours}": f"layer_{i}/{theirs}" for ours, (_, theirs) in LAYER.items()}
+    for ours, theirs in pairs.items():
+        names = ("gamma", "beta") if theirs.endswith("layer_norm") else ("weight", "bias")
+        for part, name in zip(("weight", "bias"), names, strict=True):
+            found[f"encoder/{theirs}/{name}"] = state[f"{ours}.{part}"]
+    return found
+
+
+def ctranslate2_bytes(
+    values: dict[str, np.ndarray], kind: int = 4, version: int = 6, spec: str = "WhisperSpec"
+) -> bytes:
+    """A model.bin of CTranslate2; beside the encoder a variable of the decoder, a scalar and an alias."""
+    dtype = {0: np.float32, 1: np.int8, 4: np.float16}[kind]
+    out = struct.pack("<I", version) + _name(spec) + struct.pack("<II", 3, len(values) + 2)
+    for name, value in (*values.items(), ("decoder/embeddings/weight", np.zeros((2, 3)))):
+        content = np.ascontiguousarray(value.astype(dtype)).tobytes()
+        out += _name(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
+        out += struct.pack("<BI", kind, len(content)) + content
+    out += _name("encoder/num_heads") + struct.pack("<BBIh", 0, 2, 2, 1)
+    return out + struct.pack("<I", 1) + _name("alias") + _name("decoder/embeddings/weight")
+
+
+def _name(name: str) -> bytes:
+    return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
