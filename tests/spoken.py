@@ -96,7 +96,8 @@ def remuxed(data: bytes, container: str, edit: Callable[[int, av.Packet], Iterat
     buffer = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format=container) as output:
         stream = source.streams.audio[0]
-        copy = output.add_stream_from_template(stream)
+        is_new = hasattr(output, "add_stream_from_template")  # since PyAV 14
+        copy = output.add_stream_from_template(stream) if is_new else output.add_stream(template=stream)
         for number, packet in enumerate(p for p in source.demux(stream) if p.size):
             for edited in edit(number, packet):
                 edited.stream = copy

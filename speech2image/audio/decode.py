@@ -90,9 +90,7 @@ def load_beginning(source: Source, seconds: float) -> Waveform:
 def _parts(file: Any, name: str) -> list[Part]:
     found = parts(file)
     if len(found) > MAX_PARTS:
-        raise SpeechError(
-            f"{name} holds {len(found)} recordings, at most {MAX_PARTS} may be joined in a file"
-        )
+        raise SpeechError(f"{name} holds more than {MAX_PARTS} recordings; join fewer in a file")
     return found
 
 
