@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from base_install import PARTS, imports
+from base_install import PARTS, imports, needs_no_extra
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speech2image"
