@@ -7,13 +7,13 @@ base install has no package `onnx`, so this reads the encoding (protobuf) itself
 """
 
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from speech2image.errors import CheckpointError, printable
 
 _ARITHMETIC = """
-Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean
-Min Mod Mul Neg Not Or Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
+Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual IsNaN Less LessOrEqual Log Max
+Mean Min Mod Mul Neg Not Or Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
 """
 _LAYERS = """
 AveragePool BatchNormalization Conv ConvTranspose Einsum Elu GRU Gelu Gemm GlobalAveragePool
@@ -23,14 +23,37 @@ MaxPool PRelu RNN Relu Resize Selu Sigmoid Softmax Softplus Tanh
 _REDUCTIONS = "ArgMax ArgMin ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum TopK "
 _SHAPES = """
 Cast Concat Constant ConstantOfShape DepthToSpace Expand Flatten Gather GatherElements GatherND Identity
-OneHot Pad Range Reshape ScatterElements ScatterND Shape Slice SpaceToDepth Split Squeeze Tile Transpose Trilu
-Unsqueeze
+NonZero OneHot Pad Range Reshape ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile
+Transpose Trilu Unsqueeze
 """
 OPERATORS = frozenset((_ARITHMETIC + _LAYERS + _REDUCTIONS + _SHAPES).split())
-"""Operators of ONNX's own domain that a network may use: what `export` writes, and their near relatives.
+"""Operators that any network may use: what `export` writes, and their near relatives.
 
 Left out are those that may never end or hold networks of their own (Loop, Scan, If), random numbers (a seed
-gives the same picture for good), strings, sequences, and every other domain's."""
+gives the same picture for good), strings and sequences."""
+_FOR_VOICES = """
+Atan BiasGelu ConvInteger DFT DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul
+EmbedLayerNormalization FastGelu FusedConv FusedMatMul MatMulInteger MatMulNBits QLinearConv QLinearMatMul
+QuantizeLinear QuickGelu RandomNormalLike RandomUniformLike STFT SkipLayerNormalization
+"""
+
+
+class Allowed(NamedTuple):
+    """What a network may use.
+
+    Attributes:
+        operators: their names, in any of the domains.
+        domains: whose operators; "" is ONNX's own.
+    """
+
+    operators: frozenset[str]
+    domains: frozenset[str]
+
+
+EXPORTED = Allowed(OPERATORS, frozenset({"", "ai.onnx"}))
+"""For model folders."""
+VOICE = Allowed(OPERATORS | frozenset(_FOR_VOICES.split()), EXPORTED.domains | {"com.microsoft"})
+"""For voices that others publish: eight-bit numbers, spectra, and ONNX Runtime's own fused operators, too."""
 MAX_FIELDS = 100_000
 """Fields in one file; a network of a thousand operators has about 15,000."""
 
@@ -40,18 +63,19 @@ Message = Mapping[int, "Message | Check | None"]
 """Number of a field that is allowed -> the message in it, or a check of its value, or None: not looked at."""
 
 
-def check_network(content: bytes, name: str) -> None:
-    """Refuse a network that is more than weights and the operators `OPERATORS`.
+def check_network(content: bytes, name: str, allowed: Allowed = EXPORTED) -> None:
+    """Refuse a network that is more than weights and allowed operators.
 
     Args:
         content: of an ONNX file.
         name: what to call it in errors.
+        allowed: the operators.
 
     Raises:
         CheckpointError: it is no ONNX file, its weights lie in other files, or it uses anything not listed.
     """
     try:
-        _Walk(content).message(0, len(content), _MODEL)
+        _Walk(content).message(0, len(content), _model(allowed))
     except CheckpointError as error:
         raise CheckpointError(f"{name} is refused: {error}") from None
     except IndexError as error:
@@ -114,18 +138,6 @@ def _refuse(reason: str) -> NoReturn:
     raise CheckpointError(f"{reason}; take one that speech2image export wrote, from whom you trust")
 
 
-def _check_operator(value: bytes) -> None:
-    operator = value.decode("utf-8", "replace")
-    if operator not in OPERATORS:
-        _refuse(f"it uses the operator '{printable(operator[:60])}', which no network of this project needs")
-
-
-def _check_domain(value: bytes) -> None:
-    if value not in (b"", b"ai.onnx"):
-        domain = printable(value[:60].decode("utf-8", "replace"))
-        _refuse(f"it uses an operator of '{domain}', and only ONNX's own are allowed")
-
-
 def _check_location(value: bytes) -> None:
     """Where a tensor's numbers lie: 0 is in the tensor. The name of another file is never 0."""
     if value != b"\0":
@@ -137,6 +149,21 @@ _TENSOR: Message = dict.fromkeys((1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 16)) | dic
     (13, 14), _check_location
 )
 _ATTRIBUTE: Message = dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 13, 20)) | {5: _TENSOR}
-_NODE: Message = dict.fromkeys((1, 2, 3, 6, 9)) | {4: _check_operator, 5: _ATTRIBUTE, 7: _check_domain}
-_GRAPH: Message = dict.fromkeys((2, 10, 11, 12, 13, 16)) | {1: _NODE, 5: _TENSOR}
-_MODEL: Message = dict.fromkeys((1, 2, 3, 4, 5, 6, 8)) | {7: _GRAPH}
+
+
+def _model(allowed: Allowed) -> Message:
+    """The fields of a whole file that uses allowed operators alone."""
+
+    def check_operator(value: bytes) -> None:
+        operator = value.decode("utf-8", "replace")
+        if operator not in allowed.operators:
+            _refuse(f"it uses the operator '{printable(operator[:60])}', which is not among those allowed")
+
+    def check_domain(value: bytes) -> None:
+        domain = value.decode("utf-8", "replace")
+        if domain not in allowed.domains:
+            _refuse(f"it uses an operator of '{printable(domain[:60])}', which is none of those allowed")
+
+    node: Message = dict.fromkeys((1, 2, 3, 6, 9)) | {4: check_operator, 5: _ATTRIBUTE, 7: check_domain}
+    graph: Message = dict.fromkeys((2, 10, 11, 12, 13, 16)) | {1: node, 5: _TENSOR}
+    return dict.fromkeys((1, 2, 3, 4, 5, 6, 8)) | {7: graph}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.onnx_file import check_network
+from speech2image.onnx_file import EXPORTED, Allowed, check_network
 
 MAX_PICTURES = 10_000
 """The most pictures one call may ask for."""
@@ -35,6 +35,7 @@ class Session:
         output: the name of the output `__call__` returns.
         name: what to call it in errors, usually its path.
         threads: threads of one call; by default all cores this process may use.
+        allowed: operators it may use.
 
     Raises:
         CheckpointError: not ONNX, damaged, more than weights and common operators (`onnx_file`), or a network
@@ -43,9 +44,16 @@ class Session:
     """
 
     def __init__(
-        self, model: bytes, inputs: tuple[str, ...], output: str, name: str, threads: int | None = None
+        self,
+        model: bytes,
+        inputs: tuple[str, ...],
+        output: str,
+        name: str,
+        threads: int | None = None,
+        allowed: Allowed = EXPORTED,
     ) -> None:
         self.name, self.inputs, self.output = name, inputs, output
+        check_network(model, name, allowed)
         self._session = _open(model, name, threads)
         found = {node.name: node.type for node in self._session.get_inputs()}
         outputs = {node.name: node.type for node in self._session.get_outputs()}
@@ -54,7 +62,7 @@ class Session:
                 f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(outputs)}, "
                 f"where {sorted(inputs)} and '{output}' are needed"
             )
-        if not set(found.values()) <= set(_NUMBERS) or set(outputs.values()) != {_NUMBERS[0]}:
+        if not set(found.values()) <= set(_NUMBERS) or outputs[output] != _NUMBERS[0]:
             raise CheckpointError(
                 f"{name} is not this project's: it takes {found} and gives {outputs}, "
                 f"where {' or '.join(_NUMBERS)} and {_NUMBERS[0]} are needed"
@@ -78,6 +86,8 @@ class Session:
                 raise
             raise CheckpointError(f"{self.name} does not run: {_first_line(error)}") from error
         for output, array in zip(outputs, found, strict=True):
+            if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+                raise CheckpointError(f"{self.name} gives something else than float32 numbers in '{output}'")
             finite = np.isfinite(array)
             if not finite.all():
                 raise CheckpointError(
@@ -90,7 +100,6 @@ class Session:
 def _open(model: bytes, name: str, threads: int | None) -> Any:
     import onnxruntime
 
-    check_network(model, name)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _count(default_threads() if threads is None else threads, "threads", 1024)
     options.inter_op_num_threads = 1

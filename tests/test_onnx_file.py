@@ -14,7 +14,7 @@ from tiny_model import generator_network
 
 from speech2image import pretrained
 from speech2image.errors import CheckpointError
-from speech2image.onnx_file import MAX_FIELDS, OPERATORS, check_network
+from speech2image.onnx_file import MAX_FIELDS, OPERATORS, VOICE, check_network
 from speech2image.runtime import Session
 
 SIGNATURE = (("condition", "noise"), "picture", "g.onnx")
@@ -150,6 +150,26 @@ def test_weights_in_a_file_of_the_machine_do_not_reach_a_picture(tmp_path, monke
     assert np.array_equal(read, secret)
     with pytest.raises(CheckpointError, match="takes weights from another file"):
         Session(content, (), "picture", "g.onnx")
+
+
+def test_voices_of_others_may_use_more_but_no_loops_and_no_other_files() -> None:
+    for operator, domain in (("STFT", ""), ("MatMulInteger", ""), ("FusedMatMul", "com.microsoft")):
+        model = generator_network()
+        _node(operator, domain)(model)
+        check_network(model.SerializeToString(), "voice.onnx", VOICE)
+        with pytest.raises(CheckpointError, match=operator):
+            check_network(model.SerializeToString(), "g.onnx")
+    for change in (
+        _node("EPContext", "com.microsoft"),
+        _node("Tanh", "elsewhere"),
+        _endless_loop,
+        _external_weight,
+        _function,
+    ):
+        model = generator_network()
+        change(model)
+        with pytest.raises(CheckpointError, match="is refused"):
+            check_network(model.SerializeToString(), "voice.onnx", VOICE)
 
 
 def test_a_second_value_of_a_field_is_checked_too() -> None:

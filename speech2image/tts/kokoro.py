@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError, require
+from speech2image.onnx_file import VOICE
 from speech2image.runtime import Session
 from speech2image.tts import kokoro_files
 from speech2image.tts.engine import Delivery
@@ -142,7 +143,7 @@ def _open(place: Path, threads: int | None) -> _Network:
 
     def session(layout: tuple[str, str]) -> Session:
         tokens, output = layout
-        return Session(model, (tokens, "style", "speed"), output, str(file), threads)
+        return Session(model, (tokens, "style", "speed"), output, str(file), threads, VOICE)
 
     try:
         return _Network(session(_LAYOUTS[0]), vocabulary)

@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, MissingExtraError, SettingsError, require
+from speech2image.model_card import MAX_NETWORK_BYTES
+from speech2image.onnx_file import VOICE, check_network
+from speech2image.reading import read_file
 from speech2image.runtime import Session, noise
 from speech2image.tts import voice_files
 from speech2image.tts.engine import Delivery
@@ -137,7 +140,7 @@ def _open(file: str, threads: int | None) -> _Voice:
         raise CheckpointError(f"{file}.json is not the settings of a Piper voice: {error!r}") from error
     speaker = ("sid",) if config.num_speakers > 1 else ()
     inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
-    session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads)
+    session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads, VOICE)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
 
 
@@ -149,7 +152,11 @@ def _with_noise_inputs(file: Path) -> bytes:
     """
     onnx = require("onnx", "tts")
     try:
-        graph = (network := onnx.load(file)).graph
+        content = read_file(file, MAX_NETWORK_BYTES)
+        check_network(content, str(file), VOICE)  # onnx.load would read other files into it
+        graph = (network := onnx.load_from_string(content)).graph
+    except CheckpointError:
+        raise
     except Exception as error:  # of protobuf's or onnx's own kinds
         raise CheckpointError(f"{file} is not an ONNX network: {error}") from error
     draws = [node for node in graph.node if node.op_type == "RandomNormalLike"]

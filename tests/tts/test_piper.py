@@ -54,7 +54,21 @@ def test_what_is_no_piper_voice_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"voice\.onnx is not a Piper voice: it has 1 draws"):
         piper._with_noise_inputs(small_network(tmp_path / "voice.onnx", draws=1))
     (tmp_path / "voice.onnx").write_bytes(b"no network")
-    with pytest.raises(CheckpointError, match=r"voice\.onnx is not an ONNX network"):
+    with pytest.raises(CheckpointError, match=r"voice\.onnx cannot be opened as an ONNX network"):
+        piper._with_noise_inputs(tmp_path / "voice.onnx")
+
+
+def test_weights_in_another_file_are_not_read(tmp_path: Path) -> None:
+    """The package onnx would read them into the network."""
+    model = onnx.load(small_network(tmp_path / "voice.onnx", draws=2))
+    weight = model.graph.initializer.add()
+    weight.name, weight.data_type, weight.data_location = "w", TensorProto.FLOAT, TensorProto.EXTERNAL
+    weight.dims.append(2)
+    (tmp_path / "secret.bin").write_bytes(bytes(8))
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "secret.bin"
+    (tmp_path / "voice.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="takes weights from another file"):
         piper._with_noise_inputs(tmp_path / "voice.onnx")
 
 
