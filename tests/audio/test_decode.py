@@ -502,12 +502,3 @@ def test_temporary_files_are_called_recordings(size: int) -> None:
         file.seek(0)
         with pytest.raises(SpeechError, match=r"^the recording "):
             audio.load(file)
-
-
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_matrix_is_read_like_an_array(channels: int) -> None:
-    samples = np.stack([chirp()] * channels, axis=1)
-    expected = audio.load((samples, 16_000))
-    read = audio.load((np.asmatrix(samples), 16_000))
-    assert type(read) is np.ndarray and read.shape == expected.shape == (len(samples),)
-    np.testing.assert_array_equal(read, expected)
