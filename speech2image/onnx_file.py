@@ -12,8 +12,8 @@ from typing import NoReturn
 from speech2image.errors import CheckpointError, printable
 
 _ARITHMETIC = """
-Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual Less LessOrEqual Log Max Mean
-Min Mod Mul Neg Not Or Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
+Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual IsNaN Less LessOrEqual Log Max
+Mean Min Mod Mul Neg Not Or Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
 """
 _LAYERS = """
 AveragePool BatchNormalization Conv ConvTranspose Einsum Elu GRU Gelu Gemm GlobalAveragePool
