@@ -195,13 +195,13 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
-    from speech2image.training.checkpoint import read_facts
     from speech2image.training.speech_detector import load_speech_detector
-    from speech2image.training.speech_embeddings import load_speech_encoder
+    from speech2image.training.speech_embeddings import load_speech_encoder, stated_facts
 
     check_folder(Path(folder))
     encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
-    writes = isinstance(encoder, PretrainedSpeechEncoder) and encoder.words is not None
+    facts = stated_facts(speech_encoder)
+    stated = {"backbone": facts["backbone"]} if "backbone" in facts else {}
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     return export_direct(
         encoder,
@@ -210,7 +210,8 @@ def export_checkpoints(
         noise_size=noise_size,
         speech_detector=detector,
         front_end=encoder.front_end,
-        pieces=read_facts(speech_encoder)["pieces"] if writes else (),
+        pieces=facts.get(PIECES, ()),
+        **stated,
         **options,
     )
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,11 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.models.whisper_weights import load_backbone
-from speech2image.training.checkpoint import read_facts
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechBatch, SpeechBatches, mean_teacher_feature
-from speech2image.training.speech_embeddings import load_pretrained, log_retrieval
+from speech2image.training.speech_embeddings import load_pretrained, log_retrieval, stated_facts
 from speech2image.training.speech_encoder import (
     KIND,
     Transcription,
@@ -206,7 +206,7 @@ def train(
         CheckpointError: what is given is damaged or something else.
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    encoder = starting_encoder(settings, backbone, start_from)
+    encoder, facts = starting_encoder(settings, backbone, start_from)
     settings = replace(settings, encoder=encoder.settings)
     run = Run(folder, KIND, settings, fabric)
     freeze(encoder, settings.tuned_layers)
@@ -217,19 +217,17 @@ def train(
     if start_from is None:
         encoder.head.set_teacher_mean(mean)
     encoder.teacher_mean.copy_(mean)
-    pieces = read_facts(start_from).get("pieces") if start_from is not None else None
     transcribed = None
     if encoder.words is not None and not frozen and settings.transcription.weight:
-        transcribed = transcribed_batches(
-            settings, arrays, recordings, Vocabulary(tuple(pieces or ())), fabric
-        )
+        vocabulary = Vocabulary(tuple(facts["pieces"]))
+        transcribed = transcribed_batches(settings, arrays, recordings, vocabulary, fabric)
     distillation = Distillation(encoder, settings.loss, frozen, settings.transcription.weight)
     learner = Learner(distillation, encoder, optimizer(distillation, settings), settings.ema_decay)
     batches = training_batches(settings, arrays, fabric)
     step = learner.begin(fabric, run.restore())
 
     def save() -> None:
-        run.save({"step": step, **({"pieces": pieces} if pieces else {}), **learner.state_dict()})
+        run.save({"step": step, **facts, **learner.state_dict()})
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder)
         log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
@@ -253,8 +251,9 @@ def starting_encoder(
     settings: Settings,
     backbone: str | os.PathLike[str] | None,
     start_from: str | os.PathLike[str] | None,
-) -> PretrainedSpeechEncoder:
-    """The encoder as it is before the first step.
+) -> tuple[PretrainedSpeechEncoder, dict[str, Any]]:
+    """The encoder as it is before the first step, and what its checkpoints state besides: which published
+    weights it began with, and the pieces of text that its words head writes in, if it has one.
 
     Raises:
         SettingsError, CheckpointError: as `train`.
@@ -265,12 +264,12 @@ def starting_encoder(
             "a faster-whisper folder) or a checkpoint to start from (--start-from)"
         )
     if start_from is not None:
-        return load_pretrained(start_from)
+        return load_pretrained(start_from), stated_facts(start_from)
     assert backbone is not None
     whisper = load_backbone(backbone)
     encoder = PretrainedSpeechEncoder(replace(settings.encoder, backbone=whisper.encoder.settings))
     encoder.backbone.load_state_dict(whisper.encoder.state_dict())
-    return encoder
+    return encoder, {"backbone": {"name": whisper.name, "sha256": whisper.sha256}}
 
 
 def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:

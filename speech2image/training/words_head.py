@@ -32,7 +32,7 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_batches import padded
-from speech2image.training.speech_embeddings import load_pretrained
+from speech2image.training.speech_embeddings import load_pretrained, stated_facts
 from speech2image.training.speech_encoder import KIND, learning_rate
 from speech2image.training.speech_recognizer import Material, gather
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
@@ -146,8 +146,11 @@ def train(
         None if arrays is None else with_states(arrays, embedding),
         {name: recordings_with_states(corpus, embedding) for name, corpus in recordings.items()},
     )
-    pieces = learn_pieces(material.training.texts, settings.pieces)
-    vocabulary = Vocabulary(pieces)
+    stored = Path(folder) / "checkpoint.safetensors"
+    facts = stated_facts(stored if stored.exists() else encoder)
+    if not stored.exists():
+        facts["pieces"] = list(learn_pieces(material.training.texts, settings.pieces))
+    vocabulary = Vocabulary(tuple(facts["pieces"]))
     whole = with_words(embedding, settings.encoder.words or WordsSettings(), len(vocabulary))
     settings = replace(settings, encoder=whole.settings)
     run = Run(folder, KIND, settings, fabric)
@@ -159,7 +162,7 @@ def train(
     step = learner.begin(fabric, run.restore())
 
     def save() -> None:
-        run.save({"step": step, "pieces": list(pieces), **learner.state_dict()})
+        run.save({"step": step, **facts, **learner.state_dict()})
         log_word_errors(run, step, learner.ema.module, vocabulary, material, settings)
 
     while not run.finished(step):

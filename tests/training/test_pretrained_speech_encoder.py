@@ -22,6 +22,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
+from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.pretrained_speech_encoder import PRESETS, train, training_batches
 from speech2image.training.run import make_fabric
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -104,7 +105,9 @@ def test_the_last_layers_are_trained_along(arrays, backbone, tmp_path, layers, t
 def test_a_tuned_training_goes_on_from_a_trained_head(arrays, backbone, tmp_path):
     head = train(TINY, arrays, tmp_path / "head", backbone)
     settings = dataclasses.replace(TUNED, learning_rate=0.0)
-    both = weights_of(train(settings, arrays, tmp_path / "tuned", start_from=head))
+    tuned = train(settings, arrays, tmp_path / "tuned", start_from=head)
+    both, found = weights_of(tuned), load_checkpoint(tuned)["backbone"]
+    assert found["name"] == "unknown" and found == load_checkpoint(head)["backbone"]
     assert all(torch.equal(value, both[name]) for name, value in weights_of(head).items())
 
 
