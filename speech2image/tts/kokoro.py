@@ -142,7 +142,8 @@ def _open(place: Path, threads: int | None) -> _Network:
 
     def session(layout: tuple[str, str]) -> Session:
         tokens, output = layout
-        return Session(model, (tokens, "style", "speed"), output, str(file), threads)
+        inputs = (tokens, "style", "speed")
+        return Session(model, inputs, output, str(file), threads, published=True)
 
     try:
         return _Network(session(_LAYOUTS[0]), vocabulary)

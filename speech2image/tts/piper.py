@@ -137,7 +137,8 @@ def _open(file: str, threads: int | None) -> _Voice:
         raise CheckpointError(f"{file}.json is not the settings of a Piper voice: {error!r}") from error
     speaker = ("sid",) if config.num_speakers > 1 else ()
     inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
-    session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads)
+    model = _with_noise_inputs(Path(file))
+    session = Session(model, inputs, "output", file, threads, published=True)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
 
 
