@@ -41,7 +41,7 @@ def small_network(file: Path, draws: int = 2) -> Path:
 def test_draws_become_inputs_used_over_and_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piper, "_DRAWS", 5)
     model = piper._with_noise_inputs(small_network(tmp_path / "voice.onnx"))
-    session = Session(model, ("input", "duration_noise", "sound_noise"), "output", "voice", threads=1)
+    session = Session(model, ("input", "duration_noise", "sound_noise"), "output", "voice", 1, published=True)
     first, second = np.arange(5, dtype=np.float32), np.arange(5, dtype=np.float32) + 10
     given = {"duration_noise": first, "sound_noise": second}
     for n in (3, 12):
