@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 MAX_TRACKS = 8
 """Sound tracks of one file that are decoded."""
-MAX_WITHOUT_SOUND = 10_000
-"""Packets without sound that are tried; a file with more is no recording but means harm."""
+SPARE_PACKETS, PACKETS_A_SECOND = 2_000, 1_000
+"""Packets that are decoded: so many, and so many more for each second of sound. Opus has 400 at most; a file
+with one sample in each packet, or none, is no recording but keeps the machine busy."""
 _DEMUXER_TRIES = 10
 # Containers whose header tells the length, so that a file which breaks off can be told.
 _STATE_THEIR_LENGTH = frozenset({"aiff", "au", "flac", "mov", "tta", "wav", "wv"})
@@ -227,7 +228,9 @@ def _decoded(
             for packet in _packets(container, streams):
                 track = tracks[packet.stream.index]
                 track.add(packet)
-                if track.seconds > max_seconds or track.without_sound > MAX_WITHOUT_SOUND:
+                if track.packets > SPARE_PACKETS + PACKETS_A_SECOND * track.seconds:
+                    raise SpeechError(f"{name} cannot be decoded: its packets hold next to no sound")
+                if track.seconds > max_seconds:
                     break
             for track in tracks.values():
                 track.finish()
