@@ -10,6 +10,7 @@ from speech2image.data.pairs import (
     RECORDED,
     SAMPLES_PER_SHARD,
     UNFINISHED,
+    part_shards,
     picture_shard,
     picture_shards,
     speech_shard,
@@ -56,6 +57,9 @@ def write_pictures(
         sources_of=sources_digest,
         companion_of=_recorded_shard,
     )
+    if overwrite:
+        for path in set(part_shards(out, RECORDED)) - {_beside(plan.path) for plan in plans}:
+            path.unlink()
     if todo:
         (out / UNFINISHED).touch()
     make = partial(make_picture_shard, skip_bad=skip_bad)
@@ -80,10 +84,13 @@ def _kept(plans: Sequence[ShardPlan[Entry]], entries: Sequence[Entry], name: str
 
 
 def _recorded_shard(plan: ShardPlan[Entry]) -> Path | None:
-    """The speech shard of the corpus's own recordings that goes with a picture shard."""
-    index = int(plan.path.stem.rpartition("-")[2])
-    recorded = any(entry.recordings for entry in plan.items)
-    return speech_shard(plan.path.parent, RECORDED, index) if recorded else None
+    """The speech shard that goes with a picture shard, if its pictures have recordings."""
+    return _beside(plan.path) if any(entry.recordings for entry in plan.items) else None
+
+
+def _beside(pictures: Path) -> Path:
+    """Where recordings of a picture shard's own lie."""
+    return speech_shard(pictures.parent, RECORDED, int(pictures.stem.rpartition("-")[2]))
 
 
 def make_picture_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[str]:
@@ -98,11 +105,10 @@ def make_picture_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[s
     problems = [problem for _, found in loaded for problem in found]
     if problems and not skip_bad:
         return problems
-    path, sources = _recorded_shard(plan), sources_digest(plan.items)
-    spoken = [item for sample in samples for item in spoken_of(sample)]
-    if path and spoken:
+    path, sources = _beside(plan.path), sources_digest(plan.items)
+    if spoken := [item for sample in samples for item in spoken_of(sample)]:
         write_speech_shard(path, spoken, plan.digest, sources=sources)
-    elif path:
+    else:
         path.unlink(missing_ok=True)
     write_picture_shard(plan.path, samples, plan.digest, sources=sources, skipped=problems)
     return problems

@@ -159,8 +159,10 @@ def _check(header: Header, path: Path) -> None:
     for name in (header.digest, header.sources or "none"):
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
             raise DataError(f"shard {path} states the digest {name!r}, must be letters and digits; {ADVICE}")
-    if not isinstance(header.rows, list) or not isinstance(header.skipped, list | tuple):
+    if not isinstance(header.rows, list):
         raise DataError(f"the header of shard {path} has no list of rows; {ADVICE}")
+    if not isinstance(header.skipped, list | tuple) or not all(isinstance(s, str) for s in header.skipped):
+        raise DataError(f"the header of shard {path} has no list of texts for what was skipped; {ADVICE}")
     for number, row in enumerate(header.rows):
         _check_row(row, header.kind, f"shard {path} row {number}")
 

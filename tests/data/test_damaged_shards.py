@@ -110,6 +110,7 @@ WRONG: dict[str, Change] = {
     "digest is a number": with_part(digest=5),
     "sources lead elsewhere": with_part(sources="../x"),
     "skipped is a text": with_part(skipped="a"),
+    "skipped are numbers": with_part(skipped=[1]),
     "one part too many": with_part(more=1),
     "no id": without("id"),
     "id is a number": with_row(id=3),

@@ -121,6 +121,19 @@ def test_overwriting_leaves_what_is_as_it_was_written(settings: Settings) -> Non
     assert times == {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
 
 
+def test_overwriting_leaves_no_recordings_of_before(settings: Settings) -> None:
+    assert settings.root is not None
+    prepare(replace(settings, limit=4, overwrite=True))
+    assert [path.name for path in sorted(settings.out.glob("speech-*"))] == [
+        f"speech-recorded-00000{i}.tar" for i in (0, 1)
+    ]
+    assert PairArrays.open(settings.out).utterance_sample.tolist() == [0, 1, 2, 3]
+    rows = [line.partition(', "recordings"')[0] + "}" for line in settings.root.read_text().splitlines()]
+    settings.root.write_text("\n".join(rows))
+    prepare(replace(settings, overwrite=True))
+    assert not list(settings.out.glob("speech-*")) and len(PairArrays.open(settings.out).ids) == 6
+
+
 def test_a_corpus_that_moved_is_the_same(settings: Settings, tmp_path: Path) -> None:
     assert settings.root is not None
     times = {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
