@@ -82,7 +82,7 @@ class EncoderWords:
         inputs, _ = SIGNATURES[ENCODER]
         name = str(model.path(ENCODER))
         network = RecognizerSession(model.read(ENCODER), (inputs, (WORDS,)), name, threads)
-        self._scorer = CtcAlone(network)
+        self._scorer = CtcAlone(network, len(self._vocabulary))
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""

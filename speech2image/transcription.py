@@ -257,18 +257,24 @@ class CtcAlone:
 
     Args:
         network: frames [1, features, n], n_frames [1] -> ctc [1, steps, tokens].
+        tokens: that its vocabulary knows.
     """
 
-    def __init__(self, network: "RecognizerSession") -> None:
-        self.network = network
+    def __init__(self, network: "RecognizerSession", tokens: int) -> None:
+        self.network, self.tokens = network, tokens
 
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
         (ctc,) = self.network.all(log_mel=log_mel[None], n_frames=n_frames)
-        return ctc[0], ctc.shape[2]
+        if ctc.ndim != 3 or ctc.shape[0] != 1 or ctc.shape[2] != self.tokens:
+            raise CheckpointError(
+                f"{self.network.name} gave an array of shape {list(ctc.shape)}, not the log-probabilities of "
+                f"{self.tokens} tokens at every step; it does not fit its card"
+            )
+        return ctc[0], None
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
-        return np.zeros((len(tokens), state), np.float32), state
+        return np.zeros((len(tokens), self.tokens), np.float32), state
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         return state

@@ -69,7 +69,7 @@ def test_the_words_are_those_of_torch(encoder, folder) -> None:
     recognizer = open_recognizer(f"own:{folder}")
     assert isinstance(recognizer, EncoderWords)
     said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
-    scorer = CtcAlone(InTorch(encoder))  # type: ignore[arg-type]
+    scorer = CtcAlone(InTorch(encoder), len(vocabulary))  # type: ignore[arg-type]
     expected = transcribe(scorer, vocabulary, WHISPER.extract(CLIP), recognizer.search).text
     assert len(said) > 3 and set(said) <= set(LETTERS)
     assert SequenceMatcher(None, said, expected, autojunk=False).ratio() > 0.8  # weights are float16
@@ -97,7 +97,14 @@ def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:
 def test_an_encoder_without_words_is_no_recogniser(folder, tmp_path) -> None:
     with pytest.raises(CheckpointError, match="writes down no words"):
         open_recognizer(f"own:{make_model(tmp_path / 'plain')}")
-    card = json.loads((folder / "model.json").read_text())
+    path = folder / "model.json"
+    card = json.loads(path.read_text())
+    try:
+        path.write_text(json.dumps(card | {"pieces": ["a", "b"]}))
+        with pytest.raises(CheckpointError, match="4 tokens at every step; it does not fit its card"):
+            open_recognizer(f"own:{folder}").transcribe(CLIP)
+    finally:
+        path.write_text(json.dumps(card))
     for pieces in ("abc", [1], [""]):
         broken = make_model(tmp_path / f"broken{pieces!r}"[:12], pieces=pieces)
         with pytest.raises(CheckpointError, match="'pieces' is not a list"):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.array_files import allocate_array, create_array, open_array
+from speech2image.data.json_text import parse_json
 from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
 from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards
 from speech2image.data.pictures import central_square
@@ -165,7 +166,7 @@ class PairArrays(Rows):
         missing = [i for i, target in enumerate(targets) if not target.exists()]
         todo = [(self._speech[i][0], targets[i], self.front_end) for i in missing]
         sizes = [len(self._speech[i][1].rows) for i in missing]
-        self._state_front_end()
+        self._check_front_end(new=bool(todo))
         make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
         return targets
 
@@ -180,13 +181,16 @@ class PairArrays(Rows):
             raise DataError(f"no speech in {self.folder}; speak the captions with: {command}")
         return [self._array_path(f"{kind}-{path.stem}-{header.identity}") for path, header in self._speech]
 
-    def _state_front_end(self) -> None:
-        """Note in `arrays/front_ends.json` how frames are computed, or compare with what it says."""
+    def _check_front_end(self, new: bool) -> None:
+        """Compare how frames are computed with what `arrays/front_ends.json` says; note it for new ones."""
         path = self.folder / "arrays" / "front_ends.json"
-        stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        stated = parse_json(path.read_bytes(), str(path)) if path.is_file() else {}
+        if not isinstance(stated, dict):
+            raise DataError(f"{path} is damaged: it is no JSON object; delete the arrays beside it")
         own = self.front_end.name
         if own in stated:
             stated_front_end(stated[own], str(path))
+        if own in stated or not new:
             return
         with writing(path) as temporary:
             text = json.dumps(stated | {own: self.front_end.describe()}, indent=2)

@@ -15,7 +15,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.backbone_states import weights_digest, with_states
 from speech2image.data.joined import JoinedArrays
 from speech2image.data.pairs import write_shards
-from speech2image.errors import CheckpointError, SettingsError
+from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.losses.distillation import TABLE_IV
 from speech2image.models.pretrained_speech_encoder import (
     HeadSettings,
@@ -169,4 +169,14 @@ def test_arrays_that_state_no_front_end_are_the_papers(arrays):
     (arrays.folder / "arrays" / "front_ends.json").unlink()
     built = {path: path.stat().st_mtime_ns for path in (arrays.folder / "arrays").glob("log_mel-*")}
     assert PairArrays.open(arrays.folder).log_mel(0).shape[0] == 40
+    assert not (arrays.folder / "arrays" / "front_ends.json").exists()  # nothing was missing
     assert built == {path: path.stat().st_mtime_ns for path in (arrays.folder / "arrays").glob("log_mel-*")}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "\x00"])
+def test_a_damaged_list_of_front_ends_is_one_error(arrays, content):
+    path = arrays.folder / "arrays" / "front_ends.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"front_ends\.json"):
+        PairArrays.open(arrays.folder).build_log_mels()
+    path.unlink()
