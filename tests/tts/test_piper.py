@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from speech2image import tts
 from speech2image.errors import CheckpointError, MissingExtraError, SettingsError
+from speech2image.onnx_file import VOICE
 from speech2image.runtime import Session
 from speech2image.tts import Voice, piper
 
@@ -41,7 +42,7 @@ def small_network(file: Path, draws: int = 2) -> Path:
 def test_draws_become_inputs_used_over_and_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piper, "_DRAWS", 5)
     model = piper._with_noise_inputs(small_network(tmp_path / "voice.onnx"))
-    session = Session(model, ("input", "duration_noise", "sound_noise"), "output", "voice", 1, published=True)
+    session = Session(model, ("input", "duration_noise", "sound_noise"), "output", "voice", 1, VOICE)
     first, second = np.arange(5, dtype=np.float32), np.arange(5, dtype=np.float32) + 10
     given = {"duration_noise": first, "sound_noise": second}
     for n in (3, 12):
