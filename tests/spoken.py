@@ -38,12 +38,13 @@ def sentence() -> np.ndarray:
 
 
 @cache
-def _model():
+def model():
+    """The shipped model's direct route."""
     return speech2image.load("flowers-and-birds", route="direct")
 
 
 def _embedding(waveform: np.ndarray) -> np.ndarray:
-    embedding = _model()._embed(audio.log_mel(waveform))
+    embedding = model()._embed(audio.log_mel(waveform))
     return embedding / np.linalg.norm(embedding)
 
 

@@ -22,12 +22,12 @@ from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.models.one_stage_gan import CONDITION_SIZE, OneStageGenerator
-from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
+from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder, WordsSettings
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
-from speech2image.parity import SAME, compare_encoder, made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
+from speech2image.parity import SAME, Inputs, compare_encoder, made_up_log_mels, of_captions, of_clips
+from speech2image.pretrained import PIECES, SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
@@ -40,7 +40,7 @@ from speech2image.training import (
 from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
-from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer
+from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer, Vocabulary
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]
@@ -85,12 +85,21 @@ def _of_speech(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     found = find(model)
     inputs = of_clips(made_up_log_mels(found.front_end))
     if found.front_end == PretrainedSpeechEncoder.front_end:
-        on_whisper = pretrained_speech_encoder.PRESETS["head"]
-        whole = PretrainedSpeechEncoder(on_whisper.encoder).eval()
-        return _of_encoder(found, whole, inputs, speech_encoder.KIND, on_whisper)
+        return _on_whisper(found, inputs)
     settings = _preset(speech_encoder.PRESETS, preset)
     network = SpeechEncoder(settings.encoder).eval()
     return _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
+
+
+def _on_whisper(found: Model, inputs: Inputs) -> dict[str, Any]:
+    """An encoder on Whisper's, with the words head if the model has one."""
+    settings, pieces = pretrained_speech_encoder.PRESETS["head"], found.pieces
+    words = WordsSettings(len(Vocabulary(pieces))) if pieces else None
+    settings = dataclasses.replace(settings, encoder=dataclasses.replace(settings.encoder, words=words))
+    network = PretrainedSpeechEncoder(settings.encoder).eval()
+    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings, bool(pieces))
+    facts = {"backbone": found.card["backbone"]} if "backbone" in found.card else {}
+    return {**state, **facts, **({PIECES: list(pieces)} if pieces else {})}
 
 
 def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
@@ -102,14 +111,20 @@ def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     return {**state, VOCABULARY: vocabulary}
 
 
-def _of_encoder(found: Model, network: nn.Module, inputs: Any, kind: str, settings: Any) -> dict[str, Any]:
+def _of_encoder(
+    found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any, words: bool = False
+) -> dict[str, Any]:
     if inputs.encoder not in found.networks:
         raise CheckpointError(
             f"model '{found.name}' has no {inputs.encoder}, but {', '.join(found.networks)}"
         )
     stored = onnx.load_from_string(found.read(inputs.encoder))
     example = inputs.read(slice(2))
-    take_weights(network, {"": stored}, lambda one: {"": to_onnx(one, example, inputs.encoder)})
+
+    def retrace(one: Any) -> dict[str, onnx.ModelProto]:
+        return {"": to_onnx(BothHeads(one).eval() if words else one, example, inputs.encoder, words)}
+
+    take_weights(network, {"": stored}, retrace)
     with torch.no_grad():
         embeddings = network(*inputs.read(slice(0, inputs.count)))
     _check(compare_encoder(stored, inputs, embeddings))

@@ -8,10 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from spoken import FORMATS, encoded, likeness, remuxed, sentence, spoken
+from spoken import FORMATS, encoded, likeness, model, remuxed, sentence, spoken
 
 from speech2image import audio
 from speech2image.errors import SpeechError
+from speech2image.pipeline import listen
 
 CASES = sorted((Path(__file__).parents[1] / "cases").iterdir())
 KINDS = sorted(FORMATS)
@@ -191,6 +192,13 @@ def test_the_track_with_speech_is_taken() -> None:
         > 0.97
     )
     assert likeness(audio.load(data)) < 0.97
+
+
+@pytest.mark.parametrize("kind", ["opus", "mp4", "mkv"])
+def test_a_model_finds_the_track_with_speech(kind: str) -> None:
+    tone = 0.3 * np.sin(np.arange(len(sentence())) / 5).astype(np.float32)
+    waveform, _ = listen(encoded(tone, sentence(), kind=kind), model().voice_activity)
+    assert likeness(waveform) > 0.97
 
 
 def test_a_track_of_unknown_codec_is_passed_over() -> None:
