@@ -90,7 +90,7 @@ class Service:
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
-            waveform = self._hear_in_time(speech, deadline)
+            waveform = self._decode(speech, route, deadline)
             result = route.translate((waveform, audio.SAMPLE_RATE), ask.n, ask.seed)
             self._count(route, name, len(result.images), waveform)
             return finish(Heard(waveform, result, name))
@@ -108,7 +108,7 @@ class Service:
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
-            waveforms = [self._hear_in_time(speech, deadline) for speech in speeches]
+            waveforms = [self._decode(speech, route, deadline) for speech in speeches]
             first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
             walk = route.interpolate(first, second, ask.n, ask.seed)
             self._count(route, name, len(walk.images), *waveforms)
@@ -130,13 +130,15 @@ class Service:
             )
         return await self.desk.do(lambda: tts.speak(text), client)
 
-    def hear(self, speech: Any) -> NDArray[np.float32]:
-        """Decode a recording of any format, at most `max_seconds` of it."""
-        return audio.load(speech, max_seconds=self.settings.max_seconds)
-
-    def _hear_in_time(self, speech: Any, deadline: Deadline) -> NDArray[np.float32]:
+    def _decode(self, speech: Any, route: Route, deadline: Deadline) -> NDArray[np.float32]:
+        """The samples of a recording of any format, of several tracks the one in which someone speaks."""
+        detector = route.voice_activity
         try:
-            return self.hear(deadline.watch(speech))
+            return audio.load(
+                deadline.watch(speech),
+                max_seconds=self.settings.max_seconds,
+                is_speech=detector.is_speech if detector else None,
+            )
         finally:
             deadline.check()  # what seems damaged may just have been stopped
 

@@ -343,10 +343,22 @@ def check_health_and_metrics(client, clip: Path) -> None:
 def test_an_unforeseen_failure_is_a_500_without_its_inner_life(tiny: Path, clip: Path) -> None:
     with client_of(tiny) as client:
         service = client.app.state.service
-        service.hear = lambda speech: 1 // 0
+        service._decode = lambda *arguments: 1 // 0
         answer = client.post("/v1/images", content=clip.read_bytes())
     assert answer.status_code == 500
     assert "Zero" not in answer.text
+
+
+def test_of_two_sound_tracks_the_one_with_speech_is_drawn() -> None:
+    from spoken import encoded, sentence
+
+    tone = 0.3 * np.sin(np.arange(len(sentence())) / 5).astype(np.float32)
+    with client_of(Path("flowers-and-birds")) as client:
+        alone, behind_a_tone = (
+            client.post("/v1/images", content=encoded(*tracks, kind="mkv"))
+            for tracks in ([sentence()], [tone, sentence()])
+        )
+    assert alone.status_code == 200 and behind_a_tone.content == alone.content
 
 
 # ---- a route with a transcript (issue 5) ---------------------------------------------------------
