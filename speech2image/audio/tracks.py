@@ -78,7 +78,8 @@ class Track:
         self.error: Exception | None = None
         if self.container in _NAME_CHANNELS:
             _drop_names_of_channels(stream.codec_context)
-        self._stream, self._is_pcm = stream, stream.codec_context.name.startswith("pcm_")
+        # A decoder that could not be opened has lost its codec: PyAV 19 then crashes when asked for its name.
+        self._stream, self._codec = stream, stream.codec_context.name
         self._channels, self._mixes = channels, list[Mix]()
         self._samples: Counter[int] = Counter()  # by their rate: whole numbers, so that a length is exact
         self._clock = (float("inf"), float("-inf"))  # where the first packet starts and the last one ends
@@ -125,7 +126,7 @@ class Track:
         frames: list[Any] = []
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:
+        except (av.error.FFmpegError, ValueError) as error:  # the latter from one that could not be opened
             self.error = error
             if packet.size:
                 self._count_undecoded(packet)
@@ -140,7 +141,7 @@ class Track:
 
         try:
             frames = self._stream.codec_context.decode(None)
-        except av.error.FFmpegError:  # it was done already, by an empty packet at the end
+        except (av.error.FFmpegError, ValueError):  # done already, by an empty packet at the end; or not open
             frames = []
         for frame in frames:
             self._take(frame)
@@ -160,7 +161,7 @@ class Track:
             self._beginning, self._largest = bytes(packet)[:2], max(self._largest, packet.size)
 
     def _count_undecoded(self, packet: av.Packet) -> None:
-        if packet.size <= _COMFORT_NOISE.get(self._stream.codec_context.name, 0):
+        if packet.size <= _COMFORT_NOISE.get(self._codec, 0):
             return
         stated = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
         seconds = self.packet_seconds or stated  # a damaged Opus packet may state anything
@@ -191,8 +192,8 @@ class Track:
     def _mix(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:  # interleaved: PyAV 18 crashes on 8 or more planes
             block = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
-            if (
-                not self._is_pcm
+            if not self._codec.startswith(
+                "pcm_"
             ):  # a decoder made no sense of what it got; in samples it is for the user to know
                 silenced = ~np.isfinite(block).all(axis=1)
                 self.lost += int(silenced.sum()) / SAMPLE_RATE

@@ -13,5 +13,8 @@ def blocks(n: int, size: int) -> Iterator[slice]:
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a row of zeros stays."""
-    scaled: NDArray[np.float32] = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-8)
+    lengths: NDArray[np.float32] = np.linalg.norm(features, axis=1, keepdims=True).astype(
+        np.float32, copy=False
+    )
+    scaled: NDArray[np.float32] = np.divide(features, np.maximum(lengths, 1e-8))
     return scaled

@@ -209,7 +209,8 @@ class SpokenGenerator(nn.Module):
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a row of zeros stays."""
-    scaled: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    lengths: NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32, copy=False)
+    scaled: NDArray[np.float32] = np.divide(rows, np.maximum(lengths, 1e-12))
     return scaled
 
 

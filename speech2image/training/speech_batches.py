@@ -195,7 +195,8 @@ class SpeechBatches:
 
 def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:
     """Mean teacher feature of the training pictures, float32 [1024]."""
-    mean: NDArray[np.float32] = picture_features(arrays.teacher[arrays.samples_of("train")]).mean(axis=0)
+    features = picture_features(arrays.teacher[arrays.samples_of("train")])
+    mean: NDArray[np.float32] = features.mean(axis=0, dtype=features.dtype)
     return mean
 
 
