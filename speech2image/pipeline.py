@@ -249,7 +249,8 @@ class DirectRoute(Route):
         network, vocabulary = self._speech_encoder, self._vocabulary
         if not vocabulary.pieces:
             return Heard(self._embed(frames), log_mel)
-        inputs = {"log_mel": frames[None], "n_frames": np.array([frames.shape[1]], dtype=np.int64)}
+        n_frames = np.array([frames.shape[1]], dtype=np.int64)
+        inputs: dict[str, NDArray[Any]] = {"log_mel": frames[None], "n_frames": n_frames}
         embedding, ctc = network.run((network.output, WORDS), inputs)
         words = heard_words(check_ctc(ctc, len(vocabulary), network.name), vocabulary)
         said = " ".join(word.text for word in words) or None
