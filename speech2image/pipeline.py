@@ -27,8 +27,10 @@ from PIL import Image
 from speech2image import audio, images
 from speech2image.audio.front_ends import PAPER
 from speech2image.painter import Painter, between, walk_alphas
-from speech2image.pretrained import Model
+from speech2image.pretrained import WORDS, Model
 from speech2image.runtime import Session
+from speech2image.text import Vocabulary
+from speech2image.transcription import HeardWord, check_ctc, heard_words
 from speech2image.voice_activity import VoiceActivity
 
 Speech = Any
@@ -48,8 +50,10 @@ class Translation:
         seed: where the noise came from; the same seed gives the same pictures.
         model: the name of the model.
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
-        transcript: of a route through text, the words the pictures were drawn from; None without text.
+        transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
+            encoder writes down words, too, those it heard, which are shown and not used; None without words.
         route: direct, classifier or cascade.
+        words: those that such an encoder heard, each with its confidence.
     """
 
     images: list[Image.Image]
@@ -60,6 +64,7 @@ class Translation:
     timings: dict[str, float] = field(default_factory=dict)
     transcript: str | None = None
     route: str = "direct"
+    words: tuple[HeardWord, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -120,6 +125,7 @@ class Heard(NamedTuple):
     speech_embedding: NDArray[np.float32]
     log_mel: NDArray[np.float32]
     transcript: str | None = None
+    words: tuple[HeardWord, ...] = ()
 
 
 class Route(ABC):
@@ -203,9 +209,11 @@ class Route(ABC):
     ) -> Translation:
         with timed(timings, "draw"):
             pictures = [self._painter.draw(heard.speech_embedding, row) for row in z]
-        embedding, log_mel, words = heard
+        embedding, log_mel, transcript, words = heard
         route = self.model.route
-        return Translation(pictures, embedding, log_mel, int(seed), self.name, timings, words, route)
+        return Translation(
+            pictures, embedding, log_mel, int(seed), self.name, timings, transcript, route, words
+        )
 
 
 class DirectRoute(Route):
@@ -227,14 +235,26 @@ class DirectRoute(Route):
         prior: Session | None = None,
     ) -> None:
         super().__init__(model, generator, voice_activity, prior)
-        self._speech_encoder = speech_encoder
+        self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
 
     def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
         with timed(timings, "listen"):
             heard = [listen(recording, self.voice_activity) for recording in recordings]
             frames = [self._frames(*one) for one in heard]
         with timed(timings, "embed"):
-            return [Heard(self._embed(own), log_mel) for own, (_, log_mel) in zip(frames, heard, strict=True)]
+            return [self._understood(own, log_mel) for own, (_, log_mel) in zip(frames, heard, strict=True)]
+
+    def _understood(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> Heard:
+        """The embedding and, of an encoder that writes down words, too, what it heard."""
+        network, vocabulary = self._speech_encoder, self._vocabulary
+        if not vocabulary.pieces:
+            return Heard(self._embed(frames), log_mel)
+        n_frames = np.array([frames.shape[1]], dtype=np.int64)
+        inputs: dict[str, NDArray[Any]] = {"log_mel": frames[None], "n_frames": n_frames}
+        embedding, ctc = network.run((network.output, WORDS), inputs)
+        words = heard_words(check_ctc(ctc, len(vocabulary), network.name), vocabulary)
+        said = " ".join(word.text for word in words) or None
+        return Heard(self._painter.checked(embedding, network), log_mel, said, words)
 
     def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the encoder takes: the log-mel that the detector took, or another front end's frames."""

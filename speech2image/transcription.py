@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.model_card import check_recognizer_card, read_content, read_json_card
 from speech2image.runtime import Session
-from speech2image.text import BLANK, END, Vocabulary
+from speech2image.text import BLANK, END, FIRST_PIECE, Vocabulary
 
 SLACK = 10
 """Tokens a sentence may have beyond twice what CTC expects."""
@@ -105,6 +105,50 @@ def transcribe(
         return Transcript("", 0.0, ())
     tokens, score = beam_search(scorer, state, ctc, search, limit)
     return Transcript(vocabulary.text(tokens), score, tuple(tokens))
+
+
+@dataclass(frozen=True)
+class HeardWord:
+    """A word, and how sure CTC is of it.
+
+    Attributes:
+        text: the word.
+        confidence: 0 to 1, the geometric mean over its tokens of their probability where each is likeliest.
+    """
+
+    text: str
+    confidence: float
+
+
+def heard_words(ctc: NDArray[np.float32], vocabulary: Vocabulary) -> tuple[HeardWord, ...]:
+    """The words of CTC's likeliest path [steps, tokens]."""
+    path, certain = ctc.argmax(axis=1), ctc.max(axis=1)
+    starts = np.flatnonzero(np.diff(path, prepend=-1))
+    words: list[tuple[str, list[float]]] = [("", [])]
+    for start, end in zip(starts, [*starts[1:], len(path)], strict=True):
+        if path[start] in (BLANK, END):
+            continue
+        before, *others = vocabulary.pieces[path[start] - FIRST_PIECE].split(" ")
+        sure = float(certain[start:end].max())
+        for i, letters in enumerate((before, *others)):
+            text, chances = ("", []) if i else words.pop()
+            words.append((text + letters, [*chances, sure] if letters else chances))
+    return tuple(HeardWord(text, float(np.exp(np.mean(chances)))) for text, chances in words if text)
+
+
+def check_ctc(ctc: NDArray[np.float32], tokens: int, name: str) -> NDArray[np.float32]:
+    """The log-probabilities [steps, tokens] of the one clip of a batch.
+
+    Raises:
+        CheckpointError: a network gave something else than its card says; `name` is what to call it.
+    """
+    if ctc.ndim != 3 or ctc.shape[0] != 1 or ctc.shape[2] != tokens:
+        raise CheckpointError(
+            f"{name} gave an array of shape {list(ctc.shape)}, not the log-probabilities of {tokens} tokens "
+            "at every step; it does not fit its card"
+        )
+    one: NDArray[np.float32] = ctc[0]
+    return one
 
 
 def best_path(ctc: NDArray[np.float32]) -> list[int]:
@@ -266,12 +310,7 @@ class CtcAlone:
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
         (ctc,) = self.network.all(log_mel=log_mel[None], n_frames=n_frames)
-        if ctc.ndim != 3 or ctc.shape[0] != 1 or ctc.shape[2] != self.tokens:
-            raise CheckpointError(
-                f"{self.network.name} gave an array of shape {list(ctc.shape)}, not the log-probabilities of "
-                f"{self.tokens} tokens at every step; it does not fit its card"
-            )
-        return ctc[0], None
+        return check_ctc(ctc, self.tokens, self.network.name), None
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
         return np.zeros((len(tokens), self.tokens), np.float32), state

@@ -24,7 +24,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.recognizers import EncoderWords, open_recognizer
 from speech2image.text import LETTERS, Vocabulary
-from speech2image.transcription import CtcAlone, transcribe
+from speech2image.transcription import CtcAlone, best_path, heard_words, transcribe
 
 CLIP = speech(1.5)
 
@@ -55,6 +55,8 @@ def folder(encoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFa
 class InTorch:
     """The encoder's words as `CtcAlone` asks for them."""
 
+    name = "torch"
+
     def __init__(self, encoder: PretrainedSpeechEncoder) -> None:
         self.encoder = encoder
 
@@ -81,6 +83,29 @@ def test_the_direct_route_embeds_with_the_same_file(encoder, folder) -> None:
         expected = encoder(frames, torch.tensor([frames.shape[2]]))[0].numpy()
     found = speech2image.load(folder).embed((CLIP, 16_000))
     np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_the_direct_route_tells_the_words_it_heard(encoder, folder) -> None:
+    result = speech2image.load(folder).translate((CLIP, 16_000))
+    (ctc,) = InTorch(encoder).all(WHISPER.extract(CLIP)[None], np.array([WHISPER.extract(CLIP).shape[1]]))
+    path = Vocabulary(tuple(LETTERS)).text(best_path(ctc[0]))
+    assert result.transcript == " ".join(word.text for word in result.words)
+    assert SequenceMatcher(None, result.transcript, path, autojunk=False).ratio() > 0.8
+    assert all(0 < word.confidence <= 1 for word in result.words) and result.route == "direct"
+
+
+def test_words_and_how_sure_they_are() -> None:
+    pieces = Vocabulary(("a", " ", "re", " d", "b"))
+    ctc = np.log(np.full((9, 7), 1e-3, np.float32))
+    for step, (token, chance) in enumerate(
+        [(4, 0.5), (4, 0.8), (0, 0.9), (2, 0.2), (5, 0.9), (5, 0.4), (3, 0.7), (0, 0.9), (6, 0.6)]
+    ):
+        ctc[step, token] = np.log(chance)
+    found = heard_words(ctc, pieces)
+    assert [word.text for word in found] == ["rea", "d", "b"]  # re re . a " d" " d" " " . b
+    sure = [(0.8 * 0.2) ** 0.5, 0.9, 0.6]
+    np.testing.assert_allclose([word.confidence for word in found], sure, rtol=1e-5)
+    assert heard_words(np.log(np.array([[0.9, 0.05, 0.05]], np.float32)), Vocabulary(("a",))) == ()
 
 
 def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:

@@ -106,8 +106,12 @@ def _states(
 
 
 def weights_digest(network: torch.nn.Module) -> str:
-    """What a network's weights are told apart by, 12 hexadecimal digits."""
+    """What a network's weights are told apart by, 12 hexadecimal digits.
+
+    A weight of -0.0 counts as 0.0, which averaging makes of it.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        values = tensor.detach().float().cpu().contiguous().numpy() + np.float32(0)
+        digest.update(name.encode() + values.tobytes())
     return digest.hexdigest()[:12]

@@ -23,6 +23,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.ema import Ema
 from speech2image.training.pretrained_speech_encoder import PRESETS, train, training_batches
 from speech2image.training.run import make_fabric
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -147,6 +148,14 @@ def test_states_are_built_once_and_for_new_speech_alone(arrays):
     later = {path: path.stat().st_mtime_ns for path in (arrays.folder / "arrays").glob("states-*")}
     rebuilt = {path for path in later if later[path] != built[path]}
     assert rebuilt == {removed, removed.with_name(removed.stem + ".offsets.npy")}
+
+
+def test_averaging_a_frozen_backbone_keeps_its_states():
+    backbone = tiny_whisper.encoder()
+    torch.nn.init.constant_(backbone.conv1.bias, -0.0)
+    average = Ema(backbone)
+    average.update(backbone)
+    assert weights_digest(average.module) == weights_digest(backbone)
 
 
 def test_frames_of_two_front_ends_lie_side_by_side(arrays):
