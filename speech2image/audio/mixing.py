@@ -75,7 +75,8 @@ def without_clicks(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     if n_blocks <= 2 * CLICK_BLOCKS:
         return waveform
     level = np.zeros(n_blocks * HOP, np.float32)
-    level[: len(waveform)] = np.abs(waveform - np.median(waveform))
+    middle = np.partition(waveform, len(waveform) // 2)[len(waveform) // 2]  # np.median loads numpy.ma: 20 ms
+    level[: len(waveform)] = np.abs(waveform - middle)
     peaks = level.reshape(n_blocks, HOP).max(axis=1)
     usual = np.partition(peaks, -CLICK_BLOCKS - 1)[-CLICK_BLOCKS - 1]
     is_click = peaks > CLICK_RATIO * usual
