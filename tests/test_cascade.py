@@ -173,6 +173,9 @@ def test_unusable_recordings_never_reach_the_recogniser(folder: Path, tmp_path) 
 
 def test_voice_activity_comes_first(folder: Path) -> None:
     class Nobody:
+        def is_speech(self, waveform) -> bool:
+            return False
+
         def check(self, log_mel) -> None:
             raise SpeechError(f"no speech heard: {log_mel.shape}")
 

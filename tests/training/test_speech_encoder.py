@@ -249,7 +249,7 @@ def test_augmentation_keeps_shapes_and_is_finite():
 
 def test_ctrl_c_while_the_last_step_is_measured(arrays, tmp_path, ctrl_c_in):
     """At the end, when nothing of the stage is left to do: what follows it must not begin."""
-    ctrl_c_in(speech_encoder, "_log_retrieval")
+    ctrl_c_in(speech_encoder, "log_retrieval")
     with pytest.raises(KeyboardInterrupt):
         train(dataclasses.replace(TINY, steps=1), arrays, tmp_path)
     assert read_facts(tmp_path / "checkpoint.safetensors")["step"] == 1
