@@ -9,7 +9,8 @@ import pytest
 from small_sets import own_folder, tone
 
 from speech2image import tts
-from speech2image.data import readers, speaking
+from speech2image.data import readers
+from speech2image.data import voices as data_voices
 from speech2image.data.pairs import speech_shards
 from speech2image.data.prepare import Settings, prepare
 from speech2image.data.readers import Companies
@@ -35,7 +36,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     monkeypatch.setattr(tts, "available_voices", lambda timbres=False: list(voices.values()))
     monkeypatch.setattr(tts, "find_voice", voices.__getitem__)
     monkeypatch.setattr(tts, "speak", speak)
-    caches = (readers._bank, readers._engine_word, readers._engine_pitch, speaking._voice)
+    caches = (readers._bank, readers._engine_word, readers._engine_pitch, data_voices._voice)
     for cache in caches:
         cache.cache_clear()
     yield said
