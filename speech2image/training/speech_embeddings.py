@@ -57,9 +57,9 @@ def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | Pretrai
         CheckpointError: the file is damaged or holds something else.
     """
     state = load_checkpoint(path, "speech_encoder")
-    stored = stored_settings(state, "encoder")
     encoder: SpeechEncoder | PretrainedSpeechEncoder
     with building_from(path):
+        stored = stored_settings(state, "encoder")
         if "backbone" in stored:
             encoder = PretrainedSpeechEncoder(PretrainedEncoderSettings.from_stored(stored))
         else:
