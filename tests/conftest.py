@@ -19,7 +19,7 @@ with contextlib.suppress(ImportError):  # checks shapes and types of tensors; no
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """In the base install (no torch) only the tests that need no extra are collected."""
     file = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
-    if importlib.util.find_spec("torch") or not file.is_file():
+    if importlib.util.find_spec("torch") or file.suffix != ".py" or not file.is_file():
         return None
     return None if needs_no_extra(file) else True
 

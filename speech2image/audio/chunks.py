@@ -80,6 +80,8 @@ def iff_parts(file: Window) -> list[Part]:
             found[-1].format, found[-1].format_at = _at(file, chunk.start, min(chunk.size, 40)), chunk.start
         elif chunk.name in _SOUND and found[-1].sound is None:
             found[-1].sound = chunk
+    if not found:
+        return []
     ends = [recording.start for recording in found[1:]] + [file.size]
     return [_iff_part(file, *pair, order) for pair in zip(found, ends, strict=True)]
 

@@ -34,6 +34,10 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 
 def parts(file: Window) -> list[Part]:
     """The recordings in a file: one, or those that were joined without writing a new header."""
+    return _parts(file) or [Part(file)]  # no header is whole: FFmpeg is to say what it makes of it
+
+
+def _parts(file: Window) -> list[Part]:
     file.seek(0)
     head = file.read(12)
     if head[:4] == b"FORM" or (head[:4] in (b"RIFF", b"RIFX") and head[8:] == b"WAVE"):

@@ -433,6 +433,26 @@ def test_arrays_that_are_no_speech(pair: object, message: str) -> None:
         audio.load(pair)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b".snd",
+        b"OggS",
+        b"fLaC",
+        b"RIFF\0\0\0\0WAVE",
+        b"FORM",
+        b"caff",
+        b"riff",
+        b"\0\0\0\0ftyp",
+        b"\x1a\x45\xdf\xa3",
+    ],
+)
+@pytest.mark.parametrize("more", [0, 1, 7, 40])
+def test_a_header_alone_is_no_recording(head: bytes, more: int) -> None:
+    with pytest.raises(SpeechError):
+        audio.load(head + bytes(more))
+
+
 @given(data=st.binary(min_size=1, max_size=300))
 @settings(max_examples=60, deadline=None)
 def test_random_bytes_never_give_another_error(data: bytes) -> None:
