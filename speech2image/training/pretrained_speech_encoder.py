@@ -24,9 +24,7 @@ from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
-    contrastive_loss,
     start_temperature,
-    teacher_student_loss,
 )
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.pretrained_speech_encoder import (
@@ -43,6 +41,7 @@ from speech2image.training.speech_embeddings import load_pretrained, log_retriev
 from speech2image.training.speech_encoder import (
     KIND,
     Transcription,
+    distillation_loss,
     favoured,
     heard_recordings,
     learning_rate,
@@ -166,15 +165,7 @@ class Distillation(nn.Module):
     def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
         network = self.encoder.head if self.frozen else self.encoder
         speech = network(batch.log_mel, batch.n_frames)
-        with torch.autocast(speech.device.type, enabled=False):
-            speech, image = speech.float(), batch.image.float()
-            if isinstance(self.loss, TeacherStudentWeights):
-                n = len(speech)
-                return teacher_student_loss(speech, image[:n], batch.labels[:n], self.loss)
-            mean = self.encoder.teacher_mean
-            return contrastive_loss(
-                speech, image, mean, batch.labels, batch.pictures, self.loss, self.log_temperature
-            )
+        return distillation_loss(speech, batch, self.loss, self.encoder.teacher_mean, self.log_temperature)
 
 
 def train(

@@ -205,15 +205,25 @@ class Distillation(nn.Module):
 
     def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
         speech = self.encoder(batch.log_mel, batch.n_frames)
-        with torch.autocast(speech.device.type, enabled=False):
-            speech, image = speech.float(), batch.image.float()
-            if isinstance(self.loss, TeacherStudentWeights):
-                n = len(speech)
-                return teacher_student_loss(speech, image[:n], batch.labels[:n], self.loss)
-            mean = self.encoder.teacher_mean
-            return contrastive_loss(
-                speech, image, mean, batch.labels, batch.pictures, self.loss, self.log_temperature
-            )
+        return distillation_loss(speech, batch, self.loss, self.encoder.teacher_mean, self.log_temperature)
+
+
+def distillation_loss(
+    speech: Tensor,
+    batch: SpeechBatch,
+    loss: ContrastiveWeights | TeacherStudentWeights,
+    teacher_mean: Tensor,
+    log_temperature: Tensor | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The chosen loss of a batch's speech embeddings [n, 1024], in full precision, and its items."""
+    with torch.autocast(speech.device.type, enabled=False):
+        speech, image = speech.float(), batch.image.float()
+        if isinstance(loss, TeacherStudentWeights):
+            n = len(speech)
+            return teacher_student_loss(speech, image[:n], batch.labels[:n], loss)
+        return contrastive_loss(
+            speech, image, teacher_mean, batch.labels, batch.pictures, loss, log_temperature
+        )
 
 
 def train(
