@@ -84,10 +84,18 @@ def _place(path: str | os.PathLike[str]) -> Path:
 
 def _replaceable(place: Path) -> bool:
     """False for what may be written and not replaced: a device, or a file whose folder may not be written."""
-    if not place.exists():
+    there = _stat(place)  # asked once: another writer may put the place aside between two questions
+    if there is None:
         return True
-    ordinary = place.is_file() or place.is_dir()
+    ordinary = stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)
     return ordinary and (os.access(place.parent, os.W_OK | os.X_OK) or not os.access(place, os.W_OK))
+
+
+def _stat(place: Path) -> os.stat_result | None:
+    try:
+        return place.stat()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -161,12 +169,12 @@ def _lock(folder: Path) -> int:
 
 def _keep_mode(new: Path, place: Path) -> None:
     """Give `new` mode and owner of what it replaces; else, to a file, the mode of any new file."""
-    if place.is_file() if new.is_file() else place.is_dir():
-        old = place.stat()
+    old = _stat(place)
+    if old is not None and stat.S_IFMT(old.st_mode) == stat.S_IFMT(new.stat().st_mode):
         with suppress(PermissionError):
             os.chown(new, old.st_uid, old.st_gid)
         new.chmod(stat.S_IMODE(old.st_mode))
-    elif new.is_file() and not place.exists():
+    elif new.is_file() and old is None:
         usual = new.with_name(secrets.token_hex(8))
         usual.touch()
         new.chmod(stat.S_IMODE(usual.stat().st_mode))

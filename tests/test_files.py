@@ -129,6 +129,27 @@ def test_several_writers_end_with_one_whole_result(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "file"]
 
 
+@pytest.mark.parametrize("look", range(1, 9))
+def test_a_folder_that_another_writer_puts_aside_meanwhile(tmp_path: Path, monkeypatch, look: int) -> None:
+    """It may vanish after any look at it; it is replaced then, not written over file by file."""
+    place, looks, stat = tmp_path / "f", [], Path.stat
+
+    def then_gone(path: Path, **options):
+        found = stat(path, **options)
+        if path == place:
+            looks.append(path)
+            if len(looks) == look:
+                place.rename(tmp_path / "aside")
+        return found
+
+    write_folder(place, "1")
+    monkeypatch.setattr(files, "_write_over", lambda new, place: pytest.fail("written over"))
+    monkeypatch.setattr(Path, "stat", then_gone)
+    write_folder(place, "2")
+    monkeypatch.undo()
+    assert contents(place) == {"a": "2", "b": "2"}
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
