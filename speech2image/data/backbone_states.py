@@ -19,6 +19,7 @@ from speech2image.data.log_mels import LogMels, write_log_mels
 from speech2image.data.progress import progress_bar
 from speech2image.data.recordings import Recordings
 from speech2image.errors import DataError
+from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 
 UTTERANCES_AT_ONCE = 16
@@ -95,12 +96,14 @@ def _shard_states(
 def _states(
     shard: LogMels, rows: NDArray[np.int64], encoder: PretrainedSpeechEncoder
 ) -> list[NDArray[np.float16]]:
-    """States of some utterances, each [steps, width]."""
+    """States of some utterances, each [steps, width]; in bfloat16 where that is faster, which keeps their
+    direction to a cosine of 0.9999."""
     clips = [torch.from_numpy(shard[int(row)].T) for row in rows]
     device = next(encoder.parameters()).device
     n_frames = torch.tensor([len(clip) for clip in clips], device=device)
     batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).transpose(1, 2).to(device)
-    states, n_steps = encoder.eval().listen(batch, n_frames)
+    with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device.type)):
+        states, n_steps = encoder.eval().listen(batch, n_frames)
     halved = states.transpose(1, 2).half().cpu().numpy()
     return [one[: int(n)] for one, n in zip(halved, n_steps, strict=True)]
 

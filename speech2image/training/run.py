@@ -42,6 +42,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
+from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 
 LOG = "log.jsonl"
@@ -90,8 +91,7 @@ def make_fabric(precision: str, seed: int) -> Fabric:
     keep_freed_memory()
     cuda = torch.cuda.is_available()
     if precision == "auto":
-        native = cuda or torch.cpu._is_avx512_bf16_supported()
-        precision = "bf16-mixed" if native else "32-true"
+        precision = "bf16-mixed" if multiplies_bfloat16("cuda" if cuda else "cpu") else "32-true"
     world = int(os.environ.get("WORLD_SIZE", "1"))
     fabric = Fabric(
         accelerator="cuda" if cuda else "cpu",

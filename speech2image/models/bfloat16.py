@@ -1,0 +1,8 @@
+"""Where bfloat16 pays."""
+
+import torch
+
+
+def multiplies_bfloat16(device_type: str) -> bool:
+    """Whether a kind of device ("cpu", "cuda") multiplies bfloat16 natively: faster than float32, then."""
+    return device_type == "cuda" or torch.cpu._is_avx512_bf16_supported()
