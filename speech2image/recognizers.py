@@ -5,6 +5,7 @@
 Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +20,10 @@ from speech2image.text import Vocabulary, transcript
 from speech2image.transcription import CtcAlone, Recognizer, RecognizerSession, Search, transcribe
 
 ENCODER = "speech_encoder"
+WHISPER_WINDOW = 30.0
+"""Seconds that Whisper hears at a time."""
+TOKENS_A_SECOND = 10
+"""The most that anybody says: five words of two tokens."""
 
 
 class SpeechRecogniser(Protocol):
@@ -112,9 +117,21 @@ class Whisper:
             raise CheckpointError(f"Whisper model {model!r} cannot be opened: {error}") from error
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
-        """The words of a recording; no text carries over from one window to the next, which makes it loop."""
+        """The words of a recording.
+
+        No text carries over from one window to the next, which makes it loop. What fits into one window is
+        written without times, which may end a segment before its sentence does, and with no more tokens
+        than are said in that time.
+        """
+        seconds = len(waveform) / audio.SAMPLE_RATE
+        one_window = seconds <= WHISPER_WINDOW
         segments, _ = self._model.transcribe(
-            waveform, language="en", beam_size=5, condition_on_previous_text=False
+            waveform,
+            language="en",
+            beam_size=5,
+            condition_on_previous_text=False,
+            without_timestamps=one_window,
+            max_new_tokens=math.ceil(8 + TOKENS_A_SECOND * seconds) if one_window else None,
         )
         return transcript(" ".join(segment.text for segment in segments))
 

@@ -1,7 +1,9 @@
 """Recognisers behind one method."""
 
 import json
+import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,6 +14,8 @@ from speech2image import audio
 from speech2image.errors import CheckpointError, MissingExtraError
 from speech2image.metrics.word_errors import word_error_rate
 from speech2image.recognizers import OwnRecogniser, PocketSphinx, Whisper
+
+FOLDER = os.environ.get("SPEECH2IMAGE_WHISPER")
 
 
 def test_own_recogniser_hears_nothing_in_noise_and_something_if_it_must(tmp_path):
@@ -52,8 +56,28 @@ def test_whisper_is_asked_as_its_library_wants(monkeypatch):
     assert whisper.name == "whisper base.en"
     assert whisper.transcribe(np.zeros(16000, np.float32)) == "a red flower"
     assert asked["samples"] == 16000 and asked["language"] == "en"
+    assert asked["without_timestamps"] and asked["max_new_tokens"] == 18
+    whisper.transcribe(np.zeros(31 * 16000, np.float32))
+    assert not asked["without_timestamps"] and asked["max_new_tokens"] is None
     with pytest.raises(CheckpointError, match="absent"):
         Whisper("absent")
+
+
+@pytest.mark.skipif(FOLDER is None, reason="SPEECH2IMAGE_WHISPER names no faster-whisper folder")
+def test_whisper_hears_whole_sentences():
+    """The real network: sentences to their last word, none longer than its clip, and clips of two windows."""
+    pytest.importorskip("faster_whisper")
+    recordings = Path(__file__).parents[1] / "examples" / "recordings"
+    said = json.loads((recordings / "captions.json").read_text())
+    clips = {name: audio.load(recordings / name) for name in said}
+    whisper = Whisper(FOLDER or "", threads=1)
+    heard = {name: whisper.transcribe(clip) for name, clip in clips.items()}
+    assert word_error_rate(list(said.values()), list(heard.values())) < 0.5
+    assert all(abs(len(heard[name].split()) - len(text.split())) <= 4 for name, text in said.items())
+    assert len(whisper.transcribe(clips["yellow-cup-kal16.opus"][: audio.SAMPLE_RATE]).split()) <= 5
+    long = np.concatenate([clips[name] for name in said])
+    assert len(long) > 30 * audio.SAMPLE_RATE
+    assert word_error_rate([" ".join(said.values())], [whisper.transcribe(long)]) < 0.5
 
 
 @pytest.mark.parametrize(("module", "kind"), [("faster_whisper", Whisper), ("pocketsphinx", PocketSphinx)])
