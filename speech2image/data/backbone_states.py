@@ -59,11 +59,21 @@ def recordings_with_states(recordings: Recordings, encoder: PretrainedSpeechEnco
     return recordings.with_frames(targets)
 
 
+def with_cached_states(arrays: PairArrays, encoder: PretrainedSpeechEncoder) -> PairArrays | None:
+    """`with_states` of one data set where all its states have been computed; else None."""
+    targets = _targets(arrays, encoder)
+    return arrays.with_frames(targets) if all(target.exists() for target in targets) else None
+
+
 def _part_with_states(arrays: PairArrays, encoder: PretrainedSpeechEncoder) -> PairArrays:
-    frames = arrays.build_log_mels()
-    targets = arrays.speech_arrays(f"states-{weights_digest(encoder.backbone)}")
-    _build(arrays.folder.name, frames, targets, encoder)
+    targets = _targets(arrays, encoder)
+    _build(arrays.folder.name, arrays.build_log_mels(), targets, encoder)
     return arrays.with_frames(targets)
+
+
+def _targets(arrays: PairArrays, encoder: PretrainedSpeechEncoder) -> list[Path]:
+    """Where the states of a data set lie, one array a speech shard."""
+    return arrays.speech_arrays(f"states-{weights_digest(encoder.backbone)}")
 
 
 def _build(name: str, frames: list[Path], targets: list[Path], encoder: PretrainedSpeechEncoder) -> None:

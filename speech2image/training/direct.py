@@ -17,15 +17,17 @@ import torch
 import tyro
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.backbone_states import with_cached_states
 from speech2image.data.features import cache_teacher_features
 from speech2image.data.progress import track
 from speech2image.data.toy import is_toy
 from speech2image.errors import SettingsError
 from speech2image.export import export_checkpoints
 from speech2image.models.image_teacher import GoogLeNet
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.toy_teacher import ToyTeacher
 from speech2image.training import one_stage_gan, speech_encoder, stackgan_v2
-from speech2image.training.speech_embeddings import embed, load_speech_encoder
+from speech2image.training.speech_embeddings import Encoder, embed, load_speech_encoder
 
 UTTERANCES_AT_ONCE = 1024
 
@@ -111,12 +113,20 @@ def _check_teacher(settings: Settings, arrays: PairArrays, teacher: GoogLeNet | 
 
 
 def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
-    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them."""
+    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them.
+
+    Where a frozen backbone's states lie there already, only the head runs.
+    """
     encoder = load_speech_encoder(checkpoint).to(_device())
-    arrays = replace(arrays, front_end=encoder.front_end)
+    speech = replace(arrays, front_end=encoder.front_end)
+    network: Encoder = encoder
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        states = with_cached_states(speech, encoder)
+        if states is not None:
+            speech, network = states, encoder.head
     utterances = np.arange(len(arrays.utterance_sample))
     parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
-    rows = [embed(encoder, arrays, part) for part in track(parts, "speech embeddings", len(parts))]
+    rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
     return arrays.save_speech_embeddings(np.concatenate(rows))
 
 

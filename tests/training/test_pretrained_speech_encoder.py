@@ -23,6 +23,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.direct import store_speech_embeddings
 from speech2image.training.ema import Ema
 from speech2image.training.pretrained_speech_encoder import PRESETS, train, training_batches
 from speech2image.training.run import make_fabric
@@ -80,6 +81,14 @@ def test_the_head_on_cached_states_is_the_whole_encoder(arrays, backbone, tmp_pa
     utterances = np.arange(24)
     apart = embed(encoder.head, with_states(arrays, encoder), utterances)
     np.testing.assert_allclose(apart, embed(encoder, arrays, utterances), atol=0.02)
+
+
+def test_embeddings_come_from_cached_states_where_there_are_any(arrays, backbone, tmp_path, monkeypatch):
+    checkpoint = train(TINY, arrays, tmp_path, backbone)
+    encoder, rows = load_speech_encoder(checkpoint), np.arange(len(arrays.utterance_sample))
+    expected = embed(encoder.head, with_states(arrays, encoder), rows)
+    monkeypatch.setattr(PretrainedSpeechEncoder, "listen", lambda *_: pytest.fail("the backbone ran again"))
+    np.testing.assert_allclose(np.load(store_speech_embeddings(arrays, checkpoint)), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("settings", [TINY, TUNED], ids=["head", "tuned"])
