@@ -300,7 +300,8 @@ def checkpoint(
         out: checkpoint to write.
         network: which; text_encoder and recognizer are those of a cascade (flowers-and-birds-cascade).
         model: a shipped model, or a model folder.
-        preset: of the network's training; says its shape. By default that of the shipped models.
+        preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
+            default that of the shipped models.
     """
     print(_import("training.from_model").checkpoint_of(model, network, out, preset))
 
