@@ -3,9 +3,9 @@
     python benchmarks/word_errors.py --data shards/oxford102 --held-out flite/kal16 \
         --corpora LibriSpeech/dev-clean LJSpeech-1.1 --recognizer runs/recognizer_model --pocketsphinx
 
-Captions are of unseen classes, spoken by synthesizers and by people, heard in training and kept out; of
-corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets the same
-files in the same order. Writes word_errors.json beside the table it prints.
+Captions are of unseen classes, spoken by synthesizers, natural voices and people, heard in training and kept
+out; of corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets
+the same files in the same order. Writes word_errors.json beside the table it prints.
 """
 
 import json
@@ -22,6 +22,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
 from speech2image.data.recordings import kept_out, list_recordings
 from speech2image.data.shard_reading import stream_speech
+from speech2image.data.voices import kind_of
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
 from speech2image.text import transcript
@@ -100,7 +101,7 @@ def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 
 def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """Spoken captions of unseen classes by synthesizers and people, heard in training and kept out."""
+    """Spoken captions of unseen classes, for each kind of voices heard in training or kept out of it."""
     arrays = PairArrays.open(folder)
     unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
@@ -108,8 +109,7 @@ def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, byte
     for item in stream_speech(speech_shards(folder)):
         if item.sample in unseen and item.text:
             voice = item.utterance.voice
-            who = "people" if voice.startswith(VOICE_PREFIX) else "synthesizers"
-            kind = f"{who} {'heard' if voice in heard else 'kept out'}"
+            kind = f"{kind_of(voice)} {'heard' if voice in heard else 'kept out'}"
             found.setdefault(kind, []).append((transcript(item.text), item.utterance.audio))
     return dict(sorted(found.items()))
 
