@@ -24,7 +24,8 @@ from speech2image.data.recordings import kept_out, list_recordings
 from speech2image.data.shard_reading import stream_speech
 from speech2image.data.voices import kind_of
 from speech2image.data.word_bank import VOICE_PREFIX
-from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
+from speech2image.pretrained import CARD, read_card
+from speech2image.recognizers import EncoderWords, OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
 from speech2image.text import transcript
 from speech2image.training.transcripts import word_errors
 from speech2image.transcription import Search
@@ -38,7 +39,7 @@ class Settings:
         data: shards folders whose unseen classes are spoken of.
         corpora: LJSpeech, LibriSpeech, or folders with utterances.jsonl.
         held_out: voices kept out of the recogniser's training; "reader/NAME" is a speaker of a corpus.
-        recognizer: exported recogniser.
+        recognizer: exported recogniser, or a model whose speech encoder writes down words.
         beams: how many hypotheses it keeps.
         pocketsphinx: measure it too.
         whisper: a model folder or name of faster-whisper, measured too.
@@ -78,7 +79,10 @@ def main(settings: Settings) -> None:
 def recognisers(settings: Settings) -> Iterator[SpeechRecogniser]:
     """Those asked for."""
     if settings.recognizer is not None:
-        yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
+        if (settings.recognizer / CARD).is_file():
+            yield EncoderWords(read_card(settings.recognizer), Search(beam=settings.beams, ctc_weight=1.0))
+        else:
+            yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
     if settings.pocketsphinx:
         yield PocketSphinx()
     if settings.whisper is not None:
