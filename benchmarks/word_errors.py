@@ -3,9 +3,9 @@
     python benchmarks/word_errors.py --data shards/oxford102 --held-out flite/kal16 \
         --corpora LibriSpeech/dev-clean LJSpeech-1.1 --recognizer runs/recognizer_model --pocketsphinx
 
-Captions are of unseen classes, spoken by synthesizers and by people, heard in training and kept out; of
-corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets the same
-files in the same order. Writes word_errors.json beside the table it prints.
+Captions are of unseen classes, spoken by synthesizers, natural voices and people, heard in training and kept
+out; of corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets
+the same files in the same order. Writes word_errors.json beside the table it prints.
 """
 
 import json
@@ -22,8 +22,10 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
 from speech2image.data.recordings import kept_out, list_recordings
 from speech2image.data.shard_reading import stream_speech
+from speech2image.data.voices import kind_of
 from speech2image.data.word_bank import VOICE_PREFIX
-from speech2image.recognizers import OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
+from speech2image.pretrained import CARD, read_card
+from speech2image.recognizers import EncoderWords, OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
 from speech2image.text import transcript
 from speech2image.training.transcripts import word_errors
 from speech2image.transcription import Search
@@ -37,7 +39,7 @@ class Settings:
         data: shards folders whose unseen classes are spoken of.
         corpora: LJSpeech, LibriSpeech, or folders with utterances.jsonl.
         held_out: voices kept out of the recogniser's training; "reader/NAME" is a speaker of a corpus.
-        recognizer: exported recogniser.
+        recognizer: exported recogniser, or a model whose speech encoder writes down words.
         beams: how many hypotheses it keeps.
         pocketsphinx: measure it too.
         whisper: a model folder or name of faster-whisper, measured too.
@@ -77,7 +79,10 @@ def main(settings: Settings) -> None:
 def recognisers(settings: Settings) -> Iterator[SpeechRecogniser]:
     """Those asked for."""
     if settings.recognizer is not None:
-        yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
+        if (settings.recognizer / CARD).is_file():
+            yield EncoderWords(read_card(settings.recognizer), Search(beam=settings.beams, ctc_weight=1.0))
+        else:
+            yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
     if settings.pocketsphinx:
         yield PocketSphinx()
     if settings.whisper is not None:
@@ -100,7 +105,7 @@ def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 
 def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """Spoken captions of unseen classes by synthesizers and people, heard in training and kept out."""
+    """Spoken captions of unseen classes, for each kind of voices heard in training or kept out of it."""
     arrays = PairArrays.open(folder)
     unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
@@ -108,8 +113,7 @@ def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, byte
     for item in stream_speech(speech_shards(folder)):
         if item.sample in unseen and item.text:
             voice = item.utterance.voice
-            who = "people" if voice.startswith(VOICE_PREFIX) else "synthesizers"
-            kind = f"{who} {'heard' if voice in heard else 'kept out'}"
+            kind = f"{kind_of(voice)} {'heard' if voice in heard else 'kept out'}"
             found.setdefault(kind, []).append((transcript(item.text), item.utterance.audio))
     return dict(sorted(found.items()))
 

@@ -25,7 +25,13 @@ from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export import convert, detector_to_onnx, load_generator
-from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
+from speech2image.model_folder import (
+    MAX_BYTES,
+    borrowed_networks,
+    check_folder,
+    check_size,
+    write_folder,
+)
 from speech2image.parity import (
     SAME,
     SAME_FLOAT16,
@@ -38,7 +44,6 @@ from speech2image.parity import (
 from speech2image.pretrained import (
     CASCADE,
     DETECTOR,
-    MODELS_FOLDER,
     PRIOR,
     VOCABULARY,
     Model,
@@ -110,7 +115,7 @@ def export_cascade(
     named = _named(recognizer, shared_recognizer)
     borrowed: dict[str, dict[str, Any]] = {}
     if isinstance(generator, Model):
-        borrowed = _borrowed(generator, folder)
+        borrowed = borrowed_networks(generator, folder, ("generator", PRIOR, DETECTOR))
         contents, told = _convert_for(generator, text_encoder, inputs)
     else:
         contents, sizes, parity = convert(text_encoder, generator, inputs, noise_size)
@@ -208,18 +213,6 @@ def _convert_for(
     keys = ("picture_size", "embedding_size", "noise_size", "prior_noise_size")
     sizes = {key: lender.card[key] for key in keys if key in lender.card}
     return {inputs.encoder: halved.SerializeToString()}, {**sizes, "parity": parity}
-
-
-def _borrowed(lender: Model, folder: Path) -> dict[str, dict[str, Any]]:
-    """What `model.json` says of the networks that stay in the lender's folder."""
-    home = lender.folder.resolve()
-    if lender.borrowed or home.parent not in (folder.resolve().parent, MODELS_FOLDER.resolve()):
-        raise SettingsError(
-            f"the generator of {home} can be shared by models beside it, if it is its own and not one it "
-            f"shares itself; {folder} lies elsewhere"
-        )
-    shared = [network for network in lender.networks if network in ("generator", PRIOR, DETECTOR)]
-    return {network: lender.card["files"][network] | {"of": home.name} for network in shared}
 
 
 def _named(recognizer: Any, shared: str | None) -> dict[str, str]:

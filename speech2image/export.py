@@ -9,6 +9,7 @@
     speech_detector.onnx  log_mel, n_frames -> speech_probability [batch, steps of 40 ms]; if one is given
     model.json            name, licence, sizes, checksums, measured parity
 
+Generator and speech detector may stay in another model's folder beside this one.
 The route through text is `cascade_export.py`, with the same steps.
 Weights are stored as float16 and cast back to float32 when a session opens: half the size, same arithmetic.
 Where that would change pictures too much, as it may after a few steps of training, they stay float32.
@@ -23,13 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
-from speech2image.model_folder import MAX_BYTES, check_folder, check_size, write_folder
+from speech2image.model_folder import (
+    MAX_BYTES,
+    borrowed_networks,
+    check_folder,
+    check_size,
+    write_again,
+    write_folder,
+)
 from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder
 from speech2image.parity import (
@@ -49,7 +58,7 @@ from speech2image.parity import (
     made_up_log_mels,
     of_clips,
 )
-from speech2image.pretrained import DETECTOR, FRONT_END, PIECES, PRIOR, read_card
+from speech2image.pretrained import DETECTOR, FRONT_END, PIECES, PRIOR, Model, find, read_card
 from speech2image.tracing import to_onnx, with_float16_weights
 
 
@@ -66,6 +75,7 @@ def export_direct(
     speech_detector: nn.Module | None = None,
     front_end: FrontEnd = PAPER,
     pieces: Sequence[str] = (),
+    generator_of: Model | None = None,
     **card: Any,
 ) -> Parity:
     """Write the model folder of a direct route.
@@ -84,6 +94,9 @@ def export_direct(
             takes any sound.
         front_end: what makes the encoder's frames.
         pieces: of text that the encoder's words head writes in; it then gives words, too.
+        generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
+            in place of another copy, and its speech detector if none is given. A condition prior is not
+            shared.
         **card: more JSON values for `model.json`: description, training data, voices, measures ...
 
     Returns:
@@ -91,38 +104,55 @@ def export_direct(
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
-        SettingsError: a network is larger than `max_bytes`; nothing is written.
+        SettingsError: a network is larger than `max_bytes`, or `generator_of` lies elsewhere; nothing is
+            written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
     folder = Path(folder)
     check_folder(folder)
+    borrowed = (
+        {} if generator_of is None else borrowed_networks(generator_of, folder, ("generator", DETECTOR))
+    )
     clips = clips or made_up_clips()
     frames = [front_end.extract(clip) for clip in clips]
-    contents, sizes, parity = convert(speech_encoder, generator, of_clips(frames), noise_size, bool(pieces))
+    contents, sizes, parity = convert(
+        speech_encoder, generator, of_clips(frames), noise_size, bool(pieces), generator_of
+    )
+    contents = {network: content for network, content in contents.items() if network not in borrowed}
     if pieces:
         card[PIECES] = list(pieces)
     detected: dict[str, float] = {}
+    if generator_of is not None and DETECTOR in borrowed:
+        stated = generator_of.card.get("parity", {})
+        detected = {key: stated[key] for key in ("speech", "speech_float16") if key in stated}
     if speech_detector is not None:
+        borrowed.pop(DETECTOR, None)
         log_mels = [PAPER.extract(clip) for clip in clips]
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
     check_size(contents, max_bytes)
     stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
     told = stated | {"parity": asdict(parity) | detected}
-    write_folder(folder, contents, told)
+    write_folder(folder, contents, told, borrowed=borrowed)
     return parity
 
 
 def convert(
-    encoder: nn.Module, generator: nn.Module, inputs: Inputs, noise_size: int, words: bool = False
+    encoder: nn.Module,
+    generator: nn.Module,
+    inputs: Inputs,
+    noise_size: int,
+    words: bool = False,
+    generator_of: Model | None = None,
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
     """All networks in ONNX, with float16 weights if they allow it; what `model.json` says of their sizes;
     their parity.
 
-    With `words`, the encoder is a PretrainedSpeechEncoder with a words head, and gives words, too.
+    With `words`, the encoder is a PretrainedSpeechEncoder with a words head, and gives words, too. With
+    `generator_of`, the generator is that of this model, if it draws what `generator` draws.
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
-            what the encoder gives.
+            what the encoder gives, or is another one than that of `generator_of`.
     """
     encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
     prior_noise = painter.prior.noise_size if isinstance(painter, SpokenGenerator) else 0
@@ -140,19 +170,39 @@ def convert(
         whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
         conditions, painter = painter.prior(conditions, z[:, :prior_noise]), painter.generator
     whole["generator"] = to_onnx(painter, (conditions, z[:, prior_noise:]), "generator")
-    halved = {network: with_float16_weights(model) for network, model in whole.items()}
-    parity = Parity(*compare(whole, expected), *compare(halved, expected), expected.last_digit)
-    if not fits_float16(parity):
-        halved, parity = whole, Parity(*2 * compare(whole, expected), expected.last_digit)
-    check_parity(parity)
-    if words:
-        check_same("words", compare_words(halved[inputs.encoder], traced, inputs), SAME_WORDS)
     sizes = {
         "picture_size": expected.pictures.shape[-1],
         "embedding_size": expected.embeddings.shape[-1],
         "noise_size": noise_size,
     } | ({"prior_noise_size": prior_noise} if prior_noise else {})
+    shared = {} if generator_of is None else {"generator": _generator_of(generator_of, sizes)}
+    halved = {network: with_float16_weights(model) for network, model in whole.items()} | shared
+    exact = compare(whole, expected)
+    parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
+    if generator_of is not None:
+        check_same(f"the generator of '{generator_of.name}'", parity.picture_float16_mean, SAME_FLOAT16)
+    if not fits_float16(parity):
+        halved = whole | shared
+        parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
+    check_parity(parity)
+    if words:
+        check_same("words", compare_words(halved[inputs.encoder], traced, inputs), SAME_WORDS)
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
+
+
+def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
+    """The generator of another model, which must have the sizes stated."""
+
+    def told(card: dict[str, Any]) -> str:
+        own = card["noise_size"] - card.get("prior_noise_size", 0)
+        return f"{card['picture_size']} pixels from {card['embedding_size']} numbers and {own} of noise"
+
+    if told(lender.card) != told(sizes):
+        raise CheckpointError(
+            f"the generator of '{lender.name}' draws {told(lender.card)}, the one given {told(sizes)}: they "
+            "are not the same; nothing was written"
+        )
+    return onnx.load_from_string(lender.read("generator"))
 
 
 def add_speech_detector(
@@ -174,12 +224,8 @@ def add_speech_detector(
     contents = {network: model.read(network) for network in model.networks if network not in model.borrowed}
     contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
     check_size(contents, max_bytes)
-    card = {key: value for key, value in model.card.items() if key not in ("format", "files", "made_by")}
-    recognizer = model.folder / str(card.get("recognizer", ""))
-    inside = recognizer if recognizer != model.folder and recognizer.is_dir() else None
-    card["parity"] = card.get("parity", {}) | detected
     borrowed = {network: entry for network, entry in model.borrowed.items() if network != DETECTOR}
-    write_folder(model.folder, contents, card, inside, borrowed)
+    write_again(model, contents, borrowed, {"parity": model.card.get("parity", {}) | detected})
     return detected
 
 
@@ -188,9 +234,12 @@ def export_checkpoints(
     generator: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     speech_detector: str | os.PathLike[str] | None = None,
+    generator_of: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Parity:
     """`export_direct` for two or three training checkpoints; their averaged weights are taken.
+
+    `generator_of` is the name or folder of a model.
 
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
@@ -211,6 +260,7 @@ def export_checkpoints(
         speech_detector=detector,
         front_end=encoder.front_end,
         pieces=facts.get(PIECES, ()),
+        generator_of=None if generator_of is None else find(generator_of),
         **stated,
         **options,
     )

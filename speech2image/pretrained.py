@@ -4,9 +4,10 @@ A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx
 the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
 `speech_detector.onnx`, which tells speech from other sounds. One of the route through text
 (`"route": "cascade"`, written by `cascade_export.py`) has `text_encoder.onnx` in place of the speech encoder,
-and may name a speech recogniser: a folder in it, beside it or among the shipped models. In the same way it
-may draw with another model's generator. The shipped ones lie in `pretrained_models/<name>/` inside this
-package. `<name>-cascade` is the cascade that belongs to the model `<name>`.
+and may name a speech recogniser: a folder in it, beside it or among the shipped models. In the same way
+models of both routes may draw with another model's generator. The shipped ones lie in
+`pretrained_models/<name>/` inside this package. `<name>-cascade` is the cascade that belongs to the model
+`<name>`.
 """
 
 import difflib

@@ -300,7 +300,8 @@ def checkpoint(
         out: checkpoint to write.
         network: which; text_encoder and recognizer are those of a cascade (flowers-and-birds-cascade).
         model: a shipped model, or a model folder.
-        preset: of the network's training; says its shape. By default that of the shipped models.
+        preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
+            default that of the shipped models.
     """
     print(_import("training.from_model").checkpoint_of(model, network, out, preset))
 
@@ -376,6 +377,7 @@ def export_checkpoints(
     licence: str,
     description: str = "",
     speech_detector: Path | None = None,
+    generator_of: str | None = None,
     clips: tuple[Path, ...] = (),
     max_megabytes: float = 25.0,
 ) -> None:
@@ -389,6 +391,8 @@ def export_checkpoints(
         licence: of the weights, for instance CC-BY-4.0.
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
+        generator_of: a model beside this one, or a shipped one, that has this very generator, which is then
+            not stored twice, nor its speech detector if none is given.
         clips: recordings on which ONNX is compared with torch; made-up sounds by default.
         max_megabytes: the most each of its networks may take; inf for any size.
     """
@@ -404,6 +408,7 @@ def export_checkpoints(
         licence=licence,
         description=description,
         speech_detector=speech_detector,
+        generator_of=generator_of,
         clips=[audio.load(clip) for clip in clips],
         max_bytes=max_bytes,
     )

@@ -7,7 +7,7 @@ import fnmatch
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,18 @@ from speech2image.errors import SettingsError
 
 MIXTURE = "kokoro/mix"
 """The voice that is another mixture of two or three of Kokoro's speakers in every utterance."""
+NATURAL = ("kokoro/", "piper/")
+"""How voices of neural engines begin, which hardly differ from people's."""
+
+Kind = Literal["synthesizers", "natural voices", "people"]
+KINDS: tuple[Kind, ...] = ("synthesizers", "natural voices", "people")
+
+
+def kind_of(voice: str) -> Kind:
+    """Whether a voice is a small synthesizer's, a neural engine's (Kokoro, Piper), or a person's."""
+    if voice.startswith(VOICE_PREFIX):
+        return "people"
+    return "natural voices" if voice.startswith(NATURAL) else "synthesizers"
 
 
 def choose_voices(

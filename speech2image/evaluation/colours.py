@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.evaluation.drawing import NAMES, DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
-from speech2image.evaluation.utterances import caption_of, shuffled
+from speech2image.evaluation.utterances import KEPT_OUT, caption_of, shuffled
 from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS, main_colours
@@ -56,7 +56,7 @@ class ColourRows:
         captions = [caption_of(self.arrays, int(u)) for u in pictures.owners]
         owners = self.arrays.utterance_sample[pictures.owners]
         rows = [self.row(NAMES[pictures.name], colours, captions, owners)]
-        if pictures.name == "kept_out":
+        if pictures.name == KEPT_OUT:
             said = np.flatnonzero([bool(main_colours(caption)) for caption in captions])
             others = said[shuffled(owners[said], self.seed)]
             texts = [captions[i] for i in others]

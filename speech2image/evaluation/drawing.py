@@ -15,12 +15,15 @@ from speech2image.pipeline import Route
 BLOCK = 16
 """Pictures held at once."""
 NAMES = {
-    "kept_out": "drawn from voices kept out",
-    "people": "drawn from people kept out",
+    "kept out": "drawn from voices kept out",
+    "kept out, natural voices": "drawn from natural voices kept out",
+    "kept out, people": "drawn from people kept out",
     "heard": "drawn from voices heard in training",
+    "heard, natural voices": "drawn from natural voices heard in training",
+    "heard, people": "drawn from people heard in training",
     "noise": "drawn from noise (floor)",
 }
-"""Sets of pictures -> what the tables call them."""
+"""Sets of pictures, of each of `utterances.VOICES` and of noise -> what the tables call them."""
 
 Pictures = NDArray[np.uint8]
 
@@ -30,7 +33,7 @@ class DrawnSet:
     """Pictures to draw: `per_utterance` of each of n utterances.
 
     Attributes:
-        name: of its files, one of `NAMES`.
+        name: one of `NAMES`, or of an experiment.
         utterances: [n]; each names the caption, and with it the noise.
         condition: rows of utterances -> their conditions [rows, size].
         per_utterance: pictures of each.
@@ -91,7 +94,7 @@ def draw(route: Route, arrays: PairArrays, pictures: DrawnSet, readings: Sequenc
     first = min((reading.rows.done for reading in readings), default=len(pictures)) // per
     step, total = max(1, BLOCK // per), len(pictures.utterances)
     with progress_bar() as bar:
-        task = bar.add_task(f"drawing: {pictures.name.replace('_', ' ')}", total=(total - first) * per)
+        task = bar.add_task(f"drawing: {pictures.name}", total=(total - first) * per)
         for start in range(first, total, step):
             rows = slice(start, min(start + step, total))
             _read(draw_block(route, arrays, pictures, rows), start * per, readings)

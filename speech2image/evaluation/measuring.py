@@ -21,11 +21,13 @@ from speech2image.evaluation.settings import OF_FEATURES, Settings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
-    PEOPLE,
+    KEPT_OUT,
+    VOICES,
     Cell,
     caption_of,
     choose_utterances,
     evenly,
+    file_name,
     make_cells,
     shuffled,
     split_voices,
@@ -61,7 +63,7 @@ class Plan:
     gallery: spoken_retrieval.Gallery | None
 
     def unseen(self, voices: str) -> NDArray[np.int64]:
-        """Utterances about unseen classes, in voices of a kind ("heard", "kept out" ...); possibly none."""
+        """Utterances about unseen classes, in voices of a group (one of `VOICES`); possibly none."""
         kinds = (cell for cell in self.cells if (cell.classes, cell.voices) == ("unseen", voices))
         return next((cell.utterances for cell in kinds), np.zeros(0, np.int64))
 
@@ -182,6 +184,7 @@ class Measuring:
         most = min(settings.robustness_utterances, settings.limit or settings.robustness_utterances)
         voices = self.plan.voices
         groups = robustness.make_groups(self.arrays, voices["heard"], voices["kept out"], most)
+        groups = [group for group in groups if group.voices in settings.robustness_groups]
         seed, resamples = settings.seed, settings.resamples
         return robustness.Robustness(
             self.route, self.arrays, self.detector, searches, reader, self.work, seed, resamples
@@ -190,24 +193,22 @@ class Measuring:
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
         """Pictures of every kind of voices, and of noise, as many as there are photographs."""
         per, seed = self.settings.pictures_per_utterance, self.settings.seed
-        kept_out = self.plan.unseen("kept out")
+        kept_out = self.plan.unseen(KEPT_OUT)
         few = evenly(kept_out, len(self.arrays.samples_of("test")))
-        spoken = {"kept_out": "kept out", "people": PEOPLE, "heard": "heard"}
-        if self.settings.captions:  # the voices' captions are the same
-            spoken = {"kept_out": "kept out"}
-        asked = {name: self.plan.unseen(kind) for name, kind in spoken.items() if kind in self.settings.drawn}
+        spoken = (KEPT_OUT,) if self.settings.captions else VOICES  # the voices' captions are the same
+        asked = {voices: self.plan.unseen(voices) for voices in spoken if voices in self.settings.drawn}
         sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
     def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, StoredRows]:
         """Draw a set and read it; "features" and "colours" -> what was read."""
-        readings = {}
+        readings, name = {}, file_name(pictures.name)
         if self.network is not None and self.of_features:
-            path = self.work / f"{pictures.name}-{self.network.checksum[:12]}-{self.network.dim}.npy"
+            path = self.work / f"{name}-{self.network.checksum[:12]}-{self.network.dim}.npy"
             rows = StoredRows(path, len(pictures), self.network.dim, np.float32)
             readings["features"] = Reading(rows, self.network)
         if reader is not None:
-            rows = StoredRows(self.work / f"{pictures.name}-colours.npy", len(pictures), 1, np.int8)
+            rows = StoredRows(self.work / f"{name}-colours.npy", len(pictures), 1, np.int8)
             readings["colours"] = Reading(rows, partial(colours.numbers, reader))
         draw(self.route, self.arrays, pictures, list(readings.values()))
         return {kind: reading.rows for kind, reading in readings.items()}
@@ -258,7 +259,7 @@ class Measuring:
         if not asked or not hasattr(self.route, "transcribe"):
             return []
         rows, as_spoken = [], unchanged(self.arrays)
-        for voices in ("kept out", PEOPLE, "heard"):
+        for voices in VOICES:
             said = {u: caption_of(self.arrays, u) for u in self.plan.unseen(voices).tolist()}
             known = np.array([u for u, text in said.items() if text], dtype=np.int64)
             written = dict(transcripts(self.route, self.arrays, known, self.work))

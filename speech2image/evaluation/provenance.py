@@ -14,7 +14,7 @@ from speech2image.data.shard_header import read_header
 from speech2image.evaluation.measuring import Plan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.settings import Settings
-from speech2image.evaluation.utterances import PEOPLE, VOICES, unchanged
+from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline import Route
 from speech2image.pretrained import RECOGNIZER_CARD
@@ -131,14 +131,7 @@ def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: Featur
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
     counts = {kind: len(plan.unseen(kind)) for kind in VOICES}
-    told = {
-        "kept out": "in voices kept out of training",
-        "heard": "in voices heard",
-        PEOPLE: "by people kept out",
-    }
-    drawn = [
-        f"{counts[kind]} {text}" for kind, text in told.items() if kind in settings.drawn and counts[kind]
-    ]
+    drawn = [f"{counts[kind]} in voices {kind}" for kind in VOICES if kind in settings.drawn and counts[kind]]
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
         f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
@@ -167,7 +160,7 @@ def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: Featur
 def _augmented(arrays: PairArrays, plan: Plan) -> str:
     """How many of the utterances measured were changed when prepared."""
     clean, shares = unchanged(arrays), []
-    for kind in ("kept out", PEOPLE, "heard"):
+    for kind in VOICES:
         own = plan.unseen(kind)
         if len(own):
             shares.append(f"{(~clean[own]).sum()} of {len(own)} in voices {kind}")

@@ -24,10 +24,13 @@ from speech2image.evaluation.listening import recordings
 from speech2image.evaluation.spoken_retrieval import Searches
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
+    HEARD,
+    KEPT_OUT,
+    by_kind,
     caption_of,
     evenly,
+    file_name,
     one_a_caption,
-    programs_and_people,
     unchanged,
 )
 from speech2image.metrics.bootstrap import bootstrap_interval
@@ -42,18 +45,18 @@ BABBLE = 20
 
 @dataclass(frozen=True)
 class Group:
-    """Utterances in voices of one kind, "heard, synthesizers" for instance."""
+    """Utterances in voices of one kind; its name is one of `utterances.GROUPS`."""
 
     voices: str
     utterances: NDArray[np.int64]
 
 
 def make_groups(arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str], most: int) -> list[Group]:
-    """Test utterances of synthesizers and of people, heard in training and kept out of it."""
+    """Test utterances of synthesizers, natural voices and people, heard in training and kept out of it."""
     as_spoken = unchanged(arrays)
     groups = []
-    for kind, names in (("heard", heard), ("kept out", kept_out)):
-        for who, voices in zip(("synthesizers", "people"), programs_and_people(names), strict=True):
+    for kind, names in ((HEARD, heard), (KEPT_OUT, kept_out)):
+        for who, voices in by_kind(names).items():
             spoken = arrays.utterances_of("test", voices)
             clean = spoken[as_spoken[spoken]]
             chosen = evenly(one_a_caption(arrays, clean if len(clean) else spoken), most)
@@ -143,7 +146,7 @@ class Robustness:
         return np.asarray(rows.array[:, 0])
 
     def _path(self, group: Group, what: str) -> Path:
-        return self.work / f"robust-{group.voices.replace(', ', '-').replace(' ', '_')}-{what}.npy"
+        return self.work / f"robust-{file_name(group.voices)}-{what}.npy"
 
     def _missed(self, missed: NDArray[np.bool_], described: NDArray[np.int64]) -> dict[str, Any]:
         if self.detector is None:

@@ -22,9 +22,10 @@ def robustness_section(results: dict[str, Any]) -> Section | None:
         return None
     text = (
         "Unseen classes, in %; the same utterances in every condition, prepared without change where there "
-        "are such. Synthesizers are speaking programs; people are readers whose recorded words were put "
-        "together. Whole gallery. Refused: the speech detector hears too little speech, so a user gets no "
-        "picture; the other figures count these utterances too, as the encoder hears them."
+        "are such. Natural voices are Kokoro's and Piper's, synthesizers other speaking programs; people are "
+        "readers whose recorded words were put together. Whole gallery. Refused: the speech detector hears "
+        "too little speech, so a user gets no picture; the other figures count these utterances too, as the "
+        "encoder hears them."
     )
     if all(row["missed"] is None for row in rows):
         text += " This model has no speech detector: it refuses nothing."

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from speech2image.errors import SettingsError
-from speech2image.evaluation.utterances import VOICES
+from speech2image.evaluation.utterances import GROUPS, VOICES
 from speech2image.pretrained import DEFAULT_MODEL
 from speech2image.runtime import check_count, check_seed
 
@@ -39,13 +39,16 @@ class Settings:
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (what the training was told); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
-        drawn: voices whose utterances become pictures: some of "kept out" (always, for floors follow from
-            it), "kept out, people" and "heard".
+        drawn: voices whose utterances become pictures: "kept out" (always, for floors follow from it), and
+            some of "kept out, natural voices", "kept out, people", "heard", "heard, natural voices" and
+            "heard, people"; by default all.
         only_drawn: listen to no other utterances than those that become pictures: no retrieval of seen
             classes, nor in voices that are not drawn.
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
         robustness_utterances: so many utterances of each group of voices are put through every condition.
+        robustness_groups: the groups: some of "kept out, synthesizers", "kept out, natural voices", "kept
+            out, people" and the same with "heard"; by default all.
         reference_size: side of the photographs that drawn pictures are compared with by FID and its kin, the
             same for models of every picture size.
         gallery: retrieve among so many pictures too, beside the whole test set.
@@ -74,6 +77,7 @@ class Settings:
     pictures_per_utterance: int = 1
     limit: int | None = None
     robustness_utterances: int = 300
+    robustness_groups: tuple[str, ...] = GROUPS
     reference_size: int = 256
     gallery: int | None = None
     queries_per_class: int = 2
@@ -104,6 +108,8 @@ def check(settings: Settings) -> None:
     _check_measures(settings.measures)
     if "kept out" not in settings.drawn or not set(settings.drawn) <= set(VOICES):
         raise SettingsError(f"--drawn takes some of {VOICES}, 'kept out' among them; not {settings.drawn}")
+    if not settings.robustness_groups or not set(settings.robustness_groups) <= set(GROUPS):
+        raise SettingsError(f"--robustness-groups takes some of {GROUPS}; not {settings.robustness_groups}")
     _check_together(settings)
 
 

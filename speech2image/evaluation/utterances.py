@@ -10,16 +10,19 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
 from speech2image.data.shard_header import read_header
-from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.data.voices import KINDS, kind_of
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours
 
 CLASSES = {"seen": "val", "unseen": "test"}
 """Classes -> the split that shows them without having been trained on."""
 
-PEOPLE = "kept out, people"
-VOICES = ("heard", "kept out", PEOPLE)
-"""Kinds of voices. "kept out" are speaking programs wherever there are both such and people."""
+HEARD, KEPT_OUT = "heard", "kept out"
+GROUPS = tuple(f"{base}, {kind}" for base in (KEPT_OUT, HEARD) for kind in KINDS)
+"""Groups of voices: kept out of training or heard in it, of each kind."""
+VOICES = tuple(group.removesuffix(", synthesizers") for group in GROUPS)
+"""What most tables call them: "kept out" and "heard" are synthesizers or, where there are none of them, the
+next kind that is there: the floors, and one model's row in a table of many, are of "kept out"."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +77,31 @@ def split_voices(arrays: PairArrays, held_out: Sequence[str] = ()) -> tuple[list
 
 def make_cells(arrays: PairArrays, heard: list[str], kept_out: list[str], limit: int | None) -> list[Cell]:
     """Utterances of every kind there is, one a caption."""
-    programs, people = programs_and_people(kept_out)
-    spoken = len(arrays.utterances_of("test", programs))
-    kinds = (heard, programs, people) if spoken else (heard, kept_out, [])
+    groups = _named(arrays, HEARD, heard) | _named(arrays, KEPT_OUT, kept_out)
     cells = [
-        Cell(classes, kind, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit))
+        Cell(classes, name, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit))
         for classes, split in CLASSES.items()
-        for kind, voices in zip(VOICES, kinds, strict=True)
+        for name, voices in groups.items()
     ]
     return [cell for cell in cells if len(cell.utterances)]
 
 
-def programs_and_people(voices: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Voices of speaking programs, and of people ("reader/251")."""
-    people = [voice for voice in voices if voice.startswith(VOICE_PREFIX)]
-    return [voice for voice in voices if voice not in people], people
+def _named(arrays: PairArrays, base: str, voices: Sequence[str]) -> dict[str, list[str]]:
+    """Groups of `VOICES` -> their voices; the first kind with test utterances is `base` itself."""
+    kinds = {kind: own for kind, own in by_kind(voices).items() if own}
+    in_test = [kind for kind, own in kinds.items() if len(arrays.utterances_of("test", own))]
+    first = [*in_test, *kinds][:1]
+    return {base if kind in first else f"{base}, {kind}": own for kind, own in kinds.items()}
+
+
+def by_kind(voices: Sequence[str]) -> dict[str, list[str]]:
+    """Voices of each of `KINDS`: of synthesizers, natural voices, people ("reader/251")."""
+    return {kind: [voice for voice in voices if kind_of(voice) == kind] for kind in KINDS}
+
+
+def file_name(group: str) -> str:
+    """A group of voices as part of a file's name."""
+    return group.replace(", ", "-").replace(" ", "_")
 
 
 def one_a_caption(arrays: PairArrays, utterances: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ def word_row(voices: str, references: Sequence[str], hypotheses: Sequence[str]) 
     """Word error rate and content-word error rate of some transcripts.
 
     Args:
-        voices: "heard" or "kept out", possibly with ", not augmented".
+        voices: one of `utterances.VOICES`, possibly with ", not augmented".
         references: the captions spoken.
         hypotheses: what was written down.
 

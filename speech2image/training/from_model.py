@@ -26,8 +26,18 @@ from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedS
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
-from speech2image.parity import SAME, Inputs, compare_encoder, made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import PIECES, SIGNATURES, VOCABULARY, Model, find
+from speech2image.models.whisper_encoder import WhisperSettings
+from speech2image.parity import (
+    SAME,
+    SAME_WORDS,
+    Inputs,
+    compare_encoder,
+    compare_words,
+    made_up_log_mels,
+    of_captions,
+    of_clips,
+)
+from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
@@ -36,10 +46,12 @@ from speech2image.training import (
     speech_encoder,
     speech_recognizer,
     text_encoder,
+    words_head,
 )
 from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
+from speech2image.training.speech_embeddings import FACTS
 from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer, Vocabulary
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
@@ -59,7 +71,8 @@ def checkpoint_of(
         model: name of a shipped model, or a model folder.
         network: which; `recognizer` is the one that a cascade names, `generator` a one-stage generator.
         out: checkpoint to write.
-        preset: of the network's training; says its shape. By default that of the shipped models.
+        preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
+            default that of the shipped models.
 
     Returns:
         The file; kind and settings are those of the network's training.
@@ -75,35 +88,63 @@ def checkpoint_of(
         "recognizer": _of_recognizer,
         "generator": _of_generator,
     }[network]
-    state = read(model, preset or ("cpu-256" if network == "generator" else "cpu"))
+    state = read(model, preset)
     kept, steps = state.pop("network").state_dict(), state["settings"]["steps"]
     save_checkpoint(out, {**state, "step": steps, "seconds": 0.0, "ema": {"module": kept}})
     return Path(out)
 
 
-def _of_speech(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
+def _of_speech(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
     found = find(model)
-    inputs = of_clips(made_up_log_mels(found.front_end))
     if found.front_end == PretrainedSpeechEncoder.front_end:
-        return _on_whisper(found, inputs)
-    settings = _preset(speech_encoder.PRESETS, preset)
+        return _on_whisper(found, preset)
+    settings = _preset(speech_encoder.PRESETS, preset or "cpu")
     network = SpeechEncoder(settings.encoder).eval()
+    inputs = of_clips(made_up_log_mels(found.front_end))
     return _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
 
 
-def _on_whisper(found: Model, inputs: Inputs) -> dict[str, Any]:
-    """An encoder on Whisper's, with the words head if the model has one."""
-    settings, pieces = pretrained_speech_encoder.PRESETS["head"], found.pieces
-    words = WordsSettings(len(Vocabulary(pieces))) if pieces else None
-    settings = dataclasses.replace(settings, encoder=dataclasses.replace(settings.encoder, words=words))
-    network = PretrainedSpeechEncoder(settings.encoder).eval()
-    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings, bool(pieces))
-    facts = {"backbone": found.card["backbone"]} if "backbone" in found.card else {}
-    return {**state, **facts, **({PIECES: list(pieces)} if pieces else {})}
+def _on_whisper(found: Model, preset: str | None) -> dict[str, Any]:
+    """An encoder on Whisper's with every head that the model's has, and the facts its checkpoint states."""
+    settings = _preset(pretrained_speech_encoder.PRESETS, preset or "head")
+    stored = _read(found, "speech_encoder")
+    shape = dataclasses.replace(
+        settings.encoder,
+        backbone=_backbone(stored),
+        head=dataclasses.replace(settings.encoder.head, output=found.card["embedding_size"]),
+        words=_words(found, preset or "head"),
+    )
+    settings = dataclasses.replace(settings, encoder=shape)
+    network, inputs = PretrainedSpeechEncoder(shape).eval(), of_clips(made_up_log_mels(found.front_end))
+    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
+    if shape.words is not None:
+        _check(compare_words(stored, BothHeads(network).eval(), inputs), SAME_WORDS)
+    return {**state, **{key: found.card[key] for key in FACTS if key in found.card}}
 
 
-def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
-    settings = _preset(text_encoder.PRESETS, preset)
+def _backbone(stored: onnx.ModelProto) -> WhisperSettings:
+    """The backbone's shape; every size of Whisper has 64 numbers a head."""
+    norms = [
+        one
+        for one in stored.graph.initializer
+        if one.name.endswith(".attention_norm.weight") and "backbone.layers." in one.name
+    ]
+    if not norms:
+        raise SettingsError("the model's speech encoder holds no layers of Whisper's encoder")
+    width = norms[0].dims[0]
+    return WhisperSettings(width, layers=len(norms), heads=width // 64)
+
+
+def _words(found: Model, preset: str) -> WordsSettings | None:
+    """The words head's shape, as `preset` of its own training has it, or else "cpu"; None without one."""
+    words = words_head.PRESETS.get(preset, words_head.PRESETS["cpu"]).encoder.words
+    if not found.pieces or words is None:
+        return None
+    return dataclasses.replace(words, tokens=len(Vocabulary(found.pieces)))
+
+
+def _of_text(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
+    settings = _preset(text_encoder.PRESETS, preset or "cpu")
     network = TextEncoder(settings.encoder).eval()
     found = find(model)
     vocabulary = found.card.get(VOCABULARY, "").split()
@@ -111,15 +152,9 @@ def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     return {**state, VOCABULARY: vocabulary}
 
 
-def _of_encoder(
-    found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any, words: bool = False
-) -> dict[str, Any]:
-    if inputs.encoder not in found.networks:
-        raise CheckpointError(
-            f"model '{found.name}' has no {inputs.encoder}, but {', '.join(found.networks)}"
-        )
-    stored = onnx.load_from_string(found.read(inputs.encoder))
-    example = inputs.read(slice(2))
+def _of_encoder(found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any) -> dict[str, Any]:
+    stored, example = _read(found, inputs.encoder), inputs.read(slice(2))
+    words = isinstance(network, PretrainedSpeechEncoder) and network.words is not None
 
     def retrace(one: Any) -> dict[str, onnx.ModelProto]:
         return {"": to_onnx(BothHeads(one).eval() if words else one, example, inputs.encoder, words)}
@@ -131,8 +166,14 @@ def _of_encoder(
     return {"kind": kind, "settings": dataclasses.asdict(settings), "network": network}
 
 
-def _of_recognizer(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
-    settings = _preset(speech_recognizer.PRESETS, preset)
+def _read(found: Model, network: str) -> onnx.ModelProto:
+    if network not in found.networks:
+        raise CheckpointError(f"model '{found.name}' has no {network}, but {', '.join(found.networks)}")
+    return onnx.load_from_string(found.read(network))
+
+
+def _of_recognizer(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
+    settings = _preset(speech_recognizer.PRESETS, preset or "cpu")
     found = find(model)
     folder = found.recognizer
     if folder is None:
@@ -151,10 +192,10 @@ def _of_recognizer(model: str | os.PathLike[str], preset: str) -> dict[str, Any]
     }
 
 
-def _of_generator(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
-    settings = _preset(one_stage_gan.PRESETS, preset)
+def _of_generator(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
+    settings = _preset(one_stage_gan.PRESETS, preset or "cpu-256")
     found = find(model)
-    stored = onnx.load_from_string(found.read(GENERATOR))
+    stored = _read(found, GENERATOR)
     network = OneStageGenerator(settings.generator).eval()
     rng = torch.Generator().manual_seed(0)
     inputs = [torch.rand(2, n, generator=rng) for n in (CONDITION_SIZE, settings.generator.noise_size)]
@@ -231,9 +272,9 @@ def _preset(presets: Mapping[str, Any], name: str) -> Any:
     return presets[name]
 
 
-def _check(off: float) -> None:
-    if not off <= SAME:
+def _check(off: float, most: float = SAME) -> None:
+    if not off <= most:
         raise CheckpointError(
             f"torch gives something else than the model with the weights found: they differ by {off:.3g}, at "
-            f"most {SAME:g} is allowed; nothing was written"
+            f"most {most:g} is allowed; nothing was written"
         )

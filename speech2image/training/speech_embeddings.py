@@ -22,6 +22,9 @@ from speech2image.training.run import Run
 from speech2image.training.speech_batches import SpeechArrays, padded
 
 SPLITS = {"test": "unseen classes", "val": "seen classes"}
+FACTS = ("backbone", "pieces")
+"""What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
+began with, and the pieces of text that its words head writes in."""
 
 
 class Encoder(Protocol):
@@ -82,10 +85,9 @@ def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:
 
 
 def stated_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the checkpoint of a speech encoder states besides: the published weights its backbone began with
-    (`backbone`), and the pieces of text that its words head writes in (`pieces`); {} for one without."""
+    """Those of `FACTS` that the checkpoint of a speech encoder states."""
     facts = read_facts(path)
-    return {key: facts[key] for key in ("backbone", "pieces") if key in facts}
+    return {key: facts[key] for key in FACTS if key in facts}
 
 
 @torch.inference_mode()

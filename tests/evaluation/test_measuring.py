@@ -1,15 +1,17 @@
 """A perfect and a deaf model get the figures due to them, between floor and ceiling; work goes on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from evaluation_parts import PIXELS, PerfectRoute, TinyNetwork, by_name, run
+from evaluation_parts import PIXELS, N, PerfectRoute, TinyNetwork, by_name, run, teacher, with_validation
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import write_shards
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import CheckpointError, DataError, SpeechError
 from speech2image.evaluation import colours, drawing, realism, spoken_retrieval
@@ -219,6 +221,37 @@ def test_only_what_is_drawn_is_listened_to(shards: Path, tmp_path: Path, perfect
             same = whole[row["classes"], row["voices"], row["pictures"]]
             assert all(row[key] == same[key] for key in ("queries", "R@1", "mAP"))
     assert few["colours"][:2] == perfect["colours"][:2]
+
+
+def test_natural_voices_are_measured_by_themselves(tmp_path: Path) -> None:
+    """Every other utterance of the voice kept out, and all of one heard in training, become natural ones."""
+    voices = {"toy/ben": "kokoro/mix", HELD_OUT_VOICE: "kokoro/af_river"}
+    renamed = [
+        replace(
+            sample,
+            utterances=tuple(
+                replace(one, voice=voices.get(one.voice, one.voice) if i % 2 else one.voice)
+                for one in sample.utterances
+            ),
+        )
+        for i, sample in enumerate(with_validation())
+    ]
+    write_shards(renamed, tmp_path / "shards")
+    PairArrays.open(tmp_path / "shards").save_teacher(teacher(N))
+    route = PerfectRoute(PairArrays.open(tmp_path / "shards"))
+    route.transcribe = lambda audio: "a red disc"  # type: ignore[attr-defined]
+    chosen = ("retrieval", "colours", "fid", "words")
+    results = run(tmp_path / "shards", tmp_path / "out", route, TinyNetwork(), measures=chosen)
+    found = {row["voices"] for row in results["retrieval"] if row["classes"] == "unseen"}
+    groups = {"heard", "heard, natural voices", "kept out", "kept out, natural voices"}
+    assert groups < found and {row["voices"] for row in results["words"]} == groups
+    by_voice = {row["voice"]: row["voices"] for row in results["voice_by_voice"]}
+    assert by_voice["kokoro/af_river"] == "kept out, natural voices"
+    assert by_voice["kokoro/mix"] == "heard, natural voices" and by_voice["toy/anna"] == "heard"
+    for table in ("colours", "pictures"):
+        rows = by_name(results[table])
+        assert {drawing.NAMES[group] for group in groups} < set(rows)
+        assert rows["drawn from natural voices kept out"]["n"] > 2
 
 
 def test_route_with_text_has_its_words_counted(shards: Path, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from speech2image.data import array_files
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
+from speech2image.evaluation import drawing
 from speech2image.evaluation.charts import svg
 from speech2image.evaluation.real_set import halves
 from speech2image.evaluation.report_parts import Bar, Chart
 from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
-    PEOPLE,
+    VOICES,
     caption_of,
     choose_utterances,
     make_cells,
@@ -57,9 +58,34 @@ def test_people_kept_out_have_rows_of_their_own(shards: Path) -> None:
         for cell in make_cells(arrays, ["toy/anna"], [HELD_OUT_VOICE, "reader/7"], None)
         if cell.classes == "unseen"
     }
-    assert found == {"heard": {"toy/anna"}, "kept out": {HELD_OUT_VOICE}, PEOPLE: {"reader/7"}}
+    assert found == {"heard": {"toy/anna"}, "kept out": {HELD_OUT_VOICE}, "kept out, people": {"reader/7"}}
     alone = make_cells(arrays, ["toy/anna"], ["reader/7"], None)
     assert {cell.voices for cell in alone} == {"heard", "kept out"}
+
+
+def test_natural_voices_have_rows_of_their_own(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    names = ("kokoro/af_river", "piper/en_US-joe-medium", "reader/7")
+    arrays.utterance_voice = arrays.utterance_voice.astype("U30")
+    spoken = np.flatnonzero(arrays.utterance_voice == HELD_OUT_VOICE)
+    for start, name in enumerate(names):
+        arrays.utterance_voice[spoken[start + 1 :: 4]] = name
+    arrays.utterance_voice[arrays.utterance_voice == "toy/ben"] = "kokoro/mix"
+    heard, kept_out = ["kokoro/mix", "toy/anna"], [HELD_OUT_VOICE, *names]
+    cells = {
+        cell.voices: cell for cell in make_cells(arrays, heard, kept_out, None) if cell.classes == "unseen"
+    }
+    found = {name: set(arrays.utterance_voice[cell.utterances]) for name, cell in cells.items()}
+    assert found == {
+        "heard": {"toy/anna"},
+        "heard, natural voices": {"kokoro/mix"},
+        "kept out": {HELD_OUT_VOICE},
+        "kept out, natural voices": set(names[:2]),
+        "kept out, people": {"reader/7"},
+    }
+    assert set(found) < set(VOICES) == set(drawing.NAMES) - {"noise"}
+    alone = {cell.voices for cell in make_cells(arrays, ["kokoro/mix"], list(names), None)}
+    assert alone == {"heard", "kept out", "kept out, people"}
 
 
 def test_every_caption_counts_once(shards: Path) -> None:

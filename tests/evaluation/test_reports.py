@@ -244,6 +244,11 @@ def test_unfit_settings(shards: Path, model: Path, tmp_path: Path) -> None:
         ({"seed": -1}, SettingsError, "seed"),
         ({"measures": ("fid", "beauty")}, SettingsError, "unknown measure: beauty.*precision-recall"),
         ({"drawn": ("heard",)}, SettingsError, "--drawn takes some of .*'kept out' among them; not .*heard"),
+        (
+            {"robustness_groups": ("people",)},
+            SettingsError,
+            "--robustness-groups takes some of .*; not .*people",
+        ),
         ({"generator": tmp_path / "file"}, SettingsError, "go together"),
         ({"speech_encoder": tmp_path / "file", "generator": tmp_path / "file"}, CheckpointError, "file"),
         ({"table": 2}, SettingsError, "--models"),

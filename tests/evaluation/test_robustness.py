@@ -16,6 +16,7 @@ from speech2image.evaluation.conditions import CONDITIONS, changed
 from speech2image.evaluation.report_markdown import table
 from speech2image.evaluation.robustness import make_groups
 from speech2image.evaluation.robustness_section import robustness_section
+from speech2image.evaluation.utterances import GROUPS
 
 BY_NAME = {condition.name: condition for condition in CONDITIONS}
 
@@ -58,7 +59,7 @@ def test_conditions_are_repeatable_and_never_too_short() -> None:
         assert sounds[0].dtype == np.float32
 
 
-def test_groups_are_of_synthesizers_and_of_people(shards: Path) -> None:
+def test_groups_are_of_synthesizers_natural_voices_and_people(shards: Path) -> None:
     arrays = PairArrays.open(shards)
     groups = make_groups(arrays, ["toy/anna"], [HELD_OUT_VOICE], 5)
     assert [group.voices for group in groups] == ["heard, synthesizers", "kept out, synthesizers"]
@@ -67,6 +68,12 @@ def test_groups_are_of_synthesizers_and_of_people(shards: Path) -> None:
     groups = make_groups(arrays, ["toy/anna"], ["reader/7"], 5)
     assert [group.voices for group in groups] == ["heard, synthesizers", "kept out, people"]
     assert set(arrays.utterance_voice[groups[1].utterances]) == {"reader/7"}
+    spoken = np.flatnonzero(arrays.utterance_voice == "reader/7")
+    arrays.utterance_voice[spoken[::2]] = "piper/a"
+    groups = make_groups(arrays, ["toy/anna"], ["piper/a", "reader/7"], 5)
+    names = [group.voices for group in groups]
+    assert names == ["heard, synthesizers", "kept out, natural voices", "kept out, people"]
+    assert set(names) < set(GROUPS)
 
 
 class HearingRoute(PerfectRoute):
@@ -115,6 +122,8 @@ def test_table(shards: Path, tmp_path: Path) -> None:
     again = HearingRoute(arrays)
     again.embed = None  # type: ignore[assignment, method-assign]
     assert run(shards, tmp_path, again, **chosen)["robustness"] == rows
+    one = run(shards, tmp_path, again, **chosen, robustness_groups=("kept out, synthesizers",))
+    assert one["robustness"] == [row for row in rows if row["voices"] == "kept out, synthesizers"]
 
 
 def test_refused_utterances_are_counted(shards: Path, tmp_path: Path) -> None:

@@ -10,24 +10,25 @@ import tiny_whisper
 import torch
 from fake_speech import FakeSpeech
 from onnx import numpy_helper
+from small_sets import sample
+from tiny_networks import MatrixGenerator
 from torch import nn
 
 from speech2image import audio
+from speech2image.audio.front_ends import WHISPER
+from speech2image.data.arrays import PairArrays
+from speech2image.data.pairs import write_shards
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.export import load_generator
-from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
-    PretrainedEncoderSettings,
-    PretrainedSpeechEncoder,
-)
+from speech2image.export import export_checkpoints, export_direct, load_generator
+from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.pretrained import find
 from speech2image.runtime import Session
-from speech2image.text import characters
-from speech2image.tracing import to_onnx, trace, with_float16_weights
-from speech2image.training import speech_recognizer
+from speech2image.text import LETTERS, characters
+from speech2image.tracing import trace, with_float16_weights
+from speech2image.training import pretrained_speech_encoder, speech_recognizer, words_head
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.from_model import checkpoint_of, take_weights
-from speech2image.training.speech_embeddings import load_speech_encoder
+from speech2image.training.speech_embeddings import load_pretrained, load_speech_encoder, stated_facts
 from speech2image.training.text_encoder import load_text_encoder
 from speech2image.training.transcripts import TorchScorer, load_recognizer
 from speech2image.transcription import Recognizer, transcribe
@@ -170,13 +171,72 @@ def test_another_model_of_the_same_shape_gives_its_own_weights() -> None:
     assert torch.equal(one.norm.bias, other.norm.bias)
 
 
-def test_an_encoder_on_whispers() -> None:
-    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=32, heads=2, output=24))
-    exported, fresh = PretrainedSpeechEncoder(shape).eval(), PretrainedSpeechEncoder(shape).eval()
-    for parameter in exported.parameters():  # untrained norms are equal, and the exporter keeps one for all
+FACTS = {"name": "openai/whisper-tiny.en", "sha256": "0" * 64}
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["embeds", "embeds and writes"])
+def on_whisper(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[PretrainedSpeechEncoder, Path]:
+    """An encoder of the toy presets, with or without a words head, and a model folder made of it."""
+    heads = pretrained_speech_encoder.PRESETS["toy"].encoder.head
+    words = replace(words_head.PRESETS["toy"].encoder.words, tokens=2 + len(LETTERS))
+    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, heads, words if request.param else None)
+    torch.manual_seed(1)
+    encoder = PretrainedSpeechEncoder(shape).eval()
+    for parameter in encoder.parameters():  # untrained norms are equal, and the exporter keeps one for all
         nn.init.normal_(parameter, std=0.1)
-    example = torch.rand(2, 80, 130), torch.tensor([130, 115])
-    stored = with_float16_weights(to_onnx(exported, example, "speech_encoder"))
-    take_weights(fresh, {"": stored}, lambda one: {"": to_onnx(one, example, "speech_encoder")})
+    folder = tmp_path_factory.mktemp("models") / "mine"
+    options = {"pieces": tuple(LETTERS) if request.param else (), "backbone": FACTS}
+    generator = MatrixGenerator(condition=heads.output)
+    export_direct(
+        encoder, generator, folder, name="mine", licence="CC0", noise_size=7, front_end=WHISPER, **options
+    )
+    return encoder, folder
+
+
+def test_an_encoder_on_whispers(on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path) -> None:
+    encoder, folder = on_whisper
+    path = checkpoint_of(folder, "speech_encoder", tmp_path / "a.safetensors", "toy")
+    found, frames = load_pretrained(path), torch.from_numpy(WHISPER.extract(audio.load(CLIP)))[None]
+    n_frames = torch.tensor([frames.shape[2]])
+    assert found.settings.backbone == tiny_whisper.SETTINGS
     with torch.no_grad():
-        torch.testing.assert_close(fresh(*example), exported(*example), atol=5e-3, rtol=1e-2)
+        torch.testing.assert_close(found(frames, n_frames), encoder(frames, n_frames), atol=5e-3, rtol=1e-2)
+        states, expected = (one.listen(frames, n_frames) for one in (found, encoder))
+        if encoder.words is not None:
+            assert found.words is not None
+            torch.testing.assert_close(found.words(*states), encoder.words(*expected), atol=0.05, rtol=1e-2)
+    pieces = {} if encoder.words is None else {"pieces": list(LETTERS)}
+    assert stated_facts(path) == {"backbone": FACTS, **pieces}
+
+
+def test_what_ships_on_whispers_is_learnt_on_from_and_exported(
+    on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path
+) -> None:
+    encoder, folder = on_whisper
+    shipped = checkpoint_of(folder, "speech_encoder", tmp_path / "a.safetensors", "toy")
+    write_shards([sample(i, split="test" if i == 3 else "train") for i in range(4)], tmp_path / "shards")
+    arrays = PairArrays.open(tmp_path / "shards", front_end=WHISPER)
+    arrays.save_teacher(np.random.default_rng(0).random((4, 2, 1024)).astype(np.float16))
+    one = {"steps": 1, "precision": "32-true", "evaluation_utterances": 0}
+    settings = replace(pretrained_speech_encoder.PRESETS["toy"], batch_size=4, tuned_layers=1, **one)
+    tuned = pretrained_speech_encoder.train(settings, arrays, tmp_path / "tuned", start_from=shipped)
+    before, after = (load_pretrained(path) for path in (shipped, tuned))
+    assert torch.equal(before.backbone.conv1.weight, after.backbone.conv1.weight)
+    assert (before.words is None) == (after.words is None) == (encoder.words is None)
+    heard = replace(words_head.PRESETS["toy"], frames=200, **one)
+    written = words_head.train(heard, tuned, arrays, {}, tmp_path / "words")
+    assert stated_facts(written)["backbone"] == FACTS and stated_facts(written)["pieces"]
+    generator = checkpoint_of("flowers-and-birds", "generator", tmp_path / "g.safetensors")
+    export_checkpoints(written, generator, tmp_path / "model", name="m", licence="CC0")
+    again = find(tmp_path / "model")
+    assert again.card["backbone"] == FACTS and list(again.pieces) == stated_facts(written)["pieces"]
+
+
+def test_heads_of_another_preset_are_refused(
+    on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="another shape"):
+        checkpoint_of(on_whisper[1], "speech_encoder", tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
