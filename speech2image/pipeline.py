@@ -53,7 +53,8 @@ class Translation:
         transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
             encoder writes down words, too, those it heard, which are shown and not used; None without words.
         route: direct, classifier or cascade.
-        words: those that such an encoder heard, each with its confidence.
+        words: those of the transcript, each with its confidence, where the network that heard them tells it:
+            such an encoder, and this project's recognisers.
     """
 
     images: list[Image.Image]

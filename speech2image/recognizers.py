@@ -1,13 +1,14 @@
 """Anything that writes down speech, behind one method: this project's recogniser, Whisper, PocketSphinx.
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
+    recognise(recognizer, waveform) -> the same, with the confidence of each word where it is told
 
 Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
 """
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,15 @@ from speech2image import audio
 from speech2image.errors import CheckpointError, SettingsError, require
 from speech2image.pretrained import CARD, SIGNATURES, WORDS, Model, read_card
 from speech2image.text import Vocabulary, transcript
-from speech2image.transcription import CtcAlone, Recognizer, RecognizerSession, Search, transcribe
+from speech2image.transcription import (
+    CtcAlone,
+    HeardWord,
+    Recognizer,
+    RecognizerSession,
+    Search,
+    Transcript,
+    transcribe,
+)
 
 ENCODER = "speech_encoder"
 
@@ -33,6 +42,33 @@ class SpeechRecogniser(Protocol):
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
+
+
+class Recognition(NamedTuple):
+    """What a recogniser made of a recording.
+
+    Attributes:
+        text: lower-case words; "" where none is heard.
+        words: those of the text, each with its confidence; none where the recogniser tells none.
+    """
+
+    text: str
+    words: tuple[HeardWord, ...] = ()
+
+
+@runtime_checkable
+class DetailedRecogniser(SpeechRecogniser, Protocol):
+    """A recogniser that tells more than the words."""
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words of a recording, and how sure each is."""
+
+
+def recognise(recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> Recognition:
+    """All that a recogniser tells of a recording."""
+    if isinstance(recognizer, DetailedRecogniser):
+        return recognizer.recognise(waveform)
+    return Recognition(recognizer.transcribe(waveform))
 
 
 class OwnRecogniser:
@@ -57,7 +93,11 @@ class OwnRecogniser:
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
-        return self.recognizer(audio.log_mel(waveform), self.search).text
+        return self.recognise(waveform).text
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words, and how sure the encoder's CTC is of each."""
+        return _told(self.recognizer(audio.log_mel(waveform), self.search))
 
 
 class EncoderWords:
@@ -86,8 +126,16 @@ class EncoderWords:
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
+        return self.recognise(waveform).text
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words, and how sure CTC is of each."""
         frames = self._front_end.extract(waveform)
-        return transcribe(self._scorer, self._vocabulary, frames, self.search).text
+        return _told(transcribe(self._scorer, self._vocabulary, frames, self.search))
+
+
+def _told(found: Transcript) -> Recognition:
+    return Recognition(found.text, found.words)
 
 
 class Whisper:
