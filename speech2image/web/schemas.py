@@ -41,8 +41,8 @@ class Pictures(BaseModel):
     seconds: float = Field(description="Time the translation took, queueing left out.")
     transcript: str | None = Field(
         None,
-        description="What was understood. Routes through text draw from it; of the direct route, where the model "
-        "hears words, too, they are shown and not used.",
+        description="What was understood. Routes through text draw from it; of the direct route, where the "
+        "model hears words, too, they are shown and not used.",
     )
     words: list[Word] | None = Field(
         None, description="Those of the transcript, each with its confidence, where the model tells it."
