@@ -213,6 +213,35 @@ def _train_words_head(arguments: list[str]) -> None:
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
 
+@dataclass(frozen=True)
+class FilesOfDomains:
+    """Where a training reads and writes.
+
+    Attributes:
+        encoder: checkpoint of a pretrained-speech-encoder or words-head training.
+        out: folder of the run: checkpoint and log; a run in it goes on.
+        data: shards folders that prepare wrote, one for each of --domains, in their order.
+        other: folders of speech about other things, which prepare other and `prepare recordings --front-end
+            whisper-80` wrote; what prepare other spoke for the split test is measured alone.
+        preset: which settings are the defaults of the flags below.
+    """
+
+    encoder: Path
+    out: Path
+    data: tuple[Path, ...]
+    other: tuple[Path, ...]
+    preset: str = Files.preset
+
+
+def _train_domain_head(arguments: list[str]) -> None:
+    module = _import("training.domain_head")
+    files, settings = _parse_job(module, FilesOfDomains, "train domain-head", arguments)
+    front_end = module.PretrainedSpeechEncoder.front_end
+    data = [_open((folder,), front_end=front_end) for folder in files.data]
+    other = [_import("data.recordings").Recordings(folder) for folder in files.other]
+    print(module.train(settings, files.encoder, data, other, files.out))
+
+
 def _train_one_stage_gan(arguments: list[str]) -> None:
     module = _import("training.one_stage_gan")
     files, settings = _parse_job(module, FilesWithTeacher, "train one-stage-gan", arguments)
@@ -313,6 +342,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "the same on Whisper's encoder: a head on its frozen states, then all of it",
     ),
     "words-head": (_train_words_head, "what is said, from the states of that encoder (CTC)"),
+    "domain-head": (_train_domain_head, "whether that was about what a model draws, from the same states"),
     "embeddings": (_embed, "no training: a trained encoder's embedding of every utterance, for the next two"),
     "one-stage-gan": (
         _train_one_stage_gan,

@@ -21,13 +21,27 @@ from onnx import numpy_helper
 from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.export import with_heads
 from speech2image.models.one_stage_gan import CONDITION_SIZE, OneStageGenerator
-from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder, WordsSettings
+from speech2image.models.pretrained_speech_encoder import (
+    DomainSettings,
+    PretrainedSpeechEncoder,
+    WordsSettings,
+)
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.parity import SAME, Inputs, compare_encoder, made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import PIECES, SIGNATURES, VOCABULARY, Model, find
+from speech2image.pretrained import (
+    DOMAIN_ERRORS,
+    DOMAINS,
+    OTHER_THRESHOLD,
+    PIECES,
+    SIGNATURES,
+    VOCABULARY,
+    Model,
+    find,
+)
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
@@ -92,14 +106,18 @@ def _of_speech(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
 
 
 def _on_whisper(found: Model, inputs: Inputs) -> dict[str, Any]:
-    """An encoder on Whisper's, with the words head if the model has one."""
-    settings, pieces = pretrained_speech_encoder.PRESETS["head"], found.pieces
-    words = WordsSettings(len(Vocabulary(pieces))) if pieces else None
-    settings = dataclasses.replace(settings, encoder=dataclasses.replace(settings.encoder, words=words))
-    network = PretrainedSpeechEncoder(settings.encoder).eval()
-    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings, bool(pieces))
-    facts = {"backbone": found.card["backbone"]} if "backbone" in found.card else {}
-    return {**state, **facts, **({PIECES: list(pieces)} if pieces else {})}
+    """An encoder on Whisper's, with the words head and the domain head if the model has them."""
+    settings, pieces, domains = pretrained_speech_encoder.PRESETS["head"], found.pieces, found.domains
+    shape = dataclasses.replace(
+        settings.encoder,
+        words=WordsSettings(len(Vocabulary(pieces))) if pieces else None,
+        domain=DomainSettings(len(domains.names)) if domains else None,
+    )
+    settings = dataclasses.replace(settings, encoder=shape)
+    network = PretrainedSpeechEncoder(shape).eval()
+    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
+    facts = ("backbone", PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
+    return {**state, **{key: found.card[key] for key in facts if key in found.card}}
 
 
 def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
@@ -111,9 +129,7 @@ def _of_text(model: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     return {**state, VOCABULARY: vocabulary}
 
 
-def _of_encoder(
-    found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any, words: bool = False
-) -> dict[str, Any]:
+def _of_encoder(found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any) -> dict[str, Any]:
     if inputs.encoder not in found.networks:
         raise CheckpointError(
             f"model '{found.name}' has no {inputs.encoder}, but {', '.join(found.networks)}"
@@ -121,8 +137,10 @@ def _of_encoder(
     stored = onnx.load_from_string(found.read(inputs.encoder))
     example = inputs.read(slice(2))
 
+    further = found.further_outputs if isinstance(network, PretrainedSpeechEncoder) else ()
+
     def retrace(one: Any) -> dict[str, onnx.ModelProto]:
-        return {"": to_onnx(BothHeads(one).eval() if words else one, example, inputs.encoder, words)}
+        return {"": to_onnx(with_heads(one, further), example, inputs.encoder, further)}
 
     take_weights(network, {"": stored}, retrace)
     with torch.no_grad():

@@ -16,6 +16,7 @@ from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
+from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
 from speech2image.training.checkpoint import load_checkpoint, read_facts, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run
@@ -82,10 +83,13 @@ def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:
 
 
 def stated_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the checkpoint of a speech encoder states besides: the published weights its backbone began with
-    (`backbone`), and the pieces of text that its words head writes in (`pieces`); {} for one without."""
-    facts = read_facts(path)
-    return {key: facts[key] for key in ("backbone", "pieces") if key in facts}
+    """What the checkpoint of a speech encoder states besides; {} for one that states nothing.
+
+    The published weights its backbone began with (`backbone`), the pieces of text that its words head
+    writes in (`pieces`), and of its domain head the names, the threshold and the mistakes (`domains` ...).
+    """
+    facts, known = read_facts(path), ("backbone", PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
+    return {key: facts[key] for key in known if key in facts}
 
 
 @torch.inference_mode()
