@@ -97,13 +97,13 @@ class CascadeRoute(Route):
             heard = [listen(recording, self.voice_activity) for recording in recordings]
         with timed(timings, "transcribe"):
             written = [self._written(recognizer, waveform) for waveform, _ in heard]
-        for text, _ in written:
+        for text, *_ in written:
             if not self._knows(text):
                 raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
         with timed(timings, "embed"):
             return [
-                Heard(self._embed(text), log_mel, text, words)
-                for (text, words), (_, log_mel) in zip(written, heard, strict=True)
+                Heard(self._embed(one.text), log_mel, one.text, one.words, one.decision)
+                for one, (_, log_mel) in zip(written, heard, strict=True)
             ]
 
     def _recognizer(self) -> SpeechRecogniser:
@@ -123,7 +123,7 @@ class CascadeRoute(Route):
                 f"no words heard: the recogniser {recognizer.name} wrote down nothing of "
                 f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; say an English sentence, close to the microphone"
             )
-        return Recognition("")
+        return Recognition("", decision=heard.decision)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)

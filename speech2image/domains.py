@@ -21,10 +21,12 @@ class Decision(NamedTuple):
     Attributes:
         domain: a name; None where the model does not decide.
         confidence: that domain's probability, 0 to 1.
+        domains: all between which it decided, the last one `OTHER`.
     """
 
     domain: str | None = None
     confidence: float | None = None
+    domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,30 +47,39 @@ class Domains:
         chances = np.exp(np.minimum(log_probabilities.astype(np.float64), 0.0))
         other = chances[-1] >= self.threshold
         place = len(chances) - 1 if other else int(chances[:-1].argmax())
-        return Decision(self.names[place], float(chances[place]))
-
-    def decide_of(self, output: NDArray[np.float32], network: str) -> Decision:
-        """`decide` for the one clip of a batch.
-
-        Args:
-            output: of the network, [1, domains].
-            network: what to call it in errors.
-
-        Raises:
-            CheckpointError: it does not fit its card.
-        """
-        if output.shape != (1, len(self.names)):
-            raise CheckpointError(
-                f"{network} gave an array of shape {list(output.shape)}, not the log-probabilities of "
-                f"{len(self.names)} domains; it does not fit its card"
-            )
-        return self.decide(output[0])
+        return Decision(self.names[place], float(chances[place]), self.names)
 
 
-def plural(names: Sequence[str]) -> str:
-    """The domains that are drawn, in a sentence: "flowers and birds"."""
-    *first, last = [f"{name}s" for name in names if name != OTHER]
-    return f"{', '.join(first)} and {last}" if first else last
+def decided(domains: Domains | None, output: NDArray[np.float32] | None, network: str) -> Decision:
+    """What a network says of the one clip of a batch; nothing where it tells no domains.
+
+    Args:
+        domains: that it tells apart, if any.
+        output: what it gave, [1, domains].
+        network: what to call it in errors.
+
+    Raises:
+        CheckpointError: it does not fit its card.
+    """
+    if domains is None or output is None:
+        return Decision()
+    if output.shape != (1, len(domains.names)):
+        raise CheckpointError(
+            f"{network} gave an array of shape {list(output.shape)}, not the log-probabilities of "
+            f"{len(domains.names)} domains; it does not fit its card"
+        )
+    return domains.decide(output[0])
+
+
+def something_else(domains: Sequence[str]) -> str:
+    """What to tell of a recording that is about `OTHER`.
+
+    >>> something_else(("flower", "bird", "other"))
+    'this model draws flowers and birds; this sounded like something else'
+    """
+    *first, last = [f"{name}s" for name in domains if name != OTHER]
+    known = f"{', '.join(first)} and {last}" if first else last
+    return f"this model draws {known}; this sounded like something else"
 
 
 def check_domains(names: Any, threshold: Any, place: str) -> None:

@@ -340,23 +340,20 @@ class Networks:
 
 
 class CtcAlone:
-    """A network without a decoder as a `Scorer`; for searches with `ctc_weight` 1.
+    """What a network without a decoder gave for a clip as a `Scorer`; for searches with `ctc_weight` 1.
 
     Args:
-        network: frames [1, features, n], n_frames [1] -> ctc [1, steps, tokens].
-        tokens: that its vocabulary knows.
+        ctc: log-probabilities [steps, tokens].
     """
 
-    def __init__(self, network: "RecognizerSession", tokens: int) -> None:
-        self.network, self.tokens = network, tokens
+    def __init__(self, ctc: NDArray[np.float32]) -> None:
+        self.ctc = ctc
 
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
-        n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
-        (ctc,) = self.network.all(log_mel=log_mel[None], n_frames=n_frames)
-        return check_ctc(ctc, self.tokens, self.network.name), None
+        return self.ctc, None
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
-        return np.zeros((len(tokens), self.tokens), np.float32), state
+        return np.zeros((len(tokens), self.ctc.shape[1]), np.float32), state
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         return state

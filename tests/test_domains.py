@@ -8,7 +8,7 @@ import pytest
 from tiny_model import make_model
 
 from speech2image import pretrained
-from speech2image.domains import Decision, Domains, check_domains, plural
+from speech2image.domains import Decision, Domains, check_domains, decided, something_else
 from speech2image.errors import CheckpointError
 
 NAMES = ("flower", "bird", "other")
@@ -25,19 +25,22 @@ def test_other_from_its_threshold_on_else_the_likeliest() -> None:
         with np.errstate(divide="ignore"):
             found = domains.decide(np.log(np.array(chances, np.float32)))
         assert (found.domain, found.confidence) == (expected[0], pytest.approx(expected[1], rel=1e-5))
-    assert Domains(NAMES, 1.0).decide(np.zeros(3, np.float32)) == Decision("other", 1.0)
-    assert Decision() == (None, None)
+    assert Domains(NAMES, 1.0).decide(np.zeros(3, np.float32)) == Decision("other", 1.0, NAMES)
+    assert decided(None, None, "encoder.onnx") == Decision() == (None, None, ())
 
 
 def test_a_network_that_does_not_fit_its_card() -> None:
     with pytest.raises(CheckpointError, match=r"shape \[1, 2\].*3 domains; it does not fit its card"):
-        Domains(NAMES, 0.5).decide_of(np.zeros((1, 2), np.float32), "encoder.onnx")
+        decided(Domains(NAMES, 0.5), np.zeros((1, 2), np.float32), "encoder.onnx")
 
 
 def test_what_is_drawn_in_words() -> None:
-    assert plural(NAMES) == "flowers and birds"
-    assert plural(("flower", "bird", "room", "other")) == "flowers, birds and rooms"
-    assert plural(("flower", "other")) == "flowers"
+    for names, known in (
+        (NAMES, "flowers and birds"),
+        (("flower", "bird", "room", "other"), "flowers, birds and rooms"),
+        (("flower", "other"), "flowers"),
+    ):
+        assert something_else(names) == f"this model draws {known}; this sounded like something else"
 
 
 @pytest.mark.parametrize(

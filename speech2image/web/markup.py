@@ -7,6 +7,7 @@ from html import escape
 from PIL import Image
 
 from speech2image import audio, images
+from speech2image.domains import OTHER, something_else
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.transcription import HeardWord
 from speech2image.web.service import Heard
@@ -52,7 +53,7 @@ def pictures(result: Heard, title: str | None = None) -> str:
     )
     heading = f"<h2>{escape(title)}</h2>" if title else ""
     return f"""<section class="s2i-pictures" aria-label="{escape(title or "Pictures")}">
-{heading}{_words(result)}
+{heading}{_words(result)}{_about(result)}
 <div class="s2i-grid" data-count="{len(names)}">{figures}</div>
 {_below(result.result, png_url(result.result.grid()), f"{stem}.png", "Save all as one picture")}</section>"""
 
@@ -110,6 +111,15 @@ def _words(heard: Heard) -> str:
         f'<p class="s2i-transcript s2i-quiet">Understood: <q>{words}</q> '
         "(shown, not used: the pictures come from the sound)</p>"
     )
+
+
+def _about(heard: Heard) -> str:
+    """A hint where the recording is about something that the model cannot draw."""
+    result = heard.result
+    if result.domain != OTHER:
+        return ""
+    told = something_else(result.domains)
+    return f'<p class="s2i-notice s2i-hinted" role="note">{escape(told[:1].upper() + told[1:])}.</p>'
 
 
 def _word(word: HeardWord) -> str:

@@ -47,6 +47,12 @@ class Pictures(BaseModel):
     words: list[Word] | None = Field(
         None, description="Those of the transcript, each with its confidence, where the model tells it."
     )
+    domain: str | None = Field(
+        None,
+        description="What the recording is about, where the model tells it: 'other' is what it cannot draw; "
+        "it draws all the same.",
+    )
+    confidence: float | None = Field(None, ge=0, le=1, description="The probability of that domain.")
     pictures: list[Picture]
 
 
@@ -108,6 +114,8 @@ def pictures(heard: Heard) -> Pictures:
         seconds=round(heard.result.seconds, 4),
         transcript=heard.result.transcript,
         words=[Word(text=word.text, confidence=word.confidence) for word in heard.result.words] or None,
+        domain=heard.result.domain,
+        confidence=heard.result.confidence,
         pictures=[picture(image) for image in heard.result.images],
     )
 
