@@ -18,7 +18,7 @@ from speech2image import audio
 from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline import Heard, Route, Speech, Translation, listen, timed
 from speech2image.pretrained import VOCABULARY, Model
-from speech2image.recognizers import SpeechRecogniser
+from speech2image.recognizers import Recognition, SpeechRecogniser, recognise
 from speech2image.runtime import Session
 from speech2image.text import CAPTION_LENGTH, NOTHING, characters, transcript, words_of
 from speech2image.voice_activity import VoiceActivity
@@ -78,7 +78,7 @@ class CascadeRoute(Route):
             SpeechError, SettingsError: as `translate`.
         """
         recognizer = self._recognizer()
-        return self._written(recognizer, listen(speech, self.voice_activity)[0])
+        return self._written(recognizer, listen(speech, self.voice_activity)[0]).text
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """Turn a sentence into its text embedding, float32 [1024].
@@ -96,14 +96,14 @@ class CascadeRoute(Route):
         with timed(timings, "listen"):
             heard = [listen(recording, self.voice_activity) for recording in recordings]
         with timed(timings, "transcribe"):
-            texts = [self._written(recognizer, waveform) for waveform, _ in heard]
-        for text in texts:
+            written = [self._written(recognizer, waveform) for waveform, _ in heard]
+        for text, *_ in written:
             if not self._knows(text):
                 raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
         with timed(timings, "embed"):
             return [
-                Heard(self._embed(text), log_mel, text)
-                for text, (_, log_mel) in zip(texts, heard, strict=True)
+                Heard(self._embed(one.text), log_mel, one.text, one.words, one.decision)
+                for one, (_, log_mel) in zip(written, heard, strict=True)
             ]
 
     def _recognizer(self) -> SpeechRecogniser:
@@ -114,16 +114,16 @@ class CascadeRoute(Route):
             )
         return self.recognizer
 
-    def _written(self, recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> str:
-        heard = recognizer.transcribe(waveform)
-        if transcript(heard):
+    def _written(self, recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> Recognition:
+        heard = recognise(recognizer, waveform)
+        if transcript(heard.text):
             return heard
         if self.must_hear:
             raise SpeechError(
                 f"no words heard: the recogniser {recognizer.name} wrote down nothing of "
                 f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; say an English sentence, close to the microphone"
             )
-        return ""
+        return Recognition("", decision=heard.decision)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)

@@ -2,7 +2,8 @@
 
     speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024];
                           40 of the paper's front end, as many as another one gives; of an encoder with
-                          a words head also ctc [batch, steps, tokens]
+                          a words head also ctc [batch, steps, tokens], with a domain head also
+                          domain [batch, domains], both log-probabilities
     condition_prior.onnx  embedding [batch, 1024], noise [batch, 100] -> feature [batch, 1024], which is then
                           the generator's condition; if the generator was trained with one
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
@@ -21,7 +22,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
+from speech2image.domains import Domains, check_domains
 from speech2image.errors import CheckpointError
 from speech2image.model_folder import (
     MAX_BYTES,
@@ -40,26 +42,42 @@ from speech2image.model_folder import (
     write_folder,
 )
 from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
-from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
 from speech2image.parity import (
     SAME,
+    SAME_CHANCES,
     SAME_FLOAT16,
-    SAME_WORDS,
     Inputs,
     Parity,
     check_parity,
     check_same,
     compare,
     compare_detector,
-    compare_words,
+    compare_further,
     expect,
     fits_float16,
     made_up_clips,
     made_up_log_mels,
     of_clips,
 )
-from speech2image.pretrained import DETECTOR, FRONT_END, PIECES, PRIOR, Model, find, read_card
+from speech2image.pretrained import (
+    DETECTOR,
+    DOMAIN,
+    DOMAIN_ERRORS,
+    DOMAINS,
+    FRONT_END,
+    OTHER_THRESHOLD,
+    PIECES,
+    PRIOR,
+    WORDS,
+    Model,
+    find,
+    read_card,
+)
 from speech2image.tracing import to_onnx, with_float16_weights
+
+HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
+"""Further output of a speech encoder -> the head that gives it."""
 
 
 def export_direct(
@@ -76,6 +94,7 @@ def export_direct(
     front_end: FrontEnd = PAPER,
     pieces: Sequence[str] = (),
     generator_of: Model | None = None,
+    domains: Domains | None = None,
     **card: Any,
 ) -> Parity:
     """Write the model folder of a direct route.
@@ -97,6 +116,7 @@ def export_direct(
         generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
             in place of another copy, and its speech detector if none is given. A condition prior is not
             shared.
+        domains: that the encoder's domain head tells apart; it then gives them, too.
         **card: more JSON values for `model.json`: description, training data, voices, measures ...
 
     Returns:
@@ -115,12 +135,15 @@ def export_direct(
     )
     clips = clips or made_up_clips()
     frames = [front_end.extract(clip) for clip in clips]
+    further = [name for name, given in ((WORDS, pieces), (DOMAIN, domains)) if given]
     contents, sizes, parity = convert(
-        speech_encoder, generator, of_clips(frames), noise_size, bool(pieces), generator_of
+        speech_encoder, generator, of_clips(frames), noise_size, further, generator_of
     )
     contents = {network: content for network, content in contents.items() if network not in borrowed}
     if pieces:
         card[PIECES] = list(pieces)
+    if domains:
+        card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
     detected: dict[str, float] = {}
     if generator_of is not None and DETECTOR in borrowed:
         stated = generator_of.card.get("parity", {})
@@ -141,14 +164,15 @@ def convert(
     generator: nn.Module,
     inputs: Inputs,
     noise_size: int,
-    words: bool = False,
+    further: Sequence[str] = (),
     generator_of: Model | None = None,
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
     """All networks in ONNX, with float16 weights if they allow it; what `model.json` says of their sizes;
     their parity.
 
-    With `words`, the encoder is a PretrainedSpeechEncoder with a words head, and gives words, too. With
-    `generator_of`, the generator is that of this model, if it draws what `generator` draws.
+    `further` names what a PretrainedSpeechEncoder with more heads gives beside the embedding:
+    `pretrained.WORDS`, `DOMAIN`. With `generator_of`, the generator is that of this model, if it draws what
+    `generator` draws.
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
@@ -163,8 +187,8 @@ def convert(
         raise CheckpointError(
             f"the generator does not draw from this encoder's embeddings: {reason}"
         ) from error
-    traced = BothHeads(encoder).eval() if isinstance(encoder, PretrainedSpeechEncoder) and words else encoder
-    whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, words)}
+    traced = with_heads(encoder, further) if isinstance(encoder, PretrainedSpeechEncoder) else encoder
+    whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, further)}
     conditions, z = expected.embeddings[:2], expected.noise[:2]
     if isinstance(painter, SpokenGenerator):
         whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
@@ -185,8 +209,9 @@ def convert(
         halved = whole | shared
         parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
     check_parity(parity)
-    if words:
-        check_same("words", compare_words(halved[inputs.encoder], traced, inputs), SAME_WORDS)
+    if further:
+        for name, off in compare_further(halved[inputs.encoder], traced, inputs, further).items():
+            check_same(name, off, SAME_CHANCES)
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
 
 
@@ -203,6 +228,19 @@ def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
             "are not the same; nothing was written"
         )
     return onnx.load_from_string(lender.read("generator"))
+
+
+def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.Module:
+    """The encoder as it is traced: with the heads that give the further outputs.
+
+    Raises:
+        CheckpointError: it has not got one of them.
+    """
+    heads = [HEADS[name] for name in further]
+    for head in heads:
+        if getattr(encoder, head) is None:
+            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
+    return WithHeads(encoder, heads).eval() if heads else encoder
 
 
 def add_speech_detector(
@@ -250,7 +288,11 @@ def export_checkpoints(
     check_folder(Path(folder))
     encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
     facts = stated_facts(speech_encoder)
-    stated = {"backbone": facts["backbone"]} if "backbone" in facts else {}
+    stated = {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
+    domains = None
+    if DOMAINS in facts:
+        check_domains(facts[DOMAINS], facts.get(OTHER_THRESHOLD), str(speech_encoder))
+        domains = Domains(tuple(facts[DOMAINS]), facts[OTHER_THRESHOLD])
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     return export_direct(
         encoder,
@@ -261,6 +303,7 @@ def export_checkpoints(
         front_end=encoder.front_end,
         pieces=facts.get(PIECES, ()),
         generator_of=None if generator_of is None else find(generator_of),
+        domains=domains,
         **stated,
         **options,
     )

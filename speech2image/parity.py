@@ -13,7 +13,7 @@ from speech2image import audio
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
 from speech2image.painter import Brush
-from speech2image.pretrained import PRIOR, SIGNATURES, WORDS
+from speech2image.pretrained import PRIOR, SIGNATURES
 from speech2image.runtime import Session, noise
 from speech2image.text import characters
 from speech2image.transcription import RecognizerSession
@@ -28,8 +28,8 @@ than the second. A generator of a few steps blows rounding up: its BatchNorms di
 conditions that hardly differ. What goes wrong in an export changes more, and everywhere (`SAME_MEAN`)."""
 SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
-SAME_WORDS = 5e-2
-"""The most rounding the weights may change a log-probability of CTC."""
+SAME_CHANCES = 5e-2
+"""The most rounding the weights may change a log-probability of CTC or of a domain."""
 LIKELY = -8.0
 """Log-probabilities below this are not compared: softmax blows up what is lost in their digits."""
 
@@ -158,23 +158,27 @@ def compare_detector(
 
 
 @torch.no_grad()
-def compare_words(model: onnx.ModelProto, both: nn.Module, inputs: Inputs) -> float:
-    """The largest difference of a log-probability of CTC that is not tiny, on every clip alone.
+def compare_further(
+    model: onnx.ModelProto, network: nn.Module, inputs: Inputs, further: Sequence[str]
+) -> dict[str, float]:
+    """The largest difference of a log-probability that is not tiny, of each further output of a speech
+    encoder, on every clip alone.
 
     Args:
-        model: a speech encoder that gives words, too.
-        both: the same in torch: embedding and log-probabilities.
+        model: the encoder in ONNX.
+        network: the same in torch: embedding, then log-probabilities.
         inputs: clips.
+        further: names of the outputs, in that order.
     """
     names, _ = SIGNATURES[inputs.encoder]
-    session = RecognizerSession(model.SerializeToString(), (names, (WORDS,)), f"{inputs.encoder}.onnx")
-    off = []
+    session = RecognizerSession(model.SerializeToString(), (names, tuple(further)), f"{inputs.encoder}.onnx")
+    off: dict[str, list[np.floating]] = {name: [] for name in further}
     for k in range(inputs.count):
         given = inputs.read(slice(k, k + 1))
-        (found,) = session.all(**dict(zip(names, (tensor.numpy() for tensor in given), strict=True)))
-        expected = both(*given)[1].numpy()
-        off.append(np.abs(np.maximum(expected, LIKELY) - np.maximum(found, LIKELY)).max())
-    return _largest(off)
+        found = session.all(**dict(zip(names, (tensor.numpy() for tensor in given), strict=True)))
+        for name, one, other in zip(further, network(*given)[1:], found, strict=True):
+            off[name].append(np.abs(np.maximum(one.numpy(), LIKELY) - np.maximum(other, LIKELY)).max())
+    return {name: _largest(differences) for name, differences in off.items()}
 
 
 def _session(model: onnx.ModelProto, network: str) -> Session:

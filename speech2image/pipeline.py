@@ -26,8 +26,9 @@ from PIL import Image
 
 from speech2image import audio, images
 from speech2image.audio.front_ends import PAPER
+from speech2image.domains import Decision, decided
 from speech2image.painter import Painter, between, walk_alphas
-from speech2image.pretrained import WORDS, Model
+from speech2image.pretrained import DOMAIN, WORDS, Model
 from speech2image.runtime import Session
 from speech2image.text import Vocabulary
 from speech2image.transcription import HeardWord, check_ctc, heard_words
@@ -53,7 +54,12 @@ class Translation:
         transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
             encoder writes down words, too, those it heard, which are shown and not used; None without words.
         route: direct, classifier or cascade.
-        words: those that such an encoder heard, each with its confidence.
+        words: those of the transcript, each with its confidence, where the network that heard them tells it:
+            such an encoder, and this project's recognisers.
+        domain: what the recording is about, "other" for what the model cannot draw; None where the model does
+            not tell, and for a text.
+        confidence: the probability of that domain, 0 to 1; None without.
+        domains: all that the model tells apart, "other" the last.
     """
 
     images: list[Image.Image]
@@ -65,6 +71,9 @@ class Translation:
     transcript: str | None = None
     route: str = "direct"
     words: tuple[HeardWord, ...] = ()
+    domain: str | None = None
+    confidence: float | None = None
+    domains: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -120,12 +129,14 @@ class Interpolation:
 
 
 class Heard(NamedTuple):
-    """What a route makes of a recording before it draws; the fields are those of `Translation`."""
+    """What a route makes of a recording before it draws; the fields are those of `Translation`, of which
+    `decision` holds the last three."""
 
     speech_embedding: NDArray[np.float32]
     log_mel: NDArray[np.float32]
     transcript: str | None = None
     words: tuple[HeardWord, ...] = ()
+    decision: Decision = Decision()
 
 
 class Route(ABC):
@@ -209,10 +220,17 @@ class Route(ABC):
     ) -> Translation:
         with timed(timings, "draw"):
             pictures = [self._painter.draw(heard.speech_embedding, row) for row in z]
-        embedding, log_mel, transcript, words = heard
-        route = self.model.route
         return Translation(
-            pictures, embedding, log_mel, int(seed), self.name, timings, transcript, route, words
+            pictures,
+            heard.speech_embedding,
+            heard.log_mel,
+            int(seed),
+            self.name,
+            timings,
+            heard.transcript,
+            self.model.route,
+            heard.words,
+            *heard.decision,
         )
 
 
@@ -245,26 +263,23 @@ class DirectRoute(Route):
             return [self._understood(own, log_mel) for own, (_, log_mel) in zip(frames, heard, strict=True)]
 
     def _understood(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> Heard:
-        """The embedding and, of an encoder that writes down words, too, what it heard."""
+        """The embedding and, of an encoder that tells more, the words it heard and what they are about."""
         network, vocabulary = self._speech_encoder, self._vocabulary
-        if not vocabulary.pieces:
-            return Heard(self._embed(frames), log_mel)
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
         inputs: dict[str, NDArray[Any]] = {"log_mel": frames[None], "n_frames": n_frames}
-        embedding, ctc = network.run((network.output, WORDS), inputs)
-        words = heard_words(check_ctc(ctc, len(vocabulary), network.name), vocabulary)
+        outputs = (network.output, *self.model.further_outputs)
+        given = dict(zip(outputs, network.run(outputs, inputs), strict=True))
+        words: tuple[HeardWord, ...] = ()
+        if WORDS in given:
+            words = heard_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
         said = " ".join(word.text for word in words) or None
-        return Heard(self._painter.checked(embedding, network), log_mel, said, words)
+        decision = decided(self.model.domains, given.get(DOMAIN), network.name)
+        return Heard(self._painter.checked(given[network.output], network), log_mel, said, words, decision)
 
     def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the encoder takes: the log-mel that the detector took, or another front end's frames."""
         front_end = self.model.front_end
         return log_mel if front_end == PAPER else front_end.extract(waveform)
-
-    def _embed(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        n_frames = np.array([frames.shape[1]], dtype=np.int64)
-        embedding = self._speech_encoder(log_mel=frames[None], n_frames=n_frames)
-        return self._painter.checked(embedding, self._speech_encoder)
 
 
 def listen(

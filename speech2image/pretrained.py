@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.audio.front_ends import FrontEnd, stated_front_end
+from speech2image.domains import Domains, check_domains
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.model_card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
 
@@ -42,6 +43,11 @@ SIZES = ("noise_size", "picture_size", "embedding_size")
 WORDS, PIECES = "ctc", "pieces"
 """The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
 text that its tokens stand for."""
+DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
+"""The output of a speech encoder that tells what domain a clip is about, and what the card calls the
+domains and the threshold of `domains.Domains`."""
+DOMAIN_ERRORS = "domain_errors"
+"""What the card calls the mistakes of that output, as `training/domain_head.py` measured them."""
 FRONT_END = "front_end"
 """What the card calls the front end of the speech encoder (`audio/front_ends.py`)."""
 RECOGNIZER_CARD = "recognizer.json"
@@ -112,6 +118,19 @@ class Model:
     def pieces(self) -> tuple[str, ...]:
         """The pieces of text that its speech encoder writes in; none where it only embeds."""
         return tuple(self.card.get(PIECES, ()))
+
+    @property
+    def domains(self) -> Domains | None:
+        """The domains that its speech encoder tells apart; None where it tells none."""
+        if DOMAINS not in self.card:
+            return None
+        return Domains(tuple(self.card[DOMAINS]), float(self.card[OTHER_THRESHOLD]))
+
+    @property
+    def further_outputs(self) -> tuple[str, ...]:
+        """What its speech encoder gives beside the embedding: `WORDS`, `DOMAIN`, both or none."""
+        given = ((WORDS, self.pieces), (DOMAIN, self.domains))
+        return tuple(output for output, there in given if there)
 
     def _find(self, name: str, file: str) -> Path | None:
         """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
@@ -314,6 +333,8 @@ def check_model_card(card: dict[str, Any], path: Path) -> None:
     pieces = card.get(PIECES, [])
     if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
         raise CheckpointError(f"{path} is damaged: '{PIECES}' is not a list of pieces of text")
+    if DOMAINS in card:
+        check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
     if not isinstance(card.get(VOCABULARY, ""), str):
         raise CheckpointError(
             f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"

@@ -1,6 +1,8 @@
 """Anything that writes down speech, behind one method: this project's recogniser, Whisper, PocketSphinx.
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
+    recognise(recognizer, waveform) -> the same, with each word's confidence and the domain where they are
+    told
 
 Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
 """
@@ -8,16 +10,25 @@ Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case 
 import math
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.domains import Decision, decided
 from speech2image.errors import CheckpointError, SettingsError, require
-from speech2image.pretrained import CARD, SIGNATURES, WORDS, Model, read_card
+from speech2image.pretrained import CARD, DOMAIN, SIGNATURES, WORDS, Model, read_card
 from speech2image.text import Vocabulary, transcript
-from speech2image.transcription import CtcAlone, Recognizer, RecognizerSession, Search, transcribe
+from speech2image.transcription import (
+    CtcAlone,
+    HeardWord,
+    Recognizer,
+    RecognizerSession,
+    Search,
+    check_ctc,
+    transcribe,
+)
 
 ENCODER = "speech_encoder"
 WHISPER_WINDOW = 30.0
@@ -38,6 +49,35 @@ class SpeechRecogniser(Protocol):
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
+
+
+class Recognition(NamedTuple):
+    """What a recogniser made of a recording.
+
+    Attributes:
+        text: lower-case words; "" where none is heard.
+        words: those of the text, each with its confidence; none where the recogniser tells none.
+        decision: what the recording is about, where the recogniser tells it.
+    """
+
+    text: str
+    words: tuple[HeardWord, ...] = ()
+    decision: Decision = Decision()
+
+
+@runtime_checkable
+class DetailedRecogniser(SpeechRecogniser, Protocol):
+    """A recogniser that tells more than the words."""
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words of a recording, how sure each is, and what it is about."""
+
+
+def recognise(recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> Recognition:
+    """All that a recogniser tells of a recording."""
+    if isinstance(recognizer, DetailedRecogniser):
+        return recognizer.recognise(waveform)
+    return Recognition(recognizer.transcribe(waveform))
 
 
 class OwnRecogniser:
@@ -62,7 +102,12 @@ class OwnRecogniser:
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
-        return self.recognizer(audio.log_mel(waveform), self.search).text
+        return self.recognise(waveform).text
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words, and how sure the encoder's CTC is of each."""
+        found = self.recognizer(audio.log_mel(waveform), self.search)
+        return Recognition(found.text, found.words)
 
 
 class EncoderWords:
@@ -83,16 +128,24 @@ class EncoderWords:
         if not model.pieces:
             raise CheckpointError(f"the speech encoder of model '{model.name}' writes down no words")
         self.search, self._front_end = search or Search(ctc_weight=1.0), model.front_end
-        self._vocabulary = Vocabulary(model.pieces)
-        inputs, _ = SIGNATURES[ENCODER]
-        name = str(model.path(ENCODER))
-        network = RecognizerSession(model.read(ENCODER), (inputs, (WORDS,)), name, threads)
-        self._scorer = CtcAlone(network, len(self._vocabulary))
+        self._vocabulary, self._domains = Vocabulary(model.pieces), model.domains
+        signature = (SIGNATURES[ENCODER][0], model.further_outputs)
+        self._network = RecognizerSession(model.read(ENCODER), signature, str(model.path(ENCODER)), threads)
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
+        return self.recognise(waveform).text
+
+    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+        """The words, how sure CTC is of each, and what the recording is about if the encoder tells it."""
         frames = self._front_end.extract(waveform)
-        return transcribe(self._scorer, self._vocabulary, frames, self.search).text
+        n_frames = np.array([frames.shape[1]], dtype=np.int64)
+        found = self._network.all(log_mel=frames[None], n_frames=n_frames)
+        given = dict(zip(self._network.outputs, found, strict=True))
+        ctc = check_ctc(given[WORDS], len(self._vocabulary), self._network.name)
+        written = transcribe(CtcAlone(ctc), self._vocabulary, frames, self.search)
+        decision = decided(self._domains, given.get(DOMAIN), self._network.name)
+        return Recognition(written.text, written.words, decision)
 
 
 class Whisper:

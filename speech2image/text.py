@@ -50,11 +50,12 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _PLAIN_SIGNS = str.maketrans("‘’‚‛“”„‟–—―×", "''''\"\"\"\"---x")  # noqa: RUF001
 
 
-def speakable(text: str) -> str:
+def speakable(text: str, accents: bool = False) -> str:
     """Reduce a caption to what every English engine speaks alike: ASCII letters, digits and pauses.
 
-    Accents are dropped, typographic quotes and dashes become plain ones, a few signs become words,
-    everything else (markup, brackets, emoji, other scripts) is left out, blanks are joined.
+    Accents are dropped (kept with `accents`, for voices of other languages), typographic quotes and dashes
+    become plain ones, a few signs become words, everything else (markup, brackets, emoji, other scripts) is
+    left out, blanks are joined.
 
     >>> speakable("A  naïve “yellow” flower, 5 cm & <b>tall</b>")
     'A naive yellow flower, 5 cm and tall'
@@ -70,9 +71,12 @@ def speakable(text: str) -> str:
     plain = re.sub(r"<[^<>]*>", " ", text.translate(_PLAIN_SIGNS))
     for sign, word in _SPOKEN_SIGNS.items():
         plain = plain.replace(sign, word)
-    plain = unicodedata.normalize("NFKD", plain)
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    plain = re.sub(r"[^A-Za-z0-9.,;:!?'-]+", " ", plain)
+    if accents:
+        plain = re.sub(r"[^A-Za-z0-9\u00c0-\u024f.,;:!?'-]+", " ", unicodedata.normalize("NFKC", plain))
+    else:
+        plain = unicodedata.normalize("NFKD", plain)
+        plain = "".join(c for c in plain if not unicodedata.combining(c))
+        plain = re.sub(r"[^A-Za-z0-9.,;:!?'-]+", " ", plain)
     plain = re.sub(r"\s+([.,;:!?])", r"\1", plain).strip()
     if not re.search(r"[A-Za-z0-9]", plain):
         raise SettingsError(f"nothing to say in {text!r}: give an English sentence")

@@ -24,21 +24,23 @@ HALVED = "_float16"
 
 
 def to_onnx(
-    module: nn.Module, example: tuple[torch.Tensor, ...], network: str, words: bool = False
+    module: nn.Module, example: tuple[torch.Tensor, ...], network: str, further: Sequence[str] = ()
 ) -> onnx.ModelProto:
     """`trace` for a network of a model folder, whose inputs and output `pretrained.SIGNATURES` names.
 
-    With `words`, the module gives CTC's log-probabilities, too, which become the output `pretrained.WORDS`.
+    A speech encoder may give more than the embedding: `further` names it, `pretrained.WORDS`, `DOMAIN` or
+    both.
     """
     inputs, output = SIGNATURES[network]
-    free = {name: {0: "batch"} for name in (*inputs, output)}
-    if words:
-        free[WORDS] = {0: "batch", 1: "steps"}
+    outputs = (output, *further)
+    free = {name: {0: "batch"} for name in (*inputs, *outputs)}
+    if WORDS in further:
+        free[WORDS][1] = "steps"
     if "log_mel" in free:
         free["log_mel"][2] = "frames"
     if network == DETECTOR:
         free[output][1] = "steps"
-    return trace(module, example, inputs, (output, WORDS) if words else (output,), free)
+    return trace(module, example, inputs, outputs, free)
 
 
 def trace(

@@ -10,6 +10,7 @@ silence is stopped, and where CTC expects nothing, nothing is written.
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +49,19 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
+class HeardWord:
+    """A word, and how sure CTC is of it.
+
+    Attributes:
+        text: the word.
+        confidence: 0 to 1, the geometric mean over its tokens of their probability where each is likeliest.
+    """
+
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Transcript:
     """What was heard.
 
@@ -55,11 +69,13 @@ class Transcript:
         text: lower-case words.
         log_probability: natural log, of the search's weighing of both heads; 0 for an empty transcript.
         tokens: written, without the end.
+        words: those of the text, each with CTC's confidence.
     """
 
     text: str
     log_probability: float
     tokens: tuple[int, ...]
+    words: tuple[HeardWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,36 +120,63 @@ def transcribe(
     if not limit:
         return Transcript("", 0.0, ())
     tokens, score = beam_search(scorer, state, ctc, search, limit)
-    return Transcript(vocabulary.text(tokens), score, tuple(tokens))
-
-
-@dataclass(frozen=True)
-class HeardWord:
-    """A word, and how sure CTC is of it.
-
-    Attributes:
-        text: the word.
-        confidence: 0 to 1, the geometric mean over its tokens of their probability where each is likeliest.
-    """
-
-    text: str
-    confidence: float
+    words = _words(tokens, token_chances(ctc, tokens), vocabulary)
+    return Transcript(vocabulary.text(tokens), score, tuple(tokens), words)
 
 
 def heard_words(ctc: NDArray[np.float32], vocabulary: Vocabulary) -> tuple[HeardWord, ...]:
     """The words of CTC's likeliest path [steps, tokens]."""
     path, certain = ctc.argmax(axis=1), ctc.max(axis=1)
     starts = np.flatnonzero(np.diff(path, prepend=-1))
+    stretches = [
+        (int(path[start]), float(certain[start:end].max()))
+        for start, end in zip(starts, [*starts[1:], len(path)], strict=True)
+        if path[start] not in (BLANK, END)
+    ]
+    return _words([token for token, _ in stretches], [sure for _, sure in stretches], vocabulary)
+
+
+def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
+    """How sure CTC is of each token of a sentence.
+
+    Args:
+        ctc: log-probabilities [steps, tokens].
+        tokens: of the sentence.
+
+    Returns:
+        Of each token the log-probability where it is likeliest, on the likeliest path that writes the
+        sentence (Viterbi); -inf where there is no such path.
+    """
+    states = np.full(2 * len(tokens) + 1, BLANK)
+    states[1::2] = tokens  # blank, token, blank, token, ..., blank
+    skips = np.zeros(len(states), dtype=np.bool_)
+    skips[2:] = (states[2:] != BLANK) & (states[2:] != states[:-2])  # no blank need lie between two others
+    emitted = ctc[:, states].astype(np.float64)
+    score = np.full(len(states), IMPOSSIBLE)
+    score[:2] = emitted[0, :2]
+    back = np.zeros(emitted.shape, dtype=np.int64)
+    for t in range(1, len(ctc)):
+        ways = np.full((3, len(states)), IMPOSSIBLE)  # from the same state, the one before, two before
+        ways[0], ways[1, 1:], ways[2, 2:] = score, score[:-1], np.where(skips[2:], score[:-2], IMPOSSIBLE)
+        back[t] = ways.argmax(axis=0)
+        score = ways.max(axis=0) + emitted[t]
+    chances = [float("-inf")] * len(tokens)
+    state = len(states) - 1 - int(score[-2:].argmin() if len(tokens) else 0)
+    for t in reversed(range(len(ctc))):
+        if state % 2:
+            chances[state // 2] = max(chances[state // 2], float(emitted[t, state]))
+        state -= int(back[t, state])
+    return chances
+
+
+def _words(tokens: Sequence[int], chances: Sequence[float], vocabulary: Vocabulary) -> tuple[HeardWord, ...]:
+    """The words that tokens spell, from the log-probability of each token."""
     words: list[tuple[str, list[float]]] = [("", [])]
-    for start, end in zip(starts, [*starts[1:], len(path)], strict=True):
-        if path[start] in (BLANK, END):
-            continue
-        before, *others = vocabulary.pieces[path[start] - FIRST_PIECE].split(" ")
-        sure = float(certain[start:end].max())
-        for i, letters in enumerate((before, *others)):
-            text, chances = ("", []) if i else words.pop()
-            words.append((text + letters, [*chances, sure] if letters else chances))
-    return tuple(HeardWord(text, float(np.exp(np.mean(chances)))) for text, chances in words if text)
+    for token, sure in zip(tokens, chances, strict=True):
+        for i, letters in enumerate(vocabulary.pieces[token - FIRST_PIECE].split(" ")):
+            text, before = ("", []) if i else words.pop()
+            words.append((text + letters, [*before, sure] if letters else before))
+    return tuple(HeardWord(text, min(1.0, float(np.exp(np.mean(before))))) for text, before in words if text)
 
 
 def check_ctc(ctc: NDArray[np.float32], tokens: int, name: str) -> NDArray[np.float32]:
@@ -297,23 +340,20 @@ class Networks:
 
 
 class CtcAlone:
-    """A network without a decoder as a `Scorer`; for searches with `ctc_weight` 1.
+    """What a network without a decoder gave for a clip as a `Scorer`; for searches with `ctc_weight` 1.
 
     Args:
-        network: frames [1, features, n], n_frames [1] -> ctc [1, steps, tokens].
-        tokens: that its vocabulary knows.
+        ctc: log-probabilities [steps, tokens].
     """
 
-    def __init__(self, network: "RecognizerSession", tokens: int) -> None:
-        self.network, self.tokens = network, tokens
+    def __init__(self, ctc: NDArray[np.float32]) -> None:
+        self.ctc = ctc
 
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
-        n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
-        (ctc,) = self.network.all(log_mel=log_mel[None], n_frames=n_frames)
-        return check_ctc(ctc, self.tokens, self.network.name), None
+        return self.ctc, None
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
-        return np.zeros((len(tokens), self.tokens), np.float32), state
+        return np.zeros((len(tokens), self.ctc.shape[1]), np.float32), state
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         return state

@@ -8,7 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 PARTS = {"errors", "files", "text", "audio", "images", "tts", "runtime", "transcription"}
 PARTS |= {"recognizers", "voice_activity", "pretrained", "opening", "painter", "pipeline", "cascade", "cli"}
-PARTS |= {"__init__", "__main__", "reading", "onnx_file", "model_card"}
+PARTS |= {"__init__", "__main__", "reading", "onnx_file", "model_card", "domains"}
 """Modules of speech2image that import no extra, not even on demand."""
 
 PACKAGES = {"numpy", "onnxruntime", "av", "PIL", "tyro", "rich"}

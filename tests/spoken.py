@@ -44,7 +44,8 @@ def model():
 
 
 def _embedding(waveform: np.ndarray) -> np.ndarray:
-    embedding = model()._embed(audio.log_mel(waveform))
+    log_mel = audio.log_mel(waveform)
+    embedding = model()._understood(log_mel, log_mel).speech_embedding
     return embedding / np.linalg.norm(embedding)
 
 

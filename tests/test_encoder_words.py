@@ -1,6 +1,7 @@
 """A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
 
 import json
+from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import tiny_whisper
 import torch
-from tiny_model import make_model, speech
+from tiny_model import make_model, speech, write_wav
 from tiny_networks import MatrixGenerator
 from torch import nn
 
 import speech2image
-from speech2image import export, pretrained
+from speech2image import cli, export, pretrained
 from speech2image.audio.front_ends import WHISPER
+from speech2image.commands import picture_jobs
 from speech2image.errors import CheckpointError
 from speech2image.models.pretrained_speech_encoder import (
     HeadSettings,
@@ -24,7 +26,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.recognizers import EncoderWords, open_recognizer
 from speech2image.text import LETTERS, Vocabulary
-from speech2image.transcription import CtcAlone, best_path, heard_words, transcribe
+from speech2image.transcription import CtcAlone, HeardWord, best_path, heard_words, transcribe
 
 CLIP = speech(1.5)
 
@@ -53,7 +55,7 @@ def folder(encoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFa
 
 
 class InTorch:
-    """The encoder's words as `CtcAlone` asks for them."""
+    """The encoder's words as its ONNX form gives them."""
 
     name = "torch"
 
@@ -71,8 +73,9 @@ def test_the_words_are_those_of_torch(encoder, folder) -> None:
     recognizer = open_recognizer(f"own:{folder}")
     assert isinstance(recognizer, EncoderWords)
     said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
-    scorer = CtcAlone(InTorch(encoder), len(vocabulary))  # type: ignore[arg-type]
-    expected = transcribe(scorer, vocabulary, WHISPER.extract(CLIP), recognizer.search).text
+    frames = WHISPER.extract(CLIP)
+    (ctc,) = InTorch(encoder).all(frames[None], np.array([frames.shape[1]]))
+    expected = transcribe(CtcAlone(ctc[0]), vocabulary, frames, recognizer.search).text
     assert len(said) > 3 and set(said) <= set(LETTERS)
     assert SequenceMatcher(None, said, expected, autojunk=False).ratio() > 0.8  # weights are float16
 
@@ -92,6 +95,48 @@ def test_the_direct_route_tells_the_words_it_heard(encoder, folder) -> None:
     assert result.transcript == " ".join(word.text for word in result.words)
     assert SequenceMatcher(None, result.transcript, path, autojunk=False).ratio() > 0.8
     assert all(0 < word.confidence <= 1 for word in result.words) and result.route == "direct"
+
+
+def test_every_clip_of_the_json_has_its_words(folder, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav(tmp_path / "a.wav", 1.5)
+    assert cli.main(["translate", "a.wav", "--model", str(folder), "--json"]) == 0
+    shown, expected = capsys.readouterr(), speech2image.load(folder).translate("a.wav")
+    told = json.loads(shown.out)
+    assert told["transcripts"] == [expected.transcript]
+    assert [word["text"] for word in told["words"][0]] == [word.text for word in expected.words]
+    assert all(0 <= word["confidence"] <= 1 for word in told["words"][0])
+    assert shown.err == f'heard: "{expected.transcript}" (not used: drawn from the sound)\n'
+    silent = replace(expected, transcript=None, words=())
+    aligned = picture_jobs._heard([silent, expected])
+    assert aligned["transcripts"] == [None, expected.transcript]
+    assert aligned["words"][0] == [] and len(aligned["words"][1]) == len(expected.words)
+    assert picture_jobs._heard([silent]) == {}
+
+
+def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
+    pytest.importorskip("fastapi")
+    from web_server import client_of
+
+    from speech2image.web import markup
+    from speech2image.web.service import Heard
+
+    result = speech2image.load(folder).translate((CLIP, 16_000))
+    with client_of(folder) as client:
+        content = write_wav(tmp_path / "a.wav", 1.5).read_bytes()
+        answer = client.post("/v1/images?format=json", content=content).json()
+        assert (answer["route"], answer["transcript"]) == ("direct", result.transcript)
+        assert [word["text"] for word in answer["words"]] == [word.text for word in result.words]
+        schema = client.get("/openapi.json").json()["components"]["schemas"]
+        assert set(schema["Word"]["properties"]) == {"text", "confidence"}
+        assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
+    words = (HeardWord("red", 0.9), HeardWord("<b>", 0.43))
+    shown = markup.pictures(Heard(CLIP, replace(result, transcript="red <b>", words=words), "direct"))
+    assert "Understood: <q>red <span" in shown and "shown, not used" in shown
+    assert 'title="unsure of this word: 43 %">&lt;b&gt;<' in shown and "(unsure)" in shown
+    through_text = replace(result, transcript="red", words=words[:1], route="cascade")
+    shown = markup.pictures(Heard(CLIP, through_text, "cascade"))
+    assert "Understood: <q>red</q></p>" in shown and "not used" not in shown
 
 
 def test_words_and_how_sure_they_are() -> None:
@@ -116,7 +161,10 @@ def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:
     assert model.recognizer is not None and model.recognizer.resolve() == folder.resolve()
     assert model.sha256["recognizer"]
     opened = speech2image.load(folder, route="cascade")
-    assert opened.translate((CLIP, 16_000)).transcript == open_recognizer(f"own:{folder}").transcribe(CLIP)
+    result = opened.translate((CLIP, 16_000))
+    assert result.transcript == open_recognizer(f"own:{folder}").transcribe(CLIP)
+    assert result.transcript == " ".join(word.text for word in result.words)
+    assert all(0 < word.confidence <= 1 for word in result.words)
 
 
 def test_an_encoder_without_words_is_no_recogniser(folder, tmp_path) -> None:

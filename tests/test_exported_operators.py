@@ -19,15 +19,16 @@ from speech2image.models import (
 )
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.pretrained_speech_encoder import (
-    BothHeads,
+    DomainSettings,
     HeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
+    WithHeads,
     WordsSettings,
 )
 from speech2image.onnx_file import check_network
 from speech2image.parity import made_up_log_mels, of_captions, of_clips
-from speech2image.pretrained import DETECTOR, PRIOR
+from speech2image.pretrained import DETECTOR, DOMAIN, PRIOR, WORDS
 from speech2image.text import LETTERS
 from speech2image.tracing import to_onnx, with_float16_weights
 
@@ -36,7 +37,10 @@ V1 = stackgan_v1.Architecture(
 )
 V2 = stackgan_v2.Architecture(branches=2, generator_width=4, discriminator_width=4, noise=7, code=6)
 ON_WHISPER = PretrainedEncoderSettings(
-    tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2), WordsSettings(30, width=16, heads=2)
+    tiny_whisper.SETTINGS,
+    HeadSettings(width=16, heads=2),
+    WordsSettings(30, width=16, heads=2),
+    DomainSettings(3, width=16),
 )
 ONE_STAGE = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
 
@@ -51,7 +55,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
         for name, s in speech_encoder.PRESETS.items()
     },
     "speech encoder on Whisper's": (lambda: PretrainedSpeechEncoder(ON_WHISPER), "speech_encoder", 0),
-    "the same with words": (lambda: BothHeads(PretrainedSpeechEncoder(ON_WHISPER)), "speech_encoder", 0),
+    "the same with words and domain": (
+        lambda: WithHeads(PretrainedSpeechEncoder(ON_WHISPER), ("words", "domain")),
+        "speech_encoder",
+        0,
+    ),
     "speech detector": (
         lambda: speech_detector.SpeechDetector(speech_detector.PRESETS["toy"]),
         DETECTOR,
@@ -76,6 +84,6 @@ def test_every_network_is_allowed(name: str) -> None:
     else:
         front_end = WHISPER if "Whisper" in name or "words" in name else PAPER
         example = of_clips(made_up_log_mels(front_end)).read(slice(2))
-    model = to_onnx(make().eval(), example, network, words="words" in name)
+    model = to_onnx(make().eval(), example, network, (WORDS, DOMAIN) if "words" in name else ())
     content = with_float16_weights(model).SerializeToString()
     check_network(content, name)

@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A module may import from its own level and from levels before it.
 LEVELS = [
     {"errors", "files", "reading", "text"},
-    {"onnx_file", "model_card"},
+    {"onnx_file", "model_card", "domains"},
     {"audio", "images", "runtime", "tts"},
     {"models", "losses"},
     {"pretrained", "data", "transcription", "recognizers", "voice_activity"},

@@ -14,6 +14,8 @@ from speech2image.transcription import (
     CtcPrefixes,
     Search,
     Vocabulary,
+    heard_words,
+    token_chances,
     token_limit,
     transcribe,
 )
@@ -60,6 +62,37 @@ def test_token_limit_follows_what_ctc_expects():
     assert token_limit(ctc, 1000) == 2 * (5 + 8) + 10
     assert token_limit(ctc, 30) == 30 and token_limit(ctc[-12:], 1000) == 12
     assert token_limit(ctc[:4], 1000) == 0
+
+
+@pytest.mark.parametrize("sentence", [(2,), (2, 3), (2, 2), (3, 2, 3), (2, 2, 2)])
+def test_how_sure_ctc_is_of_tokens_on_the_likeliest_path(sentence):
+    ctc = log_softmax(np.random.default_rng(7).normal(size=(6, 4)) - 20 * (np.arange(4) == END))
+    paths = [p for p in product((BLANK, 2, 3), repeat=6) if spelled(p) == sentence]
+    best = max(paths, key=lambda path: sum(ctc[i, t] for i, t in enumerate(path)))
+    starts = [i for i, t in enumerate(best) if t != BLANK and (i == 0 or t != best[i - 1])]
+    expected = []
+    for start in starts:
+        end = next((i for i in range(start, 6) if best[i] != best[start]), 6)
+        expected.append(max(ctc[i, best[start]] for i in range(start, end)))
+    np.testing.assert_allclose(token_chances(ctc, sentence), expected, rtol=1e-6)
+
+
+def test_ctc_is_not_sure_of_more_tokens_than_there_are_steps():
+    ctc = log_softmax(np.zeros((3, 4)))
+    assert token_chances(ctc, (2, 2)) == pytest.approx([np.log(0.25)] * 2, rel=1e-6)
+    assert float("-inf") in token_chances(ctc, (2, 2, 2))
+    assert token_chances(ctc, ()) == []
+
+
+def test_a_transcript_tells_how_sure_its_words_are():
+    ctc = log_softmax(6.0 * np.eye(5)[[2, 2, 0, 4, 3, 0]])
+    ctc[4, 3] = np.log(0.3)
+    vocabulary = Vocabulary(("a", "b", " "))
+    scorer = Table(ctc, np.zeros((5, 5), np.float32))
+    written = transcribe(scorer, vocabulary, CLIP, Search(beam=4, ctc_weight=1.0))
+    assert written.text == "a b" and [word.text for word in written.words] == ["a", "b"]
+    assert written.words[0].confidence > 0.98 and written.words[1].confidence == pytest.approx(0.3, rel=1e-5)
+    assert written.words == heard_words(ctc, vocabulary)
 
 
 class Table:

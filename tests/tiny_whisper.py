@@ -1,5 +1,6 @@
-"""A tiny Whisper encoder with random weights, written in both published layouts."""
+"""A tiny Whisper encoder with random weights, in both published layouts and as a speech encoder's."""
 
+import dataclasses
 import struct
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from speech2image.models.pretrained_speech_encoder import (
+    HeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+)
 from speech2image.models.whisper_encoder import WhisperEncoder, WhisperSettings, sinusoids
+from speech2image.training.checkpoint import save_checkpoint
 
 SETTINGS = WhisperSettings(width=64, layers=2, heads=1)
 LAYER = {  # ours: (Hugging Face's, CTranslate2's)
@@ -29,6 +36,16 @@ def encoder(seed: int = 0) -> WhisperEncoder:
     for layer in made.layers:
         torch.nn.init.zeros_(layer.query_key_value.bias[64:128])
     return made
+
+
+def write_checkpoint(path: Path) -> Path:
+    """A checkpoint of a speech encoder on `encoder()`, whose head is as it was made."""
+    shape = PretrainedEncoderSettings(SETTINGS, HeadSettings(width=16, heads=2))
+    made = PretrainedSpeechEncoder(shape)
+    made.backbone.load_state_dict(encoder().state_dict())
+    state = {"kind": "speech_encoder", "settings": {"encoder": dataclasses.asdict(shape)}}
+    save_checkpoint(path, {**state, "step": 1, "ema": {"module": made.state_dict()}})
+    return path
 
 
 def write_safetensors(made: WhisperEncoder, path: Path) -> Path:

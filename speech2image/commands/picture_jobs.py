@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from speech2image import opening, pretrained
+from speech2image.domains import OTHER, something_else
 from speech2image.errors import OutputError, SettingsError, printable
 from speech2image.files import check_writable, writing
 
@@ -36,10 +37,12 @@ class Job:
             several recordings; - writes a PNG to standard output.
         seed: where the noise comes from; the same seed gives the same pictures.
         model: a shipped model's name (see: speech2image models) or a model folder.
-        json: print what was done as JSON.
+        json: print what was done as JSON; where the model tells them, each clip's transcript, its words with
+            their confidences, and its domain (flower, bird, other ...) with its confidence, too.
         threads: processor threads to use; 0 takes all.
-        route: direct (without text) or cascade (speech recogniser, then text to pictures; what was heard is
-            shown): takes the model of that route which belongs to the one named; own is the model's.
+        route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
+            (speech recogniser, then text to pictures; what was heard is shown): takes the model of that route
+            which belongs to the one named; own is the model's.
     """
 
     out: Out = Path("picture.png")
@@ -148,30 +151,56 @@ class Drawing(Job):
         return self.n if recordings > 1 else None
 
     def finish(self, route: "Route", results: list[tuple[str, "Translation"]]) -> None:
-        """Write the pictures of all recordings and say so; of a route through text, say what was heard."""
+        """Write the pictures of all recordings and say so; say what was heard, and warn where it was about
+        something that the model cannot draw."""
         from speech2image import images
 
-        heard = [result.transcript for _, result in results if result.transcript is not None]
         written = not results[0][1].log_mel.size  # a text was given, nothing was heard
-        for (clip, _), text in zip(results, [] if written else heard, strict=False):
+        for clip, result in [] if written else results:
             source = f"{printable(clip)}: " if len(results) > 1 else ""
-            print(f'{source}heard: "{printable(text)}"', file=sys.stderr)
+            told = _told(result)
+            if told:
+                print(f"{source}{told}", file=sys.stderr)
         pictures = [image for _, result in results for image in result.images]
         sheets = pictures if self.separate else [images.grid(pictures, self._columns(len(results)))]
         files = self._names(len(results)) if self.separate else [self.out]
         for image, file in zip(sheets, files, strict=True):
             self.write(image, file)
         timings = {key: sum(result.timings[key] for _, result in results) for key in results[0][1].timings}
-        told: dict[str, Any] = {"texts" if written else "clips": [clip for clip, _ in results]}
-        if heard and not written:
-            told["transcripts"] = heard
-        self.report(route, told, files, len(pictures), timings)
+        done: dict[str, Any] = {"texts" if written else "clips": [clip for clip, _ in results]}
+        if not written:
+            done |= _heard([result for _, result in results])
+        self.report(route, done, files, len(pictures), timings)
 
     def _names(self, clips: int) -> list[Path]:
         """out-1.png ... for one recording; out-1-1.png, recording before picture, for several."""
         pictures = [f"{k:0{len(str(self.n))}}" for k in range(1, self.n + 1)]
         each = [f"{c:0{len(str(clips))}}-" for c in range(1, clips + 1)] if clips > 1 else [""]
         return [self.out.with_stem(f"{self.out.stem}-{clip}{k}") for clip in each for k in pictures]
+
+
+def _told(result: "Translation") -> str:
+    """A line on what was heard; "" if nothing is to be told."""
+    heard = "" if result.transcript is None else f'heard: "{printable(result.transcript)}"'
+    if result.domain == OTHER:
+        warning = f"speech2image: warning: {printable(something_else(result.domains))}"
+        return f"{warning} ({heard})" if heard else warning
+    return f"{heard} (not used: drawn from the sound)" if heard and result.route != "cascade" else heard
+
+
+def _heard(results: "list[Translation]") -> dict[str, Any]:
+    """What was heard in each clip, and what it is about, as JSON: null or an empty list for a clip without;
+    nothing if all are."""
+    words = [
+        [{"text": word.text, "confidence": round(word.confidence, 4)} for word in result.words]
+        for result in results
+    ]
+    told: dict[str, list[Any]] = {"transcripts": [result.transcript for result in results], "words": words}
+    told["domains"] = [result.domain for result in results]
+    told["confidences"] = [
+        None if result.confidence is None else round(result.confidence, 4) for result in results
+    ]
+    return {key: values for key, values in told.items() if any(values)}
 
 
 DrawingFlags = Annotated[Drawing, tyro.conf.arg(name="")]

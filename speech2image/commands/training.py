@@ -12,6 +12,7 @@ from typing import Literal
 
 import tyro
 
+from speech2image.audio.front_ends import find_front_end
 from speech2image.commands import cascade
 from speech2image.commands.jobs import Files, FilesOfGan, bytes_of, open_conditions
 from speech2image.commands.jobs import call as _call
@@ -29,7 +30,8 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def prepare(arguments: list[str]) -> None:
-    """Turn a corpus into shards; `prepare teacher` computes the teacher's features of its pictures."""
+    """Turn a corpus into shards; `prepare teacher`, `recordings`, `words` and `other` prepare what
+    trainings take besides."""
     if arguments[:1] == ["teacher"]:
         _call(prepare_teacher, "prepare teacher", arguments[1:])
         return
@@ -38,6 +40,9 @@ def prepare(arguments: list[str]) -> None:
         return
     if arguments[:1] == ["words"]:
         _call(prepare_words, "prepare words", arguments[1:])
+        return
+    if arguments[:1] == ["other"]:
+        _call(prepare_other, "prepare other", arguments[1:])
         return
     module = _import("data.prepare")
     settings = _parse(module.Settings, "prepare", arguments)
@@ -66,6 +71,47 @@ def prepare_words(roots: tuple[Path, ...], out: Path, captions: tuple[Path, ...]
             all are.
     """
     print(_import("data.word_cutting").prepare_words(roots, out, captions))
+
+
+def prepare_other(
+    out: Path,
+    n: int = 2000,
+    split: Literal["train", "test"] = "train",
+    voices: tuple[str, ...] = (),
+    held_out_voices: tuple[str, ...] = (),
+    seed: int = 0,
+    augment: float = 0.5,
+    effects: Literal["usual", "lively"] = "usual",
+    delivery: Literal["even", "varied"] = "even",
+    workers: int = 1,
+    front_end: str = "whisper-80",
+) -> None:
+    """Speak sentences about other things than flowers, birds and rooms, for `train domain-head --other`.
+
+    Half describe things with colours and parts, three tenths are what people say to a microphone, one fifth
+    is German, French, Spanish and Italian, spoken by espeak-ng where it is installed. Speak them as the
+    captions were spoken (voices, augmentation, effects, delivery), so that the voice tells nothing. Running
+    it again goes on where it stopped, or with more sentences.
+
+    Args:
+        out: folder to write; a speaker in it is a voice.
+        n: sentences.
+        split: train, or test for things and sentences that train never has, to measure on.
+        voices: that speak, as names or patterns such as "flite/*" (default: all found).
+        held_out_voices: that never speak here, likewise.
+        seed: of sentences, voices and augmentation.
+        augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
+        effects: usual, or lively for pauses, silence, telephone lines and low bit rates, too.
+        delivery: even, or varied: every sentence at a speed of its own.
+        workers: processes.
+        front_end: what makes the frames: whisper-80 for train domain-head.
+    """
+    speaking, kind = _import("data.speaking"), find_front_end(front_end)
+    casting = speaking.Casting(
+        (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
+    )
+    made = _import("data.other_speech").prepare_other(out, voices, casting, n, split, workers, kind)
+    print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")
 
 
 def train(arguments: list[str]) -> None:
@@ -213,6 +259,35 @@ def _train_words_head(arguments: list[str]) -> None:
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
 
+@dataclass(frozen=True)
+class FilesOfDomains:
+    """Where a training reads and writes.
+
+    Attributes:
+        encoder: checkpoint of a pretrained-speech-encoder or words-head training.
+        out: folder of the run: checkpoint and log; a run in it goes on.
+        data: shards folders that prepare wrote, one for each of --domains, in their order.
+        other: folders of speech about other things, which prepare other and `prepare recordings --front-end
+            whisper-80` wrote; what prepare other spoke for the split test is measured alone.
+        preset: which settings are the defaults of the flags below.
+    """
+
+    encoder: Path
+    out: Path
+    data: tuple[Path, ...]
+    other: tuple[Path, ...]
+    preset: str = Files.preset
+
+
+def _train_domain_head(arguments: list[str]) -> None:
+    module = _import("training.domain_head")
+    files, settings = _parse_job(module, FilesOfDomains, "train domain-head", arguments)
+    front_end = module.PretrainedSpeechEncoder.front_end
+    data = [_open((folder,), front_end=front_end) for folder in files.data]
+    other = [_import("data.recordings").Recordings(folder) for folder in files.other]
+    print(module.train(settings, files.encoder, data, other, files.out))
+
+
 def _train_one_stage_gan(arguments: list[str]) -> None:
     module = _import("training.one_stage_gan")
     files, settings = _parse_job(module, FilesWithTeacher, "train one-stage-gan", arguments)
@@ -314,6 +389,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "the same on Whisper's encoder: a head on its frozen states, then all of it",
     ),
     "words-head": (_train_words_head, "what is said, from the states of that encoder (CTC)"),
+    "domain-head": (_train_domain_head, "whether that was about what a model draws, from the same states"),
     "embeddings": (_embed, "no training: a trained encoder's embedding of every utterance, for the next two"),
     "one-stage-gan": (
         _train_one_stage_gan,

@@ -1,6 +1,7 @@
 """Transcribed speech as memory-mapped log-mels: recordings of corpora, and spoken captions beside them.
 
-    FOLDER/recordings.jsonl              the front end, then speaker and text of every recording, in order
+    FOLDER/recordings.jsonl              the front end (of spoken sentences the split, too), then speaker
+                                         and text of every recording, in order
     FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`log_mels.py`), or another
                                          front end's frames under its name
 
@@ -64,6 +65,9 @@ class Recordings:
     Args:
         folder: where they lie.
 
+    Attributes:
+        split: "train" or "test" where the listing states one (`other_speech.py`); None for a corpus.
+
     Raises:
         DataError: there are none, or some are missing.
         CheckpointError: this version computes their front end in another way.
@@ -81,6 +85,9 @@ class Recordings:
             if len(rows) != len(self._log_mels):
                 raise DataError(f"{len(rows)} texts of {len(self._log_mels)} recordings")
             self._kept = np.flatnonzero(self._log_mels.n_frames())
+            self.split: str | None = first.get("split")
+            if self.split not in (None, "train", "test"):
+                raise DataError(f"the split {self.split!r:.80} is neither train nor test")
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(
                 f"no usable recordings in {folder} ({error}); make them with: "
@@ -227,11 +234,25 @@ def build_recordings(
     build = partial(_build_part, front_end=front_end, skip_bad=skip_bad)
     problems = make_shards(build, todo, [len(part) for part, _ in todo], "log-mels", workers)
     report_bad_files([problem for found in problems for problem in found], skip=skip_bad)
-    parts = [target.name for target in targets]
-    rows: list[dict[str, object]] = [{"parts": parts, "sources": sources, "front_end": front_end.describe()}]
-    rows += [{"speaker": item.speaker, "text": transcript(item.text)} for item in listed]
+    first: dict[str, object] = {
+        "parts": [target.name for target in targets],
+        "sources": sources,
+        "front_end": front_end.describe(),
+    }
+    return write_listing(folder, first, [(item.speaker, item.text) for item in listed])
+
+
+def write_listing(folder: Path, first: dict[str, object], rows: Sequence[tuple[str, str]]) -> Recordings:
+    """Write what makes frames in a folder `Recordings`, and open them.
+
+    Args:
+        folder: where they lie.
+        first: names of the files (`parts`) and the front end (`front_end`), and more if wanted.
+        rows: speaker and text of every recording, in order.
+    """
+    told = [first, *({"speaker": speaker, "text": transcript(text)} for speaker, text in rows)]
     with writing(folder / LISTING) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
     return Recordings(folder)
 
 

@@ -103,14 +103,21 @@ def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]
     else:
         cast = [voices[0], *_ranked(casting.held_out, where)[:1]]
     return [
-        _line(entry, number, text, voice, f"{where} {voice} {take}", casting)
+        _line(entry.id, number, text, voice, f"{where} {voice} {take}", casting)
         for take, voice in enumerate(cast)
     ]
 
 
-def _line(entry: Entry, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
+def line_alone(name: str, text: str, casting: Casting) -> Line:
+    """The utterance of a sentence that belongs to no picture, by one of the casting's voices."""
+    where = f"{casting.seed} {name} 0"
+    voice = _ranked(casting.voices, where)[0]
+    return _line(name, 0, text, voice, f"{where} {voice} 0", casting)
+
+
+def _line(sample: str, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
     augmented = _hash(f"augment {where}") < casting.augment * 2**32
-    line = Line(entry.id, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
+    line = Line(sample, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
     mixed = mixture(casting.speakers, line.seed) if voice == MIXTURE else ""
     line = replace(line, effects=casting.effects, delivery=casting.delivery, mixture=mixed)
     return _in_company(line, casting)

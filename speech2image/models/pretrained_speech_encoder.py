@@ -2,13 +2,13 @@
 
 Frames -> Whisper's states -> mean of each two -> one Transformer layer -> attention pooling beside the mean
 -> a vector in the image teacher's feature space. Masked like `speech_encoder.SpeechEncoder`, and used in its
-place: both are called with (frames, valid frames) and state `embed_dim` and `front_end`. A second head, where
-there is one, writes down the words from the same states, for CTC.
+place: both are called with (frames, valid frames) and state `embed_dim` and `front_end`. From the same states
+further heads, where there are any, write down the words, for CTC, and tell what domain the clip is about.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -60,6 +60,21 @@ class WordsSettings:
 
 
 @dataclass(frozen=True)
+class DomainSettings:
+    """The shape of a DomainHead.
+
+    Attributes:
+        domains: that it tells apart; follows from their names.
+        width: of the states that are pooled.
+        dropout: on the states and on what is pooled, in training.
+    """
+
+    domains: int = 0
+    width: int = 128
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
 class PretrainedEncoderSettings:
     """The shape of a PretrainedSpeechEncoder; the backbone's is that of the weights it starts from.
 
@@ -67,20 +82,23 @@ class PretrainedEncoderSettings:
         backbone: of Whisper's encoder.
         head: of what embeds.
         words: of what writes down the words; None without.
+        domain: of what tells the domain; None without.
     """
 
     backbone: WhisperSettings = field(default_factory=WhisperSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     words: WordsSettings | None = None
+    domain: DomainSettings | None = None
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "PretrainedEncoderSettings":
         """What `dataclasses.asdict` made of them."""
-        words = stored.get("words")
+        words, domain = stored.get("words"), stored.get("domain")
         return cls(
             WhisperSettings(**stored["backbone"]),
             HeadSettings(**stored["head"]),
             None if words is None else WordsSettings(**words),
+            None if domain is None else DomainSettings(**domain),
         )
 
 
@@ -151,6 +169,28 @@ class WordsHead(nn.Module):
         return self.read(x).float().log_softmax(dim=2)
 
 
+class DomainHead(nn.Module):
+    """States of a backbone, one every 40 ms -> log-probabilities of the domains."""
+
+    def __init__(self, inputs: int, settings: DomainSettings) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(inputs)
+        self.narrow = nn.Linear(inputs, settings.width)
+        self.scores = nn.Linear(settings.width, 1)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.decide = nn.Linear(settings.width, settings.domains)
+
+    def forward(
+        self, states: Float[Tensor, "batch inputs steps"], n_steps: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch domains"]:
+        """Decides for a batch; arguments as of `PoolingHead`."""
+        padding = ~valid_mask(n_steps, states.shape[2])[..., None]
+        x = nn.functional.gelu(self.narrow(self.dropout(self.norm(states.transpose(1, 2)))))
+        weights = self.scores(x).float().masked_fill(padding, float("-inf")).softmax(dim=1)
+        pooled = (x.masked_fill(padding, 0.0) * weights.to(x.dtype)).sum(dim=1)
+        return self.decide(self.dropout(pooled)).float().log_softmax(dim=1)
+
+
 class PretrainedSpeechEncoder(nn.Module):
     """Frames of `front_ends.WHISPER` -> a vector in the teacher's raw feature space.
 
@@ -158,6 +198,7 @@ class PretrainedSpeechEncoder(nn.Module):
         backbone: Whisper's encoder.
         head: what embeds; trained first, alone.
         words: what writes down the words; None without.
+        domain: what tells the domain; None without.
     """
 
     front_end = WHISPER
@@ -168,8 +209,9 @@ class PretrainedSpeechEncoder(nn.Module):
         self.embed_dim = settings.head.output
         self.backbone = WhisperEncoder(settings.backbone)
         self.head = PoolingHead(settings.backbone.width, settings.head)
-        words = settings.words
+        words, domain = settings.words, settings.domain
         self.words = None if words is None else WordsHead(settings.backbone.width, words)
+        self.domain = None if domain is None else DomainHead(settings.backbone.width, domain)
 
     @property
     def teacher_mean(self) -> Tensor:
@@ -205,19 +247,35 @@ class PretrainedSpeechEncoder(nn.Module):
         return self.backbone(levelled(log_mel, n_frames), n_frames)
 
 
-class BothHeads(nn.Module):
-    """An encoder with a words head as one network for export: embedding and words from the same states."""
+class WithHeads(nn.Module):
+    """An encoder as one network for export: its embedding, and what further heads give for the same states.
 
-    def __init__(self, encoder: PretrainedSpeechEncoder) -> None:
+    Args:
+        encoder: that has them.
+        heads: their names, in the order of the outputs.
+    """
+
+    def __init__(self, encoder: PretrainedSpeechEncoder, heads: Sequence[Literal["words", "domain"]]) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.heads = encoder, tuple(heads)
 
     def forward(
         self, log_mel: Float[Tensor, "batch 80 frames"], n_frames: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch size"], Float[Tensor, "batch steps tokens"]]:
-        assert self.encoder.words is not None
-        states, n_steps = self.encoder.listen(log_mel, n_frames)
-        return self.encoder.head(states, n_steps), self.encoder.words(states, n_steps)
+    ) -> tuple[Tensor, ...]:
+        """[batch, size], then [batch, steps, tokens] for "words" and [batch, domains] for "domain"."""
+        heard = self.encoder.listen(log_mel, n_frames)
+        further = (getattr(self.encoder, head)(*heard) for head in self.heads)
+        return self.encoder.head(*heard), *further
+
+
+def with_new_head(
+    encoder: PretrainedSpeechEncoder, **head: WordsSettings | DomainSettings
+) -> PretrainedSpeechEncoder:
+    """The same encoder with a new head, `words` or `domain`, in place of the one it has, if any."""
+    whole = PretrainedSpeechEncoder(replace(encoder.settings, **head))  # type: ignore[arg-type]
+    old = {key: value for key, value in encoder.state_dict().items() if key.split(".")[0] not in head}
+    whole.load_state_dict(whole.state_dict() | old)
+    return whole
 
 
 def levelled(

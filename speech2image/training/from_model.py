@@ -21,18 +21,23 @@ from onnx import numpy_helper
 from torch import nn
 
 from speech2image.errors import CheckpointError, SettingsError
+from speech2image.export import with_heads
 from speech2image.models.one_stage_gan import CONDITION_SIZE, OneStageGenerator
-from speech2image.models.pretrained_speech_encoder import BothHeads, PretrainedSpeechEncoder, WordsSettings
+from speech2image.models.pretrained_speech_encoder import (
+    DomainSettings,
+    PretrainedSpeechEncoder,
+    WordsSettings,
+)
 from speech2image.models.speech_encoder import SpeechEncoder
 from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.models.whisper_encoder import WhisperSettings
 from speech2image.parity import (
     SAME,
-    SAME_WORDS,
+    SAME_CHANCES,
     Inputs,
     compare_encoder,
-    compare_words,
+    compare_further,
     made_up_log_mels,
     of_captions,
     of_clips,
@@ -41,6 +46,7 @@ from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
+    domain_head,
     one_stage_gan,
     pretrained_speech_encoder,
     speech_encoder,
@@ -112,13 +118,16 @@ def _on_whisper(found: Model, preset: str | None) -> dict[str, Any]:
         settings.encoder,
         backbone=_backbone(stored),
         head=dataclasses.replace(settings.encoder.head, output=found.card["embedding_size"]),
-        words=_words(found, preset or "head"),
+        words=_words(found, preset),
+        domain=_domain(found, preset),
     )
     settings = dataclasses.replace(settings, encoder=shape)
     network, inputs = PretrainedSpeechEncoder(shape).eval(), of_clips(made_up_log_mels(found.front_end))
     state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
-    if shape.words is not None:
-        _check(compare_words(stored, BothHeads(network).eval(), inputs), SAME_WORDS)
+    further = found.further_outputs
+    if further:
+        for off in compare_further(stored, with_heads(network, further), inputs, further).values():
+            _check(off, SAME_CHANCES)
     return {**state, **{key: found.card[key] for key in FACTS if key in found.card}}
 
 
@@ -135,12 +144,20 @@ def _backbone(stored: onnx.ModelProto) -> WhisperSettings:
     return WhisperSettings(width, layers=len(norms), heads=width // 64)
 
 
-def _words(found: Model, preset: str) -> WordsSettings | None:
+def _words(found: Model, preset: str | None) -> WordsSettings | None:
     """The words head's shape, as `preset` of its own training has it, or else "cpu"; None without one."""
-    words = words_head.PRESETS.get(preset, words_head.PRESETS["cpu"]).encoder.words
+    words = words_head.PRESETS.get(preset or "cpu", words_head.PRESETS["cpu"]).encoder.words
     if not found.pieces or words is None:
         return None
     return dataclasses.replace(words, tokens=len(Vocabulary(found.pieces)))
+
+
+def _domain(found: Model, preset: str | None) -> DomainSettings | None:
+    """The domain head's shape, likewise."""
+    domain = domain_head.PRESETS.get(preset or "cpu", domain_head.PRESETS["cpu"]).encoder.domain
+    if found.domains is None or domain is None:
+        return None
+    return dataclasses.replace(domain, domains=len(found.domains.names))
 
 
 def _of_text(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
@@ -154,10 +171,11 @@ def _of_text(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any
 
 def _of_encoder(found: Model, network: nn.Module, inputs: Inputs, kind: str, settings: Any) -> dict[str, Any]:
     stored, example = _read(found, inputs.encoder), inputs.read(slice(2))
-    words = isinstance(network, PretrainedSpeechEncoder) and network.words is not None
+
+    further = found.further_outputs if isinstance(network, PretrainedSpeechEncoder) else ()
 
     def retrace(one: Any) -> dict[str, onnx.ModelProto]:
-        return {"": to_onnx(BothHeads(one).eval() if words else one, example, inputs.encoder, words)}
+        return {"": to_onnx(with_heads(one, further), example, inputs.encoder, further)}
 
     take_weights(network, {"": stored}, retrace)
     with torch.no_grad():

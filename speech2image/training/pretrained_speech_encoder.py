@@ -2,7 +2,8 @@
 
 Presets: `head` trains the head alone, on the frozen backbone's states, which are computed once and cached
 beside the shards (`data/backbone_states.py`); `tune` goes on from such a training (`--start-from`) and
-trains the whole, on speech that is changed on the fly, the words head, too, where there is one;
+trains the whole, on speech that is changed on the fly, the words head, too, where there is one, but not a
+domain head (train that last, or anew: `train domain-head`);
 `teacher-student` is `head` with the paper's loss; `toy`.
 """
 
@@ -33,6 +34,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.models.whisper_weights import load_backbone
+from speech2image.pretrained import DOMAIN_ERRORS
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -202,6 +204,8 @@ def train(
     run = Run(folder, KIND, settings, fabric)
     freeze(encoder, settings.tuned_layers)
     frozen = settings.tuned_layers == 0
+    if not frozen:
+        facts.pop(DOMAIN_ERRORS, None)  # they were measured on other states
     if frozen:
         arrays = with_states(arrays, encoder.to(fabric.device))
     mean = torch.from_numpy(mean_teacher_feature(arrays)).to(encoder.teacher_mean)
@@ -264,7 +268,8 @@ def starting_encoder(
 
 
 def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
-    """Freeze the backbone but for its last layers; with as many as it has, all of it is trained.
+    """Freeze the backbone but for its last layers (with as many as it has, all of it is trained), and a
+    domain head.
 
     Raises:
         SettingsError: it has fewer layers.
@@ -278,6 +283,8 @@ def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
     encoder.backbone.norm.requires_grad_(tuned_layers > 0)
     if encoder.words is not None:
         encoder.words.requires_grad_(tuned_layers > 0)
+    if encoder.domain is not None:
+        encoder.domain.requires_grad_(False)
 
 
 def optimizer(distillation: Distillation, settings: Settings) -> torch.optim.Optimizer:

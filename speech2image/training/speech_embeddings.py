@@ -16,15 +16,17 @@ from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
+from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
 from speech2image.training.checkpoint import load_checkpoint, read_facts, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run
 from speech2image.training.speech_batches import SpeechArrays, padded
 
 SPLITS = {"test": "unseen classes", "val": "seen classes"}
-FACTS = ("backbone", "pieces")
+FACTS = ("backbone", PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
 """What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
-began with, and the pieces of text that its words head writes in."""
+began with, the pieces of text that its words head writes in, and of its domain head the names, the threshold
+and the mistakes."""
 
 
 class Encoder(Protocol):

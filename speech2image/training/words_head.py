@@ -28,6 +28,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
     WordsHead,
     WordsSettings,
+    with_new_head,
 )
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
@@ -151,7 +152,8 @@ def train(
     if not stored.exists():
         facts["pieces"] = list(learn_pieces(material.training.texts, settings.pieces))
     vocabulary = Vocabulary(tuple(facts["pieces"]))
-    whole = with_words(embedding, settings.encoder.words or WordsSettings(), len(vocabulary))
+    shape = settings.encoder.words or WordsSettings()
+    whole = with_new_head(embedding, words=replace(shape, tokens=len(vocabulary)))
     settings = replace(settings, encoder=whole.settings)
     run = Run(folder, KIND, settings, fabric)
     recognition = Recognition(whole)
@@ -177,17 +179,6 @@ def train(
     save()
     run.close()
     return run.checkpoint
-
-
-def with_words(
-    encoder: PretrainedSpeechEncoder, words: WordsSettings, tokens: int
-) -> PretrainedSpeechEncoder:
-    """The same encoder with a new words head for so many tokens."""
-    shape = replace(encoder.settings, words=replace(words, tokens=tokens))
-    whole = PretrainedSpeechEncoder(shape)
-    whole.backbone.load_state_dict(encoder.backbone.state_dict())
-    whole.head.load_state_dict(encoder.head.state_dict())
-    return whole
 
 
 def training_batches(

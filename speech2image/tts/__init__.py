@@ -108,7 +108,7 @@ def speak(
     variation: float = 1.0,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
-    """Speak an English sentence.
+    """Speak an English sentence, or one in the language of an espeak-ng voice ("espeak-ng/de").
 
     Args:
         text: what to say; characters no engine knows are left out (`text.speakable`).
@@ -132,7 +132,8 @@ def speak(
     for setting, value, least in (("rate", rate, 0.5), ("pitch", pitch, 0.5), ("variation", variation, 0.0)):
         if not least <= value <= 2.0:
             raise SettingsError(f"{setting} must lie between {least:g} and 2, got {value}")
-    plain = speakable(text)
+    foreign = voice is not None and voice.engine == "espeak-ng" and espeak.is_foreign(voice.name)
+    plain = speakable(text, accents=foreign)
     voice = voice or next(iter(available_voices()), None)
     if voice is None:
         raise _no_engine()

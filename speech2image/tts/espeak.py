@@ -1,6 +1,6 @@
 """Engine espeak-ng: the program, or the library that pip brings, in a program of its own.
 
-A voice is an accent, with or without a timbre: "en-us", "en-gb-x-rp", "en-us+f3".
+A voice is an accent, with or without a timbre: "en-us", "en-gb-x-rp", "en-us+f3"; or another language: "de".
 """
 
 import importlib.util
@@ -39,6 +39,14 @@ def names() -> list[str]:
 
 
 @cache
+def languages() -> list[str]:
+    """The languages and dialects other than English, which are found but not listed among the voices."""
+    data = _data()
+    files = sorted((data / "lang").glob("*/*")) if data else []
+    return [file.name.lower() for file in files if not file.name.startswith("en")]
+
+
+@cache
 def timbres() -> list[str]:
     """What can stand behind the + in a voice's name."""
     data = _data()
@@ -47,9 +55,14 @@ def timbres() -> list[str]:
 
 
 def find(name: str) -> bool:
-    """Whether accent and timbre are there."""
+    """Whether accent or language, and timbre are there."""
     accent, plus, timbre = name.partition("+")
-    return accent in names() and (not plus or timbre in timbres())
+    return (accent in names() or accent in languages()) and (not plus or timbre in timbres())
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a voice speaks another language than English."""
+    return name.partition("+")[0] in languages()
 
 
 def sets_pitch(name: str) -> bool:
@@ -63,8 +76,8 @@ def speak(text: str, name: str, delivery: Delivery) -> tuple[NDArray[np.int16], 
     # 0 to 99: an octave down to one up
     level = str(round(min(99.0, max(0.0, 50 + 50 * math.log2(delivery.pitch)))))
     if shutil.which("espeak-ng"):
-        command = ["espeak-ng", "-v", name, "-s", speed, "-p", level, "-f", "{text}", "-w", "{wav}"]
-        return spoken_by(command, text)
+        command = ["espeak-ng", "-v", name, "-s", speed, "-p", level, "-b", "1"]  # 1: the text is UTF-8
+        return spoken_by([*command, "-f", "{text}", "-w", "{wav}"], text)
     import espeakng_loader
 
     library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()

@@ -26,7 +26,7 @@ def run(command: list[str], *, text: str | None = None) -> str:
     silent = {**os.environ, "PULSE_SERVER": "unix:/dev/null"}
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=TIMEOUT, env=silent
+            command, input=text, capture_output=True, encoding="utf-8", timeout=TIMEOUT, env=silent
         )
     except subprocess.TimeoutExpired as error:
         raise SpeechError(f"{command[0]} gave no speech within {TIMEOUT:g} s") from error
@@ -41,7 +41,7 @@ def spoken_by(command: list[str], text: str) -> tuple[NDArray[np.int16], int]:
     """Run an engine whose arguments name {text} and {wav} files; the text is also on its input."""
     with tempfile.TemporaryDirectory() as folder:
         text_file, wav_file = Path(folder, "text.txt"), Path(folder, "speech.wav")
-        text_file.write_text(text + "\n", encoding="ascii")
+        text_file.write_text(text + "\n", encoding="utf-8")
         files = {"{text}": str(text_file), "{wav}": str(wav_file)}
         run([files.get(part, part) for part in command], text=text + "\n")
         if not wav_file.exists():

@@ -7,9 +7,14 @@ from html import escape
 from PIL import Image
 
 from speech2image import audio, images
+from speech2image.domains import OTHER, something_else
 from speech2image.pipeline import Interpolation, Translation
+from speech2image.transcription import HeardWord
 from speech2image.web.service import Heard
 from speech2image.web.sketch import spectrogram_picture, waveform_picture
+
+UNSURE = 0.5
+"""Words of less confidence are marked."""
 
 
 def data_url(content: bytes, kind: str) -> str:
@@ -39,7 +44,7 @@ def heard(result: Heard) -> str:
 
 
 def pictures(result: Heard, title: str | None = None) -> str:
-    """The pictures of one route, each with a link that saves it, and the transcript if there is one."""
+    """The pictures of one route, each with a link that saves it, and what was understood, if that is told."""
     stem = f"{result.result.model}-{result.result.seed}"
     names = [f"{stem}-{k}.png" for k in range(1, len(result.result.images) + 1)]
     figures = "".join(
@@ -48,7 +53,7 @@ def pictures(result: Heard, title: str | None = None) -> str:
     )
     heading = f"<h2>{escape(title)}</h2>" if title else ""
     return f"""<section class="s2i-pictures" aria-label="{escape(title or "Pictures")}">
-{heading}{_words(result)}
+{heading}{_words(result)}{_about(result)}
 <div class="s2i-grid" data-count="{len(names)}">{figures}</div>
 {_below(result.result, png_url(result.result.grid()), f"{stem}.png", "Save all as one picture")}</section>"""
 
@@ -95,10 +100,37 @@ def _figure(image: Image.Image, name: str, title: str) -> str:
     )
 
 
-def _words(result: Heard) -> str:
+def _words(heard: Heard) -> str:
+    result = heard.result
     if result.transcript is None:
         return ""
-    return f'<p class="s2i-transcript">Understood: <q>{escape(result.transcript)}</q></p>'
+    words = " ".join(map(_word, result.words)) or escape(result.transcript)
+    if result.route == "cascade":
+        return f'<p class="s2i-transcript">Understood: <q>{words}</q></p>'
+    return (
+        f'<p class="s2i-transcript s2i-quiet">Understood: <q>{words}</q> '
+        "(shown, not used: the pictures come from the sound)</p>"
+    )
+
+
+def _about(heard: Heard) -> str:
+    """A hint where the recording is about something that the model cannot draw."""
+    result = heard.result
+    if result.domain != OTHER:
+        return ""
+    told = something_else(result.domains)
+    return f'<p class="s2i-notice s2i-hinted" role="note">{escape(told[:1].upper() + told[1:])}.</p>'
+
+
+def _word(word: HeardWord) -> str:
+    """A word; one that is more likely wrong than right is marked, for eyes and for screen readers."""
+    if word.confidence >= UNSURE:
+        return escape(word.text)
+    title = f"unsure of this word: {round(100 * word.confidence)} %"
+    return (
+        f'<span class="s2i-unsure" title="{title}">{escape(word.text)}'
+        '<span class="s2i-unseen"> (unsure)</span></span>'
+    )
 
 
 def _share(alpha: float) -> str:

@@ -24,6 +24,13 @@ class Picture(BaseModel):
     height: int
 
 
+class Word(BaseModel):
+    """A word that was heard."""
+
+    text: str
+    confidence: float = Field(ge=0, le=1, description="How sure the network that heard it is.")
+
+
 class Pictures(BaseModel):
     """What a recording became."""
 
@@ -32,7 +39,20 @@ class Pictures(BaseModel):
     seed: int = Field(description="The same seed gives the same pictures.")
     speech_seconds: float = Field(description="Length of the recording.")
     seconds: float = Field(description="Time the translation took, queueing left out.")
-    transcript: str | None = Field(None, description="What was understood, of routes that go through text.")
+    transcript: str | None = Field(
+        None,
+        description="What was understood. Routes through text draw from it; of the direct route, where the "
+        "model hears words, too, they are shown and not used.",
+    )
+    words: list[Word] | None = Field(
+        None, description="Those of the transcript, each with its confidence, where the model tells it."
+    )
+    domain: str | None = Field(
+        None,
+        description="What the recording is about, where the model tells it: 'other' is what it cannot draw; "
+        "it draws all the same.",
+    )
+    confidence: float | None = Field(None, ge=0, le=1, description="The probability of that domain.")
     pictures: list[Picture]
 
 
@@ -92,7 +112,10 @@ def pictures(heard: Heard) -> Pictures:
         seed=heard.result.seed,
         speech_seconds=round(len(heard.waveform) / audio.SAMPLE_RATE, 3),
         seconds=round(heard.result.seconds, 4),
-        transcript=heard.transcript,
+        transcript=heard.result.transcript,
+        words=[Word(text=word.text, confidence=word.confidence) for word in heard.result.words] or None,
+        domain=heard.result.domain,
+        confidence=heard.result.confidence,
         pictures=[picture(image) for image in heard.result.images],
     )
 

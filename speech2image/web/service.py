@@ -49,11 +49,6 @@ class Heard:
     result: Translation
     route: str
 
-    @property
-    def transcript(self) -> str | None:
-        """What was understood, of routes that go through text."""
-        return getattr(self.result, "transcript", None)
-
 
 class Service:
     """The opened models behind one desk; made once a process.

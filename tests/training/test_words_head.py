@@ -17,13 +17,8 @@ from speech2image.data.pairs import write_shards
 from speech2image.data.recordings import Recordings, build_recordings
 from speech2image.data.transcribed import Transcribed
 from speech2image.errors import DataError
-from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
-    PretrainedEncoderSettings,
-    PretrainedSpeechEncoder,
-)
 from speech2image.training import pretrained_speech_encoder
-from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.speech_embeddings import load_pretrained
 from speech2image.training.words_head import PRESETS, train
 from speech2image.transcription import best_path
@@ -40,14 +35,7 @@ def arrays(tmp_path_factory: pytest.TempPathFactory) -> PairArrays:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of an encoder whose head is as it was made."""
-    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2))
-    made = PretrainedSpeechEncoder(shape)
-    made.backbone.load_state_dict(tiny_whisper.encoder().state_dict())
-    path = tmp_path_factory.mktemp("encoder") / "checkpoint.safetensors"
-    state = {"kind": "speech_encoder", "settings": {"encoder": dataclasses.asdict(shape)}}
-    save_checkpoint(path, {**state, "step": 1, "ema": {"module": made.state_dict()}})
-    return path
+    return tiny_whisper.write_checkpoint(tmp_path_factory.mktemp("encoder") / "checkpoint.safetensors")
 
 
 def recordings_in(folder: Path, front_end=WHISPER) -> Recordings:

@@ -22,7 +22,7 @@ has_library = pytest.mark.skipif(
 
 
 def forget() -> None:
-    cached = (flite.names, festival.names, espeak._data, espeak.names, espeak.timbres)
+    cached = (flite.names, festival.names, espeak._data, espeak.names, espeak.timbres, espeak.languages)
     for found in cached:
         found.cache_clear()
 
@@ -125,6 +125,24 @@ def test_pip_alone_brings_a_voice(no_programs: None) -> None:
     assert pitch(timbre) > 1.2 * pitch(us)
     assert len(us) / len(tts.speak(SENTENCE, rate=1.25)) == pytest.approx(1.25, rel=0.06)
     assert pitch(tts.speak(SENTENCE, pitch=1.2)) / pitch(us) == pytest.approx(1.2, rel=0.1)
+
+
+@pytest.mark.parametrize("way", ["program", "library"])
+def test_other_languages_are_found_by_name_and_keep_their_accents(way: str, request) -> None:
+    if way == "library":
+        if not importlib.util.find_spec("espeakng_loader"):
+            pytest.skip("needs pip install 'speech2image[tts]'")
+        request.getfixturevalue("no_programs")
+    elif not shutil.which("espeak-ng"):
+        pytest.skip("needs espeak-ng")
+    assert not any(voice.id == "espeak-ng/de" for voice in tts.available_voices(timbres=True))
+    german = tts.find_voice("espeak-ng/de")
+    assert not np.array_equal(tts.speak("ein schönes bild", german), tts.speak("ein schones bild", german))
+    english = tts.find_voice("espeak-ng/en-us")
+    assert np.array_equal(tts.speak("a café", english), tts.speak("a cafe", english))
+    assert 1.2 * pitch(tts.speak("wie spät ist es bitte", german)) < pitch(
+        tts.speak("wie spät ist es bitte", tts.find_voice("espeak-ng/de+f3"))
+    )
 
 
 @has_library
