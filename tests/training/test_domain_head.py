@@ -27,12 +27,10 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training import pretrained_speech_encoder, words_head
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.domain_batches import DomainBatches, about_other_things, described
 from speech2image.training.domain_head import (
     PRESETS,
-    DomainBatches,
-    about_other_things,
     choose_threshold,
-    described,
     gather,
     mistakes,
     train,
@@ -166,8 +164,7 @@ def test_without_a_validation_split_whole_pictures_are_held_back(tmp_path):
 
 def test_batches_hold_all_domains_alike_often(data, other, encoder):
     sources = gather(TINY, data, other, load_pretrained(encoder))
-    settings = dataclasses.replace(TINY, longest_states=21)
-    batches = DomainBatches(sources, settings)
+    batches = DomainBatches(sources, batch_size=24, longest_states=21, seed=0)
     batch = batches(5)
     assert torch.bincount(batch.domains).tolist() == [8, 8, 8]
     assert int(batch.n_steps.max()) == 21 and int(batch.n_steps.min()) > 10
