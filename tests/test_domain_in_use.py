@@ -141,7 +141,7 @@ def test_the_command_line_draws_and_warns(models, tmp_path, monkeypatch, capsys)
     assert (tmp_path / "picture.png").exists() and "1 picture" in shown.out
     assert cli.main(["translate", "a.wav", "b.wav", "--json", "--model", str(models["wordless"])]) == 0
     shown = capsys.readouterr()
-    assert shown.err == "".join(f"{clip}: speech2image: warning: {WARNING}\n" for clip in ("a.wav", "b.wav"))
+    assert shown.err == "".join(f"speech2image: warning: {clip}: {WARNING}\n" for clip in ("a.wav", "b.wav"))
     told = json.loads(shown.out)
     assert told["domains"] == ["other", "other"] and "transcripts" not in told
     assert all(0 < confidence < 1 for confidence in told["confidences"])

@@ -158,9 +158,9 @@ class Drawing(Job):
         written = not results[0][1].log_mel.size  # a text was given, nothing was heard
         for clip, result in [] if written else results:
             source = f"{printable(clip)}: " if len(results) > 1 else ""
-            told = _told(result)
+            told = _told(result, source)
             if told:
-                print(f"{source}{told}", file=sys.stderr)
+                print(told, file=sys.stderr)
         pictures = [image for _, result in results for image in result.images]
         sheets = pictures if self.separate else [images.grid(pictures, self._columns(len(results)))]
         files = self._names(len(results)) if self.separate else [self.out]
@@ -179,13 +179,14 @@ class Drawing(Job):
         return [self.out.with_stem(f"{self.out.stem}-{clip}{k}") for clip in each for k in pictures]
 
 
-def _told(result: "Translation") -> str:
-    """A line on what was heard; "" if nothing is to be told."""
+def _told(result: "Translation", source: str) -> str:
+    """A line on what was heard, in `source` if it is named; "" if nothing is to be told."""
     heard = "" if result.transcript is None else f'heard: "{printable(result.transcript)}"'
     if result.domain == OTHER:
-        warning = f"speech2image: warning: {printable(something_else(result.domains))}"
+        warning = f"speech2image: warning: {source}{printable(something_else(result.domains))}"
         return f"{warning} ({heard})" if heard else warning
-    return f"{heard} (not used: drawn from the sound)" if heard and result.route != "cascade" else heard
+    unused = "" if result.route == "cascade" else " (not used: drawn from the sound)"
+    return f"{source}{heard}{unused}" if heard else ""
 
 
 def _heard(results: "list[Translation]") -> dict[str, Any]:
