@@ -6,13 +6,13 @@
 #
 # Run it again after an interruption: whatever is whole is passed over, everything else goes on where it stopped.
 # Voices of Piper and Kokoro lie in $SPEECH2IMAGE_VOICES (docs/data.md). STEPS (head, words, tuning) and SPOKEN
-# (utterances a set by Piper, Kokoro's speakers, Kokoro's mixtures, people's spliced words, short commands) may be
-# set; larger numbers later go on from there. docs/recipes.md, section 2a, has times and results.
+# (utterances a set by Piper, Kokoro's speakers, Kokoro's mixtures, people's spliced words, short commands, and
+# sentences about other things) may be set; larger numbers later go on from there. docs/recipes.md, section 2a, has times and results.
 set -eu
 out=${1:?folder to write}
 : "${FLOWERS:?}" "${BIRDS:?}" "${LIBRISPEECH:?}" "${LJSPEECH:?}" "${WHISPER:?}" "${TEACHER:?}"
 read -r head_steps words_steps tune_steps <<< "${STEPS:-4000 4000 2000}"
-read -r piper kokoro mixtures people short <<< "${SPOKEN:-3000 500 1000 6000 3000}"
+read -r piper kokoro mixtures people short other <<< "${SPOKEN:-3000 500 1000 6000 3000 6000}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 flowers=$out/shards/flowers birds=$out/shards/birds bank=$out/words
 engines="flite/slt flite/rms flite/awb espeak-ng/en-us espeak-ng/en-gb"
@@ -47,13 +47,18 @@ spoken_by_people() {
   speak "$1" "$2" short $lively --seed 3 --captions short --domain "$1" --voices $engines 'reader/*' \
     --held-out-voices $engines_kept_out $readers_kept_out --speak-limit "$short"
 }
+about_other_things() { # as the captions are spoken, so that only what is said tells them apart
+  local voices="--voices $engines $engines_kept_out espeak-ng/de espeak-ng/fr espeak-ng/es espeak-ng/it"
+  speech2image prepare other --out "$out/recordings/other" --n "$other" $voices
+  speech2image prepare other --out "$out/recordings/other-test" --n 1000 --split test $voices
+}
 recorded() { # of both corpora, Whisper's frames
   speech2image prepare recordings --root "$LIBRISPEECH" --out "$out/recordings/librispeech" --front-end whisper-80
   speech2image prepare recordings --root "$LJSPEECH" --out "$out/recordings/ljspeech" --front-end whisper-80
 }
 
 both prepared
-recorded &
+{ recorded; about_other_things; } &
 [ -d "$bank" ] || speech2image prepare words --roots "$LIBRISPEECH" "$LJSPEECH" --captions "$FLOWERS" "$BIRDS" --out "$bank"
 wait $!
 both spoken_by_people
@@ -62,6 +67,8 @@ both spoken_naturally
 data="--data $flowers $birds --held-out-voices $kept_out"
 recordings="--recordings $out/recordings/librispeech $out/recordings/ljspeech"
 speech2image train pretrained-speech-encoder --preset head $data --backbone "$WHISPER" --steps "$head_steps" --out "$out/head"
-speech2image train words-head --encoder "$out/head/checkpoint.safetensors" $data $recordings --steps "$words_steps" --out "$out/words_head"
-speech2image train pretrained-speech-encoder --preset tune $data $recordings --start-from "$out/words_head/checkpoint.safetensors" \
-  --steps "$tune_steps" --out "$out/tuned"
+speech2image train domain-head --encoder "$out/head/checkpoint.safetensors" $data --domains flower bird \
+  --other "$out/recordings/other" "$out/recordings/other-test" "$out/recordings/librispeech" "$out/recordings/ljspeech" --out "$out/domain_head"
+speech2image train words-head --encoder "$out/domain_head/checkpoint.safetensors" $data $recordings --steps "$words_steps" --out "$out/words_head"
+[ "$tune_steps" = 0 ] || speech2image train pretrained-speech-encoder --preset tune $data $recordings \
+  --start-from "$out/words_head/checkpoint.safetensors" --steps "$tune_steps" --out "$out/tuned"
