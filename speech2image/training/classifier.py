@@ -148,9 +148,10 @@ def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[st
             if right is not None:
                 run.log(step, {"seen classes, kept out/right": right}, now=True)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        batch = batches(step).to(fabric.device)
+        batch = next_batch(step).to(fabric.device)
         loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
         rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
         norm = learner.step(loss, rate, settings.clip)

@@ -223,10 +223,12 @@ def train(
         assert isinstance(averaged, PretrainedSpeechEncoder)
         log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
 
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        other = transcribed(step).to(fabric.device) if transcribed is not None else None
-        loss, items = learner(batches(step).to(fabric.device), other)
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
         rate = learning_rate(settings, step)
         norm = learner.step(loss, rate, settings.clip)
         step += 1

@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,9 +115,9 @@ def train(
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
     learner = Learner(network, network, adam, settings.ema_decay)
     step = learner.begin(fabric, state)
+    next_batch = run.read_ahead(partial(batches, rank=fabric.global_rank))
     while not run.finished(step):
-        batch = batches(step, fabric.global_rank)
-        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in batch)))
+        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
         learner.step(loss, learning_rate(settings, step), settings.clip)
         step += 1
         run.log(step, {"loss": loss})

@@ -248,9 +248,10 @@ def train(
         run.save({"step": step, "pieces": list(vocabulary.pieces), **learner.state_dict()})
         log_word_errors(run, step, learner.ema, vocabulary, material, settings)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(batches(step).to(fabric.device))
+        loss, items = learner(next_batch(step).to(fabric.device))
         rate = learning_rate(settings, step)
         norm = learner.step(loss, rate, settings.clip)
         step += 1

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
-from speech2image.training.adversaries import Adversaries
+from speech2image.training.adversaries import Adversaries, GanSettings
 from speech2image.training.batch_norm import BATCHES, measure_statistics
 from speech2image.training.batches import PictureBatches, to_unit_range
 from speech2image.training.collapse import CollapseCheck
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, RunSettings, step_rng, step_torch_rng
+from speech2image.training.run import Run, step_rng, step_torch_rng
 
 COLUMNS = 8
 """Conditions on a sample sheet."""
@@ -34,7 +34,7 @@ class StackSizes(Protocol):
 
 
 @dataclass(frozen=True)
-class StackSettings(RunSettings):
+class StackSettings(GanSettings):
     """The settings of both versions.
 
     Attributes:

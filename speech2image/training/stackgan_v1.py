@@ -118,12 +118,13 @@ def train(
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
     gan = Adversaries(generator, discriminator, settings.ema_decay)
-    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas)
+    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas, settings)
     progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=2)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         gan.set_rates(*rates(settings, step))
-        batch = batches(step)
+        batch = next_batch(step)
         assert batch.mismatched_pictures is not None
         condition = torch.from_numpy(batch.conditions).to(fabric.device)
         real = torch.from_numpy(batch.pictures).to(fabric.device)

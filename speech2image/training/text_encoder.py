@@ -232,9 +232,10 @@ def train(
         run.save({"step": step, VOCABULARY: vocabulary, **learner.state_dict()})
         _log_retrieval(run, step, learner.ema, arrays, settings.evaluation_captions)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in batches(step))))
+        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
         rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
         norm = learner.step(loss, rate, settings.clip)
         step += 1
