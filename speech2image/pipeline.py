@@ -52,7 +52,7 @@ class Translation:
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
         transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
             encoder writes down words, too, those it heard, which are shown and not used; None without words.
-        route: direct, classifier or cascade.
+        route: direct or cascade.
         words: those that such an encoder heard, each with its confidence.
     """
 

@@ -55,18 +55,6 @@ class Entry:
     place: str = ""
 
 
-def load_entry(entry: Entry) -> Sample:
-    """Read an entry's picture and recordings.
-
-    Raises:
-        DataError: the picture or a recording is missing or cannot be read; names the entry's place.
-    """
-    sample, problems = load_usable(entry)
-    if sample is None or problems:
-        raise DataError(problems[0])
-    return sample
-
-
 def load_usable(entry: Entry) -> tuple[Sample | None, list[str]]:
     """What can be read of an entry, None if its picture cannot, and what is wrong with the rest."""
     utterances, problems = [], []

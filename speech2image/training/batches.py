@@ -4,7 +4,6 @@ Step `t` of rank `r` is a pure function of (seed, r, t): a resumed training sees
 would have seen.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,20 +22,16 @@ class PictureBatch:
     Attributes:
         pictures: real pictures, float32 [b, 3, size, size].
         conditions: an embedding of each picture, float32 [b, 1024].
-        labels: class of each picture, [b].
-        mismatched_pictures: real pictures of other classes than `labels`, float32 [b, 3, size, size]
+        mismatched_pictures: real pictures of other classes than `pictures`, float32 [b, 3, size, size]
             (None when the batches were asked to leave them out).
         mismatched_conditions: an embedding of each mismatched picture, float32 [b, 1024].
-        mismatched_labels: class of each mismatched picture, [b].
         indices: which items of the arrays the pictures are, [b].
     """
 
     pictures: NDArray[np.float32]
     conditions: NDArray[np.float32]
-    labels: NDArray[np.int64]
     mismatched_pictures: NDArray[np.float32] | None
     mismatched_conditions: NDArray[np.float32]
-    mismatched_labels: NDArray[np.int64]
     indices: NDArray[np.int64]
 
 
@@ -104,19 +99,10 @@ class PictureBatches:
         return PictureBatch(
             pictures=self._crops(chosen, rng),
             conditions=self.conditions.draw(chosen, rng)[0],
-            labels=self.labels[chosen],
             mismatched_conditions=self.conditions.draw(other, rng)[0],
             mismatched_pictures=self._crops(other, rng) if self.with_mismatched else None,
-            mismatched_labels=self.labels[other],
             indices=chosen,
         )
-
-    def iterate(self, start: int = 0) -> Iterator[PictureBatch]:
-        """Batches of step `start`, `start` + 1, ... without end."""
-        step = start
-        while True:
-            yield self(step)
-            step += 1
 
     @property
     def steps_per_epoch(self) -> float:

@@ -6,11 +6,9 @@ dropped, and the feature below it conditions the same generator (`train embeddin
 then `train stackgan-v2 --conditions classifier`).
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -185,8 +183,3 @@ def accuracy(classifier: Classifier, arrays: SpeechArrays, settings: Settings) -
         right.append(float(share) * len(part))
     classifier.train()
     return sum(right) / len(utterances)
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

@@ -5,14 +5,13 @@ Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (th
 words of other recordings may, as a second task that teaches real voices (`Settings.transcription`).
 """
 
-import dataclasses
 import fnmatch
 import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -357,8 +356,3 @@ def learning_rate(settings: Schedule, step: int) -> float:
 def _scale(distillation: Distillation) -> dict[str, Tensor]:
     temperature = distillation.log_temperature
     return {} if temperature is None else {"temperature": temperature.detach().exp()}
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

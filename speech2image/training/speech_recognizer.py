@@ -5,12 +5,11 @@ loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017)
 of unseen classes and on recordings kept out are logged at every checkpoint.
 """
 
-import dataclasses
 import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -236,7 +235,7 @@ def train(
     else:
         vocabulary = Vocabulary(learn_pieces(material.training.texts, settings.pieces))
     batches = training_batches(settings, material.training, vocabulary, fabric)
-    shape = dataclasses.replace(settings.recognizer, tokens=len(vocabulary))
+    shape = replace(settings.recognizer, tokens=len(vocabulary))
     recognition = Recognition(SpeechRecognizer(shape), settings.ctc_weight, settings.label_smoothing)
     adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
     learner = Learner(recognition, recognition.recognizer, adam, settings.ema_decay)
@@ -308,8 +307,3 @@ def log_word_errors(
             shown += [name, *(json.dumps(pair) for pair in found[1][:12]), ""]
     with writing(run.folder / "transcripts.txt") as temporary:
         temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

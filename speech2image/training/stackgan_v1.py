@@ -5,11 +5,9 @@ RUN/stage2 --preset paper-stage2 --stage-one RUN/stage1/checkpoint.safetensors`.
 (ICCV 2017).
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -209,8 +207,3 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     """The generator of a checkpoint, (condition, noise) -> picture, and the length of its noise."""
     generator, architecture = load_stage(path)
     return LastPicture(generator), architecture.noise
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

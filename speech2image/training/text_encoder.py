@@ -5,12 +5,11 @@ Representations of Fine-grained Visual Descriptions" (CVPR 2016); the network an
 published embeddings.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ PRESETS = {
     # 300 epochs of CUB's 8,855 training pictures in batches of 40
     "paper": Settings(steps=66_000),
     "cpu": Settings(
-        encoder=dataclasses.replace(ENCODERS["paper"], dropout=0.3),
+        encoder=replace(ENCODERS["paper"], dropout=0.3),
         loss=ContrastiveWeights(same_class=0.3),
         word_dropout=0.5,
         steps=6_000,
@@ -306,8 +305,3 @@ def _log_retrieval(run: Run, step: int, ema: Ema, arrays: TrainingArrays, limit:
             found = evaluate(encoder, arrays, split, limit)
             if found is not None:
                 run.log(step, {f"{classes} classes/{k}": v for k, v in found.as_dict().items()}, now=True)
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

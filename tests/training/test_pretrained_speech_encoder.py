@@ -16,7 +16,7 @@ from speech2image.data.backbone_states import weights_digest, with_states
 from speech2image.data.joined import JoinedArrays
 from speech2image.data.pairs import write_shards
 from speech2image.errors import CheckpointError, DataError, SettingsError
-from speech2image.losses.distillation import TABLE_IV
+from speech2image.losses.distillation import TeacherStudentWeights
 from speech2image.models.pretrained_speech_encoder import (
     HeadSettings,
     PretrainedEncoderSettings,
@@ -113,7 +113,9 @@ def test_a_tuned_training_goes_on_from_a_trained_head(arrays, backbone, tmp_path
 
 
 def test_the_papers_loss_trains_too(arrays, backbone, tmp_path):
-    weights = weights_of(train(dataclasses.replace(TINY, loss=TABLE_IV["all"]), arrays, tmp_path, backbone))
+    weights = weights_of(
+        train(dataclasses.replace(TINY, loss=TeacherStudentWeights()), arrays, tmp_path, backbone)
+    )
     assert all(value.isfinite().all() for value in weights.values())
 
 
