@@ -33,8 +33,8 @@ from speech2image.text import Vocabulary
 from speech2image.transcription import HeardWord, check_ctc, heard_words
 from speech2image.voice_activity import VoiceActivity
 
-Speech = Any
-"""A path, "-", bytes, a binary file object, or (samples, rate): whatever `audio.load` takes."""
+Speech = audio.Source
+"""What a recording may be handed in as: see `audio.load`."""
 
 
 @dataclass(frozen=True)

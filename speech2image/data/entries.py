@@ -35,7 +35,7 @@ class Entry:
         image: picture file.
         label: class number.
         class_name: class name.
-        split: "train" or "test".
+        split: "train", "val" (classes of training, pictures kept out) or "test".
         captions: descriptions.
         recordings: recordings on disk.
         source: where it comes from.

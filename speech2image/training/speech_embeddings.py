@@ -118,7 +118,7 @@ def evaluate(
     Args:
         encoder: trained.
         arrays: the data set.
-        split: "test" (unseen classes) or "train".
+        split: "test" (unseen classes), "val" (seen classes, unseen pictures) or "train".
         voices: only these voices; None for all.
         limit: a fixed random choice of so many utterances.
 
