@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from speech2image import audio
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
 from speech2image.training.learner import Learner
@@ -206,5 +206,5 @@ def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
     state = load_checkpoint(path, KIND)
     with building_from(path):
         detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
-        detector.load_state_dict(state["ema"]["module"])
+        detector.load_state_dict(averaged_weights(state))
     return detector.eval()

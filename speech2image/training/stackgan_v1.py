@@ -19,7 +19,7 @@ from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
 from speech2image.training.adversaries import Adversaries
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run, make_fabric
 from speech2image.training.stacked import (
@@ -191,7 +191,7 @@ def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Archi
     state = load_checkpoint(path, KIND)
     with building_from(path):
         architecture = Architecture(**stored_settings(state, "networks"))
-        weights = state["ema"]["module"]
+        weights = averaged_weights(state)
         generator: StageOne | StageTwo
         if architecture.stage == 1:
             generator = StageOne(architecture)

@@ -25,7 +25,7 @@ from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
 from speech2image.pretrained import VOCABULARY
 from speech2image.text import words_of
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
@@ -255,7 +255,7 @@ def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
     state = load_checkpoint(path, KIND)
     with building_from(path):
         encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
-        encoder.load_state_dict(state["ema"]["module"])
+        encoder.load_state_dict(averaged_weights(state))
     return encoder.eval()
 
 
