@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.errors import DataError, SettingsError
+from speech2image.images import from_uint8
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class PictureBatches:
         for i, (item, top, left) in enumerate(zip(items, tops, lefts, strict=True)):
             crop = self.stored[item, top : top + self.size, left : left + self.size]
             crops[i] = crop[:, ::-1] if mirrored[i] else crop
-        return to_unit_range(crops)
+        return from_uint8(crops)
 
 
 class Conditions:
@@ -200,11 +201,3 @@ class OtherClass:
         position = rng.integers(0, len(self.by_class) - own)
         drawn: NDArray[np.int64] = self.by_class[np.where(position < first, position, position + own)]
         return drawn
-
-
-def to_unit_range(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [b, h, w, 3] in 0..255 -> float32 [b, 3, h, w] in [-1, 1]."""
-    scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32)
-    scaled *= 1.0 / 127.5
-    scaled -= 1.0
-    return scaled

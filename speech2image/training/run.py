@@ -39,9 +39,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric, seed_everything
-from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from speech2image import images
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
@@ -360,15 +360,8 @@ class Run:
         """Write `samples/<step>.png` from pictures [n, 3, size, size] in [-1, 1], row by row."""
         if not self.fabric.is_global_zero:
             return
-        pixels = ((pictures.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        n, _, height, width = pixels.shape
-        rows = -(-n // columns)
-        sheet = np.zeros((rows * height, columns * width, 3), np.uint8)
-        for i, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-            row, column = divmod(i, columns)
-            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
-        with writing(self.folder / "samples" / f"{step:07d}.png") as temporary:
-            Image.fromarray(sheet).save(temporary)
+        drawn = [images.to_image(picture) for picture in pictures.detach().float().cpu().numpy()]
+        images.save(images.grid(drawn, columns, gap=0), self.folder / "samples" / f"{step:07d}.png")
 
     def close(self) -> None:
         """Flush TensorBoard, end the threads, wait for other processes, leave Ctrl-C and SIGTERM to others.
