@@ -21,6 +21,7 @@ from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import linear
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechArrays, SpeechBatches, mean_teacher_feature, padded
 
@@ -151,7 +152,7 @@ def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[st
         seed_step(settings.seed, step, fabric.global_rank)
         batch = next_batch(step).to(fabric.device)
         loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
-        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
+        rate = settings.learning_rate * linear(step, settings.steps)
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, "right": right, "gradient_norm": norm, "learning_rate": rate})

@@ -35,6 +35,7 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.models.whisper_weights import load_backbone
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechBatch, SpeechBatches, mean_teacher_feature
 from speech2image.training.speech_embeddings import load_pretrained, log_retrieval, stated_facts
@@ -44,7 +45,6 @@ from speech2image.training.speech_encoder import (
     distillation_loss,
     favoured,
     heard_recordings,
-    learning_rate,
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.transcription import Vocabulary
@@ -229,7 +229,8 @@ def train(
         seed_step(settings.seed, step, fabric.global_rank)
         other = next_words(step).to(fabric.device) if next_words is not None else None
         loss, items = learner(next_batch(step).to(fabric.device), other)
-        rate = learning_rate(settings, step)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})

@@ -6,7 +6,6 @@ words of other recordings may, as a second task that teaches real voices (`Setti
 """
 
 import fnmatch
-import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +34,7 @@ from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSetti
 from speech2image.text import LETTERS
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import (
     SpeechArrays,
@@ -146,19 +146,6 @@ PRESETS = {
         evaluation_utterances=100,
     ),
 }
-
-
-class Schedule(Protocol):
-    """What `learning_rate` reads of a training's settings."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def final_rate(self) -> float: ...
-    @property
-    def warm_up(self) -> int: ...
 
 
 class VoiceSettings(Protocol):
@@ -275,7 +262,8 @@ def train(
         seed_step(settings.seed, step, fabric.global_rank)
         other = next_words(step).to(fabric.device) if next_words is not None else None
         loss, items = learner(next_batch(step).to(fabric.device), other)
-        rate = learning_rate(settings, step)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(
@@ -342,15 +330,6 @@ def favoured(settings: VoiceSettings, arrays: SpeechArrays) -> NDArray[np.int64]
     voices = arrays.utterance_voice[utterances]
     often = [v for v in set(voices.tolist()) for p in settings.favoured_voices if fnmatch.fnmatchcase(v, p)]
     return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
-
-
-def learning_rate(settings: Schedule, step: int) -> float:
-    """The rate of step 0, 1, ...: a linear warm-up, then half a cosine down to `final_rate`."""
-    if step < settings.warm_up:
-        return settings.learning_rate * (step + 1) / settings.warm_up
-    done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
-    share = settings.final_rate + (1 - settings.final_rate) * (1 + math.cos(math.pi * done)) / 2
-    return settings.learning_rate * share
 
 
 def _scale(distillation: Distillation) -> dict[str, Tensor]:

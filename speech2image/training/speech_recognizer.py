@@ -6,7 +6,6 @@ of unseen classes and on recordings kept out are logged at every checkpoint.
 """
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecogn
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine, inverse_sqrt
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import KIND, evaluate, learn_pieces, load_recognizer
@@ -283,12 +283,9 @@ def training_batches(
 
 def learning_rate(settings: Settings, step: int) -> float:
     """The rate of step 0, 1, ...: a linear warm-up, then the decay asked for."""
-    if step < settings.warm_up:
-        return settings.learning_rate * (step + 1) / settings.warm_up
     if settings.decay == "inverse-sqrt":
-        return settings.learning_rate * math.sqrt(max(1, settings.warm_up) / (step + 1))
-    done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
-    return settings.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        return settings.learning_rate * inverse_sqrt(step, settings.warm_up)
+    return settings.learning_rate * cosine(step, settings.steps, settings.warm_up, final=0.02)
 
 
 def log_word_errors(

@@ -22,6 +22,7 @@ from speech2image.training.adversaries import Adversaries
 from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run, make_fabric
+from speech2image.training.schedules import halving
 from speech2image.training.stacked import (
     Progress,
     StackSettings,
@@ -152,7 +153,7 @@ def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor
 
 def rates(settings: Settings, step: int) -> tuple[float, float]:
     """Learning rates of generator and discriminator at step 0, 1, ...: halved again and again."""
-    share = 0.5 ** (step // settings.halve_every) if settings.halve_every else 1.0
+    share = halving(step, settings.halve_every)
     return settings.learning_rate * share, settings.discriminator_rate * share
 
 

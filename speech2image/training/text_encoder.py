@@ -30,6 +30,7 @@ from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step, step_rng
+from speech2image.training.schedules import linear
 from speech2image.training.speech_batches import DescribedPictures, mean_teacher_feature
 
 KIND = "text_encoder"
@@ -235,7 +236,7 @@ def train(
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
         loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
-        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
+        rate = settings.learning_rate * linear(step, settings.steps)
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})

@@ -24,7 +24,7 @@ from speech2image.training.speech_augmentation import (
 )
 from speech2image.training.speech_batches import SpeechBatches
 from speech2image.training.speech_embeddings import embed, evaluate, load_speech_encoder, split_voices
-from speech2image.training.speech_encoder import PRESETS, Settings, learning_rate, train, training_batches
+from speech2image.training.speech_encoder import PRESETS, train, training_batches
 
 
 class FakeArrays:
@@ -176,12 +176,6 @@ def test_rows_belong_together(arrays):
 def test_no_speech_is_an_error(arrays):
     with pytest.raises(DataError, match="speak the captions"):
         SpeechBatches(arrays, np.zeros(0, np.int64), 8, 0)
-
-
-def test_learning_rate():
-    settings = Settings(steps=110, warm_up=10, learning_rate=1.0, final_rate=0.1)
-    rates = [learning_rate(settings, step) for step in (0, 9, 10, 60, 110)]
-    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.55, 0.1])
 
 
 def generator() -> torch.Generator:
