@@ -24,7 +24,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
-from speech2image.training.pretrained_speech_encoder import PRESETS, train, training_batches
+from speech2image.training.pretrained_speech_encoder import PRESETS, starting_encoder, train, training_batches
 from speech2image.training.run import make_fabric
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_embeddings import embed, evaluate, load_speech_encoder
@@ -80,6 +80,13 @@ def test_the_head_on_cached_states_is_the_whole_encoder(arrays, backbone, tmp_pa
     utterances = np.arange(24)
     apart = embed(encoder.head, with_states(arrays, encoder), utterances)
     np.testing.assert_allclose(apart, embed(encoder, arrays, utterances), atol=0.02)
+
+
+def test_computing_states_does_not_switch_dropout_off(backbone, tmp_path):
+    write_shards([sample(0), sample(1)], tmp_path)
+    encoder, _ = starting_encoder(TINY, backbone, None)
+    with_states(PairArrays.open(tmp_path, front_end=WHISPER), encoder)
+    assert all(module.training for module in encoder.modules())
 
 
 @pytest.mark.parametrize("settings", [TINY, TUNED], ids=["head", "tuned"])
