@@ -1,6 +1,6 @@
 """Load test of `speech2image serve` in a process of its own: rate, latency, processor time, memory.
 
-python benchmarks/serving.py              # 1, 8 and 64 clients, with and without batching, then memory
+python benchmarks/serving.py              # 1, 8 and 64 clients, then memory
 python benchmarks/serving.py --seconds 3 --soak 200 --model FOLDER
 
 Clients are threads of this process that ask for one picture again and again over kept connections, so they
@@ -13,7 +13,6 @@ import http.client
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -48,7 +47,7 @@ class Outcome:
 
 
 def main() -> None:
-    """Print a row for each level, the ratio, and how memory went."""
+    """Print a row for each level, and how memory went."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,54 +56,36 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--seconds", type=float, default=20, help="of each level, at most")
     parser.add_argument("--most", type=int, default=2000, help="requests of each level, at most")
-    parser.add_argument("--batch", type=int, default=4, help="pictures in one network call when batching")
-    parser.add_argument(
-        "--repeats", type=int, default=2, help="times each level runs, with and without in turns"
-    )
+    parser.add_argument("--repeats", type=int, default=2, help="times each level runs")
     parser.add_argument("--soak", type=int, default=5000, help="requests over which memory is watched")
     options = parser.parse_args()
-    print("| clients | batch | requests a second | p50 ms | p95 ms | p99 ms | processor ms | 200 | others |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    rates: dict[tuple[int, int], list[float]] = {}
+    print("| clients | requests a second | p50 ms | p95 ms | p99 ms | processor ms | 200 | others |")
+    print("|---|---|---|---|---|---|---|---|")
     for clients in options.clients:
-        for batch in [1, options.batch] * options.repeats:
-            with served(options.model, batch, clients) as port:
+        for _ in range(options.repeats):
+            with served(options.model, clients) as port:
                 load(port, options.clip, clients, 1.0, 4 * clients)  # warm up
                 before = measured(port, "process_cpu_seconds_total")
                 outcome = load(port, options.clip, clients, options.seconds, options.most)
                 outcome.processor = measured(port, "process_cpu_seconds_total") - before
-            rates.setdefault((clients, batch), []).append(outcome.rate)
-            print(_row(clients, batch, outcome), flush=True)
-    for clients in options.clients:
-        with_, without = (statistics.mean(rates[clients, batch]) for batch in (options.batch, 1))
-        print(f"{clients} clients: with batching {with_ / without:.2f} times the rate without")
+            print(_row(clients, outcome), flush=True)
     if options.soak:
-        soak(options.model, options.batch, options.clip, options.soak)
+        soak(options.model, options.clip, options.soak)
 
 
-def _row(clients: int, batch: int, outcome: Outcome) -> str:
+def _row(clients: int, outcome: Outcome) -> str:
     others = {status: n for status, n in sorted(outcome.statuses.items()) if status != 200} or "none"
     times = " | ".join(f"{outcome.quantile(share):.0f}" for share in (0.5, 0.95, 0.99))
     work = 1000 * outcome.processor / max(1, outcome.statuses[200])
     done = outcome.statuses[200]
-    return f"| {clients} | {batch} | {outcome.rate:.1f} | {times} | {work:.0f} | {done} | {others} |"
+    return f"| {clients} | {outcome.rate:.1f} | {times} | {work:.0f} | {done} | {others} |"
 
 
 @contextmanager
-def served(model: str | None, batch: int, clients: int) -> Iterator[int]:
+def served(model: str | None, clients: int) -> Iterator[int]:
     """A server on a free port of the loopback; stopped at the end."""
     room = str(max(64, 2 * clients))
-    command = [
-        sys.executable,
-        "-m",
-        "speech2image",
-        "serve",
-        "--no-page",
-        "--port",
-        "0",
-        "--batch",
-        str(batch),
-    ]
+    command = [sys.executable, "-m", "speech2image", "serve", "--no-page", "--port", "0"]
     command += ["--queue", room, "--per-client", room, *(["--models", model] if model else [])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
@@ -153,10 +134,10 @@ def load(port: int, clip: Path, clients: int, seconds: float, most: int) -> Outc
     return outcome
 
 
-def soak(model: str | None, batch: int, clip: Path, requests: int) -> None:
+def soak(model: str | None, clip: Path, requests: int) -> None:
     """Many requests of eight clients: how the server's memory goes, and whether any is lost."""
     parts, total = 10, Counter()
-    with served(model, batch, 8) as port:
+    with served(model, 8) as port:
         load(port, clip, 8, 600, max(50, requests // parts))  # arenas and caches grow to their size
         memory = [measured(port, "process_resident_memory_bytes")]
         for _ in range(parts):

@@ -316,7 +316,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         CheckpointError: the file is damaged or of another kind.
     """
     from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
-    from speech2image.training.checkpoint import load_checkpoint, stored_settings
+    from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
     from speech2image.training.checkpoint_checks import building_from
 
     state = load_checkpoint(path)
@@ -326,7 +326,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         if state["kind"] == "stackgan_v2":
             architecture = Architecture(**stored_settings(state, "networks"))
             tree = TreeGenerator(architecture)
-            tree.load_state_dict(state["ema"]["module"])
+            tree.load_state_dict(averaged_weights(state))
             return PictureGenerator(tree), architecture.noise
     if state["kind"] == "stackgan_v1":
         from speech2image.training import stackgan_v1
@@ -338,11 +338,11 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
 def _one_stage(state: dict[str, Any]) -> tuple[nn.Module, int]:
     """The generator of a one-stage-gan checkpoint, with its condition prior if it has one."""
     from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
-    from speech2image.training.checkpoint import stored_settings
+    from speech2image.training.checkpoint import averaged_weights, stored_settings
 
     sizes = GeneratorSettings(**stored_settings(state, "generator"))
     generator = OneStageGenerator(sizes)
-    generator.load_state_dict(state["ema"]["module"])
+    generator.load_state_dict(averaged_weights(state))
     if "prior" not in state:
         return generator, sizes.noise_size
     spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)

@@ -43,10 +43,12 @@ def to_image(picture: ArrayLike) -> Image.Image:
     return Image.fromarray(array if array.dtype == np.uint8 else to_uint8(array))
 
 
-def to_array(image: Image.Image) -> NDArray[np.float32]:
-    """Turn a Pillow image of any mode into float32 [3, height, width] in [-1, 1]: `to_image` backwards."""
-    levels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    return np.ascontiguousarray(np.moveaxis(levels, -1, 0)) / 127.5 - 1
+def from_uint8(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn bytes [..., height, width, 3] into what networks take, [..., 3, height, width] in [-1, 1]."""
+    array = np.ascontiguousarray(np.moveaxis(pictures, -1, -3)).astype(np.float32)
+    array /= 127.5
+    array -= 1
+    return array
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None, gap: int = 2) -> Image.Image:

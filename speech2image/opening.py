@@ -1,8 +1,7 @@
 """Opens a trained model: its networks become a route that turns speech into pictures."""
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from speech2image.errors import SettingsError
@@ -35,7 +34,6 @@ def load(
     recognizer: "str | SpeechRecogniser" = "own",
     threads: int | None = None,
     detect_speech: bool = True,
-    around_generator: Callable[[Any], Any] = lambda generator: generator,
 ) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
 
@@ -48,8 +46,6 @@ def load(
         threads: processor threads to use; by default all this process may use.
         detect_speech: refuse recordings without speech, if the model has a speech detector, and in a cascade
             those of which no word is written down.
-        around_generator: given the generator's `Session`, returns what to call in its place, for instance
-            one that batches the calls of several threads (`web/batching.py`).
 
     Raises:
         CheckpointError: no such model, it has no such route, or its files are damaged or something else.
@@ -65,7 +61,7 @@ def load(
         raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
     own, _ = needed_networks(model.route)
     encoder, encoder_name = model.read(own), str(model.path(own))
-    painter = around_generator(_shared(model, "generator", threads))
+    painter = _shared(model, "generator", threads)
     prior = _shared(model, PRIOR, threads) if PRIOR in model.networks else None
     detector = voice_activity(model) if detect_speech else None
     if model.route != CASCADE:

@@ -34,8 +34,8 @@ from speech2image.text import Vocabulary
 from speech2image.transcription import HeardWord, check_ctc, heard_words
 from speech2image.voice_activity import VoiceActivity
 
-Speech = Any
-"""A path, "-", bytes, a binary file object, or (samples, rate): whatever `audio.load` takes."""
+Speech = audio.Source
+"""What a recording may be handed in as: see `audio.load`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Translation:
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
         transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
             encoder writes down words, too, those it heard, which are shown and not used; None without words.
-        route: direct, classifier or cascade.
+        route: direct or cascade.
         words: those of the transcript, each with its confidence, where the network that heard them tells it:
             such an encoder, and this project's recognisers.
         domain: what the recording is about, "other" for what the model cannot draw; None where the model does

@@ -26,8 +26,8 @@ MODELS_FOLDER = Path(__file__).parent / "pretrained_models"
 CARD = "model.json"
 FORMAT = "speech2image direct route 1"
 CASCADE, CASCADE_FORMAT = "cascade", "speech2image cascade route 1"
-FORMATS = {"direct": FORMAT, "classifier": FORMAT, CASCADE: CASCADE_FORMAT}
-"""Route of a model -> format of its `model.json`; the classifier's is the direct one's but for its name."""
+FORMATS = {"direct": FORMAT, CASCADE: CASCADE_FORMAT}
+"""Route of a model -> format of its `model.json`."""
 NETWORKS = ("speech_encoder", "generator")
 CASCADE_NETWORKS = ("text_encoder", "generator")
 SIGNATURES = {
@@ -77,7 +77,7 @@ class Model:
 
     @property
     def route(self) -> str:
-        """direct, classifier or cascade."""
+        """direct or cascade."""
         return str(self.card.get("route", "direct"))
 
     @property

@@ -40,11 +40,6 @@ def read_file(path: Path, most: int) -> bytes:
         return file.read(status.st_size)  # room is made for as much as is asked for
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """The file may have become a pipe since it was looked at: opening one must not wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _check_file(status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")

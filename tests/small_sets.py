@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from speech2image import audio
+from speech2image.data.entries import Entry, load_usable
 from speech2image.data.pairs import Sample, Utterance
+from speech2image.errors import DataError
 
 
 def picture(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (40, 40)) -> Image.Image:
@@ -41,6 +43,14 @@ def sample(i: int, n_utterances: int = 2, split: str = "train") -> Sample:
     return Sample(
         f"set/{i:03d}", image, "png", i % 3 + 1, f"class {i % 3 + 1}", split, captions, spoken, "test"
     )
+
+
+def load_entry(entry: Entry) -> Sample:
+    """An entry's picture and recordings, of which all must be usable."""
+    sample, problems = load_usable(entry)
+    if sample is None or problems:
+        raise DataError(problems[0])
+    return sample
 
 
 def write_manifest(folder: Path, rows: list[Any], name: str = "manifest.jsonl") -> Path:

@@ -115,12 +115,9 @@ def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
     export.add_speech_detector(tmp_path / "pictures-cascade", detector)
     kept = speech2image.load(tmp_path / "pictures-cascade", detect_speech=False)
     assert set(kept.model.borrowed) == {"generator"}
-    sessions: list[object] = []
-    for route in ("direct", "cascade"):
-        speech2image.load(
-            tmp_path / "pictures", route=route, around_generator=lambda s: sessions.append(s) or s
-        )
-    assert sessions[0] is sessions[1], "it is held in memory once"
+    both = [speech2image.load(tmp_path / "pictures", route=route) for route in ("direct", "cascade")]
+    first, second = (route._painter._brush._generator for route in both)
+    assert first is second, "it is held in memory once"
     (tmp_path / "pictures").rename(tmp_path / "moved")
     with pytest.raises(
         CheckpointError, match=r"uses the generator of the model 'pictures', which lies neither"

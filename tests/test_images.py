@@ -22,9 +22,13 @@ def test_batch_equals_one_by_one() -> None:
 
 
 def test_there_and_back() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    image = images.to_image(pixels)
-    assert np.array_equal(np.asarray(images.to_image(images.to_array(image))), pixels)
+    levels = images.from_uint8(np.array([[[0, 255, 51]]], dtype=np.uint8))
+    assert levels.shape == (3, 1, 1) and levels.dtype == np.float32
+    np.testing.assert_allclose(levels.ravel(), [-1, 1, -0.6], atol=1e-6)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(images.to_uint8(images.from_uint8(pixels)), pixels)
+    pixels = pixels[0]
+    assert np.array_equal(np.asarray(images.to_image(images.from_uint8(pixels))), pixels)
 
 
 def test_wrong_shape() -> None:

@@ -17,5 +17,5 @@ class UnderstoodRoute:
         return replace(result, seed=seed, transcript="a red flower", route="cascade")
 
 
-def open_understood(model: str, threads, around) -> UnderstoodRoute:
-    return UnderstoodRoute(opening.load(model, threads=threads, around_generator=around))
+def open_understood(model: str, threads) -> UnderstoodRoute:
+    return UnderstoodRoute(opening.load(model, threads=threads))

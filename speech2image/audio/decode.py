@@ -25,7 +25,8 @@ MAX_MISSING = 0.1
 much as a packet."""
 MAX_LOST = 0.5
 """Seconds that may be lost because packets cannot be decoded, or a twentieth of a longer recording."""
-Source = str | PathLike[str] | bytes | BinaryIO | tuple[NDArray[Any], int]
+Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[NDArray[Any], int]
+"""A path, "-" for standard input, the bytes of a file, a binary file object, or (samples, rate in Hz)."""
 Waveform = NDArray[np.float32]
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,12 +51,13 @@ class Job:
     json: bool = False
     threads: int = 0
     route: Literal["own", "direct", "cascade"] = "own"
+    started: float = field(init=False, default_factory=time.perf_counter)  # no flags: of this one job
+    load_seconds: float = field(init=False, default=0.0)
 
     def check(self) -> None:
         """Refuse, before any work, what cannot end well."""
         from speech2image import images, runtime
 
-        self._start = time.perf_counter()
         runtime.check_seed(self.seed)
         if self.out != STANDARD:
             images.check_path(self.out)
@@ -64,10 +65,10 @@ class Job:
             raise SettingsError("-o - writes a picture to standard output, so it excludes --json")
 
     def load(self, recognizer: str = "own") -> "Route":
-        """Open the model."""
+        """Open the model, and note how long that took since the job began."""
         wanted = None if self.route == "own" else self.route
         route = opening.load(self.model, route=wanted, recognizer=recognizer, threads=self.threads or None)
-        self._loaded = time.perf_counter() - self._start
+        self.load_seconds = time.perf_counter() - self.started
         return route
 
     def write(self, image: "Image.Image", file: Path) -> None:
@@ -88,9 +89,9 @@ class Job:
         timings: dict[str, float],
     ) -> None:
         """Say what was done, as a line or as JSON; nothing when the picture went to standard output."""
-        seconds = time.perf_counter() - self._start
+        seconds = time.perf_counter() - self.started
         if self.json:
-            rounded = {key: round(value, 4) for key, value in ({"load": self._loaded} | timings).items()}
+            rounded = {key: round(value, 4) for key, value in ({"load": self.load_seconds} | timings).items()}
             print(
                 dump(
                     what
@@ -133,17 +134,16 @@ class Drawing(Job):
         runtime.check_count(self.n)
         if self.out == STANDARD and self.separate:
             raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
-        self._recordings = recordings
         if self.separate:
             images.check_path(self._names(recordings)[-1])
 
-    def load(self, recognizer: str = "own") -> "Route":
+    def load(self, recognizer: str = "own", recordings: int = 1) -> "Route":
         """Open the model; refuse, before any picture is drawn, a sheet too large for its file."""
         from speech2image import images
 
         route = super().load(recognizer)
         if not self.separate:
-            n, columns = self.n * self._recordings, self._columns(self._recordings)
+            n, columns = self.n * recordings, self._columns(recordings)
             images.check_sheet(self.out, n, route.picture_size, columns)
         return route
 

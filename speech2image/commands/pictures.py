@@ -70,8 +70,9 @@ def translate(
         raise SettingsError("standard input (-) can be read only once")
     if text and drawing.route == "own":
         drawing.route = "cascade"
-    drawing.check(len(clips) or 1)
-    opened = drawing.load(recognizer)
+    recordings = len(clips) or 1
+    drawing.check(recordings)
+    opened = drawing.load(recognizer, recordings)
     n, seed = drawing.n, drawing.seed
     if text:
         drawing.finish(opened, [(text, _draw_text(opened, text, n, seed))])

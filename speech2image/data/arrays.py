@@ -40,7 +40,7 @@ class PairArrays(Rows):
         ids: sample names [N].
         labels: class numbers, int64 [N].
         class_names: class number -> name.
-        splits: "train" or "test" [N].
+        splits: "train", "val" or "test" [N].
         captions: captions of every sample [N].
         utterance_sample: index of the sample spoken of, int64 [U].
         utterance_caption: index of the caption spoken, -1 if unknown, int64 [U].

@@ -2,8 +2,7 @@
 level.
 
 Measured on one core of a small x86 machine for a 4 s clip: 0.004 s on average, 0.008 s with every effect
-on (stretching 0.002, room 0.003, pink noise 0.002, resampling 0.001); the optional WORLD vocoder
-(`revoice`) takes about 0.4 s.
+on (stretching 0.002, room 0.003, pink noise 0.002, resampling 0.001).
 """
 
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from speech2image.audio import SAMPLE_RATE
 from speech2image.data.channel import low_bit_rate, telephone
 from speech2image.data.noises import make_noise
 from speech2image.data.timing import add_edges, add_pauses
-from speech2image.errors import MissingExtraError, SettingsError
+from speech2image.errors import SettingsError
 
 Waveform = NDArray[np.float32]
 
@@ -208,32 +207,6 @@ def stretch(waveform: Waveform, rate: float) -> Waveform:
             position = start + 2 * int(np.correlate(around, expected, "valid").argmax())
         output[i * hop : i * hop + piece] += window * source[position : position + piece]
     return output[:length]
-
-
-def revoice(waveform: Waveform, *, pitch: float = 1.0, formants: float = 1.0) -> Waveform:
-    """Change pitch and formants independently with the WORLD vocoder (Morise et al. 2016).
-
-    Needs pyworld (`pip install pyworld "setuptools<81"`) and 0.1 s per second of speech.
-
-    Raises:
-        MissingExtraError: pyworld is not installed.
-    """
-    try:
-        import pyworld
-    except ImportError as error:
-        raise MissingExtraError("revoice needs: pip install pyworld 'setuptools<81'") from error
-    speech = waveform.astype(np.float64)
-    f0, times = pyworld.dio(speech, SAMPLE_RATE)
-    f0 = pyworld.stonemask(speech, f0, times, SAMPLE_RATE)
-    envelope = pyworld.cheaptrick(speech, f0, times, SAMPLE_RATE)
-    aperiodicity = pyworld.d4c(speech, f0, times, SAMPLE_RATE)
-    bins = np.arange(envelope.shape[1])
-    taken = np.minimum(bins / formants, bins[-1])
-    low, part = np.floor(taken).astype(int), taken % 1
-    high = np.minimum(low + 1, bins[-1])
-    warped = np.exp((1 - part) * np.log(envelope[:, low]) + part * np.log(envelope[:, high]))
-    changed = pyworld.synthesize(f0 * pitch, np.ascontiguousarray(warped), aperiodicity, SAMPLE_RATE)
-    return np.pad(changed[: len(waveform)], (0, max(0, len(waveform) - len(changed)))).astype(np.float32)
 
 
 # ---- the place ---------------------------------------------------------------------------------

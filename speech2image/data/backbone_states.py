@@ -81,10 +81,13 @@ def _build(name: str, frames: list[Path], targets: list[Path], encoder: Pretrain
     missing = [(LogMels([f]), t) for f, t in zip(frames, targets, strict=True) if not t.exists()]
     if not missing:
         return
+    training = encoder.training
+    encoder.eval()
     with progress_bar() as progress:
         bar = progress.add_task(f"{name}: states", total=sum(len(shard) for shard, _ in missing))
         for shard, target in missing:
             write_log_mels(target, _shard_states(shard, encoder, lambda n: progress.advance(bar, n)))
+    encoder.train(training)  # or its head would be trained without dropout by the call that computes states
 
 
 def _shard_states(
@@ -113,7 +116,7 @@ def _states(
     n_frames = torch.tensor([len(clip) for clip in clips], device=device)
     batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).transpose(1, 2).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device.type)):
-        states, n_steps = encoder.eval().listen(batch, n_frames)
+        states, n_steps = encoder.listen(batch, n_frames)
     halved = states.transpose(1, 2).half().cpu().numpy()
     return [one[: int(n)] for one, n in zip(halved, n_steps, strict=True)]
 

@@ -35,7 +35,7 @@ class Entry:
         image: picture file.
         label: class number.
         class_name: class name.
-        split: "train" or "test".
+        split: "train", "val" (classes of training, pictures kept out) or "test".
         captions: descriptions.
         recordings: recordings on disk.
         source: where it comes from.
@@ -53,18 +53,6 @@ class Entry:
     source: str = ""
     box: Box | None = None
     place: str = ""
-
-
-def load_entry(entry: Entry) -> Sample:
-    """Read an entry's picture and recordings.
-
-    Raises:
-        DataError: the picture or a recording is missing or cannot be read; names the entry's place.
-    """
-    sample, problems = load_usable(entry)
-    if sample is None or problems:
-        raise DataError(problems[0])
-    return sample
 
 
 def load_usable(entry: Entry) -> tuple[Sample | None, list[str]]:

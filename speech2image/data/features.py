@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speech2image.data.array_files import create_array, open_array
 from speech2image.data.arrays import PairArrays
 from speech2image.data.json_text import parse_json
 from speech2image.data.pairs import Sample, picture_shards
 from speech2image.data.pictures import open_picture, to_rgb
 from speech2image.data.progress import track
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import DataError, SettingsError
@@ -62,25 +62,25 @@ def cache_teacher_features(
     if path.exists() and _read_key(path) == key:
         return path
     part = path.with_name(f"teacher-{key}.part.npy")
-    features = _open_part(part, (len(arrays.ids), crops, FEATURE_SIZE))
+    features = ResumableArray(part, (len(arrays.ids), crops, FEATURE_SIZE), np.float16)
     _fill(features, arrays, _quick(teacher), crops, max(1, crops_at_once // crops))
     _finish(part, path, key)
     return path
 
 
 def _fill(
-    features: NDArray[np.float16], arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
+    features: ResumableArray, arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
 ) -> None:
-    """Compute the rows not yet there; a row is there once it holds numbers."""
-    done = int(np.searchsorted(np.isnan(features[:, -1, -1]), True))
+    """Compute the rows not yet there."""
+    done = features.done
     samples = islice(stream_pictures(picture_shards(arrays.folder)), done, None)
     rest = track(samples, "teacher features", len(arrays.ids) - done)
     while batch := list(islice(rest, pictures_at_once)):
         if [sample.id for sample in batch] != arrays.ids[done : done + len(batch)]:
             raise DataError(f"the pictures in {arrays.folder} changed since they were opened; start again")
-        features[done : done + len(batch)] = _features(batch, teacher, crops)
-        cast(np.memmap, features).flush()
-        done += len(batch)
+        features.write(done, _features(batch, teacher, crops))
+        cast(np.memmap, features.array).flush()
+        done = features.done
     if done < len(arrays.ids):
         raise DataError(f"{arrays.folder} holds {done} pictures, not {len(arrays.ids)} as when it was opened")
 
@@ -105,17 +105,6 @@ def _quick(teacher: Teacher) -> Teacher:
 
 def _device(teacher: Teacher) -> torch.device:
     return next(teacher.parameters()).device
-
-
-def _open_part(part: Path, shape: tuple[int, int, int]) -> NDArray[np.float16]:
-    """The unfinished file, made if missing or damaged; rows not yet computed are NaN."""
-    try:
-        if (opened := open_array(part, np.float16, 3, mode="r+")).shape == shape:
-            return opened
-    except DataError:
-        pass
-    create_array(part, shape, np.float16, np.nan)
-    return open_array(part, np.float16, 3, mode="r+")
 
 
 def _finish(part: Path, path: Path, key: str) -> None:

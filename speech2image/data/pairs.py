@@ -65,7 +65,7 @@ class Sample:
         image_suffix: "webp", "jpg" or "png".
         label: class number; mismatched pictures are drawn from another label.
         class_name: for people.
-        split: "train" or "test".
+        split: "train", "val" or "test".
         captions: descriptions in words, possibly none.
         utterances: recordings of the captions.
         source: where the sample comes from.
@@ -152,7 +152,7 @@ def check_sample(sample: Sample) -> None:
     """Check what shards rely on.
 
     Raises:
-        DataError: a split other than train and test, an id unfit as a file name, a caption number out of
+        DataError: a split other than train, val and test, an id unfit as a file name, a caption number out of
             range.
     """
     if sample.split not in SPLITS:

@@ -10,7 +10,7 @@ class Rows:
     """Samples and utterances by split and voice.
 
     Attributes:
-        splits: "train" or "test" [N].
+        splits: "train", "val" or "test" [N].
         utterance_sample: index of the sample spoken of, int64 [U].
         utterance_voice: voice names [U].
     """
@@ -25,7 +25,7 @@ class Rows:
         return sorted(set(self.utterance_voice.tolist()))
 
     def samples_of(self, split: str) -> NDArray[np.int64]:
-        """Indices of the samples of a split ("train" or "test"), int64 [n]."""
+        """Indices of the samples of a split ("train", "val" or "test"), int64 [n]."""
         return np.flatnonzero(self.splits == split)
 
     def utterances_of(

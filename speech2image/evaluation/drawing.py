@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import progress_bar
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.evaluation.listening import Embeddings
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.pipeline import Route
 
 BLOCK = 16
@@ -59,7 +59,7 @@ class DrawnSet:
 class Reading:
     """Something read off pictures [b, h, w, 3], and where its rows [b, width] are kept."""
 
-    rows: StoredRows
+    rows: ResumableArray
     read: Callable[[Pictures], NDArray]
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
 from speech2image.data.progress import track
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_speech
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import caption_of
 from speech2image.pipeline import Route
 
@@ -44,9 +44,8 @@ def embed(
         DataError: a recording or caption cannot be used, or the shards changed since they were opened.
         CheckpointError: the model answers with numbers that are not finite.
     """
-    rows = StoredRows(
-        work / "speech_embeddings.npy", len(utterances), route.model.card["embedding_size"], np.float32
-    )
+    shape = len(utterances), route.model.card["embedding_size"]
+    rows = ResumableArray(work / "speech_embeddings.npy", shape)
     rest = utterances[rows.done :]
     for u, said in track(_sayings(route, arrays, rest, work, captions), "listening", len(rest)):
         rows.write(rows.done, _embed(route, arrays, u, said)[None])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness, spoken_retrieval, words
 from speech2image.evaluation.classifier import Judge, make_judge
@@ -19,7 +20,6 @@ from speech2image.evaluation.listening import Embeddings, embed, transcripts
 from speech2image.evaluation.real_set import Photographs, RealSet, real_set
 from speech2image.evaluation.settings import OF_FEATURES, Settings
 from speech2image.evaluation.sheets import sheet
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
     KEPT_OUT,
     VOICES,
@@ -200,21 +200,21 @@ class Measuring:
         sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
-    def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, StoredRows]:
+    def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, ResumableArray]:
         """Draw a set and read it; "features" and "colours" -> what was read."""
         readings, name = {}, file_name(pictures.name)
         if self.network is not None and self.of_features:
             path = self.work / f"{name}-{self.network.checksum[:12]}-{self.network.dim}.npy"
-            rows = StoredRows(path, len(pictures), self.network.dim, np.float32)
+            rows = ResumableArray(path, (len(pictures), self.network.dim))
             readings["features"] = Reading(rows, self.network)
         if reader is not None:
-            rows = StoredRows(self.work / f"{name}-colours.npy", len(pictures), 1, np.int8)
+            rows = ResumableArray(self.work / f"{name}-colours.npy", (len(pictures), 1), np.int8)
             readings["colours"] = Reading(rows, partial(colours.numbers, reader))
         draw(self.route, self.arrays, pictures, list(readings.values()))
         return {kind: reading.rows for kind, reading in readings.items()}
 
     def _colours(
-        self, sets: list[DrawnSet], read: dict[str, dict[str, StoredRows]], reader: ColourReader | None
+        self, sets: list[DrawnSet], read: dict[str, dict[str, ResumableArray]], reader: ColourReader | None
     ) -> list[dict[str, Any]]:
         if reader is None:
             return []
@@ -224,7 +224,7 @@ class Measuring:
             found += rows.drawn(pictures, read[pictures.name]["colours"].array)
         return found
 
-    def _pictures(self, sets: list[DrawnSet], read: dict[str, dict[str, StoredRows]]) -> dict[str, Any]:
+    def _pictures(self, sets: list[DrawnSet], read: dict[str, dict[str, ResumableArray]]) -> dict[str, Any]:
         if self.network is None or not self.of_features:
             return {"pictures": [], "classifier": None}
         real, judge = self._real_and_judge()

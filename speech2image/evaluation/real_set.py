@@ -18,11 +18,11 @@ from speech2image.data.arrays import PairArrays, stored_side
 from speech2image.data.pairs import picture_shards
 from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import DataError
 from speech2image.evaluation.drawing import BLOCK
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.metrics.feature_network import FeatureNetwork
 
 HALVES_SEED = 0
@@ -81,7 +81,7 @@ def real_set(arrays: PairArrays, size: int, network: FeatureNetwork) -> RealSet:
     if len(samples) < 4:
         raise DataError(f"{arrays.folder} has {len(samples)} test photographs; two halves need at least 4")
     path = arrays.folder / "arrays" / f"features-{_digest(arrays, size, network)}.npy"
-    rows = StoredRows(path, len(samples), network.dim, np.float32)
+    rows = ResumableArray(path, (len(samples), network.dim))
     blocks = range(rows.done, len(samples), BLOCK)
     squares = _squares(arrays, samples[rows.done :], size)
     for start in track(blocks, "features of photographs", len(blocks)):

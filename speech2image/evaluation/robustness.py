@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import track
+from speech2image.data.resumable_array import ResumableArray
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.conditions import CONDITIONS, Condition, changed
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw
 from speech2image.evaluation.listening import recordings
 from speech2image.evaluation.spoken_retrieval import Searches
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
     HEARD,
     KEPT_OUT,
@@ -114,8 +114,8 @@ class Robustness:
     ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Embeddings, and whether the detector hears speech, condition after condition."""
         n, size = len(group.utterances), self.route.model.card["embedding_size"]
-        vectors = StoredRows(self._path(group, "heard"), n * len(conditions), size, np.float32)
-        speech = StoredRows(self._path(group, "speech"), n * len(conditions), 1, np.int8)
+        vectors = ResumableArray(self._path(group, "heard"), (n * len(conditions), size))
+        speech = ResumableArray(self._path(group, "speech"), (n * len(conditions), 1), np.int8)
         if not (vectors.complete and speech.complete):
             clips = [audio.load(encoded) for _, encoded in recordings(self.arrays, group.utterances)]
             rest = range(min(vectors.done, speech.done), len(vectors))
@@ -141,7 +141,7 @@ class Robustness:
             return None
         spoken = np.tile(group.utterances, times)
         pictures = DrawnSet(f"robust, {group.voices}", spoken, lambda rows: vectors[rows], 1, self.seed)
-        rows = StoredRows(self._path(group, "colours"), len(pictures), 1, np.int8)
+        rows = ResumableArray(self._path(group, "colours"), (len(pictures), 1), np.int8)
         draw(self.route, self.arrays, pictures, [Reading(rows, partial(numbers, self.reader))])
         return np.asarray(rows.array[:, 0])
 

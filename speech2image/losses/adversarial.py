@@ -1,4 +1,4 @@
-"""Adversarial losses: the multi-scale triplet loss of the paper, hinge losses, gradient penalties."""
+"""Adversarial losses: the multi-scale triplet loss of the paper, hinge losses."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -90,38 +90,3 @@ def hinge_discriminator(
 def hinge_generator(fake: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """The generator's side of the hinge loss: logits of fakes as high as can be."""
     return -fake.float().mean()
-
-
-def matching_aware_gradient_penalty(
-    logits: Float[Tensor, " batch"],
-    pictures: Float[Tensor, "batch 3 height width"],
-    conditions: Float[Tensor, "batch condition"],
-    weight: float = 2.0,
-    power: float = 6.0,
-) -> Float[Tensor, ""]:
-    """weight * E[(|grad_x D| + |grad_e D|)^power] at real pictures x, their own conditions e (DF-GAN, eq. 1).
-
-    Args:
-        logits: D(pictures, conditions), computed from inputs that require gradients.
-        pictures: real pictures.
-        conditions: their embeddings.
-        weight: k of the paper.
-        power: p of the paper.
-    """
-    of_picture, of_condition = torch.autograd.grad(logits.sum(), [pictures, conditions], create_graph=True)
-    norms = of_picture.flatten(1).float().norm(dim=1) + of_condition.float().norm(dim=1)
-    return weight * norms.pow(power).mean()
-
-
-def r1_penalty(
-    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch 3 height width"], gamma: float = 1.0
-) -> Float[Tensor, ""]:
-    """gamma / 2 * E[|grad_x D|^2] at real pictures (Mescheder et al. 2018, R1).
-
-    Args:
-        logits: D(pictures), computed from pictures that require gradients.
-        pictures: real pictures.
-        gamma: weight.
-    """
-    (of_picture,) = torch.autograd.grad(logits.sum(), [pictures], create_graph=True)
-    return 0.5 * gamma * of_picture.flatten(1).float().square().sum(dim=1).mean()

@@ -41,14 +41,6 @@ class TeacherStudentWeights:
     form: Form = "code"
 
 
-TABLE_IV = {
-    "norm": TeacherStudentWeights(joint_embedding=0.0, distribution=0.0),
-    "norm + JEL": TeacherStudentWeights(distribution=0.0),
-    "norm + KDL": TeacherStudentWeights(joint_embedding=0.0),
-    "all": TeacherStudentWeights(),
-}
-
-
 @dataclass(frozen=True)
 class ContrastiveWeights:
     """Settings of the InfoNCE alternative.

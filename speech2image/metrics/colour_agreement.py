@@ -105,30 +105,16 @@ class ColourReader:
         return cls(weights)
 
 
-def agreement(
-    reader: ColourReader,
-    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
-    captions: Sequence[str],
-) -> float:
+def agreement_of(colours: Sequence[str], captions: Sequence[str]) -> float:
     """Fraction of pictures read to have their caption's main colour.
 
     Captions without a main colour do not count. Where a caption names a shade between two basic colours
     ("yellow orange"), either agrees.
 
     Args:
-        reader: fitted on training photographs.
-        pictures: uint8 RGB [h, w, 3] each, of any size.
+        colours: what `ColourReader.read` found in the pictures, so that they are read once for several
+            pairings.
         captions: what was spoken for each picture, one caption a picture.
-
-    Raises:
-        DataError: the numbers differ, a picture is not RGB, or no caption has a main colour.
-    """
-    _check_numbers(pictures, captions)
-    return agreement_of(reader.read(pictures), captions)
-
-
-def agreement_of(colours: Sequence[str], captions: Sequence[str]) -> float:
-    """`agreement` of colours already read, so that pictures are read once for several pairings.
 
     Raises:
         DataError: the numbers differ, or no caption has a main colour.

@@ -57,16 +57,6 @@ def ranks(
     return (scores >= own[:, None]).sum(axis=1) - 1
 
 
-def recall_at(
-    scores: Float[np.ndarray, "queries pictures"],
-    targets: Int[np.ndarray, " queries"],
-    ks: Sequence[int] = KS,
-) -> dict[int, float]:
-    """Share of queries whose own picture is among the k best, for each k."""
-    places = ranks(scores, targets)
-    return {k: float((places < k).mean()) for k in ks}
-
-
 def average_precisions(
     scores: Float[np.ndarray, "queries pictures"], relevant: NDArray[np.bool_]
 ) -> Float[np.ndarray, " queries"]:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from speech2image.images import from_uint8
 from speech2image.models.image_teacher_weights import BLOCKS, CAFFE, Variant, read_weights
 
 FEATURE_SIZE = 1024
@@ -192,7 +193,7 @@ def ten_crops(
     resized = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
     corners = _corners(size[1], size[0])
     crops = [_crop(resized, corners[i % 5], mirrored=i >= 5) for i in which]
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(from_uint8(np.stack(crops)))
 
 
 def _crop(picture: np.ndarray, corner: tuple[int, int], mirrored: bool) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What every GAN's trainer shares: both networks, the generator's average, the optimisers; resuming."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,6 +9,22 @@ from torch import Tensor, nn
 
 from speech2image.training.checkpoint_checks import building_from, load_optimizer
 from speech2image.training.ema import Ema
+from speech2image.training.run import RunSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanSettings(RunSettings):
+    """What the settings of every GAN's training have beside its own.
+
+    Attributes:
+        channels_last: keep the channels of generator and discriminator together in memory, as a GPU's
+            convolutions in bfloat16 like them.
+        compile: let torch.compile make code for the networks first, which takes minutes.
+    """
+
+    channels_last: bool = False
+    compile: bool = False
+
 
 _CHECKPOINT = "the checkpoint to go on from"
 
@@ -31,6 +48,7 @@ class Adversaries:
         state: dict[str, Any] | None,
         rates: tuple[float, float],
         betas: tuple[float, float],
+        settings: GanSettings,
     ) -> int:
         """Make the optimisers, move everything to the devices and go on from a checkpoint.
 
@@ -41,6 +59,7 @@ class Adversaries:
             state: what `Run.restore` gave; None at the start.
             rates: learning rates of generator and discriminator.
             betas: Adam's, of both.
+            settings: how both networks are laid out and computed.
 
         Returns:
             Steps done.
@@ -57,6 +76,11 @@ class Adversaries:
         generator_adam = torch.optim.Adam(own, rates[0], betas)
         discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), rates[1], betas)
         self._fabric = fabric
+        for network in (self.generator, self.discriminator):
+            if settings.channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if settings.compile:
+                network.compile()
         self.make, self.g_optimizer = fabric.setup(self.generator, generator_adam)
         self.judge, self.d_optimizer = fabric.setup(self.discriminator, discriminator_adam)
         self.ema.module.to(fabric.device)

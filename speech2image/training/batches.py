@@ -4,7 +4,6 @@ Step `t` of rank `r` is a pure function of (seed, r, t): a resumed training sees
 would have seen.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.errors import DataError, SettingsError
+from speech2image.images import from_uint8
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,16 @@ class PictureBatch:
     Attributes:
         pictures: real pictures, float32 [b, 3, size, size].
         conditions: an embedding of each picture, float32 [b, 1024].
-        labels: class of each picture, [b].
-        mismatched_pictures: real pictures of other classes than `labels`, float32 [b, 3, size, size]
+        mismatched_pictures: real pictures of other classes than `pictures`, float32 [b, 3, size, size]
             (None when the batches were asked to leave them out).
         mismatched_conditions: an embedding of each mismatched picture, float32 [b, 1024].
-        mismatched_labels: class of each mismatched picture, [b].
         indices: which items of the arrays the pictures are, [b].
     """
 
     pictures: NDArray[np.float32]
     conditions: NDArray[np.float32]
-    labels: NDArray[np.int64]
     mismatched_pictures: NDArray[np.float32] | None
     mismatched_conditions: NDArray[np.float32]
-    mismatched_labels: NDArray[np.int64]
     indices: NDArray[np.int64]
 
 
@@ -104,19 +100,10 @@ class PictureBatches:
         return PictureBatch(
             pictures=self._crops(chosen, rng),
             conditions=self.conditions.draw(chosen, rng)[0],
-            labels=self.labels[chosen],
             mismatched_conditions=self.conditions.draw(other, rng)[0],
             mismatched_pictures=self._crops(other, rng) if self.with_mismatched else None,
-            mismatched_labels=self.labels[other],
             indices=chosen,
         )
-
-    def iterate(self, start: int = 0) -> Iterator[PictureBatch]:
-        """Batches of step `start`, `start` + 1, ... without end."""
-        step = start
-        while True:
-            yield self(step)
-            step += 1
 
     @property
     def steps_per_epoch(self) -> float:
@@ -143,7 +130,7 @@ class PictureBatches:
         for i, (item, top, left) in enumerate(zip(items, tops, lefts, strict=True)):
             crop = self.stored[item, top : top + self.size, left : left + self.size]
             crops[i] = crop[:, ::-1] if mirrored[i] else crop
-        return to_unit_range(crops)
+        return from_uint8(crops)
 
 
 class Conditions:
@@ -214,11 +201,3 @@ class OtherClass:
         position = rng.integers(0, len(self.by_class) - own)
         drawn: NDArray[np.int64] = self.by_class[np.where(position < first, position, position + own)]
         return drawn
-
-
-def to_unit_range(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [b, h, w, 3] in 0..255 -> float32 [b, 3, h, w] in [-1, 1]."""
-    scaled = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32)
-    scaled *= 1.0 / 127.5
-    scaled -= 1.0
-    return scaled

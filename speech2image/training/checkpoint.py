@@ -96,6 +96,12 @@ def stored_settings(state: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
 
 
+def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights of the averaged network in a checkpoint (`ema.Ema`): those that are used and exported."""
+    weights: dict[str, torch.Tensor] = state["ema"]["module"]
+    return weights
+
+
 def _split(node: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
     """Move tensors out of `node` into `tensors`, leaving JSON with references."""
     if isinstance(node, torch.Tensor):

@@ -6,11 +6,9 @@ dropped, and the feature below it conditions the same generator (`train embeddin
 then `train stackgan-v2 --conditions classifier`).
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import linear
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechArrays, SpeechBatches, mean_teacher_feature, padded
 
@@ -148,11 +147,12 @@ def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[st
             if right is not None:
                 run.log(step, {"seen classes, kept out/right": right}, now=True)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        batch = batches(step).to(fabric.device)
+        batch = next_batch(step).to(fabric.device)
         loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
-        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
+        rate = settings.learning_rate * linear(step, settings.steps)
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, "right": right, "gradient_norm": norm, "learning_rate": rate})
@@ -184,8 +184,3 @@ def accuracy(classifier: Classifier, arrays: SpeechArrays, settings: Settings) -
         right.append(float(share) * len(part))
     classifier.train()
     return sum(right) / len(utterances)
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
-from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, save_checkpoint
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import step_rng, step_torch_rng
 
@@ -70,7 +70,7 @@ def refit_prior(
     state = load_checkpoint(checkpoint, "one_stage_gan")
     settings = settings or PriorSettings()
     with building_from(checkpoint):
-        prior = fit_prior(settings, arrays, state["ema"]["module"]["condition_mean"].numpy())
+        prior = fit_prior(settings, arrays, averaged_weights(state)["condition_mean"].numpy())
     then = {**state["settings"], "prior": asdict(settings)}
     save_checkpoint(out, {**state, "settings": then, "prior": prior.state_dict()})
     return Path(out)

@@ -43,9 +43,10 @@ from speech2image.training.domain_batches import (
 )
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_batches import padded
 from speech2image.training.speech_embeddings import load_pretrained, stated_facts
-from speech2image.training.speech_encoder import KIND, learning_rate
+from speech2image.training.speech_encoder import KIND
 
 BATCH = 32
 
@@ -180,7 +181,8 @@ def train(
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
         loss, items = learner(batches(step).to(fabric.device))
-        rate = learning_rate(settings, step)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})

@@ -27,7 +27,7 @@ from speech2image.models.one_stage_gan import (
     ProjectedDiscriminator,
     smooth,
 )
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 
@@ -65,7 +65,7 @@ def begin_from(
     """
     state = load_checkpoint(path, kind)
     with building_from(path):
-        averaged = state["ema"]["module"]
+        averaged = averaged_weights(state)
         live = state.get("generator", averaged)  # a model's checkpoint has the average alone
         modules: list[tuple[nn.Module, dict[str, Tensor]]] = [(generator, live), (ema.module, averaged)]
         if "discriminator" in state:

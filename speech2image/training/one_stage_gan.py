@@ -5,6 +5,7 @@ written-out loop is `train`; everything it needs is in the four files its import
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from speech2image.models.one_stage_gan import (
     OneStageGenerator,
     ProjectedDiscriminator,
 )
-from speech2image.training.adversaries import Adversaries
+from speech2image.training.adversaries import Adversaries, GanSettings
 from speech2image.training.batches import Conditions, PictureBatches
 from speech2image.training.collapse import collapse_signs
 from speech2image.training.conditions import (
@@ -38,14 +39,14 @@ from speech2image.training.conditions import (
 )
 from speech2image.training.growing import begin_from
 from speech2image.training.picture_augmentation import augment_pictures
-from speech2image.training.run import Run, RunSettings, make_fabric, step_rng, step_torch_rng
+from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
 from speech2image.training.speech_batches import mean_teacher_feature
 
 KIND = "one_stage_gan"
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class Settings(GanSettings):
     """Every setting of this recipe.
 
     Attributes:
@@ -121,7 +122,16 @@ PRESETS: dict[str, Settings] = {
         heads=HeadSettings(details=True),
         detail_share=1 / 3,
     ),
-    "gpu": replace(CPU, batch_size=64, steps=60_000, translation=0.125, cutout=0.25, ema_decay=0.9995),
+    "gpu": replace(
+        CPU,
+        batch_size=64,
+        steps=60_000,
+        translation=0.125,
+        cutout=0.25,
+        ema_decay=0.9995,
+        read_ahead=4,
+        channels_last=True,
+    ),
     "toy": replace(
         CPU,
         generator=GeneratorSettings(32, code_size=64, channels=(64, 64, 32, 16)),
@@ -181,22 +191,25 @@ def train(
             start_from, KIND, generator, discriminator, gan.ema, arrays
         )
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
-        whole, details = see(teacher, real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        whole, details = see(teacher.stages, real.to(fabric.device), settings, step_rng(settings.seed, 0))
         if not calibrated:
             discriminator.calibrate(whole)
         if details is not None:
             discriminator.calibrate_details(details)
-    step = gan.begin(fabric, state, (settings.learning_rate, settings.learning_rate), settings.betas)
+    rates = (settings.learning_rate, settings.learning_rate)
+    step = gan.begin(fabric, state, rates, settings.betas, settings)
     samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
 
     def snapshot() -> dict[str, Any]:
         drawn_by = {"prior": prior.state_dict()} if prior is not None else {}
         return {"step": step, **gan.state_dict(), **drawn_by}
 
+    stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         rng = step_rng(settings.seed, step, fabric.global_rank)
         torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
-        batch = batches(step)
+        batch = next_batch(step)
         real, matching, mismatched = (
             torch.from_numpy(part).to(fabric.device)
             for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
@@ -212,8 +225,8 @@ def train(
         )
         with fabric.autocast():
             with torch.no_grad():
-                real_whole, real_details = see(teacher, real_seen, settings, rng)
-            fake_whole, fake_details = see(teacher, fake_seen, settings, rng)
+                real_whole, real_details = see(stages_of, real_seen, settings, rng)
+            fake_whole, fake_details = see(stages_of, fake_seen, settings, rng)
         shown, said, wrong = (part[: len(fake_whole[0])] for part in (shown, said, wrong))
 
         free, match, mismatch, detail = gan.judge(
@@ -274,9 +287,9 @@ Stages = tuple[Tensor, ...]
 
 
 def see(
-    teacher: GoogLeNet, pictures: Tensor, settings: Settings, rng: np.random.Generator
+    stages_of: Callable[[Tensor], Stages], pictures: Tensor, settings: Settings, rng: np.random.Generator
 ) -> tuple[Stages, Stages | None]:
-    """The teacher's stages of pictures [batch, 3, side, side].
+    """The teacher's stages of pictures [batch, 3, side, side], seen by `stages_of`, its `stages`.
 
     Returns:
         Those of the first pictures, resized to `feature_size`; and those of a random cut-out of each of the
@@ -289,7 +302,7 @@ def see(
     if settings.cutouts:
         views = torch.cat([views, cut_out(pictures[whole:], size, rng)])
     # the teacher's pooling runs twice as fast on the CPU where channels lie together
-    stages = teacher.stages(views.contiguous(memory_format=torch.channels_last))
+    stages = stages_of(views.contiguous(memory_format=torch.channels_last))
     details = tuple(maps[whole:] for maps in stages) if settings.cutouts else None
     return tuple(maps[:whole] for maps in stages), details
 

@@ -38,6 +38,7 @@ from speech2image.models.whisper_weights import load_backbone
 from speech2image.pretrained import DOMAIN_ERRORS
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import SpeechBatch, SpeechBatches, mean_teacher_feature
 from speech2image.training.speech_embeddings import load_pretrained, log_retrieval, stated_facts
@@ -47,7 +48,6 @@ from speech2image.training.speech_encoder import (
     distillation_loss,
     favoured,
     heard_recordings,
-    learning_rate,
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.transcription import Vocabulary
@@ -254,11 +254,14 @@ def train(
         assert isinstance(averaged, PretrainedSpeechEncoder)
         log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
 
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        other = transcribed(step).to(fabric.device) if transcribed is not None else None
-        loss, items = learner(batches(step).to(fabric.device), other)
-        rate = learning_rate(settings, step)
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})

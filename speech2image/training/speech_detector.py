@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,12 @@ from torch.nn import functional as F
 from speech2image import audio
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric
+from speech2image.training.schedules import cosine
 from speech2image.voice_activity import SPEECH_STEPS
 
 KIND = "speech_detector"
@@ -114,10 +116,11 @@ def train(
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
     learner = Learner(network, network, adam, settings.ema_decay)
     step = learner.begin(fabric, state)
+    next_batch = run.read_ahead(partial(batches, rank=fabric.global_rank))
     while not run.finished(step):
-        batch = batches(step, fabric.global_rank)
-        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in batch)))
-        learner.step(loss, learning_rate(settings, step), settings.clip)
+        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
+        share = cosine(step, settings.steps, settings.warm_up, final=0.05)
+        learner.step(loss, settings.learning_rate * share, settings.clip)
         step += 1
         run.log(step, {"loss": loss})
         if run.checkpoint_due():
@@ -135,13 +138,6 @@ def _loss(model: Learner, batch: SceneBatch) -> Tensor:
     probability = model(batch.log_mel, batch.n_frames)
     with torch.autocast(probability.device.type, enabled=False):
         return F.binary_cross_entropy(probability.float().clamp(1e-6, 1 - 1e-6), batch.speech)
-
-
-def learning_rate(settings: Settings, step: int) -> float:
-    """The rate of step 0, 1, ...: a linear warm-up, then half a cosine down to a twentieth."""
-    rise = min(1.0, (step + 1) / max(1, settings.warm_up))
-    done = min(1.0, step / max(1, settings.steps))
-    return settings.learning_rate * rise * (0.05 + 0.95 * (1 + float(np.cos(np.pi * done))) / 2)
 
 
 @torch.inference_mode()
@@ -205,5 +201,5 @@ def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
     state = load_checkpoint(path, KIND)
     with building_from(path):
         detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
-        detector.load_state_dict(state["ema"]["module"])
+        detector.load_state_dict(averaged_weights(state))
     return detector.eval()

@@ -17,7 +17,7 @@ from speech2image.metrics.retrieval import Retrieval, picture_features, retrieva
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
-from speech2image.training.checkpoint import load_checkpoint, read_facts, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, read_facts, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run
 from speech2image.training.speech_batches import SpeechArrays, padded
@@ -69,7 +69,7 @@ def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | Pretrai
             encoder = PretrainedSpeechEncoder(PretrainedEncoderSettings.from_stored(stored))
         else:
             encoder = SpeechEncoder(SpeechEncoderSettings(**stored))
-        encoder.load_state_dict(state["ema"]["module"])
+        encoder.load_state_dict(averaged_weights(state))
     return encoder.eval()
 
 
@@ -122,7 +122,7 @@ def evaluate(
     Args:
         encoder: trained.
         arrays: the data set.
-        split: "test" (unseen classes) or "train".
+        split: "test" (unseen classes), "val" (seen classes, unseen pictures) or "train".
         voices: only these voices; None for all.
         limit: a fixed random choice of so many utterances.
 

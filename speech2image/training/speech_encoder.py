@@ -5,14 +5,12 @@ Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (th
 words of other recordings may, as a second task that teaches real voices (`Settings.transcription`).
 """
 
-import dataclasses
 import fnmatch
-import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,6 +34,7 @@ from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSetti
 from speech2image.text import LETTERS
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_batches import (
     SpeechArrays,
@@ -149,19 +148,6 @@ PRESETS = {
 }
 
 
-class Schedule(Protocol):
-    """What `learning_rate` reads of a training's settings."""
-
-    @property
-    def steps(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def final_rate(self) -> float: ...
-    @property
-    def warm_up(self) -> int: ...
-
-
 class VoiceSettings(Protocol):
     """What `favoured` reads of a training's settings."""
 
@@ -270,11 +256,14 @@ def train(
         assert isinstance(averaged, SpeechEncoder)
         log_retrieval(run, step, averaged, arrays, settings)
 
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        other = transcribed(step).to(fabric.device) if transcribed is not None else None
-        loss, items = learner(batches(step).to(fabric.device), other)
-        rate = learning_rate(settings, step)
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(
@@ -343,20 +332,6 @@ def favoured(settings: VoiceSettings, arrays: SpeechArrays) -> NDArray[np.int64]
     return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
 
 
-def learning_rate(settings: Schedule, step: int) -> float:
-    """The rate of step 0, 1, ...: a linear warm-up, then half a cosine down to `final_rate`."""
-    if step < settings.warm_up:
-        return settings.learning_rate * (step + 1) / settings.warm_up
-    done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
-    share = settings.final_rate + (1 - settings.final_rate) * (1 + math.cos(math.pi * done)) / 2
-    return settings.learning_rate * share
-
-
 def _scale(distillation: Distillation) -> dict[str, Tensor]:
     temperature = distillation.log_temperature
     return {} if temperature is None else {"temperature": temperature.detach().exp()}
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

@@ -5,12 +5,10 @@ loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017)
 of unseen classes and on recordings kept out are logged at every checkpoint.
 """
 
-import dataclasses
 import json
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -30,6 +28,7 @@ from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecogn
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine, inverse_sqrt
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import KIND, evaluate, learn_pieces, load_recognizer
@@ -236,7 +235,7 @@ def train(
     else:
         vocabulary = Vocabulary(learn_pieces(material.training.texts, settings.pieces))
     batches = training_batches(settings, material.training, vocabulary, fabric)
-    shape = dataclasses.replace(settings.recognizer, tokens=len(vocabulary))
+    shape = replace(settings.recognizer, tokens=len(vocabulary))
     recognition = Recognition(SpeechRecognizer(shape), settings.ctc_weight, settings.label_smoothing)
     adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
     learner = Learner(recognition, recognition.recognizer, adam, settings.ema_decay)
@@ -248,9 +247,10 @@ def train(
         run.save({"step": step, "pieces": list(vocabulary.pieces), **learner.state_dict()})
         log_word_errors(run, step, learner.ema, vocabulary, material, settings)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(batches(step).to(fabric.device))
+        loss, items = learner(next_batch(step).to(fabric.device))
         rate = learning_rate(settings, step)
         norm = learner.step(loss, rate, settings.clip)
         step += 1
@@ -283,12 +283,9 @@ def training_batches(
 
 def learning_rate(settings: Settings, step: int) -> float:
     """The rate of step 0, 1, ...: a linear warm-up, then the decay asked for."""
-    if step < settings.warm_up:
-        return settings.learning_rate * (step + 1) / settings.warm_up
     if settings.decay == "inverse-sqrt":
-        return settings.learning_rate * math.sqrt(max(1, settings.warm_up) / (step + 1))
-    done = min(1.0, (step - settings.warm_up) / max(1, settings.steps - settings.warm_up))
-    return settings.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+        return settings.learning_rate * inverse_sqrt(step, settings.warm_up)
+    return settings.learning_rate * cosine(step, settings.steps, settings.warm_up, final=0.02)
 
 
 def log_word_errors(
@@ -307,8 +304,3 @@ def log_word_errors(
             shown += [name, *(json.dumps(pair) for pair in found[1][:12]), ""]
     with writing(run.folder / "transcripts.txt") as temporary:
         temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

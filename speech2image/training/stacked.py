@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
-from speech2image.training.adversaries import Adversaries
+from speech2image.images import from_uint8
+from speech2image.training.adversaries import Adversaries, GanSettings
 from speech2image.training.batch_norm import BATCHES, measure_statistics
-from speech2image.training.batches import PictureBatches, to_unit_range
+from speech2image.training.batches import PictureBatches
 from speech2image.training.collapse import CollapseCheck
 from speech2image.training.ema import Ema
-from speech2image.training.run import Run, RunSettings, step_rng, step_torch_rng
+from speech2image.training.run import Run, step_rng, step_torch_rng
 
 COLUMNS = 8
 """Conditions on a sample sheet."""
@@ -34,7 +35,7 @@ class StackSizes(Protocol):
 
 
 @dataclass(frozen=True)
-class StackSettings(RunSettings):
+class StackSettings(GanSettings):
     """The settings of both versions.
 
     Attributes:
@@ -229,4 +230,4 @@ def central_crops(arrays: TrainingArrays, items: NDArray[np.int64], size: int) -
     """Central crops of stored pictures, float32 [n, 3, size, size] in [-1, 1]."""
     stored = arrays.pictures(size)
     edge = (stored.shape[1] - size) // 2
-    return to_unit_range(np.stack([stored[i, edge : edge + size, edge : edge + size] for i in items]))
+    return from_uint8(np.stack([stored[i, edge : edge + size, edge : edge + size] for i in items]))

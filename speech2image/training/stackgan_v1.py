@@ -5,11 +5,9 @@ RUN/stage2 --preset paper-stage2 --stage-one RUN/stage1/checkpoint.safetensors`.
 (ICCV 2017).
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +19,10 @@ from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
 from speech2image.training.adversaries import Adversaries
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.run import Run, make_fabric
+from speech2image.training.schedules import halving
 from speech2image.training.stacked import (
     Progress,
     StackSettings,
@@ -118,12 +117,13 @@ def train(
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
     gan = Adversaries(generator, discriminator, settings.ema_decay)
-    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas)
+    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas, settings)
     progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=2)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         gan.set_rates(*rates(settings, step))
-        batch = batches(step)
+        batch = next_batch(step)
         assert batch.mismatched_pictures is not None
         condition = torch.from_numpy(batch.conditions).to(fabric.device)
         real = torch.from_numpy(batch.pictures).to(fabric.device)
@@ -153,7 +153,7 @@ def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor
 
 def rates(settings: Settings, step: int) -> tuple[float, float]:
     """Learning rates of generator and discriminator at step 0, 1, ...: halved again and again."""
-    share = 0.5 ** (step // settings.halve_every) if settings.halve_every else 1.0
+    share = halving(step, settings.halve_every)
     return settings.learning_rate * share, settings.discriminator_rate * share
 
 
@@ -192,7 +192,7 @@ def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Archi
     state = load_checkpoint(path, KIND)
     with building_from(path):
         architecture = Architecture(**stored_settings(state, "networks"))
-        weights = state["ema"]["module"]
+        weights = averaged_weights(state)
         generator: StageOne | StageTwo
         if architecture.stage == 1:
             generator = StageOne(architecture)
@@ -208,8 +208,3 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     """The generator of a checkpoint, (condition, noise) -> picture, and the length of its noise."""
     generator, architecture = load_stage(path)
     return LastPicture(generator), architecture.noise
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

@@ -113,11 +113,12 @@ def train(
         generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
     gan = Adversaries(generator, discriminators, settings.ema_decay)
     rates = (settings.learning_rate, settings.discriminator_rate)
-    step = gan.begin(fabric, run.restore(), rates, settings.betas)
+    step = gan.begin(fabric, run.restore(), rates, settings.betas, settings)
     progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=terms(settings))
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
-        batch = batches(step)
+        batch = next_batch(step)
         assert batch.mismatched_pictures is not None
         real = pyramid(torch.from_numpy(batch.pictures).to(fabric.device), settings.networks.branches)
         mismatched = pyramid(torch.from_numpy(batch.mismatched_pictures).to(fabric.device), len(real))

@@ -15,7 +15,7 @@ from speech2image.data.joined import TrainingArrays
 from speech2image.errors import DataError
 from speech2image.models.condition_prior import unit
 from speech2image.models.text_encoder import TextEncoder, characters
-from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, save_checkpoint
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.text_encoder import KIND, load_text_encoder
 
@@ -47,8 +47,9 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
     weight, bias = least_squares(_read(encoder, captions), spoken)
     state = load_checkpoint(checkpoint, KIND)
     with building_from(checkpoint):
-        state["ema"]["module"]["projection.weight"] = torch.from_numpy(weight)
-        state["ema"]["module"]["projection.bias"] = torch.from_numpy(bias)
+        averaged = averaged_weights(state)
+        averaged["projection.weight"] = torch.from_numpy(weight)
+        averaged["projection.bias"] = torch.from_numpy(bias)
     save_checkpoint(out, state)
     return Path(out)
 

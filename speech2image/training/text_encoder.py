@@ -5,12 +5,11 @@ Representations of Fine-grained Visual Descriptions" (CVPR 2016); the network an
 published embeddings.
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,11 +25,12 @@ from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
 from speech2image.pretrained import VOCABULARY
 from speech2image.text import words_of
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step, step_rng
+from speech2image.training.schedules import linear
 from speech2image.training.speech_batches import DescribedPictures, mean_teacher_feature
 
 KIND = "text_encoder"
@@ -69,7 +69,7 @@ PRESETS = {
     # 300 epochs of CUB's 8,855 training pictures in batches of 40
     "paper": Settings(steps=66_000),
     "cpu": Settings(
-        encoder=dataclasses.replace(ENCODERS["paper"], dropout=0.3),
+        encoder=replace(ENCODERS["paper"], dropout=0.3),
         loss=ContrastiveWeights(same_class=0.3),
         word_dropout=0.5,
         steps=6_000,
@@ -232,10 +232,11 @@ def train(
         run.save({"step": step, VOCABULARY: vocabulary, **learner.state_dict()})
         _log_retrieval(run, step, learner.ema, arrays, settings.evaluation_captions)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in batches(step))))
-        rate = settings.learning_rate * (1 - 0.99 * min(1.0, step / settings.steps))
+        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
+        rate = settings.learning_rate * linear(step, settings.steps)
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
@@ -255,7 +256,7 @@ def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
     state = load_checkpoint(path, KIND)
     with building_from(path):
         encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
-        encoder.load_state_dict(state["ema"]["module"])
+        encoder.load_state_dict(averaged_weights(state))
     return encoder.eval()
 
 
@@ -305,8 +306,3 @@ def _log_retrieval(run: Run, step: int, ema: Ema, arrays: TrainingArrays, limit:
             found = evaluate(encoder, arrays, split, limit)
             if found is not None:
                 run.log(step, {f"{classes} classes/{k}": v for k, v in found.as_dict().items()}, now=True)
-
-
-def preset(name: str, **changes: Any) -> Settings:
-    """A preset with some settings changed: `preset("cpu", minutes=60.0)`."""
-    return dataclasses.replace(PRESETS[name], **changes)

@@ -5,6 +5,7 @@ would have seen.
 """
 
 from functools import lru_cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,7 @@ class TranscribedBatches:
             )
         self.vocabulary = vocabulary
         self._first_steps = [0]
+        self._counting = Lock()
         self._plan = lru_cache(maxsize=2)(self._epoch_plan)
 
     def __call__(self, step: int) -> TranscribedBatch:
@@ -107,9 +109,10 @@ class TranscribedBatches:
 
     def epoch_of(self, step: int) -> int:
         """The pass over the utterances that `step` belongs to."""
-        while self._first_steps[-1] <= step:
-            plan = self._plan(len(self._first_steps) - 1)
-            self._first_steps.append(self._first_steps[-1] + len(plan) // self.world_size)
+        with self._counting:  # batches may be read ahead by several threads
+            while self._first_steps[-1] <= step:
+                plan = self._plan(len(self._first_steps) - 1)
+                self._first_steps.append(self._first_steps[-1] + len(plan) // self.world_size)
         return int(np.searchsorted(self._first_steps, step, side="right")) - 1
 
     def _tokens(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from speech2image.errors import DataError
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.text import LETTERS
-from speech2image.training.checkpoint import load_checkpoint, stored_settings
+from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.speech_batches import padded
 from speech2image.transcription import BLANK, END, Vocabulary, token_limit
@@ -37,7 +37,7 @@ def load_recognizer(path: str | os.PathLike[str]) -> tuple[SpeechRecognizer, Voc
         vocabulary = Vocabulary(tuple(map(_piece, state["pieces"])))
         shape = {**stored_settings(state, "recognizer"), "tokens": len(vocabulary)}
         recognizer = SpeechRecognizer(SpeechRecognizerSettings(**shape))
-        recognizer.load_state_dict(state["ema"]["module"])
+        recognizer.load_state_dict(averaged_weights(state))
     return recognizer.eval(), vocabulary
 
 

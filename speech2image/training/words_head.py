@@ -32,9 +32,10 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.schedules import cosine
 from speech2image.training.speech_batches import padded
 from speech2image.training.speech_embeddings import load_pretrained, stated_facts
-from speech2image.training.speech_encoder import KIND, learning_rate
+from speech2image.training.speech_encoder import KIND
 from speech2image.training.speech_recognizer import Material, gather
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import learn_pieces, word_errors
@@ -167,10 +168,12 @@ def train(
         run.save({"step": step, **facts, **learner.state_dict()})
         log_word_errors(run, step, learner.ema.module, vocabulary, material, settings)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss = learner(batches(step).to(fabric.device))
-        rate = learning_rate(settings, step)
+        loss = learner(next_batch(step).to(fabric.device))
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
         step += 1
         run.log(step, {"ctc": loss, "gradient_norm": norm, "learning_rate": rate})

@@ -34,12 +34,6 @@ class Metrics:
         self.speech = Counter(
             "speech2image_speech_seconds", "Seconds of speech translated.", registry=self._registry
         )
-        self.batches = Histogram(
-            "speech2image_batch_size",
-            "Pictures drawn in one network call.",
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=self._registry,
-        )
         self._accepted = Gauge(
             "speech2image_accepted", "Requests accepted and not finished.", registry=self._registry
         )

@@ -1,9 +1,9 @@
 """The models served and the routes each offers, opened once and shared by the page and the HTTP interface.
 
 A route turns a recording into a `Translation`. One whose result has a `transcript` is shown with it. To offer
-another route, add how it is opened to `OPENERS`: a function of the model's name, the threads and what to do
-with a generator, which returns None where the model lacks it. Page, HTTP interface and OpenAPI description
-offer what was opened and nothing else.
+another route, add how it is opened to `OPENERS`: a function of the model's name and the threads, which
+returns None where the model lacks it. Page, HTTP interface and OpenAPI description offer what was opened and
+nothing else.
 
 A model offers the cascade if it is one, or if the cascade that belongs to it lies beside it (`NAME-cascade`,
 see `pretrained.companion`) and can hear: one without a speech recogniser draws texts alone.
@@ -12,32 +12,27 @@ see `pretrained.companion`) and can hear: one without a speech recogniser draws 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import Route
 from speech2image.web.refusals import Refused
 
-Around = Callable[[Any], Any]
-"""A network -> the same network with something around it, such as batching."""
+Opener = Callable[[str, int | None], Route | None]
 
 
-Opener = Callable[[str, int | None, Around], Route | None]
-
-
-def _open_direct(model: str, threads: int | None, around: Around) -> Route | None:
+def _open_direct(model: str, threads: int | None) -> Route | None:
     if pretrained.find(model).route == pretrained.CASCADE:
         return None
-    return opening.load(model, threads=threads, around_generator=around)
+    return opening.load(model, threads=threads)
 
 
-def _open_cascade(model: str, threads: int | None, around: Around) -> Route | None:
+def _open_cascade(model: str, threads: int | None) -> Route | None:
     found = pretrained.find(model)
     cascade = found if found.route == pretrained.CASCADE else pretrained.companion(found, pretrained.CASCADE)
     if cascade is None or cascade.recognizer is None:
         return None
-    return opening.load(cascade.folder, threads=threads, around_generator=around)
+    return opening.load(cascade.folder, threads=threads)
 
 
 OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}
@@ -84,7 +79,7 @@ class Shelf:
         return self.routes[model]
 
 
-def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, around: Around) -> Shelf:
+def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None) -> Shelf:
     """Open every route of the named models; no names: of all models that came with this installation.
 
     Raises:
@@ -93,7 +88,7 @@ def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None, aro
     wanted = [os.fspath(name) for name in names] or _installed()
     shelf: dict[str, dict[str, Route]] = {}
     for name in wanted:
-        opened = {key: opener(name, threads, around) for key, opener in OPENERS.items()}
+        opened = {key: opener(name, threads) for key, opener in OPENERS.items()}
         routes = {key: route for key, route in opened.items() if route is not None}
         if not routes:
             raise CheckpointError(

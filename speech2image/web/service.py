@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline import Interpolation, Translation
-from speech2image.web.batching import Batched
 from speech2image.web.deadline import Deadline
 from speech2image.web.desk import Desk
 from speech2image.web.metrics import Metrics
 from speech2image.web.refusals import Refused
-from speech2image.web.routes import Around, Route, Shelf, open_shelf
+from speech2image.web.routes import Route, Shelf, open_shelf
 from speech2image.web.settings import Settings
 
 Result = TypeVar("Result")
@@ -59,16 +58,13 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self._batched: list[Batched] = []
-        self.shelf: Shelf = open_shelf(settings.models, settings.threads or None, self._around())
+        self.shelf: Shelf = open_shelf(settings.models, settings.threads or None)
         self.desk = Desk(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
         self.metrics.watch(lambda: self.desk.accepted)
 
     def close(self) -> None:
         """Finish what was accepted, then free the threads."""
         self.desk.close()
-        for network in self._batched:
-            network.close()
 
     async def translate(
         self, speech: Any, ask: Ask, client: str, finish: Callable[[Heard], Result]
@@ -144,13 +140,3 @@ class Service:
     def _count(self, route: Route, name: str, pictures: int, *waveforms: NDArray[np.float32]) -> None:
         self.metrics.pictures.labels(route.name, name).inc(pictures)
         self.metrics.speech.inc(sum(len(waveform) for waveform in waveforms) / audio.SAMPLE_RATE)
-
-    def _around(self) -> Around:
-        if self.settings.batch == 1:
-            return lambda network: network
-
-        def around(network: Any) -> Batched:
-            self._batched.append(Batched(network, self.settings.batch, self.metrics.batches.observe))
-            return self._batched[-1]
-
-        return around

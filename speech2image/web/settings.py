@@ -23,8 +23,6 @@ class Settings:
         page: serve the page; without it there is only the HTTP interface.
         threads: processor threads of one network call; 0 takes all.
         workers: requests worked on at once (decoding, drawing, encoding).
-        batch: most pictures of different requests that are drawn in one network call when they wait anyway;
-            1 turns batching off. On two cores it gains nothing; more cores or a larger model may gain.
         queue: most requests accepted and not yet answered; more are refused with 503.
         per_client: most of these that one address may have; more are refused with 429.
         max_megabytes: largest request body; a larger one is refused with 413.
@@ -52,7 +50,6 @@ class Settings:
     page: bool = True
     threads: int = 0
     workers: int = 8
-    batch: int = 1
     queue: int = 64
     per_client: int = 16
     max_megabytes: float = 32
@@ -70,7 +67,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse, before any work, what cannot end well."""
-        whole = {"workers": 256, "batch": 64, "queue": 10_000, "per_client": 10_000, "max_pictures": 1_000}
+        whole = {"workers": 256, "queue": 10_000, "per_client": 10_000, "max_pictures": 1_000}
         whole |= {"connections": 100_000}
         for name, most in whole.items():
             if not 1 <= getattr(self, name) <= most:

@@ -14,12 +14,11 @@ from speech2image.data.augment import (
     change_voice,
     make_noise,
     play_faster,
-    revoice,
     set_level,
     stretch,
 )
 from speech2image.data.noises import NOISES
-from speech2image.errors import MissingExtraError, SettingsError
+from speech2image.errors import SettingsError
 
 RATE = 16_000
 
@@ -89,24 +88,6 @@ def test_rate_and_voice_are_independent(rate: float, voice: float) -> None:
     assert len(changed) == pytest.approx(len(speech) / rate, rel=0.01)
     assert pitch_of(changed) == pytest.approx(120.0 * voice, rel=0.03)
     assert centroid_of(changed) == pytest.approx(voice * centroid_of(speech), rel=0.06)
-
-
-def test_revoice_moves_formants_without_pitch_and_pitch_without_formants() -> None:
-    pytest.importorskip("pyworld")
-    speech = vowel()
-    larger, higher = revoice(speech, formants=1.25), revoice(speech, pitch=1.25)
-    assert len(larger) == len(higher) == len(speech)
-    assert pitch_of(larger) == pytest.approx(120.0, rel=0.03)
-    assert pitch_of(higher) == pytest.approx(150.0, rel=0.03)
-    moved = centroid_of(larger) / centroid_of(revoice(speech))
-    kept = centroid_of(higher) / centroid_of(revoice(speech))
-    assert moved > 1.15 and abs(kept - 1) < 0.08
-
-
-def test_revoice_without_its_package_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyworld", None)
-    with pytest.raises(MissingExtraError, match="pip install pyworld"):
-        revoice(vowel())
 
 
 @given(snr=st.floats(-5, 40), kind=st.sampled_from(NOISES), seed=st.integers(0, 9))

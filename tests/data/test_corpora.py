@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from small_sets import encoded, picture
+from small_sets import encoded, load_entry, picture
 
 from speech2image.data.cub import cub_entries
-from speech2image.data.entries import check_entries, load_entry
+from speech2image.data.entries import check_entries
 from speech2image.data.own_captions import own_captions, pack
 from speech2image.data.oxford102 import oxford102_entries
 from speech2image.errors import DataError

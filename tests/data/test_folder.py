@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sets import encoded, own_folder, picture, write_manifest
+from small_sets import encoded, load_entry, own_folder, picture, write_manifest
 
-from speech2image.data.entries import check_entries, load_entry
+from speech2image.data.entries import check_entries
 from speech2image.data.folder import folder_entries
 from speech2image.errors import DataError
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_sets import encoded, picture, tone
+from small_sets import encoded, load_entry, picture, tone
 
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
-from speech2image.data.entries import check_entries, load_entry
+from speech2image.data.entries import check_entries
 from speech2image.data.flickr8k import flickr8k_entries
 from speech2image.data.pictures import Box
 from speech2image.data.prepare import Settings, prepare

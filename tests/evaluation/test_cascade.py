@@ -128,7 +128,7 @@ def test_table_two_measures_every_route(
     monkeypatch.setattr(model_report, "load_inception", lambda path, layer: TinyNetwork())
     models = tmp_path / "models"
     make_model(models / "direct" / "model")
-    make_model(models / "classifier", route="classifier")
+    make_model(models / "classifier")
     make_cascade(models / "two-step" / "model")
     make_cascade(models / "stackgan-v2-text", words=None)
     chosen = _settings(shards, Path(), tmp_path / "out", network=tmp_path, measures=("colours", "words"))
@@ -137,7 +137,7 @@ def test_table_two_measures_every_route(
     assert list(rows) == ["direct", "two-step", "classifier", "stackgan-v1-text", "stackgan-v2-text"]
     assert all(rows.values()) and not any(row["missing"] for row in results["rows"])
     routes = [row["model"]["route"] for row in rows.values()]
-    assert routes == ["direct", "cascade", "classifier", "cascade", "cascade"]
+    assert routes == ["direct", "cascade", "direct", "cascade", "cascade"]
     assert [bool(row["words"]) for row in rows.values()] == [False, True, False, False, False]
     assert [row["settings"].get("captions", False) for row in rows.values()] == [False] * 3 + [True] * 2
     assert "Rows on text" in (tmp_path / "out" / "results.md").read_text()

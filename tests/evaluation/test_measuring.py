@@ -18,7 +18,7 @@ from speech2image.evaluation import colours, drawing, realism, spoken_retrieval
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.utterances import evenly
-from speech2image.metrics.colour_agreement import agreement
+from speech2image.metrics.colour_agreement import agreement_of
 
 DRAWN = "drawn from voices kept out"
 
@@ -88,7 +88,7 @@ def test_ceiling_is_the_metric_of_the_package(perfect: dict[str, Any], shards: P
     assert pictures[0].shape == (PIXELS, PIXELS, 3)
     reader = colours.fit_reader(photographs)
     assert reader is not None
-    expected = agreement(reader, [p for p, _ in pairs], [text for _, text in pairs])
+    expected = agreement_of(reader.read([p for p, _ in pairs]), [text for _, text in pairs])
     assert by_name(perfect["colours"])[colours.PHOTOGRAPHS]["agreement"] == pytest.approx(expected)
 
 

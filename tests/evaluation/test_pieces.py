@@ -1,12 +1,10 @@
 """The parts by themselves: utterances, halves, rows on disk, the work folder, charts."""
 
-import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from speech2image.data import array_files
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
@@ -14,7 +12,6 @@ from speech2image.evaluation import drawing
 from speech2image.evaluation.charts import svg
 from speech2image.evaluation.real_set import halves
 from speech2image.evaluation.report_parts import Bar, Chart
-from speech2image.evaluation.stored_rows import StoredRows
 from speech2image.evaluation.utterances import (
     VOICES,
     caption_of,
@@ -113,31 +110,6 @@ def test_halves_share_every_class() -> None:
     assert abs(len(first) - len(second)) == 1
     for label in (3, 5, 9):
         assert abs((labels[first] == label).sum() - (labels[second] == label).sum()) <= 1
-
-
-def test_rows_stay_and_the_first_empty_one_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "rows.npy"
-    rows = StoredRows(path, 5, 2)
-    assert (rows.done, rows.complete) == (0, False)
-    rows.write(0, np.ones((3, 2)))
-    again = StoredRows(path, 5, 2)
-    assert again.done == 3
-    again.write(3, np.full((2, 2), 7.0))
-    assert StoredRows(path, 5, 2).complete
-    assert StoredRows(path, 5, 2).array[:, 0].tolist() == [1, 1, 1, 7, 7]
-    assert StoredRows(path, 5, 3).done == 0
-    path.write_bytes(b"damaged")
-    assert StoredRows(path, 5, 2, np.int8).done == 0
-
-
-def test_rows_that_do_not_fit_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(array_files.os, "posix_fallocate", full)
-    with pytest.raises(OutputError, match=r"rows\.npy, which takes 4\.0 MB: No space left on device"):
-        StoredRows(tmp_path / "rows.npy", 1000, 1000)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_unfinished_work_of_another_model_is_kept(tmp_path: Path) -> None:

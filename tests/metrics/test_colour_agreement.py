@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from speech2image.errors import CheckpointError, DataError
-from speech2image.metrics.colour_agreement import ColourReader, _lab, agreement, agreement_of
+from speech2image.metrics.colour_agreement import ColourReader, _lab, agreement_of
 from speech2image.metrics.colour_words import COLOURS
 
 PAINT = {
@@ -53,8 +53,8 @@ def test_reader_reads_discs_it_has_not_seen_at_any_size(reader, side):
 def test_agreement_falls_when_captions_are_shuffled(reader):
     pictures, colours = discs(50, seed=2)
     captions = [f"{colour} petals around a brown centre" for colour in colours]
-    assert agreement(reader, pictures, captions) > 0.95
-    assert agreement(reader, pictures, captions[1:] + captions[:1]) < 0.1
+    assert agreement_of(reader.read(pictures), captions) > 0.95
+    assert agreement_of(reader.read(pictures), captions[1:] + captions[:1]) < 0.1
 
 
 def test_agreement_by_hand():
@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_refused(reader):
     with pytest.raises(DataError, match=r"float64 \(8, 8, 3\)"):
         reader.read([np.zeros((8, 8, 3))])
     with pytest.raises(DataError, match="1 pictures but captions for 2"):
-        agreement(reader, [np.zeros((8, 8, 3), np.uint8)], ["a red flower", "a blue flower"])
+        agreement_of(["red"], ["a red flower", "a blue flower"])
     with pytest.raises(DataError, match="nothing to agree with"):
         agreement_of(["red"], ["a flower"])
     with pytest.raises(DataError, match="nothing to fit"):

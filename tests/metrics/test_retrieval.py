@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from speech2image.metrics.retrieval import answers, average_precisions, chance, recall_at, retrieval
+from speech2image.metrics.retrieval import answers, average_precisions, chance, ranks, retrieval
 from speech2image.metrics.text_baseline import bags, terms, text_baseline, vocabulary
 
 
-def test_recall_by_hand():
+def test_places_by_hand():
     scores = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.3, 0.2, 0.1]])
-    targets = np.array([0, 1, 2])  # places 1, 2, 3
-    assert recall_at(scores, targets, (1, 2, 3)) == pytest.approx({1: 1 / 3, 2: 2 / 3, 3: 1.0})
+    targets = np.array([0, 1, 2])  # the best, the second, the third
+    assert ranks(scores, targets).tolist() == [0, 1, 2]
 
 
 def test_constant_scores_win_nothing():
-    assert recall_at(np.zeros((4, 5)), np.arange(4), (1, 4, 5)) == {1: 0.0, 4: 0.0, 5: 1.0}
+    assert ranks(np.zeros((4, 5)), np.arange(4)).tolist() == [4] * 4
 
 
 def test_average_precision_by_hand():

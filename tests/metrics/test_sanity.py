@@ -15,7 +15,7 @@ from speech2image.metrics.frechet import Moments, frechet_distance
 from speech2image.metrics.inception_score import PictureClassifier, inception_score
 from speech2image.metrics.kernel import kernel_distance
 from speech2image.metrics.precision_recall import precision_recall
-from speech2image.metrics.retrieval import average_precisions, ranks, recall_at, retrieval
+from speech2image.metrics.retrieval import average_precisions, ranks, retrieval
 from speech2image.metrics.word_errors import content_word_error_rate, word_error_rate
 
 pytestmark = pytest.mark.filterwarnings("ignore::speech2image.metrics.frechet.FewPicturesWarning")
@@ -146,7 +146,6 @@ def test_retrieval_by_hand():
     scores = np.array([[4.0, 3.0, 5.0, 2.0, 1.0], [3.0, 1.0, 2.0, 4.0, 5.0]])
     labels, targets = np.array([0, 0, 1, 1, 1]), np.array([0, 4])
     assert ranks(scores, targets).tolist() == [1, 0]
-    assert recall_at(scores, targets, (1, 2)) == {1: 0.5, 2: 1.0}
     found = average_precisions(scores, labels[targets, None] == labels)
     assert found == pytest.approx([(1 / 2 + 2 / 3) / 2, (1 + 1 + 3 / 4) / 3])
 
@@ -155,7 +154,6 @@ def test_a_similarity_that_is_no_number_is_no_hit():
     scores = np.array([[0.1, np.nan, 0.3]])
     for call in (
         lambda: ranks(scores, np.array([1])),
-        lambda: recall_at(scores, np.array([0])),
         lambda: average_precisions(scores, np.array([[True, False, False]])),
     ):
         with pytest.raises(DataError, match="not a number"):

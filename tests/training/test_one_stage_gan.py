@@ -1,13 +1,16 @@
 """The one-stage recipe on tiny made-up data: it learns, resumes exactly, and leaves the teacher alone."""
 
 import dataclasses
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from speech2image.errors import SettingsError
 from speech2image.losses.conditioning import contrast_with_condition
@@ -77,12 +80,41 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
         assert torch.equal(a, b), where
 
 
+def assert_close(a: Any, b: Any) -> None:
+    """Equal averages but for rounding, which Adam's steps of 2e-4 may enlarge."""
+    assert a["updates"] == b["updates"] and a["module"].keys() == b["module"].keys()
+    for name, value in a["module"].items():
+        torch.testing.assert_close(b["module"][name], value, rtol=0, atol=1e-3, msg=name)
+
+
 def test_resume_equals_an_uninterrupted_run(tmp_path: Path, teacher: GoogLeNet) -> None:
     whole = run(tmp_path / "whole", teacher)
     run(tmp_path / "parts", teacher, steps=2)
     parts = run(tmp_path / "parts", teacher, steps=4)
     assert parts["step"] == 4
     assert_same(whole, parts)
+
+
+def test_channels_last_changes_rounding_alone(tmp_path: Path, teacher: GoogLeNet) -> None:
+    plain = run(tmp_path / "plain", teacher)
+    quick = run(tmp_path / "quick", teacher, channels_last=True)
+    assert_close(plain["ema"], quick["ema"])
+    run(tmp_path / "parts", teacher, steps=2, channels_last=True)
+    assert_same(quick, run(tmp_path / "parts", teacher, steps=4, channels_last=True))
+
+
+def test_compiled_networks_learn_the_same_and_are_stored_alike(
+    tmp_path: Path, teacher: GoogLeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced and differentiated as for the GPU; that backend makes no machine code, which takes minutes."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # its checks cannot be compiled
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    plain = run(tmp_path / "plain", teacher, steps=1)
+    counters.clear()
+    quick = run(tmp_path / "compiled", teacher, steps=1, compile=True)
+    assert counters["stats"]["unique_graphs"] >= 3, "generator, discriminator and teacher"
+    assert_close(plain["ema"], quick["ema"])
+    assert plain["discriminator"].keys() == quick["discriminator"].keys()
 
 
 def test_teacher_gets_no_gradient_and_does_not_change(tmp_path: Path, teacher: GoogLeNet) -> None:

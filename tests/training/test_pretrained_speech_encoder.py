@@ -16,7 +16,7 @@ from speech2image.data.backbone_states import weights_digest, with_states
 from speech2image.data.joined import JoinedArrays
 from speech2image.data.pairs import write_shards
 from speech2image.errors import CheckpointError, DataError, SettingsError
-from speech2image.losses.distillation import TABLE_IV
+from speech2image.losses.distillation import TeacherStudentWeights
 from speech2image.models.pretrained_speech_encoder import (
     HeadSettings,
     PretrainedEncoderSettings,
@@ -28,6 +28,7 @@ from speech2image.training.ema import Ema
 from speech2image.training.pretrained_speech_encoder import (
     PRESETS,
     STRETCH,
+    starting_encoder,
     train,
     training_batches,
     without_stretches,
@@ -110,6 +111,13 @@ def test_embeddings_come_from_cached_states_where_there_are_any(arrays, backbone
     np.testing.assert_allclose(np.load(store_speech_embeddings(arrays, checkpoint)), expected, atol=1e-3)
 
 
+def test_computing_states_does_not_switch_dropout_off(backbone, tmp_path):
+    write_shards([sample(0), sample(1)], tmp_path)
+    encoder, _ = starting_encoder(TINY, backbone, None)
+    with_states(PairArrays.open(tmp_path, front_end=WHISPER), encoder)
+    assert all(module.training for module in encoder.modules())
+
+
 @pytest.mark.parametrize("settings", [TINY, TUNED], ids=["head", "tuned"])
 def test_resumed_equals_uninterrupted(arrays, backbone, tmp_path, settings):
     settings = dataclasses.replace(settings, final_rate=1.0)
@@ -141,7 +149,9 @@ def test_a_tuned_training_goes_on_from_a_trained_head(arrays, backbone, tmp_path
 
 
 def test_the_papers_loss_trains_too(arrays, backbone, tmp_path):
-    weights = weights_of(train(dataclasses.replace(TINY, loss=TABLE_IV["all"]), arrays, tmp_path, backbone))
+    weights = weights_of(
+        train(dataclasses.replace(TINY, loss=TeacherStudentWeights()), arrays, tmp_path, backbone)
+    )
     assert all(value.isfinite().all() for value in weights.values())
 
 

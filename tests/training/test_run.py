@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.training.adversaries import GanSettings
 from speech2image.training.run import Run, make_fabric, step_rng, step_torch_rng
 
 
@@ -42,6 +43,21 @@ def test_refuses_to_go_on_with_other_settings(tmp_path: Path) -> None:
     make(tmp_path).save({"step": 1})
     with pytest.raises(SettingsError, match=r"width \[1, 2\], now \[3\]"):
         make(tmp_path, width=(3,)).restore()
+
+
+def test_how_fast_it_runs_may_change(tmp_path: Path) -> None:
+    def run(**changes: object) -> Run:
+        settings = GanSettings(**{"steps": 5, **changes})  # type: ignore[arg-type]
+        return Run(tmp_path, "test", settings, make_fabric("32-true", 0))
+
+    run().save({"step": 1})
+    assert run(read_ahead=2, compile=True, channels_last=True).restore() is not None
+    with pytest.raises(SettingsError, match="seed 0, now 1;"):
+        run(read_ahead=2, seed=1).restore()
+    make(tmp_path).save({"step": 1})  # as from before there were these settings
+    with pytest.raises(SettingsError, match="precision None, now 'auto', width") as refused:
+        run().restore()
+    assert "read_ahead" not in str(refused.value)
 
 
 def test_refuses_another_kind(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from speech2image.losses.transcription import ctc_loss
 from speech2image.text import LETTERS
 from speech2image.training import speech_recognizer
 from speech2image.training.checkpoint import read_facts
+from speech2image.training.read_ahead import ReadAhead
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_recognizer import (
     IGNORED,
@@ -187,6 +188,20 @@ def test_batches_depend_on_step_and_seed_alone():
     first(1)
     assert torch.equal(first(41).log_mel, again(41).log_mel)
     assert any(first(s).log_mel.shape != other(s).log_mel.shape for s in range(5))
+
+
+def test_batches_read_ahead_across_epochs_are_the_same():
+    """Several threads find out where an epoch begins."""
+
+    def batches():
+        return TranscribedBatches(FakeSpeech(9), LETTERS_ALONE, 200, 0, augmentation=SpeechAugmentation())
+
+    plain, ahead = batches(), ReadAhead(batches(), threads=4)
+    for step in range(40):
+        for one, other in zip(plain(step), ahead(step), strict=True):
+            assert torch.equal(one, other)
+    ahead.close()
+    assert plain.epoch_of(39) > 2
 
 
 def test_ranks_share_an_epoch():

@@ -89,14 +89,6 @@ def test_several_models(tiny: Path, tmp_path: Path, clip: Path) -> None:
             assert answer.headers["x-speech2image-model"] == name
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_batching_changes_no_picture(tiny: Path, clip: Path, batch: int) -> None:
-    expected = speech2image.load(tiny).translate(clip, 6, 1).grid()
-    with client_of(tiny, batch=batch) as client:
-        answer = client.post("/v1/images?n=6&seed=1", content=clip.read_bytes())
-    assert np.array_equal(pixels(answer.content), np.asarray(expected))
-
-
 # ---- ten formats -------------------------------------------------------------------------------
 
 FORMATS = {
@@ -322,7 +314,7 @@ def test_description(client) -> None:
 
 
 def test_health_and_metrics(tiny: Path, clip: Path) -> None:
-    with client_of(tiny, batch=4) as client:
+    with client_of(tiny) as client:
         check_health_and_metrics(client, clip)
 
 
@@ -334,7 +326,6 @@ def check_health_and_metrics(client, clip: Path) -> None:
     assert lines['speech2image_requests_total{path="/v1/images",status="200"}'] == "1.0"
     assert lines['speech2image_requests_total{path="/v1/images",status="422"}'] == "1.0"
     assert lines['speech2image_pictures_total{model="tiny",route="direct"}'] == "3.0"
-    assert lines["speech2image_batch_size_sum"] == "3.0"
     assert lines["speech2image_speech_seconds_total"] == "1.5"
     assert lines["speech2image_accepted"] == "0.0"
     assert float(lines["process_resident_memory_bytes"]) > 1e6
@@ -384,7 +375,7 @@ def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch)
 def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> None:
     from speech2image.web import routes
 
-    monkeypatch.setitem(routes.OPENERS, "cascade", lambda model, threads, around: None)
+    monkeypatch.setitem(routes.OPENERS, "cascade", lambda model, threads: None)
     with client_of(tiny) as client:
         assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct"]
         assert "cascade" not in json.dumps(client.get("/openapi.json").json())
@@ -393,7 +384,6 @@ def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> N
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"batch": 0},
         {"queue": 0},
         {"port": 70_000},
         {"max_seconds": 0},

@@ -439,7 +439,7 @@ def test_a_model_may_be_called_anything_that_can_be_shown(tmp_path: Path, clip: 
 def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path / "m", name=name)
     with pytest.raises(CheckpointError) as refused:
-        routes.open_shelf([model], 1, lambda network: network)
+        routes.open_shelf([model], 1)
     assert str(refused.value).isprintable()
 
 

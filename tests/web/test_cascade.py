@@ -29,7 +29,7 @@ def both(tmp_path: Path) -> Path:
 
 
 def _shelf(*names: Path) -> dict[str, list[str]]:
-    shelf = open_shelf(names, 1, lambda network: network)
+    shelf = open_shelf(names, 1)
     return {model: list(routes) for model, routes in shelf.routes.items()}
 
 

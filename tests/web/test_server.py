@@ -181,7 +181,7 @@ def test_nonsense_instead_of_http(address: str) -> None:
 def test_a_stop_finishes_what_it_began(tiny: Path, clip: Path) -> None:
     """SIGTERM while requests run: all of them are answered, the port is closed, the process ends with 0."""
     content = clip.read_bytes()
-    with server_of(tiny, "--no-page", "--workers", "1", "--batch", "1") as (process, address):
+    with server_of(tiny, "--no-page", "--workers", "1") as (process, address):
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(post, address, content, "n=16&format=json") for _ in range(8)]
             while accepted(address) < 1:
@@ -211,5 +211,5 @@ def test_damaged_model_is_told_at_the_start(tmp_path: Path, capsys) -> None:
 
 
 def test_wrong_flags_are_wrong_usage(capsys) -> None:
-    assert cli.main(["serve", "--batch", "0"]) == 2
-    assert "batch must be from 1 to 64" in capsys.readouterr().err
+    assert cli.main(["serve", "--workers", "0"]) == 2
+    assert "workers must be from 1 to 256" in capsys.readouterr().err
