@@ -12,6 +12,7 @@ from base_install import PARTS, imports, needs_no_extra
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "speech2image"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TEXT = {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".yml", ".yaml", ".cff", ".lock", ""}
 
 # A module may import from its own level and from levels before it.
 LEVELS = [
@@ -104,7 +105,7 @@ def test_no_file_names_a_path_of_some_machine_or_a_registry_host() -> None:
     )
     for name in names:
         path = ROOT / name
-        if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ""} and path.is_file():
+        if path.suffix in TEXT and path.is_file():
             text = path.read_text(encoding="utf-8", errors="ignore")
             if path != Path(__file__):
                 assert not wrong.search(text), f"{name}: {wrong.search(text)}"
