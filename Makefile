@@ -1,5 +1,5 @@
 # The commands CI runs. `make check` is all of them.
-.PHONY: check lint types test
+.PHONY: check lint types test docs
 check: lint types test
 lint:
 	ruff check .
@@ -9,3 +9,5 @@ types:
 	mypy
 test:
 	pytest -q
+docs:  # needs the extra `docs`
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
