@@ -6,9 +6,10 @@ Who may import whom stands in `pyproject.toml` (import-linter; `make lint`).
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-from base_install import needs_no_extra
+from base_install import PARTS, needs_no_extra
 
 ROOT = Path(__file__).parents[1]
 TEXT = {".py", ".md", ".toml", ".txt", ".json", ".jsonl", ".yml", ".yaml", ".cff", ".lock", ""}
@@ -25,6 +26,21 @@ def test_the_base_install_is_tested() -> None:
         "test_runtime",
     ):
         assert needs_no_extra(ROOT / "tests" / f"{name}.py"), name
+
+
+def test_types_of_the_base_install_are_checked_strictly() -> None:
+    mypy = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert mypy["strict"]
+    (base,) = [one for one in mypy["overrides"] if "speech2image" in one["module"]]
+    relaxed = {option for option, value in mypy.items() if base.get(option, value) != value}
+    assert relaxed == set(base) - {"module"}
+    parts = {part_of(module) for module in base["module"]}
+    assert parts == PARTS | {"commands"}
+
+
+def part_of(module: str) -> str:
+    """`speech2image.audio.*` -> audio; the package itself is `__init__`."""
+    return module.removesuffix(".*").partition(".")[2] or "__init__"
 
 
 def test_import_is_light() -> None:
@@ -51,8 +67,6 @@ def test_no_file_names_a_path_of_some_machine_or_a_registry_host() -> None:
 
 
 def test_versions_agree() -> None:
-    import tomllib
-
     import speech2image
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

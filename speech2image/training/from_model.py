@@ -29,6 +29,7 @@ from speech2image.models.text_encoder import TextEncoder
 from speech2image.parity import SAME, Inputs, compare_encoder, made_up_log_mels, of_captions, of_clips
 from speech2image.pretrained import PIECES, SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
+from speech2image.text import Vocabulary
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
     one_stage_gan,
@@ -40,7 +41,7 @@ from speech2image.training import (
 from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
-from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer, Vocabulary
+from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]

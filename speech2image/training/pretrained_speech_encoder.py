@@ -33,6 +33,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.models.whisper_weights import load_backbone
+from speech2image.text import Vocabulary
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -47,7 +48,6 @@ from speech2image.training.speech_encoder import (
     learning_rate,
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
-from speech2image.transcription import Vocabulary
 
 
 @dataclass(frozen=True)
