@@ -19,7 +19,9 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -33,14 +35,13 @@ from speech2image.metrics.feature_network import load_inception
 from speech2image.metrics.frechet import FewPicturesWarning, Moments, frechet_distance
 
 CHUNK = 50
+Sides = int | tuple[int, int]
 
 
 class BasicConv2d(nn.Module):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: object, stride: int = 1, padding: object = 0
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: Sides, stride: int = 1, padding: Sides = 0) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
@@ -51,6 +52,10 @@ class BasicConv2d(nn.Module):
 
 class _Block(nn.Module):
     """Adds layers by name: inputs, outputs, kernel; padded to keep the size unless stride is 2."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> nn.Module: ...
 
     def _add(
         self, name: str, inputs: int, outputs: int, height: int = 1, width: int = 1, stride: int = 1
@@ -168,13 +173,14 @@ def to_tensor(picture: Image.Image) -> Tensor:
 def stub_torchvision() -> None:
     """Put the little of torchvision that pytorch-fid imports where it looks for it."""
     names = ("torchvision", "torchvision.models", "torchvision.models.inception", "torchvision.transforms")
-    vision, models, inception, transforms = (types.ModuleType(name) for name in names)
+    modules: list[Any] = [types.ModuleType(name) for name in names]
+    vision, models, inception, transforms = modules
     for kind in (InceptionA, InceptionC, InceptionE):
         setattr(inception, kind.__name__, kind)
     vision.__version__, vision.models, vision.transforms = "0.20.0", models, transforms
     models.inception, models.inception_v3 = inception, lambda **_: Inception3()
     transforms.ToTensor = lambda: to_tensor
-    sys.modules |= dict(zip(names, (vision, models, inception, transforms), strict=True))
+    sys.modules |= dict(zip(names, modules, strict=True))
 
 
 def published(package: Path) -> types.ModuleType:
@@ -189,7 +195,7 @@ def published(package: Path) -> types.ModuleType:
 
 def network_of(score: types.ModuleType, block: int, state: dict[str, Tensor]) -> nn.Module:
     """The published network, given weights in place of the download."""
-    module = importlib.import_module("pytorch_fid.inception")
+    module: Any = importlib.import_module("pytorch_fid.inception")
     module.load_state_dict_from_url = lambda *_, **__: state
     return score.InceptionV3([block]).eval()
 
@@ -277,29 +283,27 @@ def main() -> None:
 
 def measure(options: argparse.Namespace, folder: Path) -> None:
     """Features of A, B and C by both in turns, then FID(A, B) and FID(A, C)."""
-    score = published(options.package or folder / "package")
+    score: Any = published(options.package or folder / "package")
     score.tqdm = lambda batches: batches
     write_sets(options.pictures, folder, options.count)
     print(f"2048-d features on random weights differ by {compare_pool3(score, folder):.1e} of the largest")
     theirs = network_of(score, 2, unfolded(load_file(options.weights)))
     ours = load_inception(options.weights, "mixed_6e", device="cpu")
-    clocks, features = (Clock(), Clock()), ({}, {})
+    clocks = (Clock(), Clock())
+    features: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+
+    def features_of(folder: Path, names: list[str]) -> np.ndarray:
+        return np.concatenate([ours(batch.pictures) for batch in stream_pictures(folder, names=names)])
+
     for kind in "ABC":
         files = sorted((folder / kind).iterdir())
         parts: tuple[list, list] = ([], [])
         for start in range(0, len(files), CHUNK):
             chunk = files[start : start + CHUNK]
             names = [file.name for file in chunk]
-            parts[0].append(
-                clocks[0].run(lambda c=chunk: score.get_activations(c, theirs, CHUNK, 768, "cpu", 0))
-            )
-            parts[1].append(
-                clocks[1].run(
-                    lambda n=names, k=kind: np.concatenate(
-                        [ours(batch.pictures) for batch in stream_pictures(folder / k, names=n)]
-                    )
-                )
-            )
+            published_ones = partial(score.get_activations, chunk, theirs, CHUNK, 768, "cpu", 0)
+            parts[0].append(clocks[0].run(published_ones))
+            parts[1].append(clocks[1].run(partial(features_of, folder / kind, names)))
         for side in (0, 1):
             features[side][kind] = np.concatenate(parts[side])
     report(score, features, clocks, 3 * options.count)

@@ -136,7 +136,8 @@ def load(port: int, clip: Path, clients: int, seconds: float, most: int) -> Outc
 
 def soak(model: str | None, clip: Path, requests: int) -> None:
     """Many requests of eight clients: how the server's memory goes, and whether any is lost."""
-    parts, total = 10, Counter()
+    parts = 10
+    total: Counter[int] = Counter()
     with served(model, 8) as port:
         load(port, clip, 8, 600, max(50, requests // parts))  # arenas and caches grow to their size
         memory = [measured(port, "process_resident_memory_bytes")]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -61,7 +62,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure and print."""
     kinds = list(clips(settings))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"recogniser": recogniser.name, "clips": kind, **measure(recogniser, chosen)}
         for recogniser in recognisers(settings)
         for kind, chosen in kinds

@@ -73,7 +73,8 @@ MEASURES = (
     Measure("class mAP, %", "retrieval", "mAP", 100, 1),
 )
 HEAD = ("row", "seed", "steps, minutes", *(measure.head for measure in MEASURES), "published IS / FID")
-TABLES = (2, 4, 5)
+Table = Literal[2, 3, 4, 5]
+TABLES: tuple[Table, ...] = (2, 4, 5)
 """Those measured if none are named."""
 SCALES = """The published figures are not on one scale with ours. Theirs come from the last pool of
 Inception-v3 (2048 numbers) and from an Inception Score whose classifier was fitted to the data set, over
@@ -101,7 +102,7 @@ def write_tables(
     data: Sequence[Path],
     network: Path | None,
     out: Path,
-    tables: Sequence[int] = TABLES,
+    tables: Sequence[Table] = TABLES,
     limit: int | None = None,
     resamples: int = 1000,
     threads: int | None = None,

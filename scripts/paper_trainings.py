@@ -241,7 +241,8 @@ class Plan:
             Step("stage-two", (two,), ("stage-one",)),
             Step("stackgan-v2-text", (v2, self._export(of_v2)), ("text-encoder",)),
         ]
-        recognizer, needs = self.recognizer, ("stage-two",)
+        recognizer = self.recognizer
+        needs: tuple[str, ...] = ("stage-two",)
         if recognizer is None:
             folder = self._common / "recognizer"
             train = self._train("speech-recognizer", self.budget.recognizer, folder)

@@ -33,7 +33,9 @@ class CascadeRoute(Route):
         model: the folder the networks came from.
         recognizer: writes down what is said; None for a model that draws text alone.
         text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
-        generator, voice_activity, prior: as of `Route`.
+        generator: as of `Route`.
+        voice_activity: as of `Route`.
+        prior: as of `Route`.
         must_hear: refuse recordings of which no word is written down, or none that the text encoder knows;
             else they are drawn all the same.
     """
@@ -58,7 +60,8 @@ class CascadeRoute(Route):
 
         Args:
             text: an English description; the first 201 characters count.
-            n, seed: as of `translate`.
+            n: as of `translate`.
+            seed: as of `translate`.
 
         Raises:
             SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of

@@ -119,7 +119,8 @@ class Painter:
                 f"{network.name} gave an embedding of shape {list(embedding.shape)}, "
                 f"its model.json states [1, {self.embedding_size}]"
             )
-        return embedding[0]
+        row: NDArray[np.float32] = embedding[0]
+        return row
 
     def _check(self, embedding: ArrayLike) -> NDArray[np.float32]:
         condition = np.asarray(embedding, dtype=np.float32)

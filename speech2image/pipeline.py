@@ -241,7 +241,9 @@ class DirectRoute(Route):
         model: the folder the networks came from.
         speech_encoder: frames [1, features, frames] of the model's front end and n_frames [1] -> speech
             embedding [1, 1024].
-        generator, voice_activity, prior: as of `Route`.
+        generator: as of `Route`.
+        voice_activity: as of `Route`.
+        prior: as of `Route`.
     """
 
     def __init__(

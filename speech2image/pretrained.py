@@ -150,15 +150,16 @@ class Model:
             CheckpointError: it belongs to another model, which is not there.
         """
         entry = self.card["files"][network]
+        file: str = entry["file"]
         if network not in self.borrowed:
-            return self.folder / entry["file"]
-        lender = self._find(entry["of"], entry["file"])
+            return self.folder / file
+        lender = self._find(entry["of"], file)
         if lender is None:
             raise CheckpointError(
                 f"model '{self.name}' uses the {network} of the model '{entry['of']}', which lies neither "
                 f"beside {self.folder} nor came with this installation; copy its folder there"
             )
-        return lender / entry["file"]
+        return lender / file
 
     def read(self, network: str) -> bytes:
         """Read the file of `network` and compare its SHA-256 with the stated one.

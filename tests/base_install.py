@@ -2,14 +2,19 @@
 
 import ast
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PARTS = {"errors", "files", "text", "audio", "images", "tts", "runtime", "transcription"}
-PARTS |= {"recognizers", "voice_activity", "pretrained", "opening", "painter", "pipeline", "cascade", "cli"}
-PARTS |= {"__init__", "__main__", "reading", "onnx_file", "model_card", "domains"}
-"""Modules of speech2image that import no extra, not even on demand."""
+_PROJECT = tomllib.loads((TESTS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+PARTS = {"__init__"} | {
+    module.split(".")[1]
+    for contract in _PROJECT["tool"]["importlinter"]["contracts"]
+    if contract["name"] == "base install"
+    for module in contract["source_modules"]
+}
+"""Modules of speech2image that import no extra, not even on demand: those of import-linter's contract."""
 
 PACKAGES = {"numpy", "onnxruntime", "av", "PIL", "tyro", "rich"}
 """What the base install depends on."""

@@ -85,5 +85,5 @@ def without_clicks(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     for _ in range(CLICK_BLOCKS):  # what rings on beside a click belongs to it
         beside = np.convolve(is_click, (1, 1, 1), "same") > 0
         is_click |= beside & (peaks > usual)
-    kept = np.convolve(is_click, (1, 1, 1), "same") == 0
+    kept: NDArray[np.bool_] = np.convolve(is_click, (1, 1, 1), "same") == 0
     return waveform * np.repeat(kept, HOP)[: len(waveform)]

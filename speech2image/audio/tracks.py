@@ -119,7 +119,7 @@ class Track:
         """In each stretch of the track the channel to take alone, None where they can be mixed."""
         return [mix.strongest() for mix in self._mixes]
 
-    def add(self, packet: av.Packet) -> None:
+    def add(self, packet: av.Packet[Any]) -> None:
         """Decode a packet and count it; an empty one gets the last sound out of the decoder."""
         import av
 
@@ -147,7 +147,7 @@ class Track:
             self._take(frame)
         self._end_stretch()
 
-    def _count(self, packet: av.Packet, has_sound: bool) -> None:
+    def _count(self, packet: av.Packet[Any], has_sound: bool) -> None:
         self.packets += 1
         self.without_sound += not has_sound
         self.is_cut = packet.is_corrupt and self.has_clock
@@ -160,7 +160,7 @@ class Track:
             self.undecoded = self._appended = 0.0
             self._beginning, self._largest = bytes(packet)[:2], max(self._largest, packet.size)
 
-    def _count_undecoded(self, packet: av.Packet) -> None:
+    def _count_undecoded(self, packet: av.Packet[Any]) -> None:
         if packet.size <= _COMFORT_NOISE.get(self._codec, 0):
             return
         stated = float((packet.duration or 0) * packet.time_base) if packet.time_base else 0.0
@@ -253,7 +253,8 @@ def _open(file: Window) -> av.container.InputContainer:
 
     # Up to PyAV 18, names and comments in another encoding than UTF-8 are an error unless told otherwise.
     lenient: Any = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
-    return av.open(file, "r", options=_OPENS_NOTHING_ELSE, **lenient)
+    container: av.container.InputContainer = av.open(file, "r", options=_OPENS_NOTHING_ELSE, **lenient)
+    return container
 
 
 def _decodable(container: av.container.InputContainer, name: str) -> list[Any]:
@@ -274,7 +275,7 @@ def _decodable(container: av.container.InputContainer, name: str) -> list[Any]:
     return known[:MAX_TRACKS]
 
 
-def _packets(container: av.container.InputContainer, streams: list[Any]) -> Iterator[av.Packet]:
+def _packets(container: av.container.InputContainer, streams: list[Any]) -> Iterator[av.Packet[Any]]:
     """All packets up to the end, or to where the file cannot be read any further."""
     import av
 

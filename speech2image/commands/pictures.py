@@ -46,7 +46,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def translate(
-    clips: tyro.conf.Positional[list],
+    clips: tyro.conf.Positional[list[str]],
     drawing: DrawingFlags,
     text: str = "",
     recognizer: str = "own",

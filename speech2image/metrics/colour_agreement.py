@@ -93,7 +93,7 @@ class ColourReader:
             CheckpointError: the file is absent, damaged, or no colour reader of this version.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 colours, weights = tuple(file["colours"].tolist()), file["weights"]
         except Exception as error:  # a damaged archive raises whatever zip or numpy stumbles upon
             raise CheckpointError(

@@ -159,5 +159,5 @@ def _is_whole(part: Path) -> bool:
 
 
 def _read(part: Path) -> dict[str, NDArray]:
-    with np.load(part, allow_pickle=False) as file:
+    with part.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -140,7 +140,7 @@ class Moments:
                 files do not say how many pictures they are of).
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 mean, covariance, n = file["mu"], file["sigma"], int(file["n"])
         except Exception as error:  # a damaged archive raises whatever zip or numpy stumbles upon
             raise CheckpointError(

@@ -138,7 +138,7 @@ class PictureClassifier:
             CheckpointError: the file is absent, damaged, or no classifier.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return cls(file["weights"], str(file["name"]), float(file["accuracy"]))
         except Exception as error:  # a damaged archive raises whatever zip or numpy stumbles upon
             raise CheckpointError(

@@ -44,6 +44,7 @@ from speech2image.parity import (
 )
 from speech2image.pretrained import SIGNATURES, VOCABULARY, Model, find
 from speech2image.runtime import Session
+from speech2image.text import Vocabulary
 from speech2image.tracing import HALVED, to_onnx
 from speech2image.training import (
     domain_head,
@@ -58,7 +59,7 @@ from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
 from speech2image.training.speech_embeddings import FACTS
-from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer, Vocabulary
+from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]

@@ -36,6 +36,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.models.whisper_weights import load_backbone
 from speech2image.pretrained import DOMAIN_ERRORS
+from speech2image.text import Vocabulary
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.schedules import cosine
@@ -50,7 +51,6 @@ from speech2image.training.speech_encoder import (
     heard_recordings,
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
-from speech2image.transcription import Vocabulary
 
 STRETCH = 8
 """Steps of 40 ms that are left out together, about a word."""
@@ -277,8 +277,8 @@ def starting_encoder(
     backbone: str | os.PathLike[str] | None,
     start_from: str | os.PathLike[str] | None,
 ) -> tuple[PretrainedSpeechEncoder, dict[str, Any]]:
-    """The encoder as it is before the first step, and what its checkpoints state besides: which published
-    weights it began with, and the pieces of text that its words head writes in, if it has one.
+    """The encoder as it is before the first step, in training mode, and what its checkpoints state besides:
+    which published weights it began with, and the pieces of text that its words head writes in, if any.
 
     Raises:
         SettingsError, CheckpointError: as `train`.
@@ -289,7 +289,7 @@ def starting_encoder(
             "a faster-whisper folder) or a checkpoint to start from (--start-from)"
         )
     if start_from is not None:
-        return load_pretrained(start_from), stated_facts(start_from)
+        return load_pretrained(start_from).train(), stated_facts(start_from)
     assert backbone is not None
     whisper = load_backbone(backbone)
     encoder = PretrainedSpeechEncoder(replace(settings.encoder, backbone=whisper.encoder.settings))

@@ -25,6 +25,7 @@ from speech2image.files import check_writable, writing
 from speech2image.model_folder import told_content
 from speech2image.models.speech_recognizer import Cache, Decoder, Encoder, SpeechRecognizer
 from speech2image.parity import made_up_log_mels
+from speech2image.text import END, Vocabulary
 from speech2image.tracing import trace, with_float16_weights
 from speech2image.training.transcripts import TorchScorer, load_recognizer
 from speech2image.transcription import (
@@ -33,11 +34,9 @@ from speech2image.transcription import (
     DECODER_FILE,
     ENCODER,
     ENCODER_FILE,
-    END,
     FORMAT,
     Networks,
     RecognizerSession,
-    Vocabulary,
 )
 
 SAME = 2e-3

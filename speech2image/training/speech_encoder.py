@@ -31,7 +31,7 @@ from speech2image.losses.transcription import ctc_loss
 from speech2image.models.character_head import CharacterHead
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.text import LETTERS
+from speech2image.text import LETTERS, Vocabulary
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.schedules import cosine
@@ -45,7 +45,6 @@ from speech2image.training.speech_batches import (
 from speech2image.training.speech_embeddings import load_speech_encoder, log_retrieval
 from speech2image.training.speech_surroundings import OtherVoices
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
-from speech2image.transcription import Vocabulary
 
 KIND = "speech_encoder"
 CHARACTERS = Vocabulary(tuple(LETTERS))

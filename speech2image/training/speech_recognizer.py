@@ -25,6 +25,7 @@ from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
+from speech2image.text import END, Vocabulary
 from speech2image.training.ema import Ema
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
@@ -32,7 +33,6 @@ from speech2image.training.schedules import cosine, inverse_sqrt
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import KIND, evaluate, learn_pieces, load_recognizer
-from speech2image.transcription import END, Vocabulary
 
 IGNORED = -100
 

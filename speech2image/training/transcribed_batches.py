@@ -16,9 +16,9 @@ from torch import Tensor
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.recordings import TranscribedSpeech
 from speech2image.errors import DataError, SettingsError
+from speech2image.text import END, Vocabulary
 from speech2image.training.speech_augmentation import SpeechAugmentation, augment
 from speech2image.training.speech_batches import padded
-from speech2image.transcription import END, Vocabulary
 
 POOL = 2000
 """Utterances sorted by length together: little padding, still well mixed."""

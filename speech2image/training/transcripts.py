@@ -16,11 +16,11 @@ from speech2image.data.recordings import TranscribedSpeech
 from speech2image.errors import DataError
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
-from speech2image.text import LETTERS
+from speech2image.text import BLANK, END, LETTERS, Vocabulary
 from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
 from speech2image.training.speech_batches import padded
-from speech2image.transcription import BLANK, END, Vocabulary, token_limit
+from speech2image.transcription import token_limit
 
 KIND = "speech_recognizer"
 MOST_TOKENS = 1000

@@ -30,6 +30,7 @@ from speech2image.models.pretrained_speech_encoder import (
     WordsSettings,
     with_new_head,
 )
+from speech2image.text import Vocabulary
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.schedules import cosine
@@ -39,7 +40,7 @@ from speech2image.training.speech_encoder import KIND
 from speech2image.training.speech_recognizer import Material, gather
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import learn_pieces, word_errors
-from speech2image.transcription import Vocabulary, best_path
+from speech2image.transcription import best_path
 
 BATCH = 32
 

@@ -161,7 +161,8 @@ def _mixed(place: Path, mixture: list[tuple[str, float]]) -> NDArray[np.float32]
     arrays = [(_speaker(place, name), weight) for name, weight in mixture]
     rows = min(len(array) for array, _ in arrays)
     weighted = [array[:rows] * np.float32(weight) for array, weight in arrays]
-    return np.sum(weighted, axis=0, dtype=np.float32)
+    mean: NDArray[np.float32] = np.sum(weighted, axis=0, dtype=np.float32)
+    return mean
 
 
 def _language(mixture: list[tuple[str, float]]) -> str:

@@ -169,7 +169,8 @@ def _with_noise_inputs(file: Path) -> bytes:
         graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [_DRAWS]))
     del graph.node[:]
     graph.node.extend(nodes)
-    return network.SerializeToString()
+    changed: bytes = network.SerializeToString()
+    return changed
 
 
 def _lookup(helper: Any, name: str, like: str, output: str) -> list[Any]:

@@ -48,6 +48,7 @@ def test_speech_of_another_part_is_joined_and_leaves_pictures_alone(tmp_path: Pa
     assert next(stream_speech([path])).effects == {"rate": 1.1}
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # WebDataset leaves the shard open
 def test_plain_webdataset_reads_the_shards(tmp_path: Path) -> None:
     write_shards([sample(i) for i in range(3)], tmp_path)
     url = str(pairs.speech_shard(tmp_path, "recorded", 0))

@@ -121,6 +121,7 @@ def test_overwriting_leaves_what_is_as_it_was_written(settings: Settings) -> Non
     assert times == {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
 
 
+@pytest.mark.filterwarnings("ignore:.*training classes have a single picture")
 def test_overwriting_leaves_no_recordings_of_before(settings: Settings) -> None:
     assert settings.root is not None
     prepare(replace(settings, limit=4, overwrite=True))

@@ -141,6 +141,7 @@ def test_the_last_layers_are_trained_along(arrays, backbone, tmp_path, layers, t
 
 def test_a_tuned_training_goes_on_from_a_trained_head(arrays, backbone, tmp_path):
     head = train(TINY, arrays, tmp_path / "head", backbone)
+    assert all(module.training for module in starting_encoder(TUNED, None, head)[0].modules())
     settings = dataclasses.replace(TUNED, learning_rate=0.0)
     tuned = train(settings, arrays, tmp_path / "tuned", start_from=head)
     both, found = weights_of(tuned), load_checkpoint(tuned)["backbone"]
