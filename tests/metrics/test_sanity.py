@@ -18,8 +18,6 @@ from speech2image.metrics.precision_recall import precision_recall
 from speech2image.metrics.retrieval import average_precisions, ranks, retrieval
 from speech2image.metrics.word_errors import content_word_error_rate, word_error_rate
 
-pytestmark = pytest.mark.filterwarnings("ignore::speech2image.metrics.frechet.FewPicturesWarning")
-
 
 def blurred(given, strength):
     made = [Image.fromarray(p).filter(ImageFilter.GaussianBlur(p.shape[0] * strength)) for p in given]
