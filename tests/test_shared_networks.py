@@ -183,7 +183,7 @@ def test_a_model_beside_is_no_route_of_another(tmp_path: Path, monkeypatch: pyte
     assert pretrained.companion(cascade, "direct") == find("flowers-and-birds") == find("flowers")
     with pytest.raises(CheckpointError, match="no 'flowers-and-birds-textfree-cascade' lies beside it"):
         pretrained.find_route("flowers-and-birds-textfree", "cascade")
-    served = open_shelf((), 1, lambda generator: generator).routes
+    served = open_shelf((), 1).routes
     offered = {name: list(routes) for name, routes in served.items()}
     assert offered == {
         "flowers-and-birds": ["direct", "cascade"],

@@ -94,12 +94,13 @@ def open_array(
         DataError: it is missing, damaged, cut short, or holds something else.
     """
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
+        array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
     except OSError as error:
         raise DataError(f"unreadable {path}: {error.strerror or error}; {advice}") from error
     except Exception as error:  # NumPy's own message may advise to unpickle the file: never do
         raise DataError(f"{path} is damaged or no array of numbers; {advice}") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise DataError(f"{path} is an archive, must be one array of numbers; {advice}")
     if (dtype is not None and array.dtype != dtype) or (ndim is not None and array.ndim != ndim):
         wanted = f"{np.dtype(dtype).name if dtype is not None else 'numbers'} with {ndim} axes"

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -52,9 +51,6 @@ from speech2image.training.speech_encoder import (
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 
-STRETCH = 8
-"""Steps of 40 ms that are left out together, about a word."""
-
 
 @dataclass(frozen=True)
 class Settings(RunSettings):
@@ -68,8 +64,6 @@ class Settings(RunSettings):
         loss: InfoNCE, or the paper's teacher-student loss, with their weights.
         utterances_a_picture: so many utterances of one picture come together, if it has them.
         transcription: of the words head, trained along with the backbone where the encoder has one.
-        left_out: of a frozen backbone's states, the largest share that an utterance goes without in training,
-            in stretches of about a word; the share is drawn anew for each, so that no single word decides.
         augmentation: changes to the training speech when the backbone is trained; None for none.
         augmentation_ramp: steps over which the augmentation grows to its full strength.
         held_out_voices: voices kept out of training, to test on.
@@ -93,7 +87,6 @@ class Settings(RunSettings):
         default_factory=lambda: ContrastiveWeights(same_class=0.3, several_positives=True)
     )
     utterances_a_picture: int = 2
-    left_out: float = 0.5
     transcription: Transcription = field(default_factory=Transcription)
     augmentation: SpeechAugmentation | None = None
     augmentation_ramp: int = 0
@@ -142,7 +135,6 @@ class Distillation(nn.Module):
         encoder: to train.
         loss: which, with its weights.
         frozen: batches hold the backbone's states, not frames.
-        left_out: of those states, as of `Settings`.
         transcription_weight: of CTC's loss of the words head.
     """
 
@@ -151,11 +143,10 @@ class Distillation(nn.Module):
         encoder: PretrainedSpeechEncoder,
         loss: ContrastiveWeights | TeacherStudentWeights,
         frozen: bool,
-        left_out: float = 0.0,
         transcription_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder, self.loss, self.frozen, self.left_out = encoder, loss, frozen, left_out
+        self.encoder, self.loss, self.frozen = encoder, loss, frozen
         self.transcription_weight = transcription_weight
         self.log_temperature = start_temperature(loss)
 
@@ -174,25 +165,9 @@ class Distillation(nn.Module):
         return loss + self.transcription_weight * ctc, {**items, "ctc": ctc.detach()}
 
     def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.frozen:
-            speech = self.encoder.head(without_stretches(batch.log_mel, self.left_out), batch.n_frames)
-        else:
-            speech = self.encoder(batch.log_mel, batch.n_frames)
+        network = self.encoder.head if self.frozen else self.encoder
+        speech = network(batch.log_mel, batch.n_frames)
         return distillation_loss(speech, batch, self.loss, self.encoder.teacher_mean, self.log_temperature)
-
-
-def without_stretches(
-    states: Float[Tensor, "batch width steps"], most: float
-) -> Float[Tensor, "batch width steps"]:
-    """States with stretches of `STRETCH` steps at zero, up to a share `most` of each utterance."""
-    if not most:
-        return states
-    batch, _, steps = states.shape
-    shares = most * torch.rand(batch, 1, device=states.device)
-    kept = torch.rand(batch, steps // STRETCH + 2, device=states.device) >= shares
-    starts = torch.randint(STRETCH, (batch, 1), device=states.device)
-    stretches = (torch.arange(steps, device=states.device) + starts) // STRETCH
-    return states * kept.gather(1, stretches)[:, None]
 
 
 def train(
@@ -241,9 +216,7 @@ def train(
     if encoder.words is not None and not frozen and settings.transcription.weight:
         vocabulary = Vocabulary(tuple(facts["pieces"]))
         transcribed = transcribed_batches(settings, arrays, recordings, vocabulary, fabric)
-    distillation = Distillation(
-        encoder, settings.loss, frozen, settings.left_out, settings.transcription.weight
-    )
+    distillation = Distillation(encoder, settings.loss, frozen, settings.transcription.weight)
     learner = Learner(distillation, encoder, optimizer(distillation, settings), settings.ema_decay)
     batches = training_batches(settings, arrays, fabric)
     step = learner.begin(fabric, run.restore())

@@ -27,11 +27,9 @@ from speech2image.training.direct import store_speech_embeddings
 from speech2image.training.ema import Ema
 from speech2image.training.pretrained_speech_encoder import (
     PRESETS,
-    STRETCH,
     starting_encoder,
     train,
     training_batches,
-    without_stretches,
 )
 from speech2image.training.run import make_fabric
 from speech2image.training.speech_augmentation import SpeechAugmentation
@@ -88,19 +86,6 @@ def test_the_head_on_cached_states_is_the_whole_encoder(arrays, backbone, tmp_pa
     utterances = np.arange(24)
     apart = embed(encoder.head, with_states(arrays, encoder), utterances)
     np.testing.assert_allclose(apart, embed(encoder, arrays, utterances), atol=0.02)
-
-
-def test_stretches_of_states_are_left_out() -> None:
-    torch.manual_seed(0)
-    states = torch.ones(400, 2, 100)
-    assert without_stretches(states, 0.0) is states
-    kept = without_stretches(states, 0.5)
-    assert torch.equal(kept[:, 0], kept[:, 1]) and set(kept.unique().tolist()) == {0.0, 1.0}
-    left_out = 1 - kept[:, 0].mean(1)
-    assert left_out.mean() == pytest.approx(0.25, abs=0.03) and left_out.max() < 1
-    for row in kept[:, 0]:
-        borders = row.diff().nonzero()[:, 0]
-        assert (borders.diff() % STRETCH == 0).all()
 
 
 def test_embeddings_come_from_cached_states_where_there_are_any(arrays, backbone, tmp_path, monkeypatch):
