@@ -103,6 +103,7 @@ def test_channels_last_changes_rounding_alone(tmp_path: Path, teacher: GoogLeNet
     assert_same(quick, run(tmp_path / "parts", teacher, steps=4, channels_last=True))
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_networks_learn_the_same_and_are_stored_alike(
     tmp_path: Path, teacher: GoogLeNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
