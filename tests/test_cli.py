@@ -443,6 +443,18 @@ def test_help_and_version_import_nothing_heavy() -> None:
     assert all(f"  {command} " in done.stdout for command in cli.COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["translate a.wav", "interpolate a.wav b.wav", "models"])
+def test_flags_are_read_without_typeguard(here: Path, command: str) -> None:
+    """tyro imports it, which takes 50 ms, for types such as `int | None` and `list[str]`."""
+    code = (
+        "import sys; from speech2image import cli; cli.main(sys.argv[1:]);"
+        "sys.exit(bool({'typeguard', 'torch'} & set(sys.modules)))"
+    )
+    given = [sys.executable, "-c", code, *command.split()]
+    done = subprocess.run(given, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_command_is_wrong_usage(capsys) -> None:
     assert cli.main([]) == 2
     assert "usage" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def translate(
-    clips: tyro.conf.Positional[list[str]],
+    clips: tyro.conf.Positional[list],  # type: ignore[type-arg]  # list[str] makes tyro import typeguard
     drawing: DrawingFlags,
     text: str = "",
     recognizer: str = "own",
