@@ -161,7 +161,7 @@ def assert_same(shown: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 def test_the_other_way_shows_its_words_and_that_it_is_chosen(visit: Visit) -> None:
-    visit.page.get_by_text("Number, seed, way").click()
+    visit.page.get_by_text("Number, seed, model, way").click()
     ways = visit.page.get_by_label("cascade"), visit.page.get_by_label("direct")
     ways[0].click()
     visit.page.click(".s2i-example >> nth=1")
