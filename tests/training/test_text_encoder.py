@@ -64,7 +64,7 @@ TINY = replace(PRESETS["toy"], steps=6, batch_size=8, precision="32-true", log_e
 @pytest.mark.parametrize("loss", [JointEmbeddingWeights(), ContrastiveWeights(extra_pictures=20)])
 def test_it_learns_what_captions_say(tmp_path, loss):
     arrays = Captions()
-    settings = replace(TINY, steps=150, log_every=50, loss=loss, word_dropout=0.2)
+    settings = replace(TINY, steps=400, log_every=50, loss=loss, word_dropout=0.2)
     path = train(settings, arrays, tmp_path)
     assert read_facts(path)["vocabulary"] == ["a", "blue", "flower", "green", "of", "petals", "red", "yellow"]
     encoder = load_text_encoder(path)
