@@ -178,9 +178,10 @@ def train(
         run.save({"step": step, **facts, **found, **learner.state_dict()})
         _log(run, step, found)
 
+    next_batch = run.read_ahead(batches)
     while not run.finished(step):
         seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(batches(step).to(fabric.device))
+        loss, items = learner(next_batch(step).to(fabric.device))
         share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
         rate = settings.learning_rate * share
         norm = learner.step(loss, rate, settings.clip)
