@@ -184,9 +184,11 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0] not in COMMANDS:
         raise SettingsError(f"unknown command '{words[0]}'; there are: {', '.join(COMMANDS)}")
+    from speech2image.commands.old_names import renamed
+
     module = importlib.import_module(f"speech2image.commands.{COMMANDS[words[0]][0]}")
     try:
-        module.run(words[0], words[1:])
+        module.run(words[0], renamed(words[1:]))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
