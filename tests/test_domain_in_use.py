@@ -20,7 +20,7 @@ from speech2image.domains import Domains
 from speech2image.errors import CheckpointError
 from speech2image.models.pretrained_speech_encoder import (
     DomainSettings,
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
     WordsSettings,
@@ -36,7 +36,7 @@ def chances(encoder: PretrainedSpeechEncoder) -> np.ndarray:
     frames = torch.from_numpy(WHISPER.extract(CLIP[0]))[None]
     assert encoder.domain is not None
     with torch.no_grad():
-        return encoder.domain(*encoder.listen(frames, torch.tensor([frames.shape[2]])))[0].exp().numpy()
+        return encoder.domain(*encoder.states(frames, torch.tensor([frames.shape[2]])))[0].exp().numpy()
 
 
 def make_encoder(words: bool) -> PretrainedSpeechEncoder:
@@ -44,7 +44,7 @@ def make_encoder(words: bool) -> PretrainedSpeechEncoder:
     made = PretrainedSpeechEncoder(
         PretrainedEncoderSettings(
             tiny_whisper.SETTINGS,
-            HeadSettings(width=16, heads=2, output=16),
+            PoolingHeadSettings(width=16, heads=2, output=16),
             WordsSettings(2 + len(LETTERS), width=16, heads=2) if words else None,
             DomainSettings(3, width=16),
         )

@@ -19,7 +19,7 @@ from speech2image.audio.front_ends import WHISPER
 from speech2image.commands import picture_jobs
 from speech2image.errors import CheckpointError
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
     WordsSettings,
@@ -35,7 +35,7 @@ CLIP = speech(1.5)
 def encoder() -> PretrainedSpeechEncoder:
     shape = PretrainedEncoderSettings(
         tiny_whisper.SETTINGS,
-        HeadSettings(width=16, heads=2, output=16),
+        PoolingHeadSettings(width=16, heads=2, output=16),
         WordsSettings(2 + len(LETTERS), width=16, heads=2),
     )
     torch.manual_seed(3)
@@ -65,7 +65,7 @@ class InTorch:
     @torch.no_grad()
     def all(self, log_mel: np.ndarray, n_frames: np.ndarray) -> list[np.ndarray]:
         assert self.encoder.words is not None
-        heard = self.encoder.listen(torch.from_numpy(log_mel), torch.from_numpy(n_frames))
+        heard = self.encoder.states(torch.from_numpy(log_mel), torch.from_numpy(n_frames))
         return [self.encoder.words(*heard).numpy()]
 
 

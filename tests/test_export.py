@@ -16,7 +16,7 @@ from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.errors import CheckpointError, OutputError, SettingsError
 from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
@@ -298,7 +298,9 @@ def _save(path: Path, kind: str, settings: dict[str, object], module: nn.Module)
 
 
 def test_an_encoder_with_another_front_end(tmp_path) -> None:
-    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2, output=16))
+    shape = PretrainedEncoderSettings(
+        tiny_whisper.SETTINGS, PoolingHeadSettings(width=16, heads=2, output=16)
+    )
     encoder = PretrainedSpeechEncoder(shape).eval()
     options = {"noise_size": 7, "clips": recordings(), "front_end": WHISPER}
     export.export_direct(encoder, Generator(), tmp_path / "mine", name="mine", licence="CC0-1.0", **options)

@@ -20,7 +20,7 @@ from speech2image.models import (
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.pretrained_speech_encoder import (
     DomainSettings,
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
     WithHeads,
@@ -38,7 +38,7 @@ V1 = stackgan_v1.Architecture(
 V2 = stackgan_v2.Architecture(branches=2, generator_width=4, discriminator_width=4, noise=7, code=6)
 ON_WHISPER = PretrainedEncoderSettings(
     tiny_whisper.SETTINGS,
-    HeadSettings(width=16, heads=2),
+    PoolingHeadSettings(width=16, heads=2),
     WordsSettings(30, width=16, heads=2),
     DomainSettings(3, width=16),
 )

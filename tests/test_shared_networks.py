@@ -23,7 +23,7 @@ from speech2image.export import export_direct
 from speech2image.model_folder import share_networks
 from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
@@ -46,7 +46,9 @@ def other_prior() -> SpokenGenerator:
 
 def on_whisper() -> PretrainedSpeechEncoder:
     torch.manual_seed(0)
-    shape = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=16, heads=2, output=SIZE))
+    shape = PretrainedEncoderSettings(
+        tiny_whisper.SETTINGS, PoolingHeadSettings(width=16, heads=2, output=SIZE)
+    )
     return PretrainedSpeechEncoder(shape).eval()
 
 

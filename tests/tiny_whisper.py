@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
@@ -40,7 +40,7 @@ def encoder(seed: int = 0) -> WhisperEncoder:
 
 def write_checkpoint(path: Path) -> Path:
     """A checkpoint of a speech encoder on `encoder()`, whose head is as it was made."""
-    shape = PretrainedEncoderSettings(SETTINGS, HeadSettings(width=16, heads=2))
+    shape = PretrainedEncoderSettings(SETTINGS, PoolingHeadSettings(width=16, heads=2))
     made = PretrainedSpeechEncoder(shape)
     made.backbone.load_state_dict(encoder().state_dict())
     state = {"kind": "speech_encoder", "settings": {"encoder": dataclasses.asdict(shape)}}

@@ -50,12 +50,12 @@ def parse_job(module: ModuleType, files: type[Any], prog: str, arguments: list[s
     preset = _preset(arguments, files.preset)
     if preset not in module.PRESETS:
         raise SettingsError(f"unknown preset '{preset}' of {prog}; there are: {', '.join(module.PRESETS)}")
-    unprefixed = tyro.conf.arg(name="")
+    settings, unprefixed = module.PRESETS[preset], tyro.conf.arg(name="")
     job = dataclasses.make_dataclass(
         "Job",
         [
             ("files", Annotated[files, unprefixed]),
-            ("settings", Annotated[module.Settings, unprefixed], module.PRESETS[preset]),
+            ("settings", Annotated[type(settings), unprefixed], settings),
         ],
         frozen=True,
     )

@@ -116,7 +116,7 @@ def _states(
     n_frames = torch.tensor([len(clip) for clip in clips], device=device)
     batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).transpose(1, 2).to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=multiplies_bfloat16(device.type)):
-        states, n_steps = encoder.listen(batch, n_frames)
+        states, n_steps = encoder.states(batch, n_frames)
     halved = states.transpose(1, 2).half().cpu().numpy()
     return [one[: int(n)] for one, n in zip(halved, n_steps, strict=True)]
 

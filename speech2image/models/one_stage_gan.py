@@ -140,7 +140,7 @@ class OneStageGenerator(nn.Module):
 
 
 @dataclass(frozen=True)
-class HeadSettings:
+class DiscriminatorSettings:
     """Sizes of `ProjectedDiscriminator`.
 
     Attributes:
@@ -204,9 +204,9 @@ class FeatureHead(RealismHead):
 class ProjectedDiscriminator(nn.Module):
     """Heads on the four stages of the frozen teacher."""
 
-    def __init__(self, settings: HeadSettings | None = None) -> None:
+    def __init__(self, settings: DiscriminatorSettings | None = None) -> None:
         super().__init__()
-        self.settings = settings = settings or HeadSettings()
+        self.settings = settings = settings or DiscriminatorSettings()
         shapes = [
             (channels, settings.width, max(0, 2 - i)) for i, channels in enumerate(settings.map_channels)
         ]

@@ -26,7 +26,7 @@ FLOOR = LOUDEST - DECADES / 4
 
 
 @dataclass(frozen=True)
-class HeadSettings:
+class PoolingHeadSettings:
     """The shape of a PoolingHead.
 
     Attributes:
@@ -86,7 +86,7 @@ class PretrainedEncoderSettings:
     """
 
     backbone: WhisperSettings = field(default_factory=WhisperSettings)
-    head: HeadSettings = field(default_factory=HeadSettings)
+    head: PoolingHeadSettings = field(default_factory=PoolingHeadSettings)
     words: WordsSettings | None = None
     domain: DomainSettings | None = None
 
@@ -96,7 +96,7 @@ class PretrainedEncoderSettings:
         words, domain = stored.get("words"), stored.get("domain")
         return cls(
             WhisperSettings(**stored["backbone"]),
-            HeadSettings(**stored["head"]),
+            PoolingHeadSettings(**stored["head"]),
             None if words is None else WordsSettings(**words),
             None if domain is None else DomainSettings(**domain),
         )
@@ -111,7 +111,7 @@ class PoolingHead(nn.Module):
 
     teacher_mean: Tensor
 
-    def __init__(self, inputs: int, settings: HeadSettings) -> None:
+    def __init__(self, inputs: int, settings: PoolingHeadSettings) -> None:
         super().__init__()
         self.embed_dim = settings.output
         self.norm = nn.LayerNorm(inputs)
@@ -135,7 +135,7 @@ class PoolingHead(nn.Module):
         """Embeds a batch.
 
         Args:
-            states: from `PretrainedSpeechEncoder.listen`, padded on the right with anything finite.
+            states: from `PretrainedSpeechEncoder.states`, padded on the right with anything finite.
             n_steps: valid steps of each clip.
         """
         valid = valid_mask(n_steps, states.shape[2])
@@ -230,15 +230,15 @@ class PretrainedSpeechEncoder(nn.Module):
         Raises:
             SpeechError: a clip is shorter than the front end's shortest, or than the batch holds.
         """
-        return self.head(*self.listen(log_mel, n_frames))
+        return self.head(*self.states(log_mel, n_frames))
 
-    def listen(
+    def states(
         self, log_mel: Float[Tensor, "batch 80 frames"], n_frames: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch width steps"], Int[Tensor, " batch"]]:
         """The backbone's state of every 40 ms, what the head takes, and the valid steps of each clip."""
-        return mean_of_pairs(*self.hear(log_mel, n_frames))
+        return mean_of_pairs(*self.frame_states(log_mel, n_frames))
 
-    def hear(
+    def frame_states(
         self, log_mel: Float[Tensor, "batch 80 frames"], n_frames: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch steps width"], Int[Tensor, " batch"]]:
         """The backbone's state of every 20 ms, and the valid steps of each clip."""
@@ -263,9 +263,9 @@ class WithHeads(nn.Module):
         self, log_mel: Float[Tensor, "batch 80 frames"], n_frames: Int[Tensor, " batch"]
     ) -> tuple[Tensor, ...]:
         """[batch, size], then [batch, steps, tokens] for "words" and [batch, domains] for "domain"."""
-        heard = self.encoder.listen(log_mel, n_frames)
-        further = (getattr(self.encoder, head)(*heard) for head in self.heads)
-        return self.encoder.head(*heard), *further
+        states = self.encoder.states(log_mel, n_frames)
+        further = (getattr(self.encoder, head)(*states) for head in self.heads)
+        return self.encoder.head(*states), *further
 
 
 def with_new_head(

@@ -304,10 +304,10 @@ class SpeechEncoder(nn.Module):
         Raises:
             SpeechError: a clip has fewer than 64 frames, or more than the batch holds.
         """
-        states, n_steps = self.hear(log_mel, n_frames)
+        states, n_steps = self.states(log_mel, n_frames)
         return self.projection(self.dropout(self.pooling(states, n_steps)))
 
-    def hear(
+    def states(
         self, log_mel: Float[Tensor, "batch 40 frames"], n_frames: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch steps twice_hidden"], Int[Tensor, " batch"]]:
         """The LSTM's state at every step, before pooling, and the valid steps of each clip."""

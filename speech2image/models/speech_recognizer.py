@@ -1,7 +1,7 @@
 """The speech recogniser: log-mel frames of a spoken sentence -> its characters (the cascade's first step).
 
 An encoder-decoder Transformer (Vaswani et al., "Attention is all you need", 2017) for speech (Dong et al.,
-"Speech-Transformer", ICASSP 2018): strided convolutions shorten time, an encoder listens to the whole clip, a
+"Speech-Transformer", ICASSP 2018): strided convolutions shorten time, an encoder reads the whole clip, a
 decoder writes one token after the other. A second head reads the encoder alone (CTC, Graves et
 al. 2006); trained together they align sooner (Kim et al. 2017). An encoder layer may hold a convolution over
 time (Conformer, Gulati et al. 2020), which learns faster from little speech.
@@ -87,8 +87,8 @@ PRESETS = {
 }
 
 
-class Heard(NamedTuple):
-    """What the encoder makes of a batch of clips.
+class EncoderOutput(NamedTuple):
+    """The recognizer encoder's output for a batch of clips.
 
     Attributes:
         memory: [batch, steps, width].
@@ -209,8 +209,8 @@ class EncoderLayer(nn.Module):
         self, x: Float[Tensor, "batch steps width"], valid: Bool[Tensor, "batch steps"]
     ) -> Float[Tensor, "batch steps width"]:
         normed = self.attention_norm(x)
-        heard = self.attention(normed, *self.attention.keys_values(normed), valid[:, None, None])
-        x = x + self.dropout(heard)
+        attended = self.attention(normed, *self.attention.keys_values(normed), valid[:, None, None])
+        x = x + self.dropout(attended)
         if self.convolution is not None and self.convolution_norm is not None:
             x = x + self.dropout(self.convolution(self.convolution_norm(x), valid))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
@@ -247,12 +247,12 @@ class DecoderLayer(nn.Module):
         new_keys, new_values = self.attention.keys_values(normed)
         keys, values = torch.cat([keys, new_keys], dim=2), torch.cat([values, new_values], dim=2)
         x = x + self.dropout(self.attention(normed, keys, values, seen))
-        heard = self.memory_attention(self.memory_norm(x), memory_keys, memory_values, audible)
-        x = x + self.dropout(heard)
+        attended = self.memory_attention(self.memory_norm(x), memory_keys, memory_values, audible)
+        x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), keys, values
 
 
-class Encoder(nn.Module):
+class RecognizerEncoder(nn.Module):
     """Log-mel frames -> one vector every 40 or 80 ms, and CTC's log-probabilities of tokens."""
 
     def __init__(self, settings: SpeechRecognizerSettings) -> None:
@@ -268,8 +268,10 @@ class Encoder(nn.Module):
         self.ctc = nn.Linear(settings.width, settings.tokens)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, log_mel: Float[Tensor, "batch 40 frames"], n_frames: Int[Tensor, " batch"]) -> Heard:
-        """Listen to clips of `n_frames` valid frames each, at least 64, padded on the right with anything.
+    def forward(
+        self, log_mel: Float[Tensor, "batch 40 frames"], n_frames: Int[Tensor, " batch"]
+    ) -> EncoderOutput:
+        """Encode clips of `n_frames` valid frames each, at least 64, padded on the right with anything.
 
         Raises:
             SpeechError: a clip has fewer than 64 frames, or more than the batch holds.
@@ -285,10 +287,10 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, valid)
         memory = self.norm(x)
-        return Heard(memory, n_steps, self.ctc(memory).float().log_softmax(dim=2))
+        return EncoderOutput(memory, n_steps, self.ctc(memory).float().log_softmax(dim=2))
 
 
-class Decoder(nn.Module):
+class RecognizerDecoder(nn.Module):
     """Tokens so far and the encoder's memory -> log-probabilities of the next token."""
 
     def __init__(self, settings: SpeechRecognizerSettings) -> None:
@@ -342,18 +344,18 @@ class SpeechRecognizer(nn.Module):
     def __init__(self, settings: SpeechRecognizerSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder, self.decoder = Encoder(settings), Decoder(settings)
+        self.encoder, self.decoder = RecognizerEncoder(settings), RecognizerDecoder(settings)
 
     def forward(
         self,
         log_mel: Float[Tensor, "batch 40 frames"],
         n_frames: Int[Tensor, " batch"],
         tokens: Int[Tensor, "batch length"],
-    ) -> tuple[Heard, Float[Tensor, "batch length tokens"]]:
-        """What the encoder heard, and log-probabilities of what follows each of `tokens` (the true ones)."""
-        heard = self.encoder(log_mel, n_frames)
-        written, _ = self.decoder(tokens, self.decoder.start(heard.memory), heard.n_steps)
-        return heard, written
+    ) -> tuple[EncoderOutput, Float[Tensor, "batch length tokens"]]:
+        """The encoder's output, and log-probabilities of what follows each of `tokens` (the true ones)."""
+        encoded = self.encoder(log_mel, n_frames)
+        written, _ = self.decoder(tokens, self.decoder.start(encoded.memory), encoded.n_steps)
+        return encoded, written
 
 
 def normalised(

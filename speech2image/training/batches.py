@@ -88,8 +88,8 @@ class PictureBatches:
             raise DataError(
                 f"pictures are stored at {self.stored.shape[1:3]}, smaller than the crop of {size}"
             )
-        self.conditions = Conditions(arrays, self.indices, speech_fraction, utterances)
-        self.others = OtherClass(self.indices, self.labels)
+        self.conditions = ConditionSampler(arrays, self.indices, speech_fraction, utterances)
+        self.others = OtherClassSampler(self.indices, self.labels)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     def __call__(self, step: int) -> PictureBatch:
@@ -133,7 +133,7 @@ class PictureBatches:
         return from_uint8(crops)
 
 
-class Conditions:
+class ConditionSampler:
     """Draws an embedding for an item: of one of its utterances, or the teacher's of one of its crops."""
 
     def __init__(
@@ -176,7 +176,7 @@ class Conditions:
         return np.asarray(self.teacher[item, int(position * self.teacher.shape[1])])
 
 
-class OtherClass:
+class OtherClassSampler:
     """Draws, for an item, another item of another class, uniformly over all such items.
 
     Raises:

@@ -30,7 +30,7 @@ KIND = "speech_encoder"
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class ClassifierTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -62,9 +62,9 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "paper": Settings(encoder=ENCODERS["paper"], augmentation=None, steps=11_000, ema_decay=0.0),
-    "cpu": Settings(augmentation_ramp=1500),
-    "toy": Settings(
+    "paper": ClassifierTraining(encoder=ENCODERS["paper"], augmentation=None, steps=11_000, ema_decay=0.0),
+    "cpu": ClassifierTraining(augmentation_ramp=1500),
+    "toy": ClassifierTraining(
         encoder=ENCODERS["toy"],
         augmentation=None,
         steps=300,
@@ -103,11 +103,11 @@ class Classifier(nn.Module):
         return F.cross_entropy(logits, targets), (logits.argmax(1) == targets).float().mean().detach()
 
 
-def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[str]) -> Path:
+def train(settings: ClassifierTraining, arrays: SpeechArrays, folder: str | os.PathLike[str]) -> Path:
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see ClassifierTraining and PRESETS.
         arrays: the prepared data set; the teacher's features must be there, as for the direct route.
         folder: takes the checkpoint and the log.
 
@@ -164,7 +164,7 @@ def train(settings: Settings, arrays: SpeechArrays, folder: str | os.PathLike[st
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, arrays: SpeechArrays, settings: Settings) -> float | None:
+def accuracy(classifier: Classifier, arrays: SpeechArrays, settings: ClassifierTraining) -> float | None:
     """Share of right answers on kept-out utterances of seen classes: those of the split "val", and those of
     training pictures by held-out voices; None if there are none."""
     known = classifier.classes.cpu().numpy()

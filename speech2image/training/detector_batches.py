@@ -1,7 +1,7 @@
 """Made-up scenes for the speech detector: speech with pauses, noise, music and rooms, or these alone.
 
 Which frames hold speech is known from the energy of the clean recordings before anything is mixed in. Step
-`t` is a pure function of (seed, t), so a resumed training hears what an uninterrupted one would have heard.
+`t` is a pure function of (seed, t), so a resumed training gets what an uninterrupted one would have got.
 """
 
 import os
@@ -66,16 +66,16 @@ class Scenes:
 
 
 @dataclass(frozen=True)
-class Material:
+class DetectorMaterial:
     """Recordings in memory, int16 at 16 kHz each."""
 
     speech: list[NDArray[np.int16]] = field(repr=False)
     sounds: list[NDArray[np.int16]] = field(repr=False)
 
-    def split(self) -> tuple["Material", "Material"]:
+    def split(self) -> tuple["DetectorMaterial", "DetectorMaterial"]:
         """Nine tenths to train on, every tenth recording to choose the threshold on."""
         kept = [[clips[i] for i in range(len(clips)) if i % 10] for clips in (self.speech, self.sounds)]
-        return Material(*kept), Material(self.speech[::10], self.sounds[::10])
+        return DetectorMaterial(*kept), DetectorMaterial(self.speech[::10], self.sounds[::10])
 
 
 class SceneBatch(NamedTuple):
@@ -86,14 +86,14 @@ class SceneBatch(NamedTuple):
     speech: Tensor
 
 
-def gather(
+def gather_detector_material(
     data: Sequence[str | os.PathLike[str]],
     recordings: Sequence[str | os.PathLike[str]],
     sounds: Sequence[str | os.PathLike[str]],
     held_out: Sequence[str],
     clips: int,
     seed: int,
-) -> Material:
+) -> DetectorMaterial:
     """Read what scenes are made of.
 
     Args:
@@ -122,7 +122,7 @@ def gather(
         others += excerpts(read_sound(path), 3, rng)
     if len(speech) < 2:
         raise DataError("no speech to train on: name a shards folder with captions spoken without noise")
-    return Material(speech, others)
+    return DetectorMaterial(speech, others)
 
 
 def _captions(folder: Path, held_out: Sequence[str], most: int) -> list[NDArray[np.int16]]:
@@ -154,7 +154,7 @@ class SceneBatches:
         seed: of everything random.
     """
 
-    def __init__(self, material: Material, scenes: Scenes, batch_size: int, seed: int) -> None:
+    def __init__(self, material: DetectorMaterial, scenes: Scenes, batch_size: int, seed: int) -> None:
         self.material, self.scenes, self.batch_size, self.seed = material, scenes, batch_size, seed
 
     def __call__(self, step: int, rank: int = 0) -> SceneBatch:
@@ -208,9 +208,9 @@ class SceneBatches:
                 piece = piece[: int(rng.uniform(0.4, 1.2) * audio.SAMPLE_RATE)]
             active = active_hops(piece)
             skip = max(0, -start)
-            heard = piece[skip : skip + n - max(0, start)]
+            part = piece[skip : skip + n - max(0, start)]
             first = max(0, start)
-            sound[first : first + len(heard)] += heard
+            sound[first : first + len(part)] += part
             own = active[skip // audio.HOP :][: len(hops) - first // audio.HOP]
             hops[first // audio.HOP : first // audio.HOP + len(own)] |= own
             start += len(piece) + int(rng.uniform(0.05, 2.0) * audio.SAMPLE_RATE)
@@ -219,7 +219,7 @@ class SceneBatches:
         return sound
 
     def _noise(self, rng: np.random.Generator, n: int) -> tuple[Waveform, float]:
-        """What is heard beside the speech, and how much softer it is (dB)."""
+        """A noise beside the speech, and how much softer it is (dB)."""
         low, high = self.scenes.noise_db
         if rng.random() < self.scenes.babble_share:
             voices = [self._clip(rng, self.material.speech, 4 * n) for _ in range(5)]

@@ -32,14 +32,14 @@ from speech2image.training.speech_embeddings import Encoder, embed, load_speech_
 UTTERANCES_AT_ONCE = 1024
 
 GeneratorTraining = (
-    Annotated[one_stage_gan.Settings, tyro.conf.subcommand("one-stage-gan")]
-    | Annotated[stackgan_v2.Settings, tyro.conf.subcommand("stackgan-v2")]
+    Annotated[one_stage_gan.OneStageGanTraining, tyro.conf.subcommand("one-stage-gan")]
+    | Annotated[stackgan_v2.StackGanV2Training, tyro.conf.subcommand("stackgan-v2")]
 )
 """Settings of either recipe; the names are for the command line, which keeps the preset's recipe."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class DirectTraining:
     """Settings of both trainings.
 
     Attributes:
@@ -49,21 +49,23 @@ class Settings:
         max_bytes: the most each of the model folder's networks may take.
     """
 
-    encoder: speech_encoder.Settings = field(default_factory=speech_encoder.Settings)
-    generator: GeneratorTraining = field(default_factory=one_stage_gan.Settings)
+    encoder: speech_encoder.SpeechEncoderTraining = field(
+        default_factory=speech_encoder.SpeechEncoderTraining
+    )
+    generator: GeneratorTraining = field(default_factory=one_stage_gan.OneStageGanTraining)
     crops: int = 10
     max_bytes: int = 25_000_000
 
 
-PRESETS: dict[str, Settings] = {
-    "cpu": Settings(),
-    "paper": Settings(speech_encoder.PRESETS["paper"], stackgan_v2.PRESETS["paper"], max_bytes=10**8),
-    "toy": Settings(speech_encoder.PRESETS["toy"], stackgan_v2.PRESETS["toy"], crops=1),
+PRESETS: dict[str, DirectTraining] = {
+    "cpu": DirectTraining(),
+    "paper": DirectTraining(speech_encoder.PRESETS["paper"], stackgan_v2.PRESETS["paper"], max_bytes=10**8),
+    "toy": DirectTraining(speech_encoder.PRESETS["toy"], stackgan_v2.PRESETS["toy"], crops=1),
 }
 
 
 def train(
-    settings: Settings,
+    settings: DirectTraining,
     arrays: PairArrays,
     teacher: GoogLeNet | ToyTeacher | None,
     folder: str | os.PathLike[str],
@@ -72,7 +74,7 @@ def train(
     """Do whatever of the whole way is not done yet.
 
     Args:
-        settings: see `Settings`.
+        settings: see `DirectTraining`.
         arrays: prepared data.
         teacher: the frozen image network; None if its features are there and the generator does without it.
             `ToyTeacher` with the toy set alone.
@@ -99,8 +101,10 @@ def train(
     return folder / "model"
 
 
-def _check_teacher(settings: Settings, arrays: PairArrays, teacher: GoogLeNet | ToyTeacher | None) -> None:
-    one_stage = isinstance(settings.generator, one_stage_gan.Settings)
+def _check_teacher(
+    settings: DirectTraining, arrays: PairArrays, teacher: GoogLeNet | ToyTeacher | None
+) -> None:
+    one_stage = isinstance(settings.generator, one_stage_gan.OneStageGanTraining)
     if one_stage and not isinstance(teacher, GoogLeNet):
         raise SettingsError(
             "the one-stage generator trains against the teacher; give its weights (--teacher)"
@@ -131,12 +135,12 @@ def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[st
 
 
 def _train_generator(
-    settings: one_stage_gan.Settings | stackgan_v2.Settings,
+    settings: one_stage_gan.OneStageGanTraining | stackgan_v2.StackGanV2Training,
     arrays: PairArrays,
     teacher: GoogLeNet | ToyTeacher | None,
     folder: Path,
 ) -> Path:
-    if isinstance(settings, stackgan_v2.Settings):
+    if isinstance(settings, stackgan_v2.StackGanV2Training):
         return stackgan_v2.train(settings, arrays, folder)
     assert isinstance(teacher, GoogLeNet)
     return one_stage_gan.train(settings, arrays, teacher, folder)

@@ -52,7 +52,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class DomainHeadTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -96,8 +96,8 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "cpu": Settings(),
-    "toy": Settings(
+    "cpu": DomainHeadTraining(),
+    "toy": DomainHeadTraining(
         encoder=PretrainedEncoderSettings(domain=DomainSettings(width=32)),
         steps=100,
         batch_size=24,
@@ -126,7 +126,7 @@ class Classification(nn.Module):
 
 
 def train(
-    settings: Settings,
+    settings: DomainHeadTraining,
     encoder: str | os.PathLike[str],
     data: Sequence[PairArrays],
     other: Sequence[Recordings],
@@ -136,7 +136,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see DomainHeadTraining and PRESETS.
         encoder: checkpoint of an encoder on a pretrained backbone.
         data: prepared data whose captions are spoken, opened with the encoder's front end, one for each of
             `settings.domains`.
@@ -155,7 +155,7 @@ def train(
     names = _checked_names(settings, data, other)
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     embedding = load_pretrained(encoder).to(fabric.device)
-    sources = gather(settings, data, other, embedding)
+    sources = gather_domain_speech(settings, data, other, embedding)
     facts = stated_facts(encoder) | {DOMAINS: [*names, OTHER]}
     head = replace(settings.encoder.domain or DomainSettings(), domains=len(names) + 1)
     whole = with_new_head(embedding, domain=head)
@@ -195,7 +195,7 @@ def train(
 
 
 def _checked_names(
-    settings: Settings, data: Sequence[PairArrays], other: Sequence[Recordings]
+    settings: DomainHeadTraining, data: Sequence[PairArrays], other: Sequence[Recordings]
 ) -> tuple[str, ...]:
     """The domains, each once.
 
@@ -222,8 +222,8 @@ def _checked_names(
     return tuple(dict.fromkeys(settings.domains))
 
 
-def gather(
-    settings: Settings,
+def gather_domain_speech(
+    settings: DomainHeadTraining,
     data: Sequence[PairArrays],
     other: Sequence[Recordings],
     encoder: PretrainedSpeechEncoder,
@@ -248,7 +248,7 @@ def gather(
     return sources
 
 
-def measure(head: DomainHead, sources: Sequence[Source], settings: Settings) -> dict[str, Any]:
+def measure(head: DomainHead, sources: Sequence[Source], settings: DomainHeadTraining) -> dict[str, Any]:
     """The threshold, chosen on validation speech, and both kinds of mistake with it.
 
     Returns:

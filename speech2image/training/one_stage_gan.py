@@ -23,13 +23,13 @@ from speech2image.losses.conditioning import contrast_with_condition
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.one_stage_gan import (
+    DiscriminatorSettings,
     GeneratorSettings,
-    HeadSettings,
     OneStageGenerator,
     ProjectedDiscriminator,
 )
 from speech2image.training.adversaries import Adversaries, GanSettings
-from speech2image.training.batches import Conditions, PictureBatches
+from speech2image.training.batches import ConditionSampler, PictureBatches
 from speech2image.training.collapse import collapse_signs
 from speech2image.training.conditions import (
     PriorSettings,
@@ -46,7 +46,7 @@ KIND = "one_stage_gan"
 
 
 @dataclass(frozen=True)
-class Settings(GanSettings):
+class OneStageGanTraining(GanSettings):
     """Every setting of this recipe.
 
     Attributes:
@@ -72,7 +72,7 @@ class Settings(GanSettings):
     """
 
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
-    heads: HeadSettings = field(default_factory=HeadSettings)
+    heads: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
     steps: int = 20_000
     batch_size: int = 24
     learning_rate: float = 2e-4
@@ -110,8 +110,8 @@ class Settings(GanSettings):
         return round(self.batch_size * self.detail_share)
 
 
-CPU = Settings()
-PRESETS: dict[str, Settings] = {
+CPU = OneStageGanTraining()
+PRESETS: dict[str, OneStageGanTraining] = {
     "cpu": CPU,
     "cpu-64": replace(
         CPU, generator=GeneratorSettings(64, channels=(256, 256, 224, 128, 64)), feature_size=96
@@ -119,7 +119,7 @@ PRESETS: dict[str, Settings] = {
     "cpu-256": replace(
         CPU,
         generator=GeneratorSettings(256, channels=(256, 256, 224, 128, 64, 32, 16)),
-        heads=HeadSettings(details=True),
+        heads=DiscriminatorSettings(details=True),
         detail_share=1 / 3,
     ),
     "gpu": replace(
@@ -135,7 +135,7 @@ PRESETS: dict[str, Settings] = {
     "toy": replace(
         CPU,
         generator=GeneratorSettings(32, code_size=64, channels=(64, 64, 32, 16)),
-        heads=HeadSettings(width=32),
+        heads=DiscriminatorSettings(width=32),
         feature_size=64,
         steps=300,
         grid_every=100,
@@ -144,7 +144,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def train(
-    settings: Settings,
+    settings: OneStageGanTraining,
     arrays: TrainingArrays,
     teacher: GoogLeNet,
     folder: str | os.PathLike[str],
@@ -154,7 +154,7 @@ def train(
     """Train until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
 
     Args:
-        settings: see `Settings`.
+        settings: see `OneStageGanTraining`.
         arrays: prepared data with teacher features, and with speech embeddings if `speech_fraction` > 0.
         teacher: the frozen image network; gradients pass through it to the picture, never into it.
         folder: of the run.
@@ -172,7 +172,7 @@ def train(
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
     batches = picture_batches(settings, arrays, fabric)
-    conditions = Conditions(arrays, batches.indices, settings.speech_fraction)
+    conditions = ConditionSampler(arrays, batches.indices, settings.speech_fraction)
     generator = OneStageGenerator(settings.generator)
     mean = mean_teacher_feature(arrays)
     generator.condition_mean.copy_(torch.from_numpy(mean))
@@ -267,7 +267,7 @@ def train(
     return run.checkpoint
 
 
-def picture_batches(settings: Settings, arrays: TrainingArrays, fabric: Fabric) -> PictureBatches:
+def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, fabric: Fabric) -> PictureBatches:
     """The training pictures with the teacher's features of them, in this process's share."""
     return PictureBatches(
         arrays,
@@ -287,7 +287,10 @@ Stages = tuple[Tensor, ...]
 
 
 def see(
-    stages_of: Callable[[Tensor], Stages], pictures: Tensor, settings: Settings, rng: np.random.Generator
+    stages_of: Callable[[Tensor], Stages],
+    pictures: Tensor,
+    settings: OneStageGanTraining,
+    rng: np.random.Generator,
 ) -> tuple[Stages, Stages | None]:
     """The teacher's stages of pictures [batch, 3, side, side], seen by `stages_of`, its `stages`.
 

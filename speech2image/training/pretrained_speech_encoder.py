@@ -29,7 +29,7 @@ from speech2image.losses.distillation import (
 )
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
@@ -47,13 +47,13 @@ from speech2image.training.speech_encoder import (
     Transcription,
     distillation_loss,
     favoured,
-    heard_recordings,
+    training_recordings,
 )
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class PretrainedEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -67,7 +67,7 @@ class Settings(RunSettings):
         augmentation: changes to the training speech when the backbone is trained; None for none.
         augmentation_ramp: steps over which the augmentation grows to its full strength.
         held_out_voices: voices kept out of training, to test on.
-        favoured_voices: names or patterns ("reader/*") of voices heard `favour` times as often as others.
+        favoured_voices: names or patterns ("reader/*") of voices drawn `favour` times as often as others.
         favour: see there.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
         batch_size: utterances a step and process.
@@ -106,17 +106,17 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "head": Settings(),
-    "tune": Settings(
+    "head": PretrainedEncoderTraining(),
+    "tune": PretrainedEncoderTraining(
         tuned_layers=4,
         augmentation=SpeechAugmentation(vocal_tract=0.08),
         augmentation_ramp=300,
         batch_size=32,
         learning_rate=3e-4,
     ),
-    "teacher-student": Settings(loss=TeacherStudentWeights()),
-    "toy": Settings(
-        encoder=PretrainedEncoderSettings(head=HeadSettings(width=32, heads=2)),
+    "teacher-student": PretrainedEncoderTraining(loss=TeacherStudentWeights()),
+    "toy": PretrainedEncoderTraining(
+        encoder=PretrainedEncoderSettings(head=PoolingHeadSettings(width=32, heads=2)),
         loss=ContrastiveWeights(extra_pictures=0, several_positives=True),
         steps=100,
         batch_size=32,
@@ -158,7 +158,7 @@ class Distillation(nn.Module):
         if transcribed is None:
             return loss, items
         assert self.encoder.words is not None
-        states, n_steps = self.encoder.listen(transcribed.log_mel, transcribed.n_frames)
+        states, n_steps = self.encoder.states(transcribed.log_mel, transcribed.n_frames)
         written = self.encoder.words(states, n_steps)
         with torch.autocast(written.device.type, enabled=False):
             ctc = ctc_loss(written.float(), n_steps, transcribed.tokens, transcribed.n_tokens)
@@ -171,7 +171,7 @@ class Distillation(nn.Module):
 
 
 def train(
-    settings: Settings,
+    settings: PretrainedEncoderTraining,
     arrays: TrainingArrays,
     folder: str | os.PathLike[str],
     backbone: str | os.PathLike[str] | None = None,
@@ -182,7 +182,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see PretrainedEncoderTraining and PRESETS.
         arrays: the prepared data set, opened with `PretrainedSpeechEncoder.front_end`; the teacher's features
             must be there.
         folder: takes the checkpoint and the log.
@@ -246,7 +246,7 @@ def train(
 
 
 def starting_encoder(
-    settings: Settings,
+    settings: PretrainedEncoderTraining,
     backbone: str | os.PathLike[str] | None,
     start_from: str | os.PathLike[str] | None,
 ) -> tuple[PretrainedSpeechEncoder, dict[str, Any]]:
@@ -290,7 +290,7 @@ def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
         encoder.domain.requires_grad_(False)
 
 
-def optimizer(distillation: Distillation, settings: Settings) -> torch.optim.Optimizer:
+def optimizer(distillation: Distillation, settings: PretrainedEncoderTraining) -> torch.optim.Optimizer:
     """AdamW over what is not frozen; each group states its `share` of the learning rate."""
     backbone = [p for p in distillation.encoder.backbone.parameters() if p.requires_grad]
     names = {id(parameter) for parameter in backbone}
@@ -301,7 +301,9 @@ def optimizer(distillation: Distillation, settings: Settings) -> torch.optim.Opt
     return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def training_batches(settings: Settings, arrays: TrainingArrays, fabric: Fabric) -> SpeechBatches:
+def training_batches(
+    settings: PretrainedEncoderTraining, arrays: TrainingArrays, fabric: Fabric
+) -> SpeechBatches:
     """This process's batches; test classes and held-out voices are never among them."""
     extra = settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0
     return SpeechBatches(
@@ -320,7 +322,7 @@ def training_batches(settings: Settings, arrays: TrainingArrays, fabric: Fabric)
 
 
 def transcribed_batches(
-    settings: Settings,
+    settings: PretrainedEncoderTraining,
     arrays: TrainingArrays,
     recordings: Sequence[Recordings],
     vocabulary: Vocabulary,
@@ -328,11 +330,11 @@ def transcribed_batches(
 ) -> TranscribedBatches:
     """This process's batches of the words head: spoken captions and recordings of who is not held out."""
     captions = SpokenCaptions(arrays, favoured(settings, arrays))
-    heard = heard_recordings(recordings, settings.held_out_voices)
+    people = training_recordings(recordings, settings.held_out_voices)
     parts = [(captions, np.arange(len(captions.texts)))]
     task = settings.transcription
     return TranscribedBatches(
-        JoinedSpeech(parts if heard is None else [*parts, (heard, np.arange(len(heard.texts)))]),
+        JoinedSpeech(parts if people is None else [*parts, (people, np.arange(len(people.texts)))]),
         vocabulary,
         task.frames,
         settings.seed,

@@ -23,7 +23,12 @@ from speech2image import __version__
 from speech2image.errors import CheckpointError, OutputError
 from speech2image.files import check_writable, writing
 from speech2image.model_folder import told_content
-from speech2image.models.speech_recognizer import Cache, Decoder, Encoder, SpeechRecognizer
+from speech2image.models.speech_recognizer import (
+    Cache,
+    RecognizerDecoder,
+    RecognizerEncoder,
+    SpeechRecognizer,
+)
 from speech2image.parity import made_up_log_mels
 from speech2image.text import END, Vocabulary
 from speech2image.tracing import trace, with_float16_weights
@@ -63,22 +68,22 @@ _FREE = {
 
 
 class EncoderForOnnx(nn.Module):
-    """`Encoder` of one clip with the keys and values of the decoder's attention to it."""
+    """`RecognizerEncoder` of one clip with the keys and values of the decoder's attention to it."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    def __init__(self, encoder: RecognizerEncoder, decoder: RecognizerDecoder) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
     def forward(self, log_mel: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        heard = self.encoder(log_mel, n_frames)
-        start = self.decoder.start(heard.memory)
-        return heard.ctc, start.memory_keys, start.memory_values
+        encoded = self.encoder(log_mel, n_frames)
+        start = self.decoder.start(encoded.memory)
+        return encoded.ctc, start.memory_keys, start.memory_values
 
 
 class DecoderForOnnx(nn.Module):
-    """One step of `Decoder` for several hypotheses about one clip."""
+    """One step of `RecognizerDecoder` for several hypotheses about one clip."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: RecognizerDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 

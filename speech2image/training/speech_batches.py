@@ -141,7 +141,7 @@ class SpeechBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that hear (nearly) every utterance once; the few left over change with every epoch."""
+        """Steps that take (nearly) every utterance once; the few left over change with every epoch."""
         return max(1, len(self.utterances) // (self.batch_size * self.world_size))
 
     def __call__(self, step: int) -> SpeechBatch:

@@ -24,7 +24,13 @@ from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
 from speech2image.training.checkpoint_checks import building_from
-from speech2image.training.detector_batches import Material, SceneBatch, SceneBatches, Scenes, gather
+from speech2image.training.detector_batches import (
+    DetectorMaterial,
+    SceneBatch,
+    SceneBatches,
+    Scenes,
+    gather_detector_material,
+)
 from speech2image.training.learner import Learner
 from speech2image.training.run import Run, RunSettings, make_fabric
 from speech2image.training.schedules import cosine
@@ -35,7 +41,7 @@ _VALIDATION_SEED = 10**6
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class DetectorTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -71,8 +77,8 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "cpu": Settings(),
-    "toy": Settings(
+    "cpu": DetectorTraining(),
+    "toy": DetectorTraining(
         detector=DETECTORS["toy"],
         clips=40,
         steps=60,
@@ -85,7 +91,7 @@ PRESETS = {
 
 
 def train(
-    settings: Settings,
+    settings: DetectorTraining,
     data: Sequence[str | os.PathLike[str]],
     recordings: Sequence[str | os.PathLike[str]],
     sounds: Sequence[str | os.PathLike[str]],
@@ -95,7 +101,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see DetectorTraining and PRESETS.
         data: shards folders with spoken captions.
         recordings: folders of clean recordings of people who speak; possibly none.
         sounds: folders of music and noises; possibly none.
@@ -108,10 +114,10 @@ def train(
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
     state = run.restore()
-    heard, kept = gather(
+    training, kept = gather_detector_material(
         data, recordings, sounds, settings.held_out_voices, settings.clips, settings.seed
     ).split()
-    batches = SceneBatches(heard, settings.scenes, settings.batch_size, settings.seed)
+    batches = SceneBatches(training, settings.scenes, settings.batch_size, settings.seed)
     network = SpeechDetector(settings.detector)
     adam = torch.optim.Adam(network.parameters(), settings.learning_rate)
     learner = Learner(network, network, adam, settings.ema_decay)
@@ -141,7 +147,9 @@ def _loss(model: Learner, batch: SceneBatch) -> Tensor:
 
 
 @torch.inference_mode()
-def calibrate(detector: SpeechDetector, kept: Material, settings: Settings) -> dict[str, float]:
+def calibrate(
+    detector: SpeechDetector, kept: DetectorMaterial, settings: DetectorTraining
+) -> dict[str, float]:
     """Sets the threshold where misses and false alarms cost least on recordings not trained on.
 
     Speech is mixed at 10 dB or more there, and may be a single word.
@@ -164,8 +172,8 @@ def calibrate(detector: SpeechDetector, kept: Material, settings: Settings) -> d
             frames = torch.tensor([log_mel.shape[1]])
             logits = detector.logits(torch.from_numpy(log_mel)[None], frames)[0][0]
             scores[spoken].append(clip_score(logits.numpy()))
-    said, others = (np.sort(scores[kind]) for kind in (True, False))
-    threshold, misses, alarms = choose_threshold(said, others, settings.miss_cost)
+    of_speech, others = (np.sort(scores[kind]) for kind in (True, False))
+    threshold, misses, alarms = choose_threshold(of_speech, others, settings.miss_cost)
     detector.threshold.fill_(threshold)
     return {"threshold": threshold, "misses": misses, "false alarms": alarms}
 
@@ -176,15 +184,15 @@ def clip_score(steps: NDArray[np.floating]) -> float:
 
 
 def choose_threshold(
-    said: NDArray[np.floating], others: NDArray[np.floating], miss_cost: float
+    of_speech: NDArray[np.floating], others: NDArray[np.floating], miss_cost: float
 ) -> tuple[float, float, float]:
     """The threshold of least cost between two scores, and the misses and false alarms at it.
 
     Where several cost the same, the middle one.
     """
-    places = np.unique(np.concatenate([said, others]))
+    places = np.unique(np.concatenate([of_speech, others]))
     middles = np.concatenate([places[:1] - 1, (places[1:] + places[:-1]) / 2, places[-1:] + 1])
-    misses = np.array([(said <= middle).mean() for middle in middles])
+    misses = np.array([(of_speech <= middle).mean() for middle in middles])
     alarms = np.array([(others > middle).mean() for middle in middles])
     cost = miss_cost * misses + alarms
     best = np.flatnonzero(cost <= cost.min() + 1e-12)

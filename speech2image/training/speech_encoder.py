@@ -2,7 +2,7 @@
 
 Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (that loss, the small encoder),
 `cpu` (the small encoder with InfoNCE: what is shipped), `toy`. What captions say in text takes no part; the
-words of other recordings may, as a second task that teaches real voices (`Settings.transcription`).
+words of other recordings may, as a second task that teaches real voices (`Transcription`).
 """
 
 import fnmatch
@@ -66,7 +66,7 @@ class Transcription:
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class SpeechEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -77,7 +77,7 @@ class Settings(RunSettings):
             the start, a short training never leaves the plateau at chance.
         held_out_voices: voices kept out of training, to test on; "reader/NAME" keeps that speaker's
             recordings out too.
-        favoured_voices: names or patterns ("reader/*") of voices heard `favour` times as often as others.
+        favoured_voices: names or patterns ("reader/*") of voices drawn `favour` times as often as others.
         favour: see there.
         transcription: the second task, if recordings are given.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
@@ -113,7 +113,7 @@ class Settings(RunSettings):
 
 PRESETS = {
     # 11,000 steps: 100 epochs of Oxford-102's 7,034 training pictures, one caption and one crop each a time
-    "paper": Settings(
+    "paper": SpeechEncoderTraining(
         encoder=ENCODERS["paper"],
         loss=TeacherStudentWeights(),
         augmentation=None,
@@ -125,13 +125,15 @@ PRESETS = {
         weight_decay=1e-5,
         ema_decay=0.0,
     ),
-    "paper-cpu": Settings(loss=TeacherStudentWeights(), weight_decay=1e-5, augmentation_ramp=1500),
-    # of every row of Table IV; begun from the classifier's encoder, which hears but knows no teacher
-    "ablation": Settings(
+    "paper-cpu": SpeechEncoderTraining(
+        loss=TeacherStudentWeights(), weight_decay=1e-5, augmentation_ramp=1500
+    ),
+    # of every row of Table IV; started from the classifier, which has never seen the teacher
+    "ablation": SpeechEncoderTraining(
         loss=TeacherStudentWeights(), augmentation=None, steps=600, final_rate=1.0, weight_decay=1e-5
     ),
-    "cpu": Settings(augmentation_ramp=1500),
-    "toy": Settings(
+    "cpu": SpeechEncoderTraining(augmentation_ramp=1500),
+    "toy": SpeechEncoderTraining(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
         augmentation=SpeechAugmentation(
@@ -167,7 +169,7 @@ class Distillation(nn.Module):
         tokens: that transcripts are written in; 0 without the second task.
     """
 
-    def __init__(self, settings: Settings, teacher_mean: Tensor, tokens: int = 0) -> None:
+    def __init__(self, settings: SpeechEncoderTraining, teacher_mean: Tensor, tokens: int = 0) -> None:
         super().__init__()
         self.encoder = SpeechEncoder(settings.encoder)
         self.encoder.set_teacher_mean(teacher_mean)
@@ -182,7 +184,7 @@ class Distillation(nn.Module):
         loss, items = self._distil(batch)
         if transcribed is None or self.characters is None:
             return loss, items
-        states, n_steps = self.encoder.hear(transcribed.log_mel, transcribed.n_frames)
+        states, n_steps = self.encoder.states(transcribed.log_mel, transcribed.n_frames)
         with torch.autocast(states.device.type, enabled=False):
             written, n_guesses = self.characters(states.float(), n_steps)
             ctc = ctc_loss(written, n_guesses, transcribed.tokens, transcribed.n_tokens)
@@ -212,7 +214,7 @@ def distillation_loss(
 
 
 def train(
-    settings: Settings,
+    settings: SpeechEncoderTraining,
     arrays: SpeechArrays,
     folder: str | os.PathLike[str],
     fabric: Fabric | None = None,
@@ -222,7 +224,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see SpeechEncoderTraining and PRESETS.
         arrays: the prepared data set; the teacher's features must be there.
         folder: takes the checkpoint and the log.
         fabric: devices and precision; made from the settings if absent.
@@ -235,9 +237,9 @@ def train(
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
-    heard = heard_recordings(recordings, settings.held_out_voices)
-    batches = training_batches(settings, arrays, fabric, heard)
-    transcribed = transcribed_batches(settings, heard, fabric)
+    people = training_recordings(recordings, settings.held_out_voices)
+    batches = training_batches(settings, arrays, fabric, people)
+    transcribed = transcribed_batches(settings, people, fabric)
     mean = torch.from_numpy(mean_teacher_feature(arrays))
     distillation = Distillation(settings, mean, len(CHARACTERS) if transcribed else 0)
     adam = torch.optim.Adam(
@@ -276,7 +278,7 @@ def train(
     return run.checkpoint
 
 
-def heard_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:
+def training_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:
     """The recordings of all speakers that are not held out (as "reader/NAME"); None without any."""
     left_out = [voice.removeprefix(VOICE_PREFIX) for voice in held_out if voice.startswith(VOICE_PREFIX)]
     parts = [(r, np.flatnonzero(~np.isin(r.speakers, left_out))) for r in recordings]
@@ -284,14 +286,14 @@ def heard_recordings(recordings: Sequence[Recordings], held_out: Collection[str]
 
 
 def transcribed_batches(
-    settings: Settings, heard: JoinedSpeech | None, fabric: Fabric
+    settings: SpeechEncoderTraining, people: JoinedSpeech | None, fabric: Fabric
 ) -> TranscribedBatches | None:
     """This process's batches of the second task; None without recordings or with weight 0."""
     task = settings.transcription
-    if heard is None or not task.weight:
+    if people is None or not task.weight:
         return None
     return TranscribedBatches(
-        heard,
+        people,
         CHARACTERS,
         task.frames,
         settings.seed,
@@ -304,7 +306,7 @@ def transcribed_batches(
 
 
 def training_batches(
-    settings: Settings, arrays: SpeechArrays, fabric: Fabric, heard: JoinedSpeech | None = None
+    settings: SpeechEncoderTraining, arrays: SpeechArrays, fabric: Fabric, people: JoinedSpeech | None = None
 ) -> SpeechBatches:
     """This process's batches; test classes and held-out voices are never among them."""
     utterances = favoured(settings, arrays)
@@ -319,7 +321,7 @@ def training_batches(
         settings.augmentation_ramp,
         fabric.global_rank,
         fabric.world_size,
-        None if heard is None else OtherVoices(heard),
+        None if people is None else OtherVoices(people),
     )
 
 

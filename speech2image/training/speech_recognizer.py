@@ -38,7 +38,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class RecognizerTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -49,7 +49,7 @@ class Settings(RunSettings):
         augmentation_ramp: steps over which the augmentation grows to its full strength.
         held_out_voices: voices of spoken captions kept out of training, to test on; "reader/NAME" keeps out
             that speaker's recordings too, and then no others of that corpus.
-        recordings_repeated: how often an epoch hears each recording; captions come once.
+        recordings_repeated: how often each recording comes in an epoch; captions come once.
         longest_frames: longer utterances are left out (a frame is 10 ms).
         frames: the most frames a step and process holds, padding counted.
         steps: optimiser steps.
@@ -86,7 +86,7 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "paper": Settings(
+    "paper": RecognizerTraining(
         recognizer=RECOGNIZERS["paper"],
         frames=48_000,
         steps=100_000,
@@ -94,8 +94,8 @@ PRESETS = {
         decay="inverse-sqrt",
         checkpoint_minutes=15.0,
     ),
-    "cpu": Settings(pieces=256, augmentation_ramp=3000),
-    "toy": Settings(
+    "cpu": RecognizerTraining(pieces=256, augmentation_ramp=3000),
+    "toy": RecognizerTraining(
         recognizer=RECOGNIZERS["toy"],
         augmentation=None,
         frames=4000,
@@ -120,10 +120,10 @@ class Recognition(nn.Module):
     def forward(self, batch: TranscribedBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a batch and its items for the log, each per token."""
         inputs, targets = shifted(batch.tokens, batch.n_tokens)
-        heard, written = self.recognizer(batch.log_mel, batch.n_frames, inputs)
+        encoded, written = self.recognizer(batch.log_mel, batch.n_frames, inputs)
         with torch.autocast(written.device.type, enabled=False):
             attention = smoothed_cross_entropy(written, targets, self.label_smoothing)
-            ctc = ctc_loss(heard.ctc, heard.n_steps, batch.tokens, batch.n_tokens)
+            ctc = ctc_loss(encoded.ctc, encoded.n_steps, batch.tokens, batch.n_tokens)
         loss = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
         right = (written.argmax(2) == targets).sum() / (targets != IGNORED).sum()
         return loss, {"attention": attention.detach(), "ctc": ctc.detach(), "tokens right": right}
@@ -147,15 +147,15 @@ def smoothed_cross_entropy(log_probabilities: Tensor, targets: Tensor, smoothing
 
 
 @dataclass(frozen=True)
-class Material:
-    """What a training hears, and what it is tested on by name."""
+class TranscribedMaterial:
+    """Transcribed speech to train on, and to test on by name."""
 
     training: TranscribedSpeech
     tests: Mapping[str, TranscribedSpeech]
 
 
 class MaterialSettings(Protocol):
-    """What `gather` reads of a training's settings."""
+    """What `gather_transcribed` reads of a training's settings."""
 
     @property
     def held_out_voices(self) -> tuple[str, ...]: ...
@@ -164,9 +164,11 @@ class MaterialSettings(Protocol):
     def recordings_repeated(self) -> int: ...
 
 
-def gather(
-    settings: MaterialSettings, arrays: TrainingArrays | None, recordings: Mapping[str, TranscribedSpeech]
-) -> Material:
+def gather_transcribed(
+    settings: MaterialSettings,
+    arrays: TrainingArrays | None,
+    recordings: Mapping[str, TranscribedSpeech],
+) -> TranscribedMaterial:
     """Spoken captions and recordings, parted into training and test.
 
     Test classes, held-out voices, and of every corpus of recordings the held-out readers (without such a part
@@ -198,11 +200,13 @@ def gather(
         tests[name] = JoinedSpeech([(corpus, np.flatnonzero(out))])
     if not training:
         raise DataError("nothing to train on; give prepared data with speech, recordings, or both")
-    return Material(JoinedSpeech(training), {name: test for name, test in tests.items() if len(test.texts)})
+    return TranscribedMaterial(
+        JoinedSpeech(training), {name: test for name, test in tests.items() if len(test.texts)}
+    )
 
 
 def train(
-    settings: Settings,
+    settings: RecognizerTraining,
     arrays: TrainingArrays | None,
     recordings: Mapping[str, TranscribedSpeech],
     folder: str | os.PathLike[str],
@@ -212,7 +216,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see RecognizerTraining and PRESETS.
         arrays: prepared data whose captions are spoken, or None.
         recordings: further corpora by name (`data.recordings.Recordings`).
         folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
@@ -225,7 +229,7 @@ def train(
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, KIND, settings, fabric)
-    material = gather(settings, arrays, recordings)
+    material = gather_transcribed(settings, arrays, recordings)
     state = run.restore()
     started = None if start_from is None or state else load_recognizer(start_from)
     if state:
@@ -265,7 +269,7 @@ def train(
 
 
 def training_batches(
-    settings: Settings, speech: TranscribedSpeech, vocabulary: Vocabulary, fabric: Fabric
+    settings: RecognizerTraining, speech: TranscribedSpeech, vocabulary: Vocabulary, fabric: Fabric
 ) -> TranscribedBatches:
     """This process's batches."""
     return TranscribedBatches(
@@ -281,7 +285,7 @@ def training_batches(
     )
 
 
-def learning_rate(settings: Settings, step: int) -> float:
+def learning_rate(settings: RecognizerTraining, step: int) -> float:
     """The rate of step 0, 1, ...: a linear warm-up, then the decay asked for."""
     if settings.decay == "inverse-sqrt":
         return settings.learning_rate * inverse_sqrt(step, settings.warm_up)
@@ -289,7 +293,12 @@ def learning_rate(settings: Settings, step: int) -> float:
 
 
 def log_word_errors(
-    run: Run, step: int, ema: Ema, vocabulary: Vocabulary, material: Material, settings: Settings
+    run: Run,
+    step: int,
+    ema: Ema,
+    vocabulary: Vocabulary,
+    material: TranscribedMaterial,
+    settings: RecognizerTraining,
 ) -> None:
     """Logs word errors on everything kept out, and writes `transcripts.txt`: said, written, said, ..."""
     if not run.fabric.is_global_zero or not settings.evaluation_utterances:

@@ -35,7 +35,7 @@ KIND = "stackgan_v1"
 
 
 @dataclass(frozen=True)
-class Settings(StackSettings):
+class StackGanV1Training(StackSettings):
     """Every setting of this recipe; the defaults are the paper's for CUB, Stage I.
 
     Attributes:
@@ -51,7 +51,7 @@ class Settings(StackSettings):
     ema_decay: float = 0.0
 
 
-PAPER = Settings()
+PAPER = StackGanV1Training()
 _SMALL = Architecture(size=128, generator_width=32, discriminator_width=32)
 _CPU = replace(
     PAPER,
@@ -74,7 +74,7 @@ _TOY = replace(
     grid_every=100,
 )
 # 83,000 steps: 600 epochs of CUB's 8,855 training pictures in batches of 64; halved every 100 epochs.
-PRESETS: dict[str, Settings] = {
+PRESETS: dict[str, StackGanV1Training] = {
     "paper": PAPER,
     "paper-stage2": replace(PAPER, networks=Architecture(stage=2)),
     "cpu": _CPU,
@@ -85,7 +85,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def train(
-    settings: Settings,
+    settings: StackGanV1Training,
     arrays: TrainingArrays,
     folder: str | os.PathLike[str],
     stage_one: str | os.PathLike[str] | None = None,
@@ -94,7 +94,7 @@ def train(
     """Train one stage until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
 
     Args:
-        settings: see `Settings`.
+        settings: see `StackGanV1Training`.
         arrays: prepared data with embeddings; `condition_pairs.open_conditions(..., "text")` for the text
             route.
         folder: of the run: checkpoint, log, sample sheets (first row real, then one row a noise).
@@ -151,7 +151,7 @@ def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor
     return cross_entropy(real, True) + (cross_entropy(mismatched, False) + cross_entropy(fake, False)) / 2
 
 
-def rates(settings: Settings, step: int) -> tuple[float, float]:
+def rates(settings: StackGanV1Training, step: int) -> tuple[float, float]:
     """Learning rates of generator and discriminator at step 0, 1, ...: halved again and again."""
     share = halving(step, settings.halve_every)
     return settings.learning_rate * share, settings.discriminator_rate * share

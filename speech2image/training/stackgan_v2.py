@@ -35,7 +35,7 @@ KIND = "stackgan_v2"
 
 
 @dataclass(frozen=True)
-class Settings(StackSettings):
+class StackGanV2Training(StackSettings):
     """Every setting of this recipe; the defaults are the paper's for CUB.
 
     Attributes:
@@ -50,7 +50,7 @@ class Settings(StackSettings):
     mismatched_unconditional_real: bool = True
 
 
-PAPER = Settings()
+PAPER = StackGanV2Training()
 _CPU = replace(
     PAPER,
     networks=Architecture(branches=2, generator_width=32, discriminator_width=32),
@@ -60,7 +60,7 @@ _CPU = replace(
     grid_every=500,
     checkpoint_minutes=4.0,
 )
-PRESETS: dict[str, Settings] = {
+PRESETS: dict[str, StackGanV2Training] = {
     "paper": PAPER,
     "paper-oxford102": replace(PAPER, steps=100_000),
     "cpu": _CPU,
@@ -84,7 +84,7 @@ PRESETS: dict[str, Settings] = {
 
 
 def train(
-    settings: Settings,
+    settings: StackGanV2Training,
     arrays: TrainingArrays,
     folder: str | os.PathLike[str],
     utterances: NDArray[np.int64] | None = None,
@@ -92,7 +92,7 @@ def train(
     """Train until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
 
     Args:
-        settings: see `Settings`.
+        settings: see `StackGanV2Training`.
         arrays: prepared data with speech embeddings, and with teacher features if `speech_fraction` < 1.
         folder: of the run: checkpoint, log, sample sheets (first row real, then one row a noise).
         utterances: those to take conditions from, e.g. of the training voices; default all.
@@ -155,6 +155,6 @@ def pyramid(pictures: Tensor, branches: int) -> list[Tensor]:
     return sizes
 
 
-def terms(settings: Settings) -> int:
+def terms(settings: StackGanV2Training) -> int:
     """Number of cross-entropies in the discriminators' loss."""
     return settings.networks.branches * (6 if settings.mismatched_unconditional_real else 5)

@@ -37,7 +37,7 @@ KIND = "text_encoder"
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class TextEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -67,8 +67,8 @@ class Settings(RunSettings):
 
 PRESETS = {
     # 300 epochs of CUB's 8,855 training pictures in batches of 40
-    "paper": Settings(steps=66_000),
-    "cpu": Settings(
+    "paper": TextEncoderTraining(steps=66_000),
+    "cpu": TextEncoderTraining(
         encoder=replace(ENCODERS["paper"], dropout=0.3),
         loss=ContrastiveWeights(same_class=0.3),
         word_dropout=0.5,
@@ -77,7 +77,7 @@ PRESETS = {
         ema_decay=0.999,
         checkpoint_minutes=4.0,
     ),
-    "toy": Settings(
+    "toy": TextEncoderTraining(
         encoder=ENCODERS["toy"], steps=300, batch_size=32, learning_rate=3e-3, evaluation_captions=200
     ),
 }
@@ -187,7 +187,7 @@ class Matching(nn.Module):
 
 
 def train(
-    settings: Settings,
+    settings: TextEncoderTraining,
     arrays: TrainingArrays,
     folder: str | os.PathLike[str],
     start_from: str | os.PathLike[str] | None = None,
@@ -195,7 +195,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see TextEncoderTraining and PRESETS.
         arrays: the prepared data set with captions; the teacher's features must be there.
         folder: takes the checkpoint and the log.
         start_from: checkpoint of another training; its encoder is taken when this run starts (not when it

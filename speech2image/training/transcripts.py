@@ -93,8 +93,8 @@ class TorchScorer:
     @torch.inference_mode()
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         n_frames = torch.tensor([log_mel.shape[1]], device=self.device)
-        heard = self.recognizer.encoder(torch.from_numpy(log_mel)[None].to(self.device), n_frames)
-        return heard.ctc[0].cpu().numpy(), (self.recognizer.decoder.start(heard.memory), heard.n_steps)
+        encoded = self.recognizer.encoder(torch.from_numpy(log_mel)[None].to(self.device), n_frames)
+        return encoded.ctc[0].cpu().numpy(), (self.recognizer.decoder.start(encoded.memory), encoded.n_steps)
 
     @torch.inference_mode()
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
@@ -112,15 +112,15 @@ class TorchScorer:
 @torch.inference_mode()
 def greedy(recognizer: SpeechRecognizer, log_mel: Tensor, n_frames: Tensor) -> list[list[int]]:
     """The decoder's likeliest token at each step, for a batch of clips at once; limits as for any search."""
-    heard = recognizer.encoder(log_mel, n_frames)
-    ctc = heard.ctc.cpu().numpy()
-    limits = [token_limit(row[:n], MOST_TOKENS) for row, n in zip(ctc, heard.n_steps.tolist(), strict=True)]
-    cache = recognizer.decoder.start(heard.memory)
+    encoded = recognizer.encoder(log_mel, n_frames)
+    ctc = encoded.ctc.cpu().numpy()
+    limits = [token_limit(row[:n], MOST_TOKENS) for row, n in zip(ctc, encoded.n_steps.tolist(), strict=True)]
+    cache = recognizer.decoder.start(encoded.memory)
     last = torch.full((len(limits), 1), END, device=log_mel.device)
     written: list[Tensor] = []
     ended = torch.zeros(len(limits), dtype=torch.bool, device=log_mel.device)
     for _ in range(max(limits)):
-        following, cache = recognizer.decoder(last, cache, heard.n_steps)
+        following, cache = recognizer.decoder(last, cache, encoded.n_steps)
         following[:, :, BLANK] = -torch.inf
         last = following.argmax(dim=2)
         ended |= last[:, 0] == END

@@ -37,7 +37,7 @@ from speech2image.training.schedules import cosine
 from speech2image.training.speech_batches import padded
 from speech2image.training.speech_embeddings import load_pretrained, stated_facts
 from speech2image.training.speech_encoder import KIND
-from speech2image.training.speech_recognizer import Material, gather
+from speech2image.training.speech_recognizer import TranscribedMaterial, gather_transcribed
 from speech2image.training.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.transcripts import learn_pieces, word_errors
 from speech2image.transcription import best_path
@@ -46,7 +46,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Settings(RunSettings):
+class WordsHeadTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
@@ -56,7 +56,7 @@ class Settings(RunSettings):
             training's texts.
         held_out_voices: voices of spoken captions kept out of training, to test on; "reader/NAME" keeps out
             that speaker's recordings too, and then no others of that corpus.
-        recordings_repeated: how often an epoch hears each recording; captions come once.
+        recordings_repeated: how often each recording comes in an epoch; captions come once.
         longest_frames: longer utterances are left out (a frame here is a state of 40 ms).
         frames: the most states a step and process holds, padding counted.
         steps: optimiser steps; the learning rate falls along a half cosine until the last.
@@ -89,8 +89,8 @@ class Settings(RunSettings):
 
 
 PRESETS = {
-    "cpu": Settings(),
-    "toy": Settings(
+    "cpu": WordsHeadTraining(),
+    "toy": WordsHeadTraining(
         encoder=PretrainedEncoderSettings(words=WordsSettings(width=32, heads=2)),
         pieces=0,
         frames=1_000,
@@ -118,7 +118,7 @@ class Recognition(nn.Module):
 
 
 def train(
-    settings: Settings,
+    settings: WordsHeadTraining,
     encoder: str | os.PathLike[str],
     arrays: TrainingArrays | None,
     recordings: Mapping[str, Recordings],
@@ -128,7 +128,7 @@ def train(
     """Trains, or goes on with the training in `folder` as if it had never stopped.
 
     Args:
-        settings: see Settings and PRESETS.
+        settings: see WordsHeadTraining and PRESETS.
         encoder: checkpoint of a pretrained-speech-encoder training.
         arrays: prepared data whose captions are spoken, opened with the encoder's front end; or None.
         recordings: further corpora by name, of that front end.
@@ -144,7 +144,7 @@ def train(
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     embedding = load_pretrained(encoder).to(fabric.device)
-    material = gather(
+    material = gather_transcribed(
         settings,
         None if arrays is None else with_states(arrays, embedding),
         {name: recordings_with_states(corpus, embedding) for name, corpus in recordings.items()},
@@ -186,7 +186,7 @@ def train(
 
 
 def training_batches(
-    settings: Settings, speech: TranscribedSpeech, vocabulary: Vocabulary, fabric: Fabric
+    settings: WordsHeadTraining, speech: TranscribedSpeech, vocabulary: Vocabulary, fabric: Fabric
 ) -> TranscribedBatches:
     """This process's batches of states with their tokens."""
     return TranscribedBatches(
@@ -217,7 +217,12 @@ def transcripts(
 
 
 def log_word_errors(
-    run: Run, step: int, averaged: nn.Module, vocabulary: Vocabulary, material: Material, settings: Settings
+    run: Run,
+    step: int,
+    averaged: nn.Module,
+    vocabulary: Vocabulary,
+    material: TranscribedMaterial,
+    settings: WordsHeadTraining,
 ) -> None:
     """Logs word errors on everything kept out, and writes `transcripts.txt`: said, written, said, ..."""
     assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.words is not None

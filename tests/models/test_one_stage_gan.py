@@ -5,8 +5,8 @@ import torch
 
 from speech2image.errors import SettingsError
 from speech2image.models.one_stage_gan import (
+    DiscriminatorSettings,
     GeneratorSettings,
-    HeadSettings,
     OneStageGenerator,
     ProjectedDiscriminator,
     smooth,
@@ -64,7 +64,7 @@ def stages(batch: int = 4) -> tuple[torch.Tensor, ...]:
 
 
 def test_calibration_makes_every_channel_standard() -> None:
-    discriminator = ProjectedDiscriminator(HeadSettings(width=8, map_channels=(6, 7, 8, 9)))
+    discriminator = ProjectedDiscriminator(DiscriminatorSettings(width=8, map_channels=(6, 7, 8, 9)))
     maps = stages(16)
     discriminator.calibrate(maps)
     head = discriminator.heads[0]
@@ -74,7 +74,7 @@ def test_calibration_makes_every_channel_standard() -> None:
 
 
 def test_conditional_answer_depends_on_the_condition_and_the_unconditional_does_not() -> None:
-    discriminator = ProjectedDiscriminator(HeadSettings(width=8, map_channels=(6, 7, 8, 9)))
+    discriminator = ProjectedDiscriminator(DiscriminatorSettings(width=8, map_channels=(6, 7, 8, 9)))
     one, other = torch.randn(2, 4, 1024)
     free, said, wrong, details = discriminator(stages(), one, other)
     free_again, said_again, none, _ = discriminator(stages(), other)

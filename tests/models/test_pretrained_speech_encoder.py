@@ -7,7 +7,7 @@ import torch
 from speech2image.audio.front_ends import WHISPER
 from speech2image.errors import SpeechError
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
     mean_of_pairs,
@@ -16,7 +16,7 @@ from speech2image.models.whisper_encoder import sinusoids
 from speech2image.runtime import Session
 from speech2image.tracing import to_onnx, with_float16_weights
 
-SETTINGS = PretrainedEncoderSettings(tiny_whisper.SETTINGS, HeadSettings(width=32, heads=2, output=48))
+SETTINGS = PretrainedEncoderSettings(tiny_whisper.SETTINGS, PoolingHeadSettings(width=32, heads=2, output=48))
 LENGTHS = [131, 114, 180]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.training.batches import OtherClass, PictureBatches
+from speech2image.training.batches import OtherClassSampler, PictureBatches
 
 
 class Memory(PairArrays):
@@ -58,16 +58,16 @@ def test_a_mismatched_item_is_always_of_another_class(labels: list[int], seed: i
     items = np.arange(len(known), dtype=np.int64)[::2] if len(set(labels[::2])) > 1 else np.arange(len(known))
     if len(set(known[items])) < 2:
         with pytest.raises(DataError, match="1 class"):
-            OtherClass(items, known)
+            OtherClassSampler(items, known)
         return
-    drawn = OtherClass(items, known).draw(np.tile(items, 20), np.random.default_rng(seed))
+    drawn = OtherClassSampler(items, known).draw(np.tile(items, 20), np.random.default_rng(seed))
     assert set(drawn) <= set(items)
     assert (known[drawn] != known[np.tile(items, 20)]).all()
 
 
 def test_every_item_of_another_class_is_drawn_equally_often() -> None:
     labels = np.array([0, 1, 1, 2, 0, 2, 2], dtype=np.int64)
-    other = OtherClass(np.arange(7, dtype=np.int64), labels)
+    other = OtherClassSampler(np.arange(7, dtype=np.int64), labels)
     drawn = other.draw(np.full(20_000, 1, dtype=np.int64), np.random.default_rng(0))
     share = np.bincount(drawn, minlength=7) / 20_000
     np.testing.assert_allclose(share, [0.2, 0, 0, 0.2, 0.2, 0.2, 0.2], atol=0.015)

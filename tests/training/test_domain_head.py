@@ -31,7 +31,7 @@ from speech2image.training.domain_batches import DomainBatches, about_other_thin
 from speech2image.training.domain_head import (
     PRESETS,
     choose_threshold,
-    gather,
+    gather_domain_speech,
     mistakes,
     train,
 )
@@ -163,7 +163,7 @@ def test_without_a_validation_split_whole_pictures_are_held_back(tmp_path):
 
 
 def test_batches_hold_all_domains_alike_often(data, other, encoder):
-    sources = gather(TINY, data, other, load_pretrained(encoder))
+    sources = gather_domain_speech(TINY, data, other, load_pretrained(encoder))
     batches = DomainBatches(sources, batch_size=24, longest_states=21, seed=0)
     batch = batches(5)
     assert torch.bincount(batch.domains).tolist() == [8, 8, 8]

@@ -203,7 +203,7 @@ def test_an_encoder_on_whispers(on_whisper: tuple[PretrainedSpeechEncoder, Path]
     assert found.settings.backbone == tiny_whisper.SETTINGS
     with torch.no_grad():
         torch.testing.assert_close(found(frames, n_frames), encoder(frames, n_frames), atol=5e-3, rtol=1e-2)
-        states, expected = (one.listen(frames, n_frames) for one in (found, encoder))
+        states, expected = (one.states(frames, n_frames) for one in (found, encoder))
         if encoder.words is not None:
             assert found.words is not None
             torch.testing.assert_close(found.words(*states), encoder.words(*expected), atol=0.05, rtol=1e-2)

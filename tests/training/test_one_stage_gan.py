@@ -16,16 +16,16 @@ from speech2image.errors import SettingsError
 from speech2image.losses.conditioning import contrast_with_condition
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.image_teacher import GoogLeNet
-from speech2image.models.one_stage_gan import GeneratorSettings, HeadSettings, OneStageGenerator
+from speech2image.models.one_stage_gan import DiscriminatorSettings, GeneratorSettings, OneStageGenerator
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.conditions import PriorSettings, draw_features, fit_prior, refit_prior
-from speech2image.training.one_stage_gan import PRESETS, Settings, cut_out, train
+from speech2image.training.one_stage_gan import PRESETS, OneStageGanTraining, cut_out, train
 from speech2image.training.picture_augmentation import augment_pictures
 from speech2image.training.speech_batches import mean_teacher_feature
 
-TINY = Settings(
+TINY = OneStageGanTraining(
     generator=GeneratorSettings(16, noise_size=8, code_size=16, channels=(8, 8, 8)),
-    heads=HeadSettings(width=8),
+    heads=DiscriminatorSettings(width=8),
     prior=PriorSettings(told=4, noise_size=4),
     steps=4,
     batch_size=4,
@@ -253,7 +253,7 @@ def test_detail_heads_learn_and_a_generator_without_them_can_go_on_with_them(
     wide = dataclasses.replace(TINY, generator=GeneratorSettings(64, 8, 16, (8, 8, 8, 8, 8)))
     plain = train(dataclasses.replace(wide, steps=1), TinyArrays(), teacher, tmp_path / "plain")  # type: ignore[arg-type]
     detailed = dataclasses.replace(
-        wide, heads=HeadSettings(width=8, details=True), detail_share=0.5, feature_size=48, steps=2
+        wide, heads=DiscriminatorSettings(width=8, details=True), detail_share=0.5, feature_size=48, steps=2
     )
     first = train(detailed, TinyArrays(), teacher, tmp_path / "details", plain)  # type: ignore[arg-type]
     before = load_checkpoint(first)["discriminator"]

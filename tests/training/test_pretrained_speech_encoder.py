@@ -18,7 +18,7 @@ from speech2image.data.pairs import write_shards
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.losses.distillation import TeacherStudentWeights
 from speech2image.models.pretrained_speech_encoder import (
-    HeadSettings,
+    PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
@@ -37,7 +37,7 @@ from speech2image.training.speech_embeddings import embed, evaluate, load_speech
 
 TINY = dataclasses.replace(
     PRESETS["toy"],
-    encoder=PretrainedEncoderSettings(head=HeadSettings(width=16, heads=2)),
+    encoder=PretrainedEncoderSettings(head=PoolingHeadSettings(width=16, heads=2)),
     steps=4,
     batch_size=6,
     warm_up=2,

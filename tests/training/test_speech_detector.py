@@ -14,11 +14,11 @@ from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.errors import CheckpointError, DataError
 from speech2image.training.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.detector_batches import (
-    Material,
+    DetectorMaterial,
     SceneBatches,
     Scenes,
     active_hops,
-    gather,
+    gather_detector_material,
     step_labels,
 )
 from speech2image.training.speech_detector import (
@@ -42,10 +42,10 @@ def bursts(*spans: tuple[float, float], seconds: float = 3.0) -> np.ndarray:
     return sound.astype(np.float32)
 
 
-def material(n: int = 10) -> Material:
+def material(n: int = 10) -> DetectorMaterial:
     speech = [(bursts((0.2, 1.4), seconds=1.6) * 32767).astype(np.int16)] * n
     hiss = np.random.default_rng(0).integers(-9000, 9000, 40_000, dtype=np.int16)
-    return Material(speech, [hiss] * n)
+    return DetectorMaterial(speech, [hiss] * n)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ def test_readers_and_voices_are_kept_out(shards: Path, tmp_path: Path) -> None:
     for reader in ("7", "8"):
         (tmp_path / reader).mkdir()
         (tmp_path / reader / "a.flac").write_bytes(audio.encode_flac(bursts((0, 3))))
-    both = gather([shards], [tmp_path], [], [], 20, 0)
-    one = gather([shards], [tmp_path], [], ["reader/8"], 20, 0)
+    both = gather_detector_material([shards], [tmp_path], [], [], 20, 0)
+    one = gather_detector_material([shards], [tmp_path], [], ["reader/8"], 20, 0)
     assert len(both.speech) == len(one.speech) + 1 and not both.sounds
     voices = {"toy/anna", "toy/ben", "toy/cleo", "toy/dora", HELD_OUT_VOICE}
     with pytest.raises(DataError, match="no speech to train on"):
-        gather([shards], [], [], sorted(voices), 20, 0)
+        gather_detector_material([shards], [], [], sorted(voices), 20, 0)
     with pytest.raises(DataError, match="no recordings"):
-        gather([], [tmp_path / "absent"], [], [], 20, 0)
+        gather_detector_material([], [tmp_path / "absent"], [], [], 20, 0)
 
 
 def test_material_is_split_by_recording() -> None:

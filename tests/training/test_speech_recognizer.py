@@ -20,7 +20,7 @@ from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_recognizer import (
     IGNORED,
     PRESETS,
-    gather,
+    gather_transcribed,
     learning_rate,
     shifted,
     smoothed_cross_entropy,
@@ -147,7 +147,7 @@ class Captions:
 
 def test_test_classes_held_out_voices_and_readers_are_kept_out():
     settings = replace(TINY, held_out_voices=("berta",), recordings_repeated=2)
-    material = gather(settings, Captions(), {"fake": FakeSpeech(40)})  # type: ignore[arg-type]
+    material = gather_transcribed(settings, Captions(), {"fake": FakeSpeech(40)})  # type: ignore[arg-type]
     captions = ["a bed", "he fed two bees"]
     assert material.training.texts[:2] == captions
     recorded = FakeSpeech(40).texts
@@ -157,7 +157,7 @@ def test_test_classes_held_out_voices_and_readers_are_kept_out():
     assert heard.speakers.tolist() == ["anna"] and unheard.speakers.tolist() == ["berta"]
     assert fake.texts == [recorded[0], recorded[20]]
     reader = replace(settings, held_out_voices=("reader/s1",))
-    material_of_s0 = gather(reader, None, {"fake": FakeSpeech(6)})
+    material_of_s0 = gather_transcribed(reader, None, {"fake": FakeSpeech(6)})
     assert set(material_of_s0.training.speakers) == {"s0"}
     assert material_of_s0.tests["fake"].speakers.tolist() == ["s1"] * 3
     assert material.training.n_frames()[:2].tolist() == [64, 66]

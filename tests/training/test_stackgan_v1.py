@@ -15,7 +15,7 @@ from speech2image.models.stackgan_v1 import Architecture, StageTwo
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.stackgan_v1 import (
     PRESETS,
-    Settings,
+    StackGanV1Training,
     discriminator_loss,
     load_generator,
     load_stage,
@@ -23,7 +23,7 @@ from speech2image.training.stackgan_v1 import (
     train,
 )
 
-TINY = Settings(
+TINY = StackGanV1Training(
     networks=Architecture(
         size=64, generator_width=8, discriminator_width=2, noise=3, code=4, residual_blocks=1
     ),

@@ -18,9 +18,9 @@ from speech2image.training import stackgan_v2
 from speech2image.training.checkpoint import load_checkpoint
 from speech2image.training.ema import Ema
 from speech2image.training.stacked import Progress
-from speech2image.training.stackgan_v2 import PRESETS, Settings, pyramid, train
+from speech2image.training.stackgan_v2 import PRESETS, StackGanV2Training, pyramid, train
 
-TINY = Settings(
+TINY = StackGanV2Training(
     networks=Architecture(branches=2, generator_width=4, discriminator_width=2, noise=3, code=4),
     steps=4,
     batch_size=4,
@@ -151,7 +151,7 @@ def averaged(state: dict[str, Any]) -> TreeGenerator:
     return generator.eval()
 
 
-def initial(settings: Settings, arrays: Squares) -> dict[str, Tensor]:
+def initial(settings: StackGanV2Training, arrays: Squares) -> dict[str, Tensor]:
     """The generator's state before the first step of `train`."""
     fabric = stackgan_v2.make_fabric(settings.precision, settings.seed)
     batches = stackgan_v2.picture_batches(settings, arrays, None, fabric)

@@ -22,7 +22,7 @@ from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
 from speech2image.losses.joint_embedding import JointEmbeddingWeights
 from speech2image.training import text_encoder
-from speech2image.training.batches import Conditions
+from speech2image.training.batches import ConditionSampler
 from speech2image.training.checkpoint import read_facts
 from speech2image.training.run import Run
 from speech2image.training.text_embeddings import store_text_embeddings, write_caption_embeddings
@@ -138,7 +138,7 @@ def test_captions_take_an_utterances_place(shards, tmp_path):
     with pytest.raises(DataError, match="no speech"):
         pairs.log_mel(0)
     pairs.save_speech_embeddings(np.arange(12 * 8).reshape(12, 8))
-    drawn, spoken = Conditions(pairs, pairs.samples_of("train"), 1.0).draw(
+    drawn, spoken = ConditionSampler(pairs, pairs.samples_of("train"), 1.0).draw(
         np.array([2]), np.random.default_rng(0)
     )
     assert spoken.all() and drawn[0].tolist() in [list(range(32, 40)), list(range(40, 48))]
