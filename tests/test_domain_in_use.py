@@ -172,7 +172,7 @@ def test_http_and_page_tell_it(models, tmp_path) -> None:
     pytest.importorskip("fastapi")
     from web_server import client_of
 
-    from speech2image.web import markup
+    from speech2image.web.page.views import templates as markup
     from speech2image.web.service import Heard
 
     content = write_wav(tmp_path / "a.wav", 1.5).read_bytes()

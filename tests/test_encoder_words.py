@@ -118,7 +118,7 @@ def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
     pytest.importorskip("fastapi")
     from web_server import client_of
 
-    from speech2image.web import markup
+    from speech2image.web.page.views import templates as markup
     from speech2image.web.service import Heard
 
     result = speech2image.load(folder).translate((CLIP, 16_000))

@@ -30,7 +30,7 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.pretrained import find
-from speech2image.web.routes import open_shelf
+from speech2image.web.registry import open_shelf
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import share_networks as script

@@ -17,9 +17,9 @@ from pydantic.json_schema import SkipJsonSchema
 from speech2image.images import encode
 from speech2image.pipeline import Interpolation
 from speech2image.web import metrics, schemas
-from speech2image.web.body import closing, receive, unless_cut
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 from speech2image.web.service import Ask, Heard, Service
+from speech2image.web.uploads import closing, receive, unless_cut
 
 
 class Format(StrEnum):

@@ -15,15 +15,15 @@ from starlette.requests import ClientDisconnect
 from speech2image import __version__
 from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
-from speech2image.web.body import Gone
-from speech2image.web.description import describe
-from speech2image.web.guard import Guard
+from speech2image.web.api_docs import describe
+from speech2image.web.errors import Refused
+from speech2image.web.middleware import Guard
 from speech2image.web.origins import SameOrigin
 from speech2image.web.places import Places
 from speech2image.web.proxies import TrustedProxies
-from speech2image.web.refusals import Refused
 from speech2image.web.service import Service
 from speech2image.web.settings import Settings
+from speech2image.web.uploads import Gone
 
 _ABOUT = """A recording of any common format goes in, pictures come out; one seed, the same pictures again.
 
@@ -101,7 +101,7 @@ def _add_description(app: FastAPI) -> None:
 
 
 def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:
-    from speech2image.web.page import add_page
+    from speech2image.web.page.views import add_page
 
     add_page(app, service, key)
     return app

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 
 Result = TypeVar("Result")
 

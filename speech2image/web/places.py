@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 
 
 class Places:

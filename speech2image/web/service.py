@@ -11,10 +11,10 @@ from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.web.deadline import Deadline
-from speech2image.web.desk import Desk
+from speech2image.web.errors import Refused
+from speech2image.web.jobs import Desk
 from speech2image.web.metrics import Metrics
-from speech2image.web.refusals import Refused
-from speech2image.web.routes import Route, Shelf, open_shelf
+from speech2image.web.registry import Route, Shelf, open_shelf
 from speech2image.web.settings import Settings
 
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ from web_server import client_of
 import speech2image
 from speech2image import audio
 from speech2image.errors import SettingsError
-from speech2image.web import guard
+from speech2image.web import middleware as guard
 from speech2image.web.settings import Settings
 
 
@@ -358,7 +358,7 @@ def test_of_two_sound_tracks_the_one_with_speech_is_drawn() -> None:
 def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch) -> None:
     from understood_route import open_understood
 
-    from speech2image.web import routes
+    from speech2image.web import registry as routes
 
     monkeypatch.setitem(routes.OPENERS, "cascade", open_understood)
     with client_of(tiny) as client:
@@ -373,7 +373,7 @@ def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch)
 
 
 def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> None:
-    from speech2image.web import routes
+    from speech2image.web import registry as routes
 
     monkeypatch.setitem(routes.OPENERS, "cascade", lambda model, threads: None)
     with client_of(tiny) as client:

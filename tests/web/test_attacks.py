@@ -19,7 +19,9 @@ from tiny_model import make_model
 from web_server import client_of, server_of
 
 from speech2image.errors import CheckpointError
-from speech2image.web import guard, login, routes
+from speech2image.web import middleware as guard
+from speech2image.web import registry as routes
+from speech2image.web.page.views import login
 
 EVIL = {"Origin": "https://evil.org"}
 POSTS = ("/v1/images", "/page/pictures")

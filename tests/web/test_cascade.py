@@ -14,8 +14,8 @@ from web_server import client_of
 
 from speech2image import audio, load, pretrained
 from speech2image.errors import CheckpointError
-from speech2image.web import markup
-from speech2image.web.routes import open_shelf
+from speech2image.web.page.views import templates as markup
+from speech2image.web.registry import open_shelf
 from speech2image.web.service import Heard
 
 ROUTES = ("direct", "cascade")

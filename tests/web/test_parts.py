@@ -14,8 +14,9 @@ from web_server import client_of
 
 import speech2image
 from speech2image import audio, tts
-from speech2image.web import markup, sketch
-from speech2image.web.page import find_examples, float_wav, render
+from speech2image.web.page.views import find_examples, float_wav, render
+from speech2image.web.page.views import plots as sketch
+from speech2image.web.page.views import templates as markup
 from speech2image.web.service import Heard, Service
 from speech2image.web.settings import Settings
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import Route
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 
 Opener = Callable[[str, int | None], Route | None]
 

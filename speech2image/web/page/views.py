@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.errors import MissingExtraError
-from speech2image.web import markup
 from speech2image.web.api import client_of
-from speech2image.web.body import closing, receive, unless_cut
-from speech2image.web.login import Login
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
+from speech2image.web.page.login import Login
+from speech2image.web.page.views import templates as markup
 from speech2image.web.service import MAX_SENTENCE, Ask, Heard, Service
+from speech2image.web.uploads import closing, receive, unless_cut
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = 8
@@ -35,8 +35,8 @@ SIDE_BY_SIDE = "side by side"
 
 _SERVED = {"page.css": "text/css", "page.js": "text/javascript", "recorder.js": "text/javascript"}
 _EXAMPLE_FOLDERS = (
-    Path(__file__).parent / "recordings",
-    Path(__file__).parents[2] / "examples" / "recordings",
+    Path(__file__).parents[1] / "recordings",
+    Path(__file__).parents[3] / "examples" / "recordings",
 )
 _Seed = Annotated[int, Query(ge=0, le=2**64 - 1)]
 _Name = Annotated[str | None, Query()]

@@ -10,8 +10,8 @@ from speech2image import audio, images
 from speech2image.domains import OTHER, something_else
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.transcription import HeardWord
+from speech2image.web.page.plots import spectrogram_picture, waveform_picture
 from speech2image.web.service import Heard
-from speech2image.web.sketch import spectrogram_picture, waveform_picture
 
 UNSURE = 0.5
 """Words of less confidence are marked."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from speech2image.web.errors import Refused
 from speech2image.web.metrics import Metrics
 from speech2image.web.places import Places
-from speech2image.web.refusals import Refused
 
 Scope = dict[str, Any]
 Message = dict[str, Any]

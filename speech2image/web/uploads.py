@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 
 Result = TypeVar("Result")
 _IN_MEMORY = 1_000_000

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
 
 COOKIE = "speech2image"
 

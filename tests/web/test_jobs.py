@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from speech2image.web.deadline import Deadline
-from speech2image.web.desk import Desk
-from speech2image.web.refusals import Refused
+from speech2image.web.errors import Refused
+from speech2image.web.jobs import Desk
 
 
 def run(desk: Desk, scenario) -> None:
