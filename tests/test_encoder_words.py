@@ -118,8 +118,8 @@ def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
     pytest.importorskip("fastapi")
     from web_server import client_of
 
-    from speech2image.web.page.views import templates as markup
-    from speech2image.web.service import Heard
+    from speech2image.web.page import templates
+    from speech2image.web.service import RenderResult
 
     result = speech2image.load(folder).translate((CLIP, 16_000))
     with client_of(folder) as client:
@@ -131,11 +131,13 @@ def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
         assert set(schema["Word"]["properties"]) == {"text", "confidence"}
         assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
     words = (HeardWord("red", 0.9), HeardWord("<b>", 0.43))
-    shown = markup.pictures(Heard(CLIP, replace(result, transcript="red <b>", words=words), "direct"))
+    shown = templates.pictures(
+        RenderResult(CLIP, replace(result, transcript="red <b>", words=words), "direct")
+    )
     assert "Understood: <q>red <span" in shown and "shown, not used" in shown
     assert 'title="unsure of this word: 43 %">&lt;b&gt;<' in shown and "(unsure)" in shown
     through_text = replace(result, transcript="red", words=words[:1], route="cascade")
-    shown = markup.pictures(Heard(CLIP, through_text, "cascade"))
+    shown = templates.pictures(RenderResult(CLIP, through_text, "cascade"))
     assert "Understood: <q>red</q></p>" in shown and "not used" not in shown
 
 

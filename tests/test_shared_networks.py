@@ -30,7 +30,7 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.pretrained import find
-from speech2image.web.registry import open_shelf
+from speech2image.web.registry import open_registry
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import share_networks as script
@@ -185,7 +185,7 @@ def test_a_model_beside_is_no_route_of_another(tmp_path: Path, monkeypatch: pyte
     assert pretrained.companion(cascade, "direct") == find("flowers-and-birds") == find("flowers")
     with pytest.raises(CheckpointError, match="no 'flowers-and-birds-textfree-cascade' lies beside it"):
         pretrained.find_route("flowers-and-birds-textfree", "cascade")
-    served = open_shelf((), 1).routes
+    served = open_registry((), 1).routes
     offered = {name: list(routes) for name, routes in served.items()}
     assert offered == {
         "flowers-and-birds": ["direct", "cascade"],

@@ -1,8 +1,8 @@
-"""The page to speak to and the HTTP interface, in one process: `speech2image serve` (extra `web`).
+"""Server of the web page and the HTTP interface, in one process: `speech2image serve` (extra `web`).
 
-    server.py -> app.py -> proxies.py, guard.py, origins.py (bounds), api.py (HTTP), page.py (page)
-    connections.py                       api.py, page.py -> service.py -> routes.py -> pipeline
-                                                 desk.py (bounded queue)
+    server.py -> app.py -> proxies.py, middleware.py, origins.py (bounds)
+                           api.py (HTTP), page/ (page) -> service.py -> jobs.py (bounded queue)
+                                                                        registry.py -> pipeline
 
 `docs/serving.md` says what is bounded and how, and how to deploy it.
 """

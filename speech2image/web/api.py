@@ -17,9 +17,9 @@ from pydantic.json_schema import SkipJsonSchema
 from speech2image.images import encode
 from speech2image.pipeline import Interpolation
 from speech2image.web import metrics, schemas
-from speech2image.web.errors import Refused
-from speech2image.web.service import Ask, Heard, Service
-from speech2image.web.uploads import closing, receive, unless_cut
+from speech2image.web.errors import RequestRejected
+from speech2image.web.service import RenderRequest, RenderResult, Service
+from speech2image.web.uploads import cancel_on_disconnect, closing, receive
 
 
 class Format(StrEnum):
@@ -34,7 +34,7 @@ _Name = str | SkipJsonSchema[None]
 _bearer = HTTPBearer(auto_error=False, description="The server's key, if it has one.")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+_REJECTIONS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The multipart body is broken."},
     401: {"model": schemas.Problem, "description": "The server has a key, and it was not sent."},
     403: {"model": schemas.Problem, "description": "A script of another web site sent it."},
@@ -64,13 +64,13 @@ def make_router(service: Service, key: str | None) -> APIRouter:
 
 
 def _add_images(router: APIRouter, service: Service, protected: list[Any]) -> None:
-    limits, shelf = service.settings, service.shelf
+    limits, registry = service.settings, service.registry
     count = Query(ge=1, le=limits.max_pictures, description="Pictures to draw.")
 
     @router.post(
         "/v1/images",
         summary="A recording becomes pictures",
-        responses=_REFUSALS | _pictures_or_png(schemas.Pictures),
+        responses=_REJECTIONS | _pictures_or_png(schemas.Pictures),
         response_model=None,
         dependencies=protected,
         openapi_extra=_body(("audio",), raw=True),
@@ -79,28 +79,28 @@ def _add_images(router: APIRouter, service: Service, protected: list[Any]) -> No
         request: Request,
         n: Annotated[int, count] = 1,
         seed: Annotated[int, _SEED] = 0,
-        model: Annotated[_Name, _one_of(shelf.models, "A name of /v1/models.")] = None,
-        route: Annotated[_Name, _one_of(shelf.route_names, "Way from speech to pictures.")] = None,
+        model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
+        route: Annotated[_Name, _one_of(registry.route_names, "Way from speech to pictures.")] = None,
         format: Annotated[Format, _FORMAT] = Format.png,
     ) -> Response:
-        shelf.find(model, route)
+        registry.find(model, route)
         with closing(await receive(request, ("audio",))) as files:
             finish = _answer_pictures if format is Format.png else _json_of(schemas.pictures)
-            ask = Ask(n, seed, model, route)
-            return await unless_cut(
-                request, service.translate(files["audio"], ask, client_of(request), finish)
+            wanted = RenderRequest(n, seed, model, route)
+            return await cancel_on_disconnect(
+                request, service.translate(files["audio"], wanted, client_of(request), finish)
             )
 
 
 def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) -> None:
-    limits, shelf = service.settings, service.shelf
+    limits, registry = service.settings, service.registry
     most = max(2, limits.max_pictures)
     count = Query(ge=2, le=most, description="Pictures in the row, both ends included.")
 
     @router.post(
         "/v1/interpolate",
         summary="Two recordings become a row of pictures between them",
-        responses=_REFUSALS | _pictures_or_png(schemas.Walk),
+        responses=_REJECTIONS | _pictures_or_png(schemas.Walk),
         response_model=None,
         dependencies=protected,
         openapi_extra=_body(("first", "second"), raw=False),
@@ -109,14 +109,16 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) 
         request: Request,
         steps: Annotated[int, count] = min(9, most),
         seed: Annotated[int, _SEED] = 0,
-        model: Annotated[_Name, _one_of(shelf.models, "A name of /v1/models.")] = None,
+        model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
         format: Annotated[Format, _FORMAT] = Format.png,
     ) -> Response:
-        shelf.find(model)
+        registry.find(model)
         with closing(await receive(request, ("first", "second"))) as files:
             finish = _answer_row if format is Format.png else _json_of(schemas.walk)
-            both, ask = (files["first"], files["second"]), Ask(steps, seed, model)
-            return await unless_cut(request, service.interpolate(both, ask, client_of(request), finish))
+            both, wanted = (files["first"], files["second"]), RenderRequest(steps, seed, model)
+            return await cancel_on_disconnect(
+                request, service.interpolate(both, wanted, client_of(request), finish)
+            )
 
 
 def _add_information(router: APIRouter, service: Service, protected: list[Any]) -> None:
@@ -124,7 +126,7 @@ def _add_information(router: APIRouter, service: Service, protected: list[Any]) 
         "/v1/models",
         summary="The models served, and what a request may hold",
         dependencies=protected,
-        responses={401: _REFUSALS[401]},
+        responses={401: _REJECTIONS[401]},
     )
     async def models() -> schemas.Models:
         return _models(service)
@@ -138,7 +140,7 @@ def _add_information(router: APIRouter, service: Service, protected: list[Any]) 
         summary="Counters for Prometheus",
         dependencies=protected,
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: _REFUSALS[401]},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: _REJECTIONS[401]},
     )
     async def metrics_() -> Response:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
@@ -164,7 +166,9 @@ def _key_check(key: str | None) -> Callable[..., None]:
     ) -> None:
         given = bearer.credentials if bearer else header
         if key is not None and not secrets.compare_digest((given or "").encode(), key.encode()):
-            raise Refused(401, "this server needs its key: send Authorization: Bearer KEY, or X-API-Key: KEY")
+            raise RequestRejected(
+                401, "this server needs its key: send Authorization: Bearer KEY, or X-API-Key: KEY"
+            )
 
     return check
 
@@ -194,7 +198,7 @@ def _models(service: Service) -> schemas.Models:
             description=str(next(iter(routes.values())).model.card.get("description", "")),
             licence=str(next(iter(routes.values())).model.card.get("licence", "unstated")),
         )
-        for name, routes in service.shelf.routes.items()
+        for name, routes in service.registry.routes.items()
     ]
     bounds = schemas.Limits(
         max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, max_pictures=limits.max_pictures
@@ -202,7 +206,7 @@ def _models(service: Service) -> schemas.Models:
     return schemas.Models(models=served, limits=bounds)
 
 
-def _answer_pictures(heard: Heard) -> Response:
+def _answer_pictures(heard: RenderResult) -> Response:
     return _png(heard.result.grid(), heard.result)
 
 

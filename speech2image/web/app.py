@@ -16,14 +16,14 @@ from speech2image import __version__
 from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
 from speech2image.web.api_docs import describe
-from speech2image.web.errors import Refused
-from speech2image.web.middleware import Guard
-from speech2image.web.origins import SameOrigin
-from speech2image.web.places import Places
+from speech2image.web.errors import RequestRejected
+from speech2image.web.middleware import RequestLimits
+from speech2image.web.origins import SameOriginOnly
+from speech2image.web.places import Slots
 from speech2image.web.proxies import TrustedProxies
 from speech2image.web.service import Service
 from speech2image.web.settings import Settings
-from speech2image.web.uploads import Gone
+from speech2image.web.uploads import ClientDisconnected
 
 _ABOUT = """A recording of any common format goes in, pictures come out; one seed, the same pictures again.
 
@@ -72,14 +72,14 @@ def _add_bounds(app: FastAPI, settings: Settings, service: Service) -> None:
     app.add_middleware(
         CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"]
     )
-    app.add_middleware(SameOrigin, allowed=settings.origins)
+    app.add_middleware(SameOriginOnly, allowed=settings.origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts)
     app.add_middleware(
-        Guard,
+        RequestLimits,
         metrics=service.metrics,
         max_bytes=settings.max_bytes,
         body_seconds=settings.body_seconds,
-        arriving=Places(ARRIVING * settings.queue, settings.per_client),
+        arriving=Slots(ARRIVING * settings.queue, settings.per_client),
         paths=_COUNTED,
     )
     app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
@@ -122,7 +122,7 @@ def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
     return JSONResponse({"detail": detail}, status, headers)
 
 
-def _refused(request: Request, error: Refused) -> Response:
+def _refused(request: Request, error: RequestRejected) -> Response:
     return _problem(error.status, error.detail, error.headers)
 
 
@@ -145,11 +145,11 @@ def _gone(request: Request, error: Exception) -> Response:
 
 
 _HANDLERS: dict[Any, Any] = {
-    Refused: _refused,
+    RequestRejected: _refused,
     SpeechError: _unusable,
     SettingsError: _unusable,
     RequestValidationError: _invalid,
     HTTPException: _http,
-    Gone: _gone,
+    ClientDisconnected: _gone,
     ClientDisconnect: _gone,
 }

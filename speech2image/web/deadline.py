@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 
 Result = TypeVar("Result")
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 class Deadline:
     """From now on, so many seconds.
 
-    The desk answers a request that takes longer, but cannot stop its thread; this makes the thread stop by
+    The queue answers a request that takes longer, but cannot stop its thread; this makes the thread stop by
     itself between two steps, and between two reads of a recording.
 
     Args:
@@ -31,10 +31,10 @@ class Deadline:
         """Stop when the time is over.
 
         Raises:
-            Refused: 503.
+            RequestRejected: 503.
         """
         if self.is_over:
-            raise too_long(self._seconds)
+            raise timed_out(self._seconds)
 
     def watch(self, recording: Any) -> Any:
         """A recording that seems to end when the time is over; what is no open file stays as it is."""
@@ -73,9 +73,9 @@ class _Watched:
             raise
 
 
-def too_long(seconds: float, wait: int = 1) -> Refused:
+def timed_out(seconds: float, wait: int = 1) -> RequestRejected:
     """The refusal of a request whose work took too long."""
-    return Refused(
+    return RequestRejected(
         503,
         f"the request took longer than {seconds:g} s and was given up; send a shorter recording or ask for "
         "fewer pictures, or try again when the server is less busy",

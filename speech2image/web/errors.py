@@ -3,7 +3,7 @@
 from speech2image.errors import Speech2ImageError
 
 
-class Refused(Speech2ImageError):
+class RequestRejected(Speech2ImageError):
     """A request is refused.
 
     Args:

@@ -1,4 +1,4 @@
-"""The desk where requests queue: how many are accepted, how many are worked on at once, and for how long."""
+"""Job queue: how many are accepted, how many are worked on at once, and for how long."""
 
 import asyncio
 import math
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from speech2image.web.deadline import too_long
-from speech2image.web.places import Places
+from speech2image.web.deadline import timed_out
+from speech2image.web.places import Slots
 
 Result = TypeVar("Result")
 
 _MEMORY = 0.1  # share of the newest job in the running mean of their durations
 
 
-class Desk:
+class JobQueue:
     """Runs jobs in threads, a bounded number at once, behind a queue of bounded length.
 
     A job that takes too long is given up: whoever waits gets an answer, and its place is free again. Nothing
@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, workers: int, queue: int, per_client: int, seconds: float | None = None) -> None:
         self._workers, self._seconds = workers, seconds
-        self._places = Places(queue, per_client)
+        self._slots = Slots(queue, per_client)
         self._turns, self._threads = asyncio.Semaphore(workers), asyncio.Semaphore(2 * workers)
         self._at_work: set[Future[Any]] = set()
         self._mean_seconds = 0.0
@@ -42,15 +42,15 @@ class Desk:
     @property
     def accepted(self) -> int:
         """Jobs accepted and not finished."""
-        return self._places.taken
+        return self._slots.taken
 
     async def do(self, job: Callable[[], Result], client: str) -> Result:
         """Run `job` in a thread when its turn comes. Cancelled before its turn, it never runs.
 
         Raises:
-            Refused: 503, the queue is full, or the job took too long; 429, this client has too many jobs.
+            RequestRejected: 503, the queue is full or the job took too long; 429, this client has too many.
         """
-        self._places.enter(client, self.seconds_to_wait())
+        self._slots.enter(client, self.seconds_to_wait())
         begun = asyncio.Event()
         turn = asyncio.ensure_future(self._in_turn(job, begun))
         turn.add_done_callback(lambda done: self._leave(client, done))
@@ -88,7 +88,7 @@ class Desk:
         finally:
             self._at_work.discard(running)
         if not ended.done():
-            raise too_long(self._seconds or math.inf, self.seconds_to_wait())
+            raise timed_out(self._seconds or math.inf, self.seconds_to_wait())
         return ended.result()
 
     def _end(self, ended: "asyncio.Future[Any]") -> None:
@@ -96,7 +96,7 @@ class Desk:
         _look_at(ended)
 
     def _leave(self, client: str, turn: "asyncio.Future[Any]") -> None:
-        self._places.leave(client)
+        self._slots.leave(client)
         _look_at(turn)
 
     def _timed(self, job: Callable[[], Result]) -> Result:
@@ -117,7 +117,7 @@ def _in_thread(job: Callable[[], Result]) -> "Future[Result]":
         except BaseException as error:
             answer.set_exception(error)
 
-    threading.Thread(target=run, name="desk", daemon=True).start()
+    threading.Thread(target=run, name="job", daemon=True).start()
     return answer
 
 

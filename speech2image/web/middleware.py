@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 from speech2image.web.metrics import Metrics
-from speech2image.web.places import Places
+from speech2image.web.places import Slots
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -27,11 +27,11 @@ _HEADERS = {
 }
 
 
-class Broken(Exception):
+class LimitExceeded(Exception):
     """A body breaks a bound, so that the application must not go on reading it."""
 
 
-class Guard:
+class RequestLimits:
     """ASGI middleware.
 
     Args:
@@ -49,7 +49,7 @@ class Guard:
         metrics: Metrics,
         max_bytes: int,
         body_seconds: float,
-        arriving: Places,
+        arriving: Slots,
         paths: Iterable[str],
     ) -> None:
         self._app, self._metrics, self._arriving = app, metrics, arriving
@@ -76,7 +76,7 @@ class Guard:
         try:
             exchange.body.check_stated(scope)
             await self._app(scope, exchange.body.receive, exchange.send)
-        except Broken:
+        except LimitExceeded:
             if exchange.status is not None:
                 raise
             await exchange.refuse()
@@ -85,13 +85,13 @@ class Guard:
 class _Body:
     """The body of one request: bounds its size, its time and how many arrive at once."""
 
-    def __init__(self, scope: Scope, receive: Any, max_bytes: int, seconds: float, arriving: Places) -> None:
+    def __init__(self, scope: Scope, receive: Any, max_bytes: int, seconds: float, arriving: Slots) -> None:
         self._client = scope["client"][0] if scope.get("client") else "unknown"
         self._receive, self._max_bytes, self._left = receive, max_bytes, max_bytes
         self._seconds, self._arriving = seconds, arriving
         self._deadline: float | None = None
         self._is_here, self._has_place = False, False
-        self.problem: Refused | None = None
+        self.problem: RequestRejected | None = None
 
     def check_stated(self, scope: Scope) -> None:
         """Refuse a body that says itself that it is too large."""
@@ -109,7 +109,7 @@ class _Body:
             async with asyncio.timeout_at(self._deadline):
                 message = await self._receive()
         except TimeoutError:
-            self._break(Refused(408, f"the request took longer than {self._seconds:g} s to arrive"))
+            self._break(RequestRejected(408, f"the request took longer than {self._seconds:g} s to arrive"))
         self._left -= len(message.get("body", b""))
         if self._left < 0:
             self._break(self._too_large())
@@ -141,18 +141,18 @@ class _Body:
         try:
             self._arriving.enter(self._client, 1)
             self._has_place = True
-        except Refused as refused:
+        except RequestRejected as refused:
             self._break(refused)
 
-    def _too_large(self) -> Refused:
-        return Refused(
+    def _too_large(self) -> RequestRejected:
+        return RequestRejected(
             413,
             f"the request is larger than {self._max_bytes} bytes; send a shorter or compressed recording",
         )
 
-    def _break(self, problem: Refused) -> None:
+    def _break(self, problem: RequestRejected) -> None:
         self.problem = problem
-        raise Broken
+        raise LimitExceeded
 
 
 class _Exchange:
@@ -165,7 +165,7 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             if self.body.problem and message["status"] >= 400:  # whatever the application made of it
-                raise Broken
+                raise LimitExceeded
             self.status = message["status"]
             present = {name for name, _ in message["headers"]}
             extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
 
-class SameOrigin:
+class SameOriginOnly:
     """ASGI middleware: what is posted by a script must come from a page of this server.
 
     Browsers state the page's site in the header Origin; programs state none and are served.

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 
 
-class Places:
+class Slots:
     """A bounded number of places; all methods run in the event loop's thread, so nothing needs a lock.
 
     Args:
@@ -19,7 +19,7 @@ class Places:
 
     @property
     def taken(self) -> int:
-        """Places taken."""
+        """Slots taken."""
         return self._taken.total()
 
     def enter(self, client: str, wait: int) -> None:
@@ -30,12 +30,14 @@ class Places:
             wait: seconds after which a place may be free.
 
         Raises:
-            Refused: 503, all are taken; 429, this client has taken all that one may have.
+            RequestRejected: 503, all are taken; 429, this client has taken all that one may have.
         """
         if self.taken >= self._most:
-            raise Refused(503, f"the server is busy: {self._most} requests wait; try again in {wait} s", wait)
+            raise RequestRejected(
+                503, f"the server is busy: {self._most} requests wait; try again in {wait} s", wait
+            )
         if self._taken[client] >= self._per_client:
-            raise Refused(
+            raise RequestRejected(
                 429, f"{self._per_client} requests of yours are not finished; try again in {wait} s", wait
             )
         self._taken[client] += 1

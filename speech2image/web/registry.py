@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import Route
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 
 Opener = Callable[[str, int | None], Route | None]
 
@@ -40,7 +40,7 @@ OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ModelRegistry:
     """The opened routes: model name -> route name -> route; the first of each is the default."""
 
     routes: dict[str, dict[str, Route]]
@@ -59,34 +59,34 @@ class Shelf:
         """The route asked for and its name; None takes the default.
 
         Raises:
-            Refused: 404, no such model here, or it does not offer that route.
+            RequestRejected: 404, no such model here, or it does not offer that route.
         """
         routes = self.routes_of(model)
         route = next(iter(routes)) if route is None else route
         if route not in routes:
-            raise Refused(404, f"the model offers no route {route!r}, only: {', '.join(routes)}")
+            raise RequestRejected(404, f"the model offers no route {route!r}, only: {', '.join(routes)}")
         return route, routes[route]
 
     def routes_of(self, model: str | None = None) -> dict[str, Route]:
         """The routes of a model, the default first; None takes the default model.
 
         Raises:
-            Refused: 404, no such model here.
+            RequestRejected: 404, no such model here.
         """
         model = self.models[0] if model is None else model
         if model not in self.routes:
-            raise Refused(404, f"no model {model!r} here; there are: {', '.join(self.models)}")
+            raise RequestRejected(404, f"no model {model!r} here; there are: {', '.join(self.models)}")
         return self.routes[model]
 
 
-def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None) -> Shelf:
+def open_registry(names: Sequence[str | os.PathLike[str]], threads: int | None) -> ModelRegistry:
     """Open every route of the named models; no names: of all models that came with this installation.
 
     Raises:
         CheckpointError: a model is unknown or damaged, two have one name, or there is none.
     """
     wanted = [os.fspath(name) for name in names] or _installed()
-    shelf: dict[str, dict[str, Route]] = {}
+    registry: dict[str, dict[str, Route]] = {}
     for name in wanted:
         opened = {key: opener(name, threads) for key, opener in OPENERS.items()}
         routes = {key: route for key, route in opened.items() if route is not None}
@@ -95,10 +95,10 @@ def open_shelf(names: Sequence[str | os.PathLike[str]], threads: int | None) -> 
                 f"the model {name} offers none of the routes {', '.join(OPENERS)}; has it no recogniser?"
             )
         own_name = _checked_name(next(iter(routes.values())).name)
-        if own_name in shelf:
+        if own_name in registry:
             raise CheckpointError(f"two models are called '{own_name}'; serve one of them")
-        shelf[own_name] = routes
-    return Shelf(shelf)
+        registry[own_name] = routes
+    return ModelRegistry(registry)
 
 
 def _checked_name(name: str) -> str:

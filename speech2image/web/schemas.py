@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from speech2image import audio, images
 from speech2image.pipeline import Interpolation
-from speech2image.web.service import Heard
+from speech2image.web.service import RenderResult
 
 
 class Problem(BaseModel):
@@ -104,7 +104,7 @@ def picture(image: Any) -> Picture:
     )
 
 
-def pictures(heard: Heard) -> Pictures:
+def pictures(heard: RenderResult) -> Pictures:
     """A translation as `Pictures`."""
     return Pictures(
         model=heard.result.model,

@@ -65,7 +65,7 @@ def _stopped(number: int, frame: Any) -> None:
 
 
 def _say(address: str, settings: Settings, app: Any) -> None:
-    models = ", ".join(app.state.service.shelf.models)
+    models = ", ".join(app.state.service.registry.models)
     what = "page" if settings.page else "HTTP interface"
     print(f"{what}: {address}{settings.root_path}/   HTTP interface: {address}{settings.root_path}/docs")
     print(f"models: {models}; Ctrl-C stops", flush=True)

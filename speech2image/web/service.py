@@ -1,4 +1,4 @@
-"""What the page and the HTTP interface both do: hear recordings and translate them, at a bounded desk."""
+"""What the page and the HTTP interface both do: hear recordings and translate them, at a bounded queue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.web.deadline import Deadline
-from speech2image.web.errors import Refused
-from speech2image.web.jobs import Desk
+from speech2image.web.errors import RequestRejected
+from speech2image.web.jobs import JobQueue
 from speech2image.web.metrics import Metrics
-from speech2image.web.registry import Route, Shelf, open_shelf
+from speech2image.web.registry import ModelRegistry, Route, open_registry
 from speech2image.web.settings import Settings
 
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ MAX_SENTENCE = 400
 
 
 @dataclass(frozen=True)
-class Ask:
+class RenderRequest:
     """What is asked for, the recording aside.
 
     Attributes:
@@ -41,7 +41,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Heard:
+class RenderResult:
     """A recording as the model heard it, and what it became."""
 
     waveform: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Heard:
 
 
 class Service:
-    """The opened models behind one desk; made once a process.
+    """The opened models behind one queue; made once a process.
 
     Raises:
         CheckpointError: a model is unknown or damaged, or there is none.
@@ -58,54 +58,58 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.metrics = settings, Metrics()
-        self.shelf: Shelf = open_shelf(settings.models, settings.threads or None)
-        self.desk = Desk(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
-        self.metrics.watch(lambda: self.desk.accepted)
+        self.registry: ModelRegistry = open_registry(settings.models, settings.threads or None)
+        self.queue = JobQueue(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
+        self.metrics.watch(lambda: self.queue.accepted)
 
     def close(self) -> None:
         """Finish what was accepted, then free the threads."""
-        self.desk.close()
+        self.queue.close()
 
     async def translate(
-        self, speech: Any, ask: Ask, client: str, finish: Callable[[Heard], Result]
+        self, speech: Any, wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]
     ) -> Result:
         """Translate a recording; `finish` makes of it what the client gets, in the same thread.
 
         Raises:
-            Refused: the desk is full, there is no such model or route, or the work took too long.
+            RequestRejected: the queue is full, there is no such model or route, or the work took too long.
             SpeechError: the recording cannot be used.
             SettingsError: the number of pictures or the seed is out of its range.
         """
-        name, route = self.shelf.find(ask.model, ask.route)
-        self._check_pictures(ask.n)
+        name, route = self.registry.find(wanted.model, wanted.route)
+        self._check_pictures(wanted.n)
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
             waveform = self._decode(speech, route, deadline)
-            result = route.translate((waveform, audio.SAMPLE_RATE), ask.n, ask.seed)
+            result = route.translate((waveform, audio.SAMPLE_RATE), wanted.n, wanted.seed)
             self._count(route, name, len(result.images), waveform)
-            return finish(Heard(waveform, result, name))
+            return finish(RenderResult(waveform, result, name))
 
-        return await self.desk.do(job, client)
+        return await self.queue.do(job, client)
 
     async def interpolate(
-        self, speeches: tuple[Any, Any], ask: Ask, client: str, finish: Callable[[Interpolation], Result]
+        self,
+        speeches: tuple[Any, Any],
+        wanted: RenderRequest,
+        client: str,
+        finish: Callable[[Interpolation], Result],
     ) -> Result:
-        """Walk from the first recording to the second in `ask.n` steps; raises as `translate`."""
-        name, route = self.shelf.find(ask.model, ask.route)
-        self._check_pictures(ask.n)
+        """Walk from the first recording to the second in `wanted.n` steps; raises as `translate`."""
+        name, route = self.registry.find(wanted.model, wanted.route)
+        self._check_pictures(wanted.n)
         if not hasattr(route, "interpolate"):
-            raise Refused(404, f"the route {name!r} cannot interpolate")
+            raise RequestRejected(404, f"the route {name!r} cannot interpolate")
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
             waveforms = [self._decode(speech, route, deadline) for speech in speeches]
             first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
-            walk = route.interpolate(first, second, ask.n, ask.seed)
+            walk = route.interpolate(first, second, wanted.n, wanted.seed)
             self._count(route, name, len(walk.images), *waveforms)
             return finish(walk)
 
-        return await self.desk.do(job, client)
+        return await self.queue.do(job, client)
 
     async def speak(self, text: str, client: str) -> NDArray[np.float32]:
         """Speak a sentence with the most natural voice there is; 16 kHz samples.
@@ -113,13 +117,13 @@ class Service:
         Raises:
             SettingsError: nothing speakable, or too much, is in the text.
             MissingExtraError: no engine is installed; the message holds the commands that install one.
-            Refused: the desk is full.
+            RequestRejected: the queue is full.
         """
         if len(text) > MAX_SENTENCE:
             raise SettingsError(
                 f"a sentence has at most {MAX_SENTENCE} characters, not {len(text)}; shorten it"
             )
-        return await self.desk.do(lambda: tts.speak(text), client)
+        return await self.queue.do(lambda: tts.speak(text), client)
 
     def _decode(self, speech: Any, route: Route, deadline: Deadline) -> NDArray[np.float32]:
         """The samples of a recording of any format, of several tracks the one in which someone speaks."""

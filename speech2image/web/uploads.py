@@ -14,13 +14,13 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 
 Result = TypeVar("Result")
 _IN_MEMORY = 1_000_000
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client cut the connection, so nobody waits for the answer."""
 
 
@@ -32,13 +32,13 @@ async def receive(request: Request, names: tuple[str, ...]) -> dict[str, IO[byte
         names: of the recordings.
 
     Raises:
-        Refused: 400, no multipart; 422, a recording is missing or something else is there.
+        RequestRejected: 400, no multipart; 422, a recording is missing or something else is there.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         return _files(await _form(request, len(names)), names)
     if len(names) > 1:
-        raise Refused(422, f"send multipart/form-data with the files {', '.join(names)}")
+        raise RequestRejected(422, f"send multipart/form-data with the files {', '.join(names)}")
     return {names[0]: await _whole(request)}
 
 
@@ -52,17 +52,17 @@ def closing(files: dict[str, IO[bytes]]) -> Iterator[dict[str, IO[bytes]]]:
             file.close()
 
 
-async def unless_cut(request: Request, work: Awaitable[Result]) -> Result:
+async def cancel_on_disconnect(request: Request, work: Awaitable[Result]) -> Result:
     """Await `work`, but cancel it when the client cuts the connection; the body must have been received.
 
     Raises:
-        Gone: the connection was cut.
+        ClientDisconnected: the connection was cut.
     """
     task, cut = asyncio.ensure_future(work), asyncio.ensure_future(_cut(request))
     try:
         await asyncio.wait({task, cut}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Gone
+            raise ClientDisconnected
         return task.result()
     finally:
         task.cancel()
@@ -84,7 +84,9 @@ async def _whole(request: Request) -> IO[bytes]:
         raise
     if not file.tell():
         file.close()
-        raise Refused(422, "the request has no body; send a recording as the body or as the file 'audio'")
+        raise RequestRejected(
+            422, "the request has no body; send a recording as the body or as the file 'audio'"
+        )
     file.seek(0)
     return file
 
@@ -93,7 +95,7 @@ async def _form(request: Request, count: int) -> FormData:
     try:
         return await request.form(max_files=count, max_fields=8)
     except HTTPException as error:
-        raise Refused(400, f"the multipart body cannot be read: {error.detail}") from error
+        raise RequestRejected(400, f"the multipart body cannot be read: {error.detail}") from error
 
 
 def _files(form: FormData, names: tuple[str, ...]) -> dict[str, IO[bytes]]:
@@ -105,7 +107,7 @@ def _files(form: FormData, names: tuple[str, ...]) -> dict[str, IO[bytes]]:
         for file in found.values():
             file.close()
         problem = f"the file {missing[0]!r} is missing" if missing else f"found also {', '.join(extra)}"
-        raise Refused(
+        raise RequestRejected(
             422, f"multipart needs just the files {', '.join(names)}: {problem}; settings go into the query"
         )
     return found

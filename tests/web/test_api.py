@@ -14,7 +14,7 @@ from web_server import client_of
 import speech2image
 from speech2image import audio
 from speech2image.errors import SettingsError
-from speech2image.web import middleware as guard
+from speech2image.web import middleware
 from speech2image.web.settings import Settings
 
 
@@ -201,7 +201,7 @@ def test_shorter_limit_of_duration(tiny: Path, clip: Path, other_clip: Path) -> 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_too_large_a_body(tiny: Path, chunked: bool, monkeypatch) -> None:
     """With its length stated, and without (chunked)."""
-    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
     block = b"x" * 100_000
     content = (block for _ in range(11)) if chunked else block * 11
     with client_of(tiny, max_megabytes=1) as client:
@@ -358,9 +358,9 @@ def test_of_two_sound_tracks_the_one_with_speech_is_drawn() -> None:
 def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch) -> None:
     from understood_route import open_understood
 
-    from speech2image.web import registry as routes
+    from speech2image.web import registry
 
-    monkeypatch.setitem(routes.OPENERS, "cascade", open_understood)
+    monkeypatch.setitem(registry.OPENERS, "cascade", open_understood)
     with client_of(tiny) as client:
         assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct", "cascade"]
         query = "/v1/images?format=json&route="
@@ -373,9 +373,9 @@ def test_another_route_shows_its_transcript(tiny: Path, clip: Path, monkeypatch)
 
 
 def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> None:
-    from speech2image.web import registry as routes
+    from speech2image.web import registry
 
-    monkeypatch.setitem(routes.OPENERS, "cascade", lambda model, threads: None)
+    monkeypatch.setitem(registry.OPENERS, "cascade", lambda model, threads: None)
     with client_of(tiny) as client:
         assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct"]
         assert "cascade" not in json.dumps(client.get("/openapi.json").json())

@@ -19,8 +19,7 @@ from tiny_model import make_model
 from web_server import client_of, server_of
 
 from speech2image.errors import CheckpointError
-from speech2image.web import middleware as guard
-from speech2image.web import registry as routes
+from speech2image.web import middleware, registry
 from speech2image.web.page.views import login
 
 EVIL = {"Origin": "https://evil.org"}
@@ -170,7 +169,7 @@ def test_a_forwarded_address_does_not_get_around_the_places(
     tiny: Path, clip: Path, proxies: tuple, status: int
 ) -> None:
     with client_of(tiny, page=True, per_client=1, trusted_proxies=proxies, peer="10.1.2.3") as client:
-        client.app.state.service.desk._places.enter("10.1.2.3", 1)
+        client.app.state.service.queue._slots.enter("10.1.2.3", 1)
         for path in POSTS:
             answer = client.post(path, content=clip.read_bytes(), headers={"X-Forwarded-For": "203.0.113.7"})
             assert answer.status_code == status
@@ -221,7 +220,7 @@ def test_the_cookie_travels_over_https_alone_where_there_is_https(tiny: Path, mo
 @pytest.mark.parametrize("path", [*POSTS, "/page/walk", "/login"])
 def test_bodies_have_one_bound(tiny: Path, path: str, monkeypatch) -> None:
     monkeypatch.setenv("SPEECH2IMAGE_API_KEY", "k")
-    monkeypatch.setattr(guard, "LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
     with client_of(tiny, page=True, max_megabytes=0.1) as client:
         client.post("/login", data={"password": "k"})
         key, files = {"X-API-Key": "k"}, {"first": b"x" * 200_000}
@@ -441,7 +440,7 @@ def test_a_model_may_be_called_anything_that_can_be_shown(tmp_path: Path, clip: 
 def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, name: str) -> None:
     model = make_model(tmp_path / "m", name=name)
     with pytest.raises(CheckpointError) as refused:
-        routes.open_shelf([model], 1)
+        registry.open_registry([model], 1)
     assert str(refused.value).isprintable()
 
 

@@ -14,9 +14,9 @@ from web_server import client_of
 
 from speech2image import audio, load, pretrained
 from speech2image.errors import CheckpointError
-from speech2image.web.page.views import templates as markup
-from speech2image.web.registry import open_shelf
-from speech2image.web.service import Heard
+from speech2image.web.page import templates
+from speech2image.web.registry import open_registry
+from speech2image.web.service import RenderResult
 
 ROUTES = ("direct", "cascade")
 
@@ -29,8 +29,8 @@ def both(tmp_path: Path) -> Path:
 
 
 def _shelf(*names: Path) -> dict[str, list[str]]:
-    shelf = open_shelf(names, 1)
-    return {model: list(routes) for model, routes in shelf.routes.items()}
+    registry = open_registry(names, 1)
+    return {model: list(routes) for model, routes in registry.routes.items()}
 
 
 def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
@@ -47,11 +47,15 @@ def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
 
 
 def test_the_page_shows_what_was_heard(both: Path, clip: Path) -> None:
-    shown = {name: Heard(audio.load(clip), load(both, route=name).translate(clip), name) for name in ROUTES}
-    text = re.sub(r"<span class=\"s2i-unseen\">.*?</span>|<[^>]*>", "", markup.pictures(shown["cascade"]))
+    shown = {
+        name: RenderResult(audio.load(clip), load(both, route=name).translate(clip), name) for name in ROUTES
+    }
+    text = re.sub(r"<span class=\"s2i-unseen\">.*?</span>|<[^>]*>", "", templates.pictures(shown["cascade"]))
     assert f"Understood: {HEARD}\n" in text
-    assert markup.pictures(shown["cascade"]).count("s2i-unsure") == 3  # its CTC finds every token as likely
-    assert "Understood" not in markup.pictures(shown["direct"])
+    assert (
+        templates.pictures(shown["cascade"]).count("s2i-unsure") == 3
+    )  # its CTC finds every token as likely
+    assert "Understood" not in templates.pictures(shown["direct"])
 
 
 def test_a_cascade_alone_is_its_own_model(both: Path, clip: Path) -> None:

@@ -419,12 +419,12 @@ def test_routes_side_by_side(browser, tiny: Path, monkeypatch, tmp_path: Path) -
     """A route with a transcript (issue 5) is offered, and shown beside the direct one."""
     import uvicorn
 
-    from speech2image.web import registry as routes
+    from speech2image.web import registry
     from speech2image.web.app import make_app
     from speech2image.web.server import Server
     from speech2image.web.settings import Settings
 
-    monkeypatch.setitem(routes.OPENERS, "cascade", open_understood)
+    monkeypatch.setitem(registry.OPENERS, "cascade", open_understood)
     app = make_app(Settings(models=(str(tiny),), threads=1))
     addresses, started = [], threading.Event()
 

@@ -14,17 +14,16 @@ from web_server import client_of
 
 import speech2image
 from speech2image import audio, tts
+from speech2image.web.page import plots, templates
 from speech2image.web.page.views import find_examples, float_wav, render
-from speech2image.web.page.views import plots as sketch
-from speech2image.web.page.views import templates as markup
-from speech2image.web.service import Heard, Service
+from speech2image.web.service import RenderResult, Service
 from speech2image.web.settings import Settings
 
 
 def test_waveform_picture_follows_the_envelope() -> None:
     waveform = np.zeros(16_000, np.float32)
     waveform[8_000:12_000] = speech(0.25)
-    drawn = np.asarray(sketch.waveform_picture(waveform, 160, 41))[..., 3] > 0
+    drawn = np.asarray(plots.plot_waveform(waveform, 160, 41))[..., 3] > 0
     height = drawn.sum(axis=0)
     assert drawn.shape == (41, 160)
     assert (height[:78] <= 2).all()
@@ -35,16 +34,18 @@ def test_waveform_picture_follows_the_envelope() -> None:
 def test_spectrogram_picture_has_low_pitch_below() -> None:
     log_mel = np.full((40, 100), -18.42, np.float32)
     log_mel[:5, 50:] = 0.0  # a low hum in the second half
-    light = np.asarray(sketch.spectrogram_picture(log_mel, 100, 80)).sum(axis=-1).astype(int)
+    light = np.asarray(plots.plot_spectrogram(log_mel, 100, 80)).sum(axis=-1).astype(int)
     assert light[76, 90] > 600
     assert light[10, 90] < 120 and light[76, 10] < 120
 
 
 def test_what_comes_from_outside_is_escaped(tiny: Path) -> None:
     result = speech2image.load(tiny).translate((speech(1.5), 16_000), 2)
-    shown = Heard(speech(1.5), SimpleNamespace(**vars(result), grid=result.grid, seconds=0.1), "direct")
+    shown = RenderResult(
+        speech(1.5), SimpleNamespace(**vars(result), grid=result.grid, seconds=0.1), "direct"
+    )
     shown.result.transcript = shown.result.model = "<script>alert(1)</script>\"'"
-    html = markup.pictures(shown, "<b>")
+    html = templates.pictures(shown, "<b>")
     assert "<script" not in html and "<b>" not in html
     assert "Understood: <q>&lt;script&gt;" in html
 

@@ -75,7 +75,7 @@ def test_serves_what_the_command_line_makes(address: str, tiny: Path, clip: Path
 
 
 def test_every_request_is_answered_or_clearly_refused(address: str, tiny: Path, clip: Path) -> None:
-    """Twenty clients at a desk of four places: each gets its own picture, or 503 and when to come back."""
+    """Twenty clients at a queue of four places: each gets its own picture, or 503 and when to come back."""
     content, route = clip.read_bytes(), speech2image.load(tiny)
     expected = {seed: np.asarray(route.translate(clip, 1, seed).images[0]) for seed in range(60)}
 
@@ -96,7 +96,7 @@ def test_every_request_is_answered_or_clearly_refused(address: str, tiny: Path, 
 
 
 def test_a_slow_client_keeps_nobody_waiting_and_is_shown_out(address: str, clip: Path) -> None:
-    """Far more slow clients than the desk has places hold up nobody, and get 408 in the end."""
+    """Far more slow clients than the queue has places hold up nobody, and get 408 in the end."""
     head = b"POST /v1/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nRIFF"
     slow = [connected(address) for _ in range(3 * QUEUE)]
     for client in slow:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
 
 COOKIE = "speech2image"
 
@@ -37,10 +37,10 @@ class Login:
         """Let only those in that `knows` knows.
 
         Raises:
-            Refused: 401.
+            RequestRejected: 401.
         """
         if not self.knows(request):
-            raise Refused(401, "this page needs the server's key: load it again and sign in")
+            raise RequestRejected(401, "this page needs the server's key: load it again and sign in")
 
     def page(self, wrong: bool = False) -> str:
         """The page that asks for the key."""

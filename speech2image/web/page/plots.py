@@ -15,7 +15,7 @@ _SHADES = np.array(
 _FLOOR = FLOOR_DB / 10 * np.log(10.0)  # the least value of a log-mel
 
 
-def waveform_picture(waveform: NDArray[np.float32], width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
+def plot_waveform(waveform: NDArray[np.float32], width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
     """The envelope of 16 kHz samples, shape [n], the loudest as high as the picture; clear behind."""
     edges = np.linspace(0, len(waveform), width + 1).astype(int)
     edges = np.minimum(edges, len(waveform) - 1)
@@ -30,9 +30,7 @@ def waveform_picture(waveform: NDArray[np.float32], width: int = WIDTH, height: 
     return Image.fromarray(pixels)
 
 
-def spectrogram_picture(
-    log_mel: NDArray[np.float32], width: int = WIDTH, height: int = HEIGHT
-) -> Image.Image:
+def plot_spectrogram(log_mel: NDArray[np.float32], width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
     """A log-mel [40, frames] in colour: time to the right, pitch upwards, louder is lighter."""
     level = np.clip(1 - log_mel[::-1] / _FLOOR, 0, 1) * (len(_SHADES) - 1)
     below = np.minimum(level.astype(int), len(_SHADES) - 2)

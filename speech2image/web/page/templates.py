@@ -10,8 +10,8 @@ from speech2image import audio, images
 from speech2image.domains import OTHER, something_else
 from speech2image.pipeline import Interpolation, Translation
 from speech2image.transcription import HeardWord
-from speech2image.web.page.plots import spectrogram_picture, waveform_picture
-from speech2image.web.service import Heard
+from speech2image.web.page.plots import plot_spectrogram, plot_waveform
+from speech2image.web.service import RenderResult
 
 UNSURE = 0.5
 """Words of less confidence are marked."""
@@ -27,11 +27,11 @@ def png_url(image: Image.Image) -> str:
     return data_url(images.encode(image), "image/png")
 
 
-def heard(result: Heard) -> str:
+def heard(result: RenderResult) -> str:
     """What the model listened to: waveform, log-mel, player, download."""
     seconds = len(result.waveform) / audio.SAMPLE_RATE
     sound = data_url(audio.encode_flac(result.waveform), "audio/flac")
-    wave, mel = waveform_picture(result.waveform), spectrogram_picture(result.result.log_mel)
+    wave, mel = plot_waveform(result.waveform), plot_spectrogram(result.result.log_mel)
     return f"""<section class="s2i-heard" aria-label="What was heard">
 <h2>What was heard <span class="s2i-quiet">{seconds:.1f} s</span></h2>
 <img src="{png_url(wave)}" width="{wave.width}" height="{wave.height}" alt="Waveform: loudness over time">
@@ -43,7 +43,7 @@ def heard(result: Heard) -> str:
 </section>"""
 
 
-def pictures(result: Heard, title: str | None = None) -> str:
+def pictures(result: RenderResult, title: str | None = None) -> str:
     """The pictures of one route, each with a link that saves it, and what was understood, if that is told."""
     stem = f"{result.result.model}-{result.result.seed}"
     names = [f"{stem}-{k}.png" for k in range(1, len(result.result.images) + 1)]
@@ -100,7 +100,7 @@ def _figure(image: Image.Image, name: str, title: str) -> str:
     )
 
 
-def _words(heard: Heard) -> str:
+def _words(heard: RenderResult) -> str:
     result = heard.result
     if result.transcript is None:
         return ""
@@ -113,7 +113,7 @@ def _words(heard: Heard) -> str:
     )
 
 
-def _about(heard: Heard) -> str:
+def _about(heard: RenderResult) -> str:
     """A hint where the recording is about something that the model cannot draw."""
     result = heard.result
     if result.domain != OTHER:

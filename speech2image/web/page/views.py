@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.errors import MissingExtraError
 from speech2image.web.api import client_of
-from speech2image.web.errors import Refused
+from speech2image.web.errors import RequestRejected
+from speech2image.web.page import templates
 from speech2image.web.page.login import Login
-from speech2image.web.page.views import templates as markup
-from speech2image.web.service import MAX_SENTENCE, Ask, Heard, Service
-from speech2image.web.uploads import closing, receive, unless_cut
+from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service
+from speech2image.web.uploads import cancel_on_disconnect, closing, receive
 
 ASSETS = Path(__file__).parent / "assets"
 PICTURES = 8
@@ -66,8 +66,8 @@ def find_examples() -> tuple[Path, dict[str, str]]:
 
 def render(service: Service, captions: dict[str, str]) -> str:
     """The page of a service as HTML; `captions`: example file -> what it says."""
-    limits, shelf = service.settings, service.shelf
-    several = len(shelf.route_names) > 1
+    limits, registry = service.settings, service.registry
+    several = len(registry.route_names) > 1
     return _template("page.html").render(
         captions=captions,
         max_seconds=limits.max_seconds,
@@ -76,11 +76,11 @@ def render(service: Service, captions: dict[str, str]) -> str:
         max_pictures=limits.max_pictures,
         pictures=min(PICTURES, limits.max_pictures),
         steps=min(STEPS, limits.max_pictures),
-        models=shelf.models,
-        ways=[*shelf.route_names, *([SIDE_BY_SIDE] if several else [])],
+        models=registry.models,
+        ways=[*registry.route_names, *([SIDE_BY_SIDE] if several else [])],
         options_title=_options_title("Number", service, several),
         steps_title=_options_title("Steps", service, False),
-        about=[_about(name, routes) for name, routes in shelf.routes.items()],
+        about=[_about(name, routes) for name, routes in registry.routes.items()],
     )
 
 
@@ -90,7 +90,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _options_title(count: str, service: Service, ways: bool) -> str:
-    further = ["model"] if len(service.shelf.models) > 1 else []
+    further = ["model"] if len(service.registry.models) > 1 else []
     further += ["way"] if ways else []
     return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
 
@@ -108,7 +108,7 @@ def _add_files(app: FastAPI, login: Login, page: str) -> None:
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
         if name not in _SERVED:
-            raise Refused(404, f"no file {name!r}")
+            raise RequestRejected(404, f"no file {name!r}")
         return FileResponse(ASSETS / name, media_type=_SERVED[name], headers={"Cache-Control": "no-cache"})
 
 
@@ -116,7 +116,7 @@ def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
     @app.get("/examples/{name}", include_in_schema=False)
     async def example(name: str) -> FileResponse:
         if name not in captions:
-            raise Refused(404, f"no example {name!r}")
+            raise RequestRejected(404, f"no example {name!r}")
         return FileResponse(folder / name)
 
 
@@ -138,19 +138,19 @@ def _add_pictures(router: APIRouter, service: Service) -> None:
     ) -> dict[str, str]:
         """A recording becomes pictures, and the view of what was heard."""
         several = route == SIDE_BY_SIDE
-        names = list(service.shelf.routes_of(model)) if several else [route]
+        names = list(service.registry.routes_of(model)) if several else [route]
         with closing(await receive(request, ("audio",))) as files:
             parts = []
             for name in names:
                 files["audio"].seek(0)
-                ask = Ask(n, seed, model, name)
-                work = service.translate(files["audio"], ask, client_of(request), partial(_shown, several))
-                parts.append(await unless_cut(request, work))
-        return {"pictures": markup.side_by_side([part for part, _ in parts]), "heard": parts[0][1]}
+                wanted = RenderRequest(n, seed, model, name)
+                work = service.translate(files["audio"], wanted, client_of(request), partial(_shown, several))
+                parts.append(await cancel_on_disconnect(request, work))
+        return {"pictures": templates.side_by_side([part for part, _ in parts]), "heard": parts[0][1]}
 
 
-def _shown(titled: bool, result: Heard) -> tuple[str, str]:
-    return markup.pictures(result, result.route if titled else None), markup.heard(result)
+def _shown(titled: bool, result: RenderResult) -> tuple[str, str]:
+    return templates.pictures(result, result.route if titled else None), templates.heard(result)
 
 
 def _add_walk(router: APIRouter, service: Service) -> None:
@@ -158,9 +158,9 @@ def _add_walk(router: APIRouter, service: Service) -> None:
     async def walk(request: Request, n: int = STEPS, seed: _Seed = 0, model: _Name = None) -> dict[str, str]:
         """Two recordings become the pictures between them."""
         with closing(await receive(request, ("first", "second"))) as files:
-            both, ask = (files["first"], files["second"]), Ask(n, seed, model)
-            work = service.interpolate(both, ask, client_of(request), markup.walk)
-            return {"walk": await unless_cut(request, work)}
+            both, wanted = (files["first"], files["second"]), RenderRequest(n, seed, model)
+            work = service.interpolate(both, wanted, client_of(request), templates.walk)
+            return {"walk": await cancel_on_disconnect(request, work)}
 
 
 def _add_speech(router: APIRouter, service: Service) -> None:
@@ -169,11 +169,11 @@ def _add_speech(router: APIRouter, service: Service) -> None:
         """A sentence, the body as UTF-8, becomes a recording."""
         text = await _sentence(request)
         if not text.strip():
-            raise Refused(422, "type a sentence first")
+            raise RequestRejected(422, "type a sentence first")
         try:
-            waveform = await unless_cut(request, service.speak(text, client_of(request)))
+            waveform = await cancel_on_disconnect(request, service.speak(text, client_of(request)))
         except MissingExtraError as error:
-            raise Refused(503, str(error)) from error
+            raise RequestRejected(503, str(error)) from error
         return Response(float_wav(waveform), media_type="audio/wav")
 
 
@@ -182,7 +182,7 @@ async def _sentence(request: Request) -> str:
     async for block in request.stream():
         content += block
         if len(content) > 4 * MAX_SENTENCE:  # bytes of the longest sentence in UTF-8
-            raise Refused(422, f"a sentence has at most {MAX_SENTENCE} characters; shorten it")
+            raise RequestRejected(422, f"a sentence has at most {MAX_SENTENCE} characters; shorten it")
     return content.decode("utf-8", errors="replace")
 
 
