@@ -20,7 +20,7 @@ from web_server import client_of, server_of
 
 from speech2image.errors import CheckpointError
 from speech2image.web import middleware, registry
-from speech2image.web.page.views import login
+from speech2image.web.page import login
 
 EVIL = {"Origin": "https://evil.org"}
 POSTS = ("/v1/images", "/page/pictures")
