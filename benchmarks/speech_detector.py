@@ -18,8 +18,8 @@ from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.sounds import excerpts, made_sound, read_sound, sound_files
 from speech2image.errors import SpeechError
-from speech2image.evaluation.conditions import CONDITIONS, changed
-from speech2image.evaluation.listening import recordings
+from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
+from speech2image.evaluation.embeddings import recordings
 from speech2image.opening import voice_activity
 from speech2image.pretrained import find
 from speech2image.voice_activity import VoiceActivity
@@ -45,10 +45,10 @@ def main() -> None:
     groups = {name: list(_people(folder, options.clips)) for name, folder in map(_pair, options.speech)}
     for voice in options.voices:
         groups[voice] = list(_captions(options.shards, voice, options.clips))
-    print("| missed, in % | clips |", " | ".join(c.name for c in CONDITIONS), "|")
-    print("| --- " * (len(CONDITIONS) + 2) + "|")
+    print("| missed, in % | clips |", " | ".join(c.name for c in ACOUSTIC_CONDITIONS), "|")
+    print("| --- " * (len(ACOUSTIC_CONDITIONS) + 2) + "|")
     for name, clips in groups.items():
-        shares = [_missed(detector, clips, i) for i in range(len(CONDITIONS))]
+        shares = [_missed(detector, clips, i) for i in range(len(ACOUSTIC_CONDITIONS))]
         print(
             f"| {name} | {len(clips)} |",
             " | ".join(f"{100 * share:.1f}" for share in shares),
@@ -89,7 +89,8 @@ def _captions(shards: Path, voice: str, most: int) -> Iterator[np.ndarray]:
 def _missed(detector: VoiceActivity, clips: list[np.ndarray], number: int) -> float:
     rng = np.random.default_rng(number)
     heard = [
-        detector.hears_speech(audio.log_mel(changed(CONDITIONS[number], clip, rng, clips))) for clip in clips
+        detector.hears_speech(audio.log_mel(changed(ACOUSTIC_CONDITIONS[number], clip, rng, clips)))
+        for clip in clips
     ]
     return 1 - float(np.mean(heard))
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speech2image.errors import Speech2ImageError
-from speech2image.evaluation import Settings, experiments
+from speech2image.evaluation import EvaluationSettings, experiments
 from speech2image.evaluation.report_markdown import first_row, table
 from speech2image.files import writing
 
@@ -124,7 +124,7 @@ def write_tables(
     Raises:
         Speech2ImageError: as `speech2image evaluate`.
     """
-    own = Settings(
+    own = EvaluationSettings(
         data=data[0],
         out=out,
         network=network,

@@ -88,7 +88,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is to be trained.
 
     Attributes:
@@ -176,7 +176,7 @@ class Plan:
         encoder = self._train(
             "speech-encoder", self.budget.losses, place / "speech_encoder", "--start-from", start, *flags
         )
-        own = Plan(tuple(place / "data" / folder.name for folder in self.data), self.out, self.budget)
+        own = TrainingPlan(tuple(place / "data" / folder.name for folder in self.data), self.out, self.budget)
         embed = self._embed(place / "speech_encoder" / CHECKPOINT, own.data)
         generator = own._train("stackgan-v2", self.budget.of_losses, place / "generator", "--seed", str(seed))
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_trainings import BUDGETS, Plan, Step
+from paper_trainings import BUDGETS, Step, TrainingPlan
 
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         for data in options.data:
             if not (data / "manifest.jsonl").is_file():
                 raise DataError(f"{data} is no shards folder; make one with `speech2image prepare`")
-        plan = Plan(
+        plan = TrainingPlan(
             tuple(options.data), options.out, BUDGETS[options.budget], options.encoder, options.recognizer
         )
         steps = plan.steps(options.tables, options.seeds)

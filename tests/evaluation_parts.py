@@ -17,7 +17,7 @@ from speech2image.data.shard_reading import read_shards, stream_speech
 from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.evaluation.measuring import Measuring, make_plan
 from speech2image.evaluation.real_set import Photographs
-from speech2image.evaluation.settings import MEASURES, Settings
+from speech2image.evaluation.settings import MEASURES, EvaluationSettings
 
 N, PIXELS = 72, 32
 
@@ -97,7 +97,7 @@ def run(
     """Figures of `route`, by default the perfect one, without a report; by default all but robustness."""
     arrays = PairArrays.open(shards)
     measures = tuple(measure for measure in MEASURES if measure != "robustness")
-    options = Settings(
+    options = EvaluationSettings(
         data=shards,
         out=work,
         network=work if network else None,

@@ -406,7 +406,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
 def evaluate(arguments: list[str]) -> None:
     """Measure a model on prepared data."""
     module = _import("evaluation")
-    settings = _parse(module.Settings, "evaluate", arguments)
+    settings = _parse(module.EvaluationSettings, "evaluate", arguments)
     module.evaluate(settings)
     for line in (settings.out / "results.md").read_text(encoding="utf-8").splitlines():
         print(printable(line))

@@ -123,7 +123,7 @@ def object_square(box: Box, size: tuple[int, int], name: str = "picture") -> tup
     """Crop (left, top, right, bottom) in which the object fills at least 0.75 of the frame.
 
     A square of half-side 0.75 max(width, height) about the centre of the box, clipped at the frame
-    (StackGAN's crop of CUB; method.md section 1, "Pictures").
+    (Zhang et al., "StackGAN", ICCV 2017, section 4, "Datasets": its crop of CUB).
 
     Raises:
         DataError: the box has no part in the picture.

@@ -11,12 +11,12 @@ A voice is kept out if it speaks no training utterance; a class is unseen if its
 
 from typing import Any
 
-from speech2image.evaluation.settings import MEASURES, Settings, check
+from speech2image.evaluation.settings import MEASURES, EvaluationSettings, check
 
-__all__ = ["MEASURES", "Settings", "evaluate"]
+__all__ = ["MEASURES", "EvaluationSettings", "evaluate"]
 
 
-def evaluate(settings: Settings) -> dict[str, Any]:
+def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
     """Measure a model, or repeat an experiment of the paper, and write the report.
 
     Returns:

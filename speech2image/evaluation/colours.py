@@ -1,4 +1,4 @@
-"""Rows of the colour table: is the colour read in the picture the colour spoken (method.md section 4)?"""
+"""Colour table: does the colour read in the picture agree with the colour spoken?"""
 
 from collections.abc import Sequence
 from typing import Any

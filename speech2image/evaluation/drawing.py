@@ -1,4 +1,4 @@
-"""Pictures drawn batch by batch; what is read off them stays, the pictures do not."""
+"""Sets of drawn pictures: drawn in batches; features and colours read off them are kept, pictures are not."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import progress_bar
 from speech2image.data.resumable_array import ResumableArray
-from speech2image.evaluation.listening import Embeddings
+from speech2image.evaluation.embeddings import Embeddings
 from speech2image.pipeline import Route
 
 BLOCK = 16

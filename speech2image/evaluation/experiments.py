@@ -1,4 +1,4 @@
-"""The paper's tables under this evaluator: a row a model of a folder; missing ones say their command.
+"""The paper's tables under this evaluator: a row for each model of a folder; missing rows say their command.
 
     MODELS/<row>                 a model folder (model.json), or
     MODELS/<row>/model           what `speech2image train direct --out MODELS/<row>` leaves, or
@@ -20,8 +20,8 @@ from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import ROW_HEAD, facts, figures, first_row, row_cells
 from speech2image.evaluation.report_markdown import table as markdown_table
 from speech2image.evaluation.report_parts import Bar, Chart, Section
-from speech2image.evaluation.settings import Settings
-from speech2image.evaluation.workplace import check_out
+from speech2image.evaluation.settings import EvaluationSettings
+from speech2image.evaluation.work_dir import check_out
 from speech2image.models.conditional_discriminator import SIZES
 from speech2image.pretrained import CARD
 from speech2image.training.checkpoint import read_facts
@@ -86,7 +86,7 @@ class Planned:
     captions: bool = False
     same_as: str = ""
 
-    def missing(self, settings: Settings) -> str:
+    def missing(self, settings: EvaluationSettings) -> str:
         """What to do to get the row."""
         command = self.command.format(data=settings.data, models=settings.models, row=self.row)
         return f"{settings.models}/{self.row} is missing; train it with: {command}"
@@ -158,7 +158,7 @@ TABLES: dict[int, tuple[Planned, ...]] = {
 """Number of the table -> its rows."""
 
 
-def table(settings: Settings) -> dict[str, Any]:
+def table(settings: EvaluationSettings) -> dict[str, Any]:
     """Measure every model there is and write the table; each model's own report lies in `out/<row>`.
 
     Raises:
@@ -174,7 +174,7 @@ def table(settings: Settings) -> dict[str, Any]:
     return results
 
 
-def _measure(planned: Planned, settings: Settings, models: Path) -> dict[str, Any]:
+def _measure(planned: Planned, settings: EvaluationSettings, models: Path) -> dict[str, Any]:
     folder = models / planned.row
     if find_row(folder) is None and planned.same_as:
         folder = models / planned.same_as

@@ -9,17 +9,17 @@ from PIL import Image
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation import provenance
-from speech2image.evaluation.listening import Embeddings, embed
+from speech2image.evaluation.embeddings import Embeddings, embed
 from speech2image.evaluation.measuring import check_route
 from speech2image.evaluation.model_report import write_files
 from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import table
 from speech2image.evaluation.report_parts import Section
 from speech2image.evaluation.route import opened_route
-from speech2image.evaluation.settings import Settings
+from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.sheets import sheet
-from speech2image.evaluation.utterances import choose_utterances, split_voices, told
-from speech2image.evaluation.workplace import check_out, finish_work, open_work
+from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices
+from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.pipeline import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
@@ -31,7 +31,7 @@ _TEXTS = {
 }
 
 
-def figure(settings: Settings) -> dict[str, Any]:
+def figure(settings: EvaluationSettings) -> dict[str, Any]:
     """Draw a figure and write `figure3.png` or `figure5.png`, results.json, results.md and report.html.
 
     Raises:
@@ -47,16 +47,16 @@ def figure(settings: Settings) -> dict[str, Any]:
         raise DataError(f"{arrays.folder} has fewer than two test pictures spoken of: nothing to go to")
     with opened_route(settings) as route:
         check_route(settings, route)
-        model, data = provenance.told_model(route), provenance.told_data(arrays)
+        model, data = provenance.describe_model(route), provenance.describe_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data) | {"figure": number})
         speech = embed(route, arrays, np.sort(shown), work, settings.captions)
-        rows = [told(arrays, int(u)) for u in shown]
+        rows = [describe_utterance(arrays, int(u)) for u in shown]
         labels, pictures = (_noises if number == 3 else _walks)(route, shown, speech, rows, settings.seed)
     results = {
         "format": provenance.FORMAT,
         "figure": number,
         "versions": provenance.versions(),
-        "settings": provenance.told_settings(settings),
+        "settings": provenance.describe_settings(settings),
         "model": model,
         "data": data,
         "rows": rows,
@@ -89,7 +89,7 @@ def _walks(
     return labels, drawn
 
 
-def _write(settings: Settings, results: dict[str, Any], picture: Image.Image) -> None:
+def _write(settings: EvaluationSettings, results: dict[str, Any], picture: Image.Image) -> None:
     number, model = results["figure"], results["model"]["name"]
     title = f"Figure {number} of Li et al. (2020), drawn by {model} on {results['data']['name']}"
     head = ("spoken", "voice", "class of the photograph described")

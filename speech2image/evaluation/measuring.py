@@ -1,4 +1,4 @@
-"""From a route and prepared data to figures: what is listened to, drawn, read off and compared."""
+"""Measurement of one model on prepared data: embeds speech, draws pictures, computes all figures."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,25 +14,25 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness, spoken_retrieval, words
-from speech2image.evaluation.classifier import Judge, make_judge
 from speech2image.evaluation.drawing import NAMES, DrawnSet, Reading, draw, noise_set, spoken_set
-from speech2image.evaluation.listening import Embeddings, embed, transcripts
+from speech2image.evaluation.embeddings import Embeddings, embed, transcripts
 from speech2image.evaluation.real_set import Photographs, RealSet, real_set
-from speech2image.evaluation.settings import OF_FEATURES, Settings
+from speech2image.evaluation.score_classifier import NamedClassifier, score_classifier
+from speech2image.evaluation.settings import OF_FEATURES, EvaluationSettings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import (
     KEPT_OUT,
     VOICES,
-    Cell,
+    UtteranceGroup,
     caption_of,
     choose_utterances,
+    describe_utterance,
     evenly,
     file_name,
-    make_cells,
     shuffled,
     split_voices,
-    told,
     unchanged,
+    utterance_groups,
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
@@ -47,7 +47,7 @@ NETWORK_FILE = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What will be measured.
 
     Attributes:
@@ -58,7 +58,7 @@ class Plan:
     """
 
     voices: dict[str, list[str]]
-    cells: list[Cell]
+    cells: list[UtteranceGroup]
     shown: NDArray[np.int64]
     gallery: spoken_retrieval.Gallery | None
 
@@ -68,7 +68,7 @@ class Plan:
         return next((cell.utterances for cell in kinds), np.zeros(0, np.int64))
 
 
-def check_route(settings: Settings, route: Route) -> None:
+def check_route(settings: EvaluationSettings, route: Route) -> None:
     """Check that the model can hear, or read, what it is to be measured on.
 
     Raises:
@@ -86,7 +86,7 @@ def check_route(settings: Settings, route: Route) -> None:
         )
 
 
-def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
+def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) -> EvaluationPlan:
     """Choose what to measure, and find whatever forbids it before any work is done.
 
     Raises:
@@ -101,7 +101,7 @@ def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
                 f"{arrays.folder} has no pictures in split '{split}' {use}; prepare a set with both"
             )
     heard, kept_out = split_voices(arrays, settings.held_out_voices)
-    cells = make_cells(arrays, heard, kept_out, settings.limit)
+    cells = utterance_groups(arrays, heard, kept_out, settings.limit)
     if settings.only_drawn:
         cells = [cell for cell in cells if cell.classes == "unseen" and cell.voices in settings.drawn]
     spoken = arrays.utterances_of("test", kept_out)
@@ -112,14 +112,14 @@ def make_plan(settings: Settings, arrays: PairArrays, route: Route) -> Plan:
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
     shown = choose_utterances(arrays, spoken, SHEET_ROWS, settings.seed)
-    return Plan({"heard": heard, "kept out": kept_out}, cells, shown, gallery)
+    return EvaluationPlan({"heard": heard, "kept out": kept_out}, cells, shown, gallery)
 
 
 class Measuring:
     """One evaluation at work; `results` does it.
 
     Args:
-        settings: see `Settings`.
+        settings: see `EvaluationSettings`.
         arrays: the prepared data.
         route: the model.
         network: the evaluating network, if there is one.
@@ -130,11 +130,11 @@ class Measuring:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EvaluationSettings,
         arrays: PairArrays,
         route: Route,
         network: FeatureNetwork | None,
-        plan: Plan,
+        plan: EvaluationPlan,
         work: Path,
         detector: VoiceActivity | None = None,
     ) -> None:
@@ -161,20 +161,22 @@ class Measuring:
         shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
 
-    def _retrieval(self, searches: spoken_retrieval.Searches | None, speech: Embeddings) -> dict[str, Any]:
+    def _retrieval(
+        self, searches: spoken_retrieval.RetrievalEvaluator | None, speech: Embeddings
+    ) -> dict[str, Any]:
         if searches is None:
             return {"retrieval": [], "voice_by_voice": []}
         rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
         return {"retrieval": rows, "voice_by_voice": searches.by_voice(self.plan.cells, speech)}
 
-    def _searches(self) -> spoken_retrieval.Searches | None:
+    def _searches(self) -> spoken_retrieval.RetrievalEvaluator | None:
         gallery, settings = self.plan.gallery, self.settings
         if gallery is None:
             return None
-        return spoken_retrieval.Searches(self.arrays, gallery, settings.seed, settings.resamples)
+        return spoken_retrieval.RetrievalEvaluator(self.arrays, gallery, settings.seed, settings.resamples)
 
     def _robustness(
-        self, searches: spoken_retrieval.Searches | None, reader: ColourReader | None
+        self, searches: spoken_retrieval.RetrievalEvaluator | None, reader: ColourReader | None
     ) -> list[dict[str, Any]]:
         """What was measured of retrieval and colours once more, under difficult conditions."""
         settings = self.settings
@@ -240,18 +242,18 @@ class Measuring:
         equal = min(len(real.first), *(len(pictures.features) for pictures in drawn))
         rows = [compare.ceiling(equal), *(compare.drawn(pictures, equal) for pictures in drawn)]
         rows.insert(-1, compare.shuffled(rows[1], drawn[0], shuffled(drawn[0].owners, self.settings.seed)))
-        return {"pictures": rows, "classifier": None if judge is None else judge.told}
+        return {"pictures": rows, "classifier": None if judge is None else judge.description}
 
-    def _real_and_judge(self) -> tuple[RealSet, Judge | None]:
+    def _real_and_judge(self) -> tuple[RealSet, NamedClassifier | None]:
         assert self.network is not None and self.settings.network is not None
         real = real_set(self.arrays, self.settings.reference_size, self.network)
         if "inception-score" not in self.of_features:
             return real, None
-        return real, make_judge(self.settings.network, self.network, real, self.settings.out)
+        return real, score_classifier(self.settings.network, self.network, real, self.settings.out)
 
-    def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> realism.Pictures:
+    def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> realism.PictureFeatures:
         owners = self.arrays.utterance_sample[pictures.owners]
-        return realism.Pictures(NAMES[pictures.name], features, self.arrays.labels[owners], owners)
+        return realism.PictureFeatures(NAMES[pictures.name], features, self.arrays.labels[owners], owners)
 
     def _words(self) -> list[dict[str, Any]]:
         """What a route through text wrote down; the direct route writes nothing."""
@@ -275,7 +277,7 @@ class Measuring:
         shown, seed = self.plan.shown, self.settings.seed
         drawn = [self.route.generate(vector, SHEET_NOISES, seed) for vector in speech.of(np.sort(shown))]
         by_utterance = dict(zip(np.sort(shown).tolist(), drawn, strict=True))
-        rows = [told(self.arrays, int(u)) for u in shown]
+        rows = [describe_utterance(self.arrays, int(u)) for u in shown]
         pictures = [by_utterance[int(u)] for u in shown]
         return sheet(pictures, [row["caption"] or row["id"] for row in rows]), rows
 

@@ -1,4 +1,4 @@
-"""The evaluation of one model, from its settings to its files."""
+"""Evaluation of one model, from its settings to the files it writes."""
 
 import json
 import warnings
@@ -18,30 +18,30 @@ from speech2image.evaluation.report_html import page
 from speech2image.evaluation.report_markdown import facts, markdown
 from speech2image.evaluation.route import opened_route
 from speech2image.evaluation.sections import sections
-from speech2image.evaluation.settings import Settings
-from speech2image.evaluation.workplace import check_out, finish_work, open_work
+from speech2image.evaluation.settings import EvaluationSettings
+from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.files import writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
 from speech2image.opening import voice_activity
 
 
-def report(settings: Settings) -> dict[str, Any]:
+def report(settings: EvaluationSettings) -> dict[str, Any]:
     """Measure one model and write `out`; see `evaluate` for what may be wrong."""
     check_out(settings.out)
     arrays = PairArrays.open(settings.data)
     with opened_route(settings) as route:
         plan = make_plan(settings, arrays, route)
         network = open_network(settings)
-        model, data = provenance.told_model(route), provenance.told_data(arrays)
+        model, data = provenance.describe_model(route), provenance.describe_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data))
         measuring = Measuring(settings, arrays, route, network, plan, work, voice_activity(route.model))
         told = {
             "format": provenance.FORMAT,
             "versions": provenance.versions(),
-            "settings": provenance.told_settings(settings),
+            "settings": provenance.describe_settings(settings),
             "model": model,
             "data": data,
-            "network": provenance.told_network(network),
+            "network": provenance.describe_network(network),
             "protocol": provenance.protocol(settings, arrays, plan, network),
         }
         with _noting() as noted:
@@ -52,7 +52,7 @@ def report(settings: Settings) -> dict[str, Any]:
     return results
 
 
-def open_network(settings: Settings) -> FeatureNetwork | None:
+def open_network(settings: EvaluationSettings) -> FeatureNetwork | None:
     """The evaluating network, if one is given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Everything needed to repeat an evaluation and to tell its figures from others; no paths of a machine."""
+"""Provenance of figures: all that is needed to repeat an evaluation and to tell its figures from others."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.shard_header import read_header
-from speech2image.evaluation.measuring import Plan
+from speech2image.evaluation.measuring import EvaluationPlan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
-from speech2image.evaluation.settings import Settings
+from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline import Route
@@ -22,7 +22,7 @@ from speech2image.recognizers import OwnRecogniser
 
 FORMAT = "speech2image evaluation 2"
 PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "av", "Pillow")
-_TOLD = (
+_REPORTED = (
     "seed",
     "measures",
     "held_out_voices",
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def told_model(route: Route) -> dict[str, Any]:
+def describe_model(route: Route) -> dict[str, Any]:
     """Name, size and checksums of a model."""
     return {
         "name": route.name,
@@ -55,11 +55,11 @@ def told_model(route: Route) -> dict[str, Any]:
         "picture_size": route.picture_size,
         "bytes": route.model.size,
         "sha256": {name: hashlib.sha256(route.model.read(name)).hexdigest() for name in route.model.networks},
-        **_told_recognizer(route),
+        **_describe_recognizer(route),
     }
 
 
-def _told_recognizer(route: Route) -> dict[str, Any]:
+def _describe_recognizer(route: Route) -> dict[str, Any]:
     """Name of what wrote down speech, and the checksum of its card if it is this project's."""
     ears = route.recognizer if isinstance(route, CascadeRoute) else None
     if ears is None:
@@ -71,7 +71,7 @@ def _told_recognizer(route: Route) -> dict[str, Any]:
     return {"recognizer": told}
 
 
-def told_data(arrays: PairArrays) -> dict[str, Any]:
+def describe_data(arrays: PairArrays) -> dict[str, Any]:
     """Name, digest and counts of a data set."""
     splits = sorted(set(arrays.splits.tolist()))
     members = {split: arrays.samples_of(split) for split in splits}
@@ -93,14 +93,14 @@ def _digest(arrays: PairArrays) -> str:
     return digest.hexdigest()
 
 
-def told_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
+def describe_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
     """Name with layer, dimensions and checksum of the evaluating network."""
     if network is None:
         return None
     return {"name": network.name, "dim": network.dim, "sha256": network.checksum}
 
 
-def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def identity(settings: EvaluationSettings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """All that decides what is heard and drawn: an interrupted evaluation goes on only with the same."""
     special: dict[str, Any] = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
     if settings.captions:
@@ -119,14 +119,16 @@ def identity(settings: Settings, model: dict[str, Any], data: dict[str, Any]) ->
     }
 
 
-def told_settings(settings: Settings) -> dict[str, Any]:
+def describe_settings(settings: EvaluationSettings) -> dict[str, Any]:
     """The settings that change a figure."""
-    found = {name: getattr(settings, name) for name in _TOLD}
+    found = {name: getattr(settings, name) for name in _REPORTED}
     found |= {name: True for name in ("captions", "only_drawn") if getattr(settings, name)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: FeatureNetwork | None) -> list[str]:
+def protocol(
+    settings: EvaluationSettings, arrays: PairArrays, plan: EvaluationPlan, network: FeatureNetwork | None
+) -> list[str]:
     """How it was measured, a sentence each."""
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
@@ -157,7 +159,7 @@ def protocol(settings: Settings, arrays: PairArrays, plan: Plan, network: Featur
     return lines
 
 
-def _augmented(arrays: PairArrays, plan: Plan) -> str:
+def _augmented(arrays: PairArrays, plan: EvaluationPlan) -> str:
     """How many of the utterances measured were changed when prepared."""
     clean, shares = unchanged(arrays), []
     for kind in VOICES:

@@ -1,4 +1,4 @@
-"""Rows of the picture table: FID, KID, precision, recall, Inception Score, class mAP, with floor and ceiling.
+"""Picture table: FID, KID, precision, recall, Inception Score and class mAP, with floor and ceiling.
 
 Every row has a second FID, of as many pictures as half of the real set, against the other half: FID falls
 with the number of pictures, so only figures of equal numbers compare, and only that one has its ceiling in
@@ -36,7 +36,7 @@ AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureFeatures:
     """A set of pictures as features.
 
     Attributes:
@@ -83,25 +83,29 @@ class Comparison:
     def ceiling(self, equal: int) -> dict[str, Any]:
         """The row of real against real: the first half against the second."""
         real = self.real
-        first = Pictures(REAL, real.features[real.first], real.labels[real.first], real.first)
-        second = Pictures(REAL, real.features[real.second], real.labels[real.second], real.second)
+        first = PictureFeatures(REAL, real.features[real.first], real.labels[real.first], real.first)
+        second = PictureFeatures(REAL, real.features[real.second], real.labels[real.second], real.second)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FewPicturesWarning)  # half of a small set: the row says so
             row = self._row(first, self._half, second.features, equal)
         # The queries are of the first half, and the fitted classifier knows it: so both look at the second.
         return row | self._score(second) | self._class_map(second)
 
-    def drawn(self, pictures: Pictures, equal: int) -> dict[str, Any]:
+    def drawn(self, pictures: PictureFeatures, equal: int) -> dict[str, Any]:
         """The row of a drawn set against all of the real set."""
         row = self._row(pictures, self._moments, self.real.features, equal)
         return row | self._score(pictures) | self._class_map(pictures)
 
-    def shuffled(self, row: dict[str, Any], pictures: Pictures, order: NDArray[np.int64]) -> dict[str, Any]:
+    def shuffled(
+        self, row: dict[str, Any], pictures: PictureFeatures, order: NDArray[np.int64]
+    ) -> dict[str, Any]:
         """The row of a drawn set whose pictures are given to others: only class mAP knows of it."""
-        others = Pictures(SHUFFLED, pictures.features, pictures.labels[order], pictures.owners)
+        others = PictureFeatures(SHUFFLED, pictures.features, pictures.labels[order], pictures.owners)
         return row | {"pictures": SHUFFLED} | self._class_map(others)
 
-    def _row(self, pictures: Pictures, real: Moments, references: NDArray, equal: int) -> dict[str, Any]:
+    def _row(
+        self, pictures: PictureFeatures, real: Moments, references: NDArray, equal: int
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {"pictures": pictures.name, "n": len(pictures.features), "real": real.n}
         if "fid" in self.measures:
             row |= self._fid(pictures, real, equal)
@@ -111,13 +115,13 @@ class Comparison:
             row |= self._precision_recall(pictures, references)
         return row
 
-    def _kid(self, pictures: Pictures, references: NDArray[np.float32]) -> dict[str, Any]:
+    def _kid(self, pictures: PictureFeatures, references: NDArray[np.float32]) -> dict[str, Any]:
         mean, spread = kernel_distance(references, pictures.features, seed=self.seed)
         times = max(20, self.resamples // 5)
         interval = kernel_interval(references, pictures.features, self.seed, times)
         return {"kid": mean, "kid_spread": spread, "kid_interval": list(interval)}
 
-    def _precision_recall(self, pictures: Pictures, references: NDArray[np.float32]) -> dict[str, Any]:
+    def _precision_recall(self, pictures: PictureFeatures, references: NDArray[np.float32]) -> dict[str, Any]:
         """Precision and recall; intervals from half-samples of the described photographs."""
         found = precision_recall(references, pictures.features, NEIGHBOURS)
         members, rng = _members(pictures.owners), np.random.default_rng([self.seed, 19])
@@ -133,7 +137,7 @@ class Comparison:
             row[f"{name}_interval"] = [min(max(end, 0), 1) for end in normal_interval(row[name], spread)]
         return row
 
-    def _fid(self, pictures: Pictures, real: Moments, equal: int) -> dict[str, Any]:
+    def _fid(self, pictures: PictureFeatures, real: Moments, equal: int) -> dict[str, Any]:
         own = moments_of(pictures.features)
         fid = frechet_distance(own, real)
         few = np.sort(np.random.default_rng([self.seed, 13]).permutation(own.n)[:equal])
@@ -149,7 +153,7 @@ class Comparison:
             "singular": min(own.n, real.n) <= pictures.features.shape[1],
         }
 
-    def _fid_spread(self, pictures: Pictures, real: Moments) -> float:
+    def _fid_spread(self, pictures: PictureFeatures, real: Moments) -> float:
         """Standard deviation of FID when the described photographs are drawn again with replacement.
 
         Its spread alone is of use: doubles among the pictures raise every resampled FID.
@@ -160,7 +164,9 @@ class Comparison:
 
         return self._spread(fid, pictures, "interval of FID")
 
-    def _spread(self, measure: Callable[[NDArray[np.int64]], float], pictures: Pictures, name: str) -> float:
+    def _spread(
+        self, measure: Callable[[NDArray[np.int64]], float], pictures: PictureFeatures, name: str
+    ) -> float:
         members, rng = _members(pictures.owners), np.random.default_rng([self.seed, 17])
         times, found = max(2, self.resamples // COSTLY), []
         for _ in track(range(times), name, times):
@@ -168,7 +174,7 @@ class Comparison:
             found.append(measure(np.concatenate([members[i] for i in drawn])))
         return float(np.std(found, ddof=1))
 
-    def _score(self, pictures: Pictures) -> dict[str, Any]:
+    def _score(self, pictures: PictureFeatures) -> dict[str, Any]:
         if self.classifier is None:
             return {}
         features = pictures.features
@@ -189,7 +195,7 @@ class Comparison:
             "is_splits": splits,
         }
 
-    def _class_map(self, pictures: Pictures) -> dict[str, Any]:
+    def _class_map(self, pictures: PictureFeatures) -> dict[str, Any]:
         if "class-map" not in self.measures:
             return {}
         labels = self.real.labels[self._queries]

@@ -1,4 +1,4 @@
-"""Retrieval and colour agreement under noise, in rooms, over lines, at other speeds, in voices of every kind.
+"""Robustness table: retrieval and colour agreement under each acoustic condition, for each group of voices.
 
 The same utterances about unseen classes in every condition: of each group of voices at most so many, spread
 evenly, those prepared without any change where there are any. The model hears them without its detector;
@@ -18,11 +18,11 @@ from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
+from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, AcousticCondition, changed
 from speech2image.evaluation.colours import ColourRows, numbers
-from speech2image.evaluation.conditions import CONDITIONS, Condition, changed
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw
-from speech2image.evaluation.listening import recordings
-from speech2image.evaluation.spoken_retrieval import Searches
+from speech2image.evaluation.embeddings import recordings
+from speech2image.evaluation.spoken_retrieval import RetrievalEvaluator
 from speech2image.evaluation.utterances import (
     HEARD,
     KEPT_OUT,
@@ -44,14 +44,16 @@ BABBLE = 20
 
 
 @dataclass(frozen=True)
-class Group:
+class RobustnessGroup:
     """Utterances in voices of one kind; its name is one of `utterances.GROUPS`."""
 
     voices: str
     utterances: NDArray[np.int64]
 
 
-def make_groups(arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str], most: int) -> list[Group]:
+def make_groups(
+    arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str], most: int
+) -> list[RobustnessGroup]:
     """Test utterances of synthesizers, natural voices and people, heard in training and kept out of it."""
     as_spoken = unchanged(arrays)
     groups = []
@@ -61,7 +63,7 @@ def make_groups(arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str
             clean = spoken[as_spoken[spoken]]
             chosen = evenly(one_a_caption(arrays, clean if len(clean) else spoken), most)
             if len(chosen):
-                groups.append(Group(f"{kind}, {who}", chosen))
+                groups.append(RobustnessGroup(f"{kind}, {who}", chosen))
     return groups
 
 
@@ -83,19 +85,19 @@ class Robustness:
     route: Route
     arrays: PairArrays
     detector: VoiceActivity | None
-    searches: Searches | None
+    searches: RetrievalEvaluator | None
     reader: ColourReader | None
     work: Path
     seed: int
     resamples: int
 
     def rows(
-        self, groups: Sequence[Group], conditions: Sequence[Condition] = CONDITIONS
+        self, groups: Sequence[RobustnessGroup], conditions: Sequence[AcousticCondition] = ACOUSTIC_CONDITIONS
     ) -> list[dict[str, Any]]:
         """A row for every group and condition."""
         return [row for group in groups for row in self._group(group, conditions)]
 
-    def _group(self, group: Group, conditions: Sequence[Condition]) -> list[dict[str, Any]]:
+    def _group(self, group: RobustnessGroup, conditions: Sequence[AcousticCondition]) -> list[dict[str, Any]]:
         vectors, speech = self._hear(group, conditions)
         read = self._read(group, vectors, len(conditions))
         n = len(group.utterances)
@@ -110,7 +112,7 @@ class Robustness:
         return found
 
     def _hear(
-        self, group: Group, conditions: Sequence[Condition]
+        self, group: RobustnessGroup, conditions: Sequence[AcousticCondition]
     ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
         """Embeddings, and whether the detector hears speech, condition after condition."""
         n, size = len(group.utterances), self.route.model.card["embedding_size"]
@@ -128,14 +130,16 @@ class Robustness:
         return np.asarray(vectors.array), np.asarray(speech.array[:, 0])
 
     def _sound(
-        self, clips: list[NDArray[np.float32]], i: int, condition: Condition, key: list[int]
+        self, clips: list[NDArray[np.float32]], i: int, condition: AcousticCondition, key: list[int]
     ) -> NDArray[np.float32]:
         """Recording `i` under a condition; the same whenever it is asked for."""
         rng = np.random.default_rng([self.seed, *key])
         others = [clips[j] for j in rng.permutation(len(clips))[:BABBLE] if j != i] or clips
         return changed(condition, clips[i], rng, others)
 
-    def _read(self, group: Group, vectors: NDArray[np.float32], times: int) -> NDArray[np.int8] | None:
+    def _read(
+        self, group: RobustnessGroup, vectors: NDArray[np.float32], times: int
+    ) -> NDArray[np.int8] | None:
         """The colour of a picture of every embedding; the noise of an utterance is the same each time."""
         if self.reader is None:
             return None
@@ -145,7 +149,7 @@ class Robustness:
         draw(self.route, self.arrays, pictures, [Reading(rows, partial(numbers, self.reader))])
         return np.asarray(rows.array[:, 0])
 
-    def _path(self, group: Group, what: str) -> Path:
+    def _path(self, group: RobustnessGroup, what: str) -> Path:
         return self.work / f"robust-{file_name(group.voices)}-{what}.npy"
 
     def _missed(self, missed: NDArray[np.bool_], described: NDArray[np.int64]) -> dict[str, Any]:
@@ -165,7 +169,7 @@ class Robustness:
         return {"R@10": found["R@10"], "mAP": found["mAP"], **spread}
 
     def _colours(
-        self, group: Group, read: NDArray[np.int8] | None, described: NDArray[np.int64]
+        self, group: RobustnessGroup, read: NDArray[np.int8] | None, described: NDArray[np.int64]
     ) -> dict[str, Any]:
         if read is None:
             return {"n": 0, "agreement": None, "agreement_interval": None}

@@ -1,4 +1,4 @@
-"""The model to measure: a shipped one, a model folder, or checkpoints exported for the occasion."""
+"""Model to measure: a shipped one, a model folder, or checkpoints exported for the occasion."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from speech2image.errors import require
-from speech2image.evaluation.settings import Settings
+from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.opening import load
 from speech2image.pipeline import Route
 
@@ -15,7 +15,7 @@ ANY_SIZE = 10**10
 
 
 @contextmanager
-def opened_route(settings: Settings) -> Iterator[Route]:
+def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
     """The route that `settings` name, as users run it: through ONNX Runtime; but it refuses no recording.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an evaluation is told, and the checks made before any work is done."""
+"""Settings of an evaluation, and the checks made before any work is done."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ MEASURES = ("retrieval", "colours", *OF_FEATURES, "words", "robustness")
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """Measure a model on prepared data; write results.json, results.md, report.html and grid.png.
 
     Run it again to go on after an interruption. `--table` and `--figure` repeat the paper's experiments.
@@ -88,7 +88,7 @@ class Settings:
     models: Path | None = None
 
 
-def check(settings: Settings) -> None:
+def check(settings: EvaluationSettings) -> None:
     """Check what can be checked without the data.
 
     Raises:
@@ -120,7 +120,7 @@ def _check_measures(measures: tuple[str, ...]) -> None:
         raise SettingsError(f"unknown measure: {named}; --measures takes some of {', '.join(MEASURES)}")
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: EvaluationSettings) -> None:
     if (settings.speech_encoder is None) != (settings.generator is None):
         raise SettingsError("--speech-encoder and --generator go together: checkpoints of the two networks")
     if settings.speech_encoder is not None and (settings.captions or settings.recognizer != "own"):

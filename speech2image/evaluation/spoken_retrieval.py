@@ -1,4 +1,4 @@
-"""Rows of the retrieval table: speech -> picture in the teacher's space, with ceiling and floor."""
+"""Retrieval table: speech -> picture in the teacher's feature space, with ceiling and floor."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
-from speech2image.evaluation.listening import Embeddings
-from speech2image.evaluation.utterances import CLASSES, Cell, shuffled
+from speech2image.evaluation.embeddings import Embeddings
+from speech2image.evaluation.utterances import CLASSES, UtteranceGroup, shuffled
 from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.retrieval import (
     KS,
@@ -65,7 +65,7 @@ def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
     return Gallery(features, crops)
 
 
-class Searches:
+class RetrievalEvaluator:
     """Measures queries against galleries of one data set; every row has the same form.
 
     Args:
@@ -78,7 +78,9 @@ class Searches:
     def __init__(self, arrays: PairArrays, gallery: Gallery, seed: int, resamples: int) -> None:
         self.arrays, self.gallery, self.seed, self.resamples = arrays, gallery, seed, resamples
 
-    def rows(self, cells: list[Cell], speech: Embeddings, smaller: int | None) -> list[dict[str, Any]]:
+    def rows(
+        self, cells: list[UtteranceGroup], speech: Embeddings, smaller: int | None
+    ) -> list[dict[str, Any]]:
         """All rows; `smaller` adds one with a gallery of so many test pictures."""
         rows = [self.cell(cell, speech) for cell in cells]
         kept_out = next(cell for cell in cells if (cell.classes, cell.voices) == ("unseen", "kept out"))
@@ -89,7 +91,7 @@ class Searches:
             rows.append(self._ceiling())
         return [*rows, *self._floors(kept_out, speech)]
 
-    def cell(self, cell: Cell, speech: Embeddings, smaller: int | None = None) -> dict[str, Any]:
+    def cell(self, cell: UtteranceGroup, speech: Embeddings, smaller: int | None = None) -> dict[str, Any]:
         """Utterances of one kind against the pictures of their split."""
         samples = self.arrays.samples_of(CLASSES[cell.classes])
         if smaller is not None and smaller < len(samples):
@@ -100,13 +102,13 @@ class Searches:
         vectors = speech.of(cell.utterances[keep])
         return self.row(cell.classes, cell.voices, vectors, described[keep], samples)
 
-    def by_voice(self, cells: list[Cell], speech: Embeddings) -> list[dict[str, Any]]:
+    def by_voice(self, cells: list[UtteranceGroup], speech: Embeddings) -> list[dict[str, Any]]:
         """The utterances of the unseen classes, voice by voice."""
         rows = []
         for cell in (cell for cell in cells if cell.classes == "unseen"):
             voices = self.arrays.utterance_voice[cell.utterances]
             for voice in sorted(set(voices.tolist())):
-                own = Cell("unseen", cell.voices, cell.utterances[voices == voice])
+                own = UtteranceGroup("unseen", cell.voices, cell.utterances[voices == voice])
                 rows.append({"voice": voice} | self.cell(own, speech))
         return rows
 
@@ -184,7 +186,7 @@ class Searches:
         precisions = average_precisions(scores, relevant)
         return self._summary("unseen", CEILING, places, precisions, test, labels)
 
-    def _floors(self, cell: Cell, speech: Embeddings) -> list[dict[str, Any]]:
+    def _floors(self, cell: UtteranceGroup, speech: Embeddings) -> list[dict[str, Any]]:
         """The kept-out utterances looking for the pictures of others, and noise looking for theirs."""
         described = self.arrays.utterance_sample[cell.utterances]
         vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")

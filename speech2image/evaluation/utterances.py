@@ -1,4 +1,4 @@
-"""Which utterances are measured: voices heard and kept out, one a caption, some to show, pairs to shuffle."""
+"""Utterances that are measured: groups of voices, one utterance a caption, some to show, shuffled pairs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ next kind that is there: the floors, and one model's row in a table of many, are
 
 
 @dataclass(frozen=True)
-class Cell:
+class UtteranceGroup:
     """Utterances of one kind: classes "seen" or "unseen", voices one of `VOICES`, their indices."""
 
     classes: str
@@ -40,7 +40,7 @@ def caption_of(arrays: PairArrays, u: int) -> str:
     return arrays.captions[arrays.utterance_sample[u]][number] if number >= 0 else ""
 
 
-def told(arrays: PairArrays, u: int) -> dict[str, Any]:
+def describe_utterance(arrays: PairArrays, u: int) -> dict[str, Any]:
     """What a report says of an utterance."""
     sample = int(arrays.utterance_sample[u])
     return {
@@ -75,11 +75,15 @@ def split_voices(arrays: PairArrays, held_out: Sequence[str] = ()) -> tuple[list
     return heard, kept_out
 
 
-def make_cells(arrays: PairArrays, heard: list[str], kept_out: list[str], limit: int | None) -> list[Cell]:
+def utterance_groups(
+    arrays: PairArrays, heard: list[str], kept_out: list[str], limit: int | None
+) -> list[UtteranceGroup]:
     """Utterances of every kind there is, one a caption."""
     groups = _named(arrays, HEARD, heard) | _named(arrays, KEPT_OUT, kept_out)
     cells = [
-        Cell(classes, name, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit))
+        UtteranceGroup(
+            classes, name, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit)
+        )
         for classes, split in CLASSES.items()
         for name, voices in groups.items()
     ]

@@ -1,4 +1,4 @@
-"""Rows of the table of words: how much of what was said a route's recogniser wrote down.
+"""Word error table: how much of what was said the recogniser of a route through text wrote down.
 
 For routes that go through text (`route.transcribe(recording) -> str`); the direct route has none.
 """

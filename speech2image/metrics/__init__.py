@@ -1,0 +1,1 @@
+"""Metrics of pictures, retrieval, colours and words: one file a measure."""

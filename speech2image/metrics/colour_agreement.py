@@ -1,4 +1,4 @@
-"""How often a picture has the main colour that was spoken (method.md section 4).
+"""Colour agreement: how often a picture has the main colour that was spoken.
 
 A small reader, fitted on training photographs and the colour words of their captions, says which of the basic
 colours a picture's flower or bird has: a multinomial logistic regression on colour histograms in CIE Lab. On

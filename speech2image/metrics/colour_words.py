@@ -1,4 +1,4 @@
-"""The main colours a caption gives its flower or bird, in the eleven basic colours of English.
+"""Main colours of a caption: those it gives its flower or bird, in the eleven basic colours of English.
 
 The rule: a caption's first run of neighbouring colour words ("pale *yellow orange* petals ...") that is not
 about a part gives the main colours. A run is about a part if a part's noun ("centre", "stamens", "leaves",

@@ -1,4 +1,4 @@
-"""Pictures -> features of the network that FID, KID, Inception Score and precision/recall are measured with.
+"""Feature network: pictures -> the Inception-v3 features that FID and its kin are computed on.
 
 Source: pytorch-fid (Seitzer, 2020), whose preprocessing is followed step by step: uint8 / 255, bilinear to
 299 x 299 without antialiasing (align_corners=False), 2x - 1, then the network, mean over positions.

@@ -1,4 +1,4 @@
-"""What the measures do with rows of features."""
+"""Helpers for rows of features: blocks of bounded size, and unit length."""
 
 from collections.abc import Iterator
 

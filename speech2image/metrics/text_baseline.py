@@ -1,4 +1,4 @@
-"""What the true words are worth: a ridge regression from words and word pairs to the teacher's feature.
+"""Text baseline of retrieval: a ridge regression from words and word pairs to the teacher's feature.
 
 Fitted on the captions of the training classes, it retrieves pictures of unseen classes by their captions. A
 speech encoder that hears every word should reach at least this.

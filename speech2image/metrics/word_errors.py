@@ -1,4 +1,4 @@
-"""How many words a transcript has wrong.
+"""Word error rates: how many words of a transcript are wrong.
 
     WER = (substitutions + deletions + insertions) / words of the references, over all sentences together
 

@@ -14,7 +14,7 @@ from tiny_model import EMBEDDING, make_model
 from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import Settings, evaluate, experiments, listening, model_report
+from speech2image.evaluation import EvaluationSettings, embeddings, evaluate, experiments, model_report
 from speech2image.evaluation.utterances import caption_of
 from speech2image.opening import load
 
@@ -26,8 +26,8 @@ def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cascade(tmp_path_factory.mktemp("models") / "two-step")
 
 
-def _settings(shards: Path, model: Path, out: Path, **more: Any) -> Settings:
-    chosen = Settings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40)
+def _settings(shards: Path, model: Path, out: Path, **more: Any) -> EvaluationSettings:
+    chosen = EvaluationSettings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40)
     return replace(chosen, **{"measures": MEASURES, **more})
 
 
@@ -52,7 +52,7 @@ def test_report(shards: Path, cascade: Path, tmp_path: Path) -> None:
 def test_what_is_embedded_is_what_was_written_down(shards: Path, cascade: Path, tmp_path: Path) -> None:
     arrays, route = PairArrays.open(shards), _route(cascade, "a red flower")
     chosen = np.array([1, 4, 5])
-    found = listening.embed(route, arrays, chosen, tmp_path)
+    found = embeddings.embed(route, arrays, chosen, tmp_path)
     assert np.allclose(found.of(chosen), route.embed_text("a red flower"))
     lines = [json.loads(line) for line in (tmp_path / "transcripts.jsonl").read_text().splitlines()]
     assert lines == [[u, "a red flower"] for u in chosen.tolist()]
@@ -62,13 +62,13 @@ def test_nothing_is_written_down_twice_even_after_an_interruption(
     shards: Path, cascade: Path, tmp_path: Path
 ) -> None:
     arrays, route = PairArrays.open(shards), _route(cascade, "a red flower")
-    assert dict(listening.transcripts(route, arrays, np.array([1, 4]), tmp_path)) == dict.fromkeys(
+    assert dict(embeddings.transcripts(route, arrays, np.array([1, 4]), tmp_path)) == dict.fromkeys(
         (1, 4), "a red flower"
     )
     with open(tmp_path / "transcripts.jsonl", "a") as file:
         file.write('[5, "a re')
     again = _route(cascade, "blue")
-    written = list(listening.transcripts(again, arrays, np.array([0, 1, 4, 5]), tmp_path))
+    written = list(embeddings.transcripts(again, arrays, np.array([0, 1, 4, 5]), tmp_path))
     assert written == [(0, "blue"), (1, "a red flower"), (4, "a red flower"), (5, "blue")]
     assert again.recognizer.heard == 2  # type: ignore[union-attr]
 
@@ -82,7 +82,7 @@ def test_recordings_without_words_are_measured_too(shards: Path, cascade: Path, 
 def test_captions_in_the_place_of_recordings(shards: Path, cascade: Path, tmp_path: Path) -> None:
     arrays, route = PairArrays.open(shards), _route(cascade, "never heard")
     chosen = np.array([0, 3, 6])
-    found = listening.embed(route, arrays, chosen, tmp_path, captions=True)
+    found = embeddings.embed(route, arrays, chosen, tmp_path, captions=True)
     expected = [route.embed_text(caption_of(arrays, u)) for u in chosen.tolist()]
     assert np.allclose(found.of(chosen), expected) and found.vectors.shape == (3, EMBEDDING)
     silent = make_cascade(tmp_path / "texts", words=None)
@@ -98,12 +98,12 @@ def test_captions_in_the_place_of_recordings(shards: Path, cascade: Path, tmp_pa
 
 
 def test_captions_that_are_not_known(shards: Path, cascade: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(listening, "caption_of", lambda arrays, u: "")
+    monkeypatch.setattr(embeddings, "caption_of", lambda arrays, u: "")
     with pytest.raises(DataError, match=r"words of utterance 0 .* are not known"):
-        listening.embed(_route(cascade, "x"), PairArrays.open(shards), np.array([0]), tmp_path, True)
-    monkeypatch.setattr(listening, "caption_of", lambda arrays, u: "?!")
+        embeddings.embed(_route(cascade, "x"), PairArrays.open(shards), np.array([0]), tmp_path, True)
+    monkeypatch.setattr(embeddings, "caption_of", lambda arrays, u: "?!")
     with pytest.raises(DataError, match=r"utterance 0 .* cannot be used: no word in"):
-        listening.embed(_route(cascade, "x"), PairArrays.open(shards), np.array([0]), tmp_path, True)
+        embeddings.embed(_route(cascade, "x"), PairArrays.open(shards), np.array([0]), tmp_path, True)
 
 
 def test_what_does_not_go_together(shards: Path, cascade: Path, model: Path, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from speech2image.evaluation.utterances import (
     VOICES,
     caption_of,
     choose_utterances,
-    make_cells,
     one_a_caption,
     shuffled,
     split_voices,
+    utterance_groups,
 )
-from speech2image.evaluation.workplace import finish_work, open_work
+from speech2image.evaluation.work_dir import finish_work, open_work
 from speech2image.metrics.colour_words import main_colours
 
 
@@ -46,17 +46,17 @@ def test_held_out_voices_of_the_training_count_as_kept_out(shards: Path) -> None
 
 def test_people_kept_out_have_rows_of_their_own(shards: Path) -> None:
     arrays = PairArrays.open(shards)
-    cells = make_cells(arrays, ["toy/anna"], [HELD_OUT_VOICE], None)
+    cells = utterance_groups(arrays, ["toy/anna"], [HELD_OUT_VOICE], None)
     assert {cell.voices for cell in cells} == {"heard", "kept out"}
     spoken = np.flatnonzero(arrays.utterance_voice == HELD_OUT_VOICE)
     arrays.utterance_voice[spoken[::2]] = "reader/7"
     found = {
         cell.voices: set(arrays.utterance_voice[cell.utterances])
-        for cell in make_cells(arrays, ["toy/anna"], [HELD_OUT_VOICE, "reader/7"], None)
+        for cell in utterance_groups(arrays, ["toy/anna"], [HELD_OUT_VOICE, "reader/7"], None)
         if cell.classes == "unseen"
     }
     assert found == {"heard": {"toy/anna"}, "kept out": {HELD_OUT_VOICE}, "kept out, people": {"reader/7"}}
-    alone = make_cells(arrays, ["toy/anna"], ["reader/7"], None)
+    alone = utterance_groups(arrays, ["toy/anna"], ["reader/7"], None)
     assert {cell.voices for cell in alone} == {"heard", "kept out"}
 
 
@@ -70,7 +70,9 @@ def test_natural_voices_have_rows_of_their_own(shards: Path) -> None:
     arrays.utterance_voice[arrays.utterance_voice == "toy/ben"] = "kokoro/mix"
     heard, kept_out = ["kokoro/mix", "toy/anna"], [HELD_OUT_VOICE, *names]
     cells = {
-        cell.voices: cell for cell in make_cells(arrays, heard, kept_out, None) if cell.classes == "unseen"
+        cell.voices: cell
+        for cell in utterance_groups(arrays, heard, kept_out, None)
+        if cell.classes == "unseen"
     }
     found = {name: set(arrays.utterance_voice[cell.utterances]) for name, cell in cells.items()}
     assert found == {
@@ -81,7 +83,7 @@ def test_natural_voices_have_rows_of_their_own(shards: Path) -> None:
         "kept out, people": {"reader/7"},
     }
     assert set(found) < set(VOICES) == set(drawing.NAMES) - {"noise"}
-    alone = {cell.voices for cell in make_cells(arrays, ["kokoro/mix"], list(names), None)}
+    alone = {cell.voices for cell in utterance_groups(arrays, ["kokoro/mix"], list(names), None)}
     assert alone == {"heard", "kept out", "kept out, people"}
 
 

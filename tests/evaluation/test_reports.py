@@ -25,7 +25,7 @@ from speech2image.errors import (
     SettingsError,
     Speech2ImageError,
 )
-from speech2image.evaluation import Settings, evaluate, experiments, model_report
+from speech2image.evaluation import EvaluationSettings, evaluate, experiments, model_report
 from speech2image.evaluation.settings import OF_FEATURES
 from speech2image.metrics.frechet import FewPicturesWarning
 
@@ -40,8 +40,10 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
     return network
 
 
-def settings(shards: Path, model: Path, out: Path, **more: Any) -> Settings:
-    return replace(Settings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40), **more)
+def settings(shards: Path, model: Path, out: Path, **more: Any) -> EvaluationSettings:
+    return replace(
+        EvaluationSettings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40), **more
+    )
 
 
 def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNetwork) -> None:
@@ -131,7 +133,7 @@ def test_commands_of_the_tables_are_commands(
     monkeypatch.chdir(tmp_path)
     module = training._import("training.direct")
     for planned in experiments.TABLES[number]:
-        told = planned.missing(Settings(data=Path("D"), out=Path("O"), models=Path("M")))
+        told = planned.missing(EvaluationSettings(data=Path("D"), out=Path("O"), models=Path("M")))
         commands = told.partition("train it with: ")[2].split(" && ")
         if "train direct" not in told:
             for command in commands:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
-from speech2image.evaluation.conditions import CONDITIONS, changed
+from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 from speech2image.evaluation.report_markdown import table
 from speech2image.evaluation.robustness import make_groups
 from speech2image.evaluation.robustness_section import robustness_section
 from speech2image.evaluation.utterances import GROUPS
 
-BY_NAME = {condition.name: condition for condition in CONDITIONS}
+BY_NAME = {condition.name: condition for condition in ACOUSTIC_CONDITIONS}
 
 
 def spoken(seconds: float = 1.5, seed: int = 0) -> NDArray[np.float32]:
@@ -52,7 +52,7 @@ def test_conditions_change_as_they_say() -> None:
 
 
 def test_conditions_are_repeatable_and_never_too_short() -> None:
-    for condition in CONDITIONS:
+    for condition in ACOUSTIC_CONDITIONS:
         sounds = [changed(condition, spoken(0.66), np.random.default_rng(3), [spoken()]) for _ in range(2)]
         assert np.array_equal(*sounds)
         assert len(sounds[0]) >= audio.MIN_SAMPLES and np.abs(sounds[0]).max() <= 1
@@ -101,7 +101,7 @@ def test_table(shards: Path, tmp_path: Path) -> None:
     chosen = {"measures": ("retrieval", "colours", "robustness"), "robustness_utterances": 6}
     results = run(shards, tmp_path, HearingRoute(arrays), **chosen)
     rows = results["robustness"]
-    assert [row["condition"] for row in rows] == 2 * [condition.name for condition in CONDITIONS]
+    assert [row["condition"] for row in rows] == 2 * [condition.name for condition in ACOUSTIC_CONDITIONS]
     assert {row["utterances"] for row in rows} == {5, 6}
     kept_out = {row["condition"]: row for row in rows if row["voices"] == "kept out, synthesizers"}
     assert kept_out["clean"]["R@10"] == kept_out["noise, 20 dB"]["R@10"] == 1
@@ -133,7 +133,7 @@ def test_refused_utterances_are_counted(shards: Path, tmp_path: Path) -> None:
     detector = SimpleNamespace(hears_speech=lambda log_mel: log_mel.shape[1] > 263)
     measures = Robustness(HearingRoute(arrays), arrays, detector, None, None, tmp_path, 0, 20)  # type: ignore[arg-type]
     groups = make_groups(arrays, [], [HELD_OUT_VOICE], 4)
-    rows = {row["condition"]: row for row in measures.rows(groups, CONDITIONS)}
+    rows = {row["condition"]: row for row in measures.rows(groups, ACOUSTIC_CONDITIONS)}
     assert rows["1 s of silence before and after"]["missed"] == 0
     assert rows["clean"]["missed"] == 1
     assert rows["clean"]["R@10"] is rows["clean"]["agreement"] is None

@@ -16,7 +16,7 @@ from speech2image.training.checkpoint import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train_paper_tables as tables
-from paper_trainings import BUDGETS, CHECKPOINT, LOSSES, Plan, Step
+from paper_trainings import BUDGETS, CHECKPOINT, LOSSES, Step, TrainingPlan
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
     write_shards(toy_samples(48), data)
     features = np.random.default_rng(0).standard_normal((48, 2, 1024)).astype(np.float16)
     PairArrays.open(data).save_teacher(features)
-    plan = Plan((data,), tmp_path / "models", BUDGETS["toy"])
+    plan = TrainingPlan((data,), tmp_path / "models", BUDGETS["toy"])
     done: set[str] = set()
     for step in plan.steps((2, 4, 5), (0,)):
         assert set(step.needs) <= done, "what others wait for comes first"
@@ -50,10 +50,10 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_seed_share_what_is_common(tmp_path: Path) -> None:
-    plan = Plan((tmp_path,), tmp_path / "models", BUDGETS["cpu"])
+    plan = TrainingPlan((tmp_path,), tmp_path / "models", BUDGETS["cpu"])
     names = [step.name for step in plan.steps((2, 4, 5), (0, 1))]
     assert len(names) == len(set(names)) == 3 + 1 + 2 * (3 * 4 + 3) + 7
-    given = Plan((tmp_path,), tmp_path, BUDGETS["cpu"], tmp_path / "encoder", tmp_path / "words")
+    given = TrainingPlan((tmp_path,), tmp_path, BUDGETS["cpu"], tmp_path / "encoder", tmp_path / "words")
     fewer = [step.name for step in given.steps((2, 4, 5), (0, 1))]
     assert set(names) - set(fewer) == {"speech-encoder", "recognizer"}
 

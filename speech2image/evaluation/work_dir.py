@@ -1,4 +1,4 @@
-"""The work folder of an evaluation: what it belongs to, and whether it was finished."""
+"""Work folder of an evaluation: which evaluation it belongs to, and whether that was finished."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The classifier of the Inception Score: ImageNet's, where the network's file has it, or one fitted here.
+"""Classifier of the Inception Score: ImageNet's, where the network's file has it, or one fitted here.
 
 A score depends on its classifier as much as on the pictures, so every result names it. StackGAN's scores come
 from an Inception network fine-tuned on the test classes, which nobody can download; the one fitted here is a
@@ -23,14 +23,16 @@ STANDARD_DIM = 2048
 
 
 @dataclass(frozen=True)
-class Judge:
+class NamedClassifier:
     """A classifier and what a report says of it."""
 
     classifier: PictureClassifier
-    told: dict[str, Any]
+    description: dict[str, Any]
 
 
-def make_judge(network_file: Path, network: FeatureNetwork, real: RealSet, out: Path) -> Judge | None:
+def score_classifier(
+    network_file: Path, network: FeatureNetwork, real: RealSet, out: Path
+) -> NamedClassifier | None:
     """ImageNet's head if the file has one, else a classifier fitted to the real set and saved in `out`.
 
     Returns:
@@ -39,13 +41,13 @@ def make_judge(network_file: Path, network: FeatureNetwork, real: RealSet, out: 
     if network.dim == STANDARD_DIM:
         try:
             imagenet = load_imagenet_classifier(network_file)
-            return Judge(imagenet, {"name": imagenet.name, "classes": 1008})
+            return NamedClassifier(imagenet, {"name": imagenet.name, "classes": 1008})
         except CheckpointError:
             pass  # a file with the last features but without the head: fit one
     return _fitted(network, real, out)
 
 
-def _fitted(network: FeatureNetwork, real: RealSet, out: Path) -> Judge | None:
+def _fitted(network: FeatureNetwork, real: RealSet, out: Path) -> NamedClassifier | None:
     labels = real.labels[real.first]
     classes = len(np.unique(labels))
     if classes < 2 or classes < len(np.unique(real.labels)):
@@ -56,7 +58,7 @@ def _fitted(network: FeatureNetwork, real: RealSet, out: Path) -> Judge | None:
     classifier.save(path)
     found = classifier.probabilities(real.features[real.second]).argmax(axis=1)
     known = np.unique(labels)
-    return Judge(
+    return NamedClassifier(
         classifier,
         {
             "name": classifier.name,

@@ -1,4 +1,4 @@
-"""Speech embeddings of the measured utterances, through the model users run: decoding, log-mel, ONNX."""
+"""Speech embeddings of the measured utterances, from the model as users run it: decoding, log-mel, ONNX."""
 
 import json
 from collections.abc import Iterator

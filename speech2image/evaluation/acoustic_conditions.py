@@ -1,4 +1,4 @@
-"""What may happen to speech on its way to the model: noise, other voices, rooms, lines, speed, silence.
+"""Acoustic conditions: noise, other voices, rooms, telephone lines, speed, silence.
 
 Each condition changes a clean recording [n] at 16 kHz; what is random is drawn by the generator given.
 """
@@ -20,7 +20,7 @@ CLEAN = "clean"
 
 
 @dataclass(frozen=True)
-class Condition:
+class AcousticCondition:
     """A name, and what happens: (speech, generator, other recordings that make babble) -> speech."""
 
     name: str
@@ -62,21 +62,21 @@ def _with_floor(speech: Waveform, rng: np.random.Generator) -> Waveform:
     return (speech + floor).astype(np.float32)
 
 
-CONDITIONS: tuple[Condition, ...] = (
-    Condition(CLEAN, lambda speech, rng, others: speech),
-    *(Condition(f"noise, {db} dB", partial(_noise, float(db))) for db in (20, 10, 5)),
-    *(Condition(f"five other voices, {db} dB", partial(_babble, float(db))) for db in (20, 10)),
-    Condition("room, RT60 0.5 s", _room),
-    Condition("telephone, 300 to 3400 Hz", _telephone),
-    *(Condition(f"speed {rate}", partial(_speed, rate)) for rate in (0.8, 0.9, 1.1, 1.2, 1.3)),
-    Condition("1 s of silence before and after", _edges),
-    Condition("a pause of 0.5 s inside", _pause),
+ACOUSTIC_CONDITIONS: tuple[AcousticCondition, ...] = (
+    AcousticCondition(CLEAN, lambda speech, rng, others: speech),
+    *(AcousticCondition(f"noise, {db} dB", partial(_noise, float(db))) for db in (20, 10, 5)),
+    *(AcousticCondition(f"five other voices, {db} dB", partial(_babble, float(db))) for db in (20, 10)),
+    AcousticCondition("room, RT60 0.5 s", _room),
+    AcousticCondition("telephone, 300 to 3400 Hz", _telephone),
+    *(AcousticCondition(f"speed {rate}", partial(_speed, rate)) for rate in (0.8, 0.9, 1.1, 1.2, 1.3)),
+    AcousticCondition("1 s of silence before and after", _edges),
+    AcousticCondition("a pause of 0.5 s inside", _pause),
 )
 """Noise is white or pink by chance; the room echoes as loud as the direct sound; speed leaves the pitch."""
 
 
 def changed(
-    condition: Condition, speech: Waveform, rng: np.random.Generator, others: Sequence[Waveform] = ()
+    condition: AcousticCondition, speech: Waveform, rng: np.random.Generator, others: Sequence[Waveform] = ()
 ) -> Waveform:
     """The recording under the condition, its peak at half of full scale, at least 0.7 s long."""
     speech = set_level(condition.change(speech, rng, others), -6.0)
