@@ -19,7 +19,7 @@ import tyro
 import speech2image
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
-from speech2image.data.pairs import Spoken, part_shards
+from speech2image.data.pairs import ShardUtterance, part_shards
 from speech2image.data.shard_reading import stream_speech
 from speech2image.evaluation.colours import fit_reader
 from speech2image.evaluation.real_set import Photographs
@@ -79,10 +79,10 @@ def main(settings: Settings) -> None:
         settings.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def chosen(folder: Path, arrays: PairArrays, settings: Settings) -> list[Spoken]:
+def chosen(folder: Path, arrays: PairArrays, settings: Settings) -> list[ShardUtterance]:
     """Up to so many commands of each voice about unseen classes that name a colour, as they come."""
     unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
-    kept: dict[str, list[Spoken]] = {voice: [] for voice in settings.voices}
+    kept: dict[str, list[ShardUtterance]] = {voice: [] for voice in settings.voices}
     for spoken in stream_speech(part_shards(folder, settings.part)):
         own = kept.get(spoken.utterance.voice)
         wanted = own is not None and len(own) < settings.per_voice and spoken.sample in unseen

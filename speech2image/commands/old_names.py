@@ -8,7 +8,10 @@ import warnings
 OLD_FLAGS: dict[str, str] = {}
 """Old flag -> flag, with their dashes: "--prior.told": "--prior.n-predicted"."""
 
-OLD_VALUES: dict[tuple[str, str], str] = {}
+OLD_VALUES: dict[tuple[str, str], str] = {
+    ("--effects", "usual"): "default",
+    ("--effects", "lively"): "strong",
+}
 """(flag, old value) -> value; the flag by its present name."""
 
 

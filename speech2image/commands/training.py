@@ -45,7 +45,7 @@ def prepare(arguments: list[str]) -> None:
         _call(prepare_other, "prepare other", arguments[1:])
         return
     module = _import("data.prepare")
-    settings = _parse(module.Settings, "prepare", arguments)
+    settings = _parse(module.PrepareSettings, "prepare", arguments)
     print(module.prepare(settings))
 
 
@@ -81,7 +81,7 @@ def prepare_other(
     held_out_voices: tuple[str, ...] = (),
     seed: int = 0,
     augment: float = 0.5,
-    effects: Literal["usual", "lively"] = "usual",
+    effects: Literal["default", "strong"] = "default",
     delivery: Literal["even", "varied"] = "even",
     workers: int = 1,
     front_end: str = "whisper-80",
@@ -101,16 +101,16 @@ def prepare_other(
         held_out_voices: that never speak here, likewise.
         seed: of sentences, voices and augmentation.
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
-        effects: usual, or lively for pauses, silence, telephone lines and low bit rates, too.
+        effects: default, or strong for pauses, silence, telephone lines and low bit rates, too.
         delivery: even, or varied: every sentence at a speed of its own.
         workers: processes.
         front_end: what makes the frames: whisper-80 for train domain-head.
     """
     speaking, kind = _import("data.speaking"), find_front_end(front_end)
-    casting = speaking.Casting(
+    voice_plan = speaking.VoicePlan(
         (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
     )
-    made = _import("data.other_speech").prepare_other(out, voices, casting, n, split, workers, kind)
+    made = _import("data.other_speech").prepare_other(out, voices, voice_plan, n, split, workers, kind)
     print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")
 
 
@@ -336,7 +336,7 @@ def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classif
         conditions: which of the two; their embeddings lie apart.
     """
     arrays = _import("data.condition_pairs").open_conditions([data], conditions)
-    print(_import("training.direct").store_speech_embeddings(arrays, encoder))
+    print(_import("training.direct").store_embeddings(arrays, encoder))
 
 
 def _fit_prior(arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from speech2image.data.names import listed_path, sample_id
 from speech2image.data.pairs import (
     RECORDED,
     UTTERANCES_PER_SHARD,
-    Spoken,
+    ShardUtterance,
     part_shards,
     speech_shard,
     write_speech_shard,
@@ -112,7 +112,7 @@ def make_recorded_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[
             problems.append(str(error))
             continue
         text = entry.captions[utterance.caption] if utterance.caption >= 0 else ""
-        spoken.append(Spoken(entry.id, text, utterance))
+        spoken.append(ShardUtterance(entry.id, text, utterance))
     if skip_bad or not problems:
         sources = sources_digest(plan.items)
         write_speech_shard(plan.path, spoken, plan.digest, sources=sources, skipped=problems)

@@ -210,7 +210,7 @@ class PairArrays(Rows):
         self._save("teacher.npy", features, len(self.ids))
 
     @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
+    def embeddings(self) -> NDArray[np.float16]:
         """Speech embedding of every utterance: memory-mapped float16 [U, 1024].
 
         Raises:
@@ -218,7 +218,7 @@ class PairArrays(Rows):
         """
         return self._load(self.embeddings_file, (len(self.utterance_sample), 2), self.embeddings_command)
 
-    def save_speech_embeddings(self, embeddings: NDArray[Any]) -> Path:
+    def save_embeddings(self, embeddings: NDArray[Any]) -> Path:
         """Store an embedding of every utterance, [U, size], as float16; returns the file."""
         return self._save(self.embeddings_file, embeddings, len(self.utterance_sample))
 

@@ -77,7 +77,7 @@ class Augmentation:
                 raise SettingsError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
 
-LIVELY = Augmentation(
+STRONG = Augmentation(
     rate=(0.8, 1.3),
     noise_db=(4.0, 30.0),
     pause_share=0.3,

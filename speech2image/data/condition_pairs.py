@@ -22,8 +22,8 @@ from speech2image.data.joined import JoinedArrays, TrainingArrays
 from speech2image.data.names import sample_id
 from speech2image.errors import DataError
 
-Conditions = Literal["speech", "classifier", "text"]
-"""What a generator draws from."""
+ConditionKind = Literal["speech", "classifier", "text"]
+"""What a generator is conditioned on."""
 
 WRITTEN = "text"
 """The voice of captions."""
@@ -88,7 +88,7 @@ KINDS: dict[str, type[PairArrays]] = {
 }
 
 
-def open_conditions(folders: Sequence[Path], conditions: Conditions = "speech") -> TrainingArrays:
+def open_conditions(folders: Sequence[Path], conditions: ConditionKind = "speech") -> TrainingArrays:
     """Open one shards folder, or several as one, for a generator that draws from `conditions`.
 
     Raises:

@@ -13,8 +13,8 @@ from speech2image.data.pairs import (
     part_shards,
     picture_shard,
     picture_shards,
+    shard_utterances,
     speech_shard,
-    spoken_of,
     write_picture_shard,
     write_speech_shard,
 )
@@ -106,7 +106,7 @@ def make_picture_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[s
     if problems and not skip_bad:
         return problems
     path, sources = _beside(plan.path), sources_digest(plan.items)
-    if spoken := [item for sample in samples for item in spoken_of(sample)]:
+    if spoken := [item for sample in samples for item in shard_utterances(sample)]:
         write_speech_shard(path, spoken, plan.digest, sources=sources)
     else:
         path.unlink(missing_ok=True)

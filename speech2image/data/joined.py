@@ -91,19 +91,19 @@ class JoinedArrays(Rows):
         """
         features = [part.teacher for part in self.parts]
         if len({array.shape[1] for array in features}) > 1:
-            told = ", ".join(f"{part.folder}: {part.teacher.shape[1]}" for part in self.parts)
-            raise DataError(f"the sets' teacher features are of different numbers of crops ({told})")
+            counts = ", ".join(f"{part.folder}: {part.teacher.shape[1]}" for part in self.parts)
+            raise DataError(f"the sets' teacher features are of different numbers of crops ({counts})")
         return np.concatenate(features)
 
     @cached_property
-    def speech_embeddings(self) -> NDArray[np.float16]:
+    def embeddings(self) -> NDArray[np.float16]:
         """Speech embedding of every utterance, float16 [U, 1024], copied into memory.
 
         Raises:
             DataError: a set that has utterances has none, or not of all.
         """
         spoken = [part for part in self.parts if len(part.utterance_sample)]
-        return np.concatenate([part.speech_embeddings for part in spoken])
+        return np.concatenate([part.embeddings for part in spoken])
 
 
 TrainingArrays = PairArrays | JoinedArrays

@@ -20,7 +20,13 @@ from speech2image.data.log_mels import frames_of, write_log_mels
 from speech2image.data.other_captions import OtherSplit, other_sentences
 from speech2image.data.recordings import LISTING, RECORDINGS_PER_PART, Recordings, write_listing
 from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards
-from speech2image.data.speaking import Casting, Line, line_alone, lines_digest, speak_line
+from speech2image.data.speaking import (
+    UtteranceSpec,
+    VoicePlan,
+    single_utterance,
+    speak_utterance,
+    specs_digest,
+)
 from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.errors import DataError, SettingsError
 from speech2image.tts import espeak
@@ -32,7 +38,7 @@ TIMBRES = ("f2", "f3", "m3", "m7")
 def prepare_other(
     out: str | os.PathLike[str],
     voices: Sequence[str],
-    casting: Casting,
+    voice_plan: VoicePlan,
     n: int,
     split: OtherSplit,
     workers: int = 1,
@@ -44,7 +50,8 @@ def prepare_other(
         out: folder to write.
         voices: names or patterns of voices for English sentences; none for all found. Foreign ones are spoken
             by espeak-ng.
-        casting: seed, augmentation and delivery; `held_out` names voices, or patterns, that never speak here.
+        voice_plan: seed, augmentation and delivery; `held_out` names voices, or patterns, that never speak
+            here.
         n: sentences, foreign ones without a voice included.
         split: whose sentences.
         workers: processes.
@@ -59,17 +66,17 @@ def prepare_other(
     for name, value in (("n", n), ("workers", workers)):
         if value < 1:
             raise SettingsError(f"--{name} is {value}, must be at least 1")
-    if not 0 <= casting.augment <= 1:
-        raise SettingsError(f"--augment is {casting.augment}, must lie between 0 and 1")
+    if not 0 <= voice_plan.augment <= 1:
+        raise SettingsError(f"--augment is {voice_plan.augment}, must lie between 0 and 1")
     if (out / LISTING).exists() and Recordings(out).split != split:
         raise DataError(
             f"{out} holds other recordings than sentences of the split {split}; choose another --out"
         )
-    lines = plan_other(n, split, cast(voices, casting))
+    specs = plan_other(n, split, with_voices(voices, voice_plan))
     path_of = partial(_part, out, front_end)
     plans = [
         replace(plan, path=plan.path.with_name(f"{plan.path.stem}-{plan.digest}.npy"))
-        for plan in plan_shards(lines, RECORDINGS_PER_PART, path_of, lines_digest)
+        for plan in plan_shards(specs, RECORDINGS_PER_PART, path_of, specs_digest)
     ]
     todo = [plan for plan in plans if not plan.path.exists()]
     make_shards(
@@ -81,31 +88,33 @@ def prepare_other(
         "front_end": front_end.describe(),
         "split": split,
     }
-    return write_listing(out, first, [(line.voice, line.text) for line in lines])
+    return write_listing(out, first, [(spec.voice, spec.text) for spec in specs])
 
 
-def cast(patterns: Sequence[str], casting: Casting) -> Casting:
-    """The casting with the voices that fit the patterns."""
-    found = voices_here(patterns, casting.held_out)
+def with_voices(patterns: Sequence[str], voice_plan: VoicePlan) -> VoicePlan:
+    """The plan with the voices that fit the patterns."""
+    found = voices_here(patterns, voice_plan.held_out)
     if not found:
         raise SettingsError(
             "no speaking engine was found; install flite, festival or espeak-ng (e.g. apt-get install flite)"
         )
-    seen, held_out = choose_voices(patterns, casting.held_out, found)
+    seen, held_out = choose_voices(patterns, voice_plan.held_out, found)
     speakers = kokoro_speakers(found, held_out)
-    return replace(casting, voices=tuple(seen), held_out=tuple(held_out), speakers=speakers)
+    return replace(voice_plan, voices=tuple(seen), held_out=tuple(held_out), speakers=speakers)
 
 
-def plan_other(n: int, split: OtherSplit, casting: Casting) -> list[Line]:
+def plan_other(n: int, split: OtherSplit, voice_plan: VoicePlan) -> list[UtteranceSpec]:
     """Who says what. Foreign sentences without a voice are left out, which standard error says."""
-    lines, silent, foreign = [], set(), {}
-    for k, sentence in enumerate(other_sentences(n, split, casting.seed)):
+    specs, silent, foreign = [], set(), {}
+    for k, sentence in enumerate(other_sentences(n, split, voice_plan.seed)):
         language = sentence.language
         if language != "en" and language not in foreign:
-            foreign[language] = foreign_voices(language, casting.held_out)
-        voices = casting.voices if language == "en" else foreign[language]
+            foreign[language] = foreign_voices(language, voice_plan.held_out)
+        voices = voice_plan.voices if language == "en" else foreign[language]
         if voices:
-            lines.append(line_alone(f"other {split} {k}", sentence.text, replace(casting, voices=voices)))
+            specs.append(
+                single_utterance(f"other {split} {k}", sentence.text, replace(voice_plan, voices=voices))
+            )
         else:
             silent.add(language)
     if silent:
@@ -114,7 +123,7 @@ def plan_other(n: int, split: OtherSplit, casting: Casting) -> list[Line]:
             "(apt-get install espeak-ng)",
             file=sys.stderr,
         )
-    return lines
+    return specs
 
 
 def foreign_voices(language: str, held_out: Sequence[str] = ()) -> tuple[str, ...]:
@@ -132,9 +141,9 @@ def _part(out: Path, front_end: FrontEnd, number: int) -> Path:
     return out / f"{front_end.name}-{computed}-{number:05d}.npy"
 
 
-def _make_part(plan: ShardPlan[Line], front_end: FrontEnd) -> None:
+def _make_part(plan: ShardPlan[UtteranceSpec], front_end: FrontEnd) -> None:
     frames = [
-        frames_of(speak_line(line).utterance.audio, f"{line.sample} by {line.voice}", front_end)
-        for line in plan.items
+        frames_of(speak_utterance(spec).utterance.audio, f"{spec.sample} by {spec.voice}", front_end)
+        for spec in plan.items
     ]
     write_log_mels(plan.path, frames)

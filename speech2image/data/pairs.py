@@ -83,7 +83,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Spoken:
+class ShardUtterance:
     """An utterance as a speech shard holds it: `sample` is the picture's id, `text` the words, if known."""
 
     sample: str
@@ -133,7 +133,7 @@ def write_shards(
     folder, iterator, index = Path(folder), iter(samples), 0
     while chunk := list(islice(iterator, samples_per_shard)):
         write_picture_shard(picture_shard(folder, index), chunk)
-        if spoken := [item for sample in chunk for item in spoken_of(sample)]:
+        if spoken := [item for sample in chunk for item in shard_utterances(sample)]:
             write_speech_shard(speech_shard(folder, part, index), spoken)
         index += 1
     if index == 0:
@@ -141,10 +141,11 @@ def write_shards(
     write_manifest(folder)
 
 
-def spoken_of(sample: Sample) -> list[Spoken]:
+def shard_utterances(sample: Sample) -> list[ShardUtterance]:
     """A sample's utterances as speech shards hold them."""
     return [
-        Spoken(sample.id, sample.captions[u.caption] if u.caption >= 0 else "", u) for u in sample.utterances
+        ShardUtterance(sample.id, sample.captions[u.caption] if u.caption >= 0 else "", u)
+        for u in sample.utterances
     ]
 
 
@@ -205,7 +206,7 @@ def picture_row(sample: Sample) -> dict[str, Any]:
 
 def write_speech_shard(
     path: Path,
-    spoken: Sequence[Spoken],
+    spoken: Sequence[ShardUtterance],
     digest: str | None = None,
     *,
     sources: str = "",

@@ -31,17 +31,17 @@ from speech2image.data.pairs import (
     speech_shard,
     write_manifest,
 )
-from speech2image.data.readers import Companies
+from speech2image.data.readers import SpeakerPools
 from speech2image.data.shard_plan import make_shards, plan_shards, unfinished
 from speech2image.data.short_captions import short_entries
 from speech2image.data.speaking import (
-    Casting,
-    Line,
-    Sources,
-    first_lines,
-    lines_digest,
+    SoundSources,
+    UtteranceSpec,
+    VoicePlan,
+    first_utterances,
     make_speech_shard,
-    plan_lines,
+    plan_utterances,
+    specs_digest,
 )
 from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.data.word_bank import WordBank
@@ -50,7 +50,7 @@ from speech2image.files import check_writable
 
 
 @dataclass(frozen=True)
-class Settings:
+class PrepareSettings:
     """Turn a corpus into shards; run it again to go on after an interruption or to add speech.
 
     Attributes:
@@ -73,9 +73,9 @@ class Settings:
         codec: opus (small) or flac (lossless).
         captions: "full" speaks the captions, "short" brief forms of them ("uh a red flower").
         domain: noun for what the pictures show, for short forms: flower, bird ...
-        effects: "usual" changes rate, voice, level, noise and room; "lively" adds pauses, silence before and
-            after, babble (with a word bank), telephone lines and low bit rates.
-        noise_folder: folder of noise or music to lay under lively speech.
+        effects: "default" changes rate, voice, level, noise and room; "strong" adds pauses, silence before
+            and after, babble (with a word bank), telephone lines and low bit rates.
+        noise_folder: folder of noise or music to lay under speech with strong effects.
         word_bank: folder that `prepare words` wrote: its readers become voices "reader/NAME".
         word_voices: engine voices for words that no reader of the bank says.
         held_out_word_voices: the same for held-out readers.
@@ -108,7 +108,7 @@ class Settings:
     codec: Literal["opus", "flac"] = "opus"
     captions: Literal["full", "short"] = "full"
     domain: str = "flower"
-    effects: Literal["usual", "lively"] = "usual"
+    effects: Literal["default", "strong"] = "default"
     noise_folder: Path | None = None
     word_bank: Path | None = None
     word_voices: tuple[str, ...] = ("flite/slt", "flite/rms", "flite/awb")
@@ -125,7 +125,7 @@ class Settings:
     utterances_per_shard: int = UTTERANCES_PER_SHARD
 
 
-def prepare(settings: Settings) -> Path:
+def prepare(settings: PrepareSettings) -> Path:
     """Write the shards and the manifest that `settings` ask for.
 
     Returns:
@@ -172,11 +172,11 @@ def prepare(settings: Settings) -> Path:
     return settings.out
 
 
-def _name(settings: Settings) -> str:
+def _name(settings: PrepareSettings) -> str:
     return f"{settings.corpus} in {settings.root}"
 
 
-def list_entries(settings: Settings) -> list[Entry]:
+def list_entries(settings: PrepareSettings) -> list[Entry]:
     """The pictures of the corpus that `settings` name."""
     from speech2image.data.cub import cub_entries
     from speech2image.data.flickr8k import flickr8k_entries
@@ -197,9 +197,9 @@ def list_entries(settings: Settings) -> list[Entry]:
     return listing[settings.corpus](settings.root)
 
 
-def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
+def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
     """Speak the captions without a recording; without any engine, say so and leave the pictures silent."""
-    if not plan_lines(entries, Casting(voices=("any",))):
+    if not plan_utterances(entries, VoicePlan(voices=("any",))):
         return
     bank = WordBank.open(settings.word_bank) if settings.word_bank else None
     found = voices_here(settings.voices, settings.held_out_voices, bank.voices if bank else ())
@@ -211,41 +211,41 @@ def write_speech(entries: Sequence[Entry], settings: Settings) -> None:
         )
         return
     seen, held_out = choose_voices(settings.voices, settings.held_out_voices, found)
-    casting = Casting(
+    voice_plan = VoicePlan(
         tuple(seen),
         tuple(held_out),
         settings.voices_per_caption,
         settings.augment,
         settings.seed,
         settings.codec,
-        _companies(bank, held_out, settings) if bank else None,
+        _pools(bank, held_out, settings) if bank else None,
         settings.effects,
         settings.delivery,
         kokoro_speakers(found, held_out),
     )
-    lines = _lines(entries, casting, settings)
+    specs = _specs(entries, voice_plan, settings)
     path_of = partial(speech_shard, settings.out, settings.part)
-    plans = plan_shards(lines, settings.utterances_per_shard, path_of, lines_digest)
+    plans = plan_shards(specs, settings.utterances_per_shard, path_of, specs_digest)
     todo = unfinished(plans, part_shards(settings.out, settings.part), overwrite=settings.overwrite)
-    make = partial(make_speech_shard, sources=Sources(settings.word_bank, settings.noise_folder))
+    make = partial(make_speech_shard, sources=SoundSources(settings.word_bank, settings.noise_folder))
     make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.workers)
 
 
-def _lines(entries: Sequence[Entry], casting: Casting, settings: Settings) -> list[Line]:
+def _specs(entries: Sequence[Entry], voice_plan: VoicePlan, settings: PrepareSettings) -> list[UtteranceSpec]:
     if settings.captions == "full":
-        lines = plan_lines(entries, casting)
+        specs = plan_utterances(entries, voice_plan)
     else:
-        short = plan_lines(short_entries(entries, settings.domain, settings.seed), casting)
-        lines = [replace(line, caption=-1) for line in short]
-    return lines if settings.speak_limit is None else first_lines(lines, settings.speak_limit)
+        short = plan_utterances(short_entries(entries, settings.domain, settings.seed), voice_plan)
+        specs = [replace(spec, caption=-1) for spec in short]
+    return specs if settings.speak_limit is None else first_utterances(specs, settings.speak_limit)
 
 
-def _companies(bank: WordBank, held_out: Sequence[str], settings: Settings) -> Companies:
+def _pools(bank: WordBank, held_out: Sequence[str], settings: PrepareSettings) -> SpeakerPools:
     from speech2image.tts import find_voice
 
     for name in (*settings.word_voices, *settings.held_out_word_voices):
         find_voice(name)
-    return Companies.of(bank, held_out, settings.word_voices, settings.held_out_word_voices)
+    return SpeakerPools.of(bank, held_out, settings.word_voices, settings.held_out_word_voices)
 
 
 def _limited(entries: list[Entry], limit: int | None) -> list[Entry]:
@@ -262,7 +262,7 @@ def _with_validation(entry: Entry, share: float) -> Entry:
     return replace(entry, split="val") if entry.split == "train" and number < share * 2**32 else entry
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: PrepareSettings) -> None:
     for name, least in (
         ("voices_per_caption", 1),
         ("workers", 1),

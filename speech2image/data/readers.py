@@ -1,4 +1,4 @@
-"""Readers of a word bank as voices: who may be heard through whom, and who says the words nobody said."""
+"""Readers of a word bank as voices: who may be seen through whom, and who says the words nobody said."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Waveform = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Company:
+class SpeakerPool:
     """Whom a reader's sentences are put together from: readers of the bank (their names), and engine voices
     for words that none of them says."""
 
@@ -25,18 +25,18 @@ class Company:
 
 
 @dataclass(frozen=True)
-class Companies:
-    """The readers heard in training and those held out of it: neither borrows from the other.
+class SpeakerPools:
+    """The readers seen in training and those held out of it: neither borrows from the other.
 
     Attributes:
         bank: digest of the word bank.
-        heard: for training captions.
+        seen: for training captions.
         held_out: for test captions in held-out voices.
     """
 
     bank: str
-    heard: Company
-    held_out: Company
+    seen: SpeakerPool
+    held_out: SpeakerPool
 
     @classmethod
     def of(
@@ -45,21 +45,23 @@ class Companies:
         held_out_voices: Sequence[str],
         engines: Sequence[str],
         held_out_engines: Sequence[str],
-    ) -> "Companies":
+    ) -> "SpeakerPools":
         """Part a bank's readers by the names of the held-out voices ("reader/251")."""
         apart = tuple(name for name in bank.readers if VOICE_PREFIX + name in held_out_voices)
-        heard = tuple(name for name in bank.readers if name not in apart)
-        return cls(bank.digest, Company(heard, tuple(engines)), Company(apart, tuple(held_out_engines)))
+        seen = tuple(name for name in bank.readers if name not in apart)
+        return cls(
+            bank.digest, SpeakerPool(seen, tuple(engines)), SpeakerPool(apart, tuple(held_out_engines))
+        )
 
-    def around(self, reader: str) -> Company:
-        """The company that a reader belongs to."""
-        return self.held_out if reader in self.held_out.readers else self.heard
+    def pool_of(self, reader: str) -> SpeakerPool:
+        """The pool that a reader belongs to."""
+        return self.held_out if reader in self.held_out.readers else self.seen
 
 
-def say(text: str, reader: str, bank: Path, company: Company, rng: np.random.Generator) -> Spliced:
-    """Let a reader say a text with the words of that company alone."""
-    part = _bank(bank, company.readers)
-    return splice(text, reader, part, rng, fallback_for(part.readers[reader].pitch, company.engines))
+def say(text: str, reader: str, bank: Path, pool: SpeakerPool, rng: np.random.Generator) -> Spliced:
+    """Let a reader say a text with the words of that pool alone."""
+    part = _bank(bank, pool.readers)
+    return splice(text, reader, part, rng, fallback_for(part.readers[reader].pitch, pool.engines))
 
 
 @lru_cache(maxsize=4)
@@ -86,8 +88,8 @@ def _engine_word(word: str, name: str) -> Waveform:
     from speech2image import tts
 
     waveform = tts.speak(word, tts.find_voice(name), rate=1.15)
-    heard = np.flatnonzero(np.abs(waveform) > 0.02 * np.abs(waveform).max())
-    return waveform[max(0, heard[0] - 160) : heard[-1] + 160]
+    audible = np.flatnonzero(np.abs(waveform) > 0.02 * np.abs(waveform).max())
+    return waveform[max(0, audible[0] - 160) : audible[-1] + 160]
 
 
 def babble(bank: Path, readers: tuple[str, ...], rng: np.random.Generator, seconds: float) -> list[Waveform]:

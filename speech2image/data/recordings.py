@@ -250,9 +250,9 @@ def write_listing(folder: Path, first: dict[str, object], rows: Sequence[tuple[s
         first: names of the files (`parts`) and the front end (`front_end`), and more if wanted.
         rows: speaker and text of every recording, in order.
     """
-    told = [first, *({"speaker": speaker, "text": transcript(text)} for speaker, text in rows)]
+    rows_written = [first, *({"speaker": speaker, "text": transcript(text)} for speaker, text in rows)]
     with writing(folder / LISTING) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in told)
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_written)
     return Recordings(folder)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.data.json_text import parse_json
-from speech2image.data.pairs import Sample, Spoken, Utterance, picture_shards, speech_shards
+from speech2image.data.pairs import Sample, ShardUtterance, Utterance, picture_shards, speech_shards
 from speech2image.data.shard_header import (
     ADVICE,
     contents,
@@ -41,11 +41,11 @@ def stream_pictures(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Sample]
         )
 
 
-def stream_speech(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Spoken]:
+def stream_speech(paths: Iterable[str | os.PathLike[str]]) -> Iterator[ShardUtterance]:
     """Utterances of speech shards, likewise."""
     for row, audio in _rows(paths, "speech"):
         utterance = Utterance(row["caption"], row["voice"], audio, row["suffix"])
-        yield Spoken(row["id"], row["text"], utterance, row.get("effects", {}))
+        yield ShardUtterance(row["id"], row["text"], utterance, row.get("effects", {}))
 
 
 def read_shards(

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.entries import Entry
-from speech2image.data.pairs import Spoken, Utterance, write_speech_shard
-from speech2image.data.readers import Companies, Company
+from speech2image.data.pairs import ShardUtterance, Utterance, write_speech_shard
+from speech2image.data.readers import SpeakerPool, SpeakerPools
 from speech2image.data.shard_plan import ShardPlan
 from speech2image.data.voices import MIXTURE, mixture, say_by_engine
 from speech2image.data.word_bank import VOICE_PREFIX
@@ -26,7 +26,7 @@ from speech2image.errors import DataError, SettingsError
 
 
 @dataclass(frozen=True)
-class Casting:
+class VoicePlan:
     """Who speaks how.
 
     Attributes:
@@ -36,9 +36,9 @@ class Casting:
         augment: share of utterances that are augmented, 0 to 1.
         seed: of all draws.
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
-        companies: who speaks with whom, when readers of a word bank are among the voices.
-        effects: "usual" for `augment.Augmentation`, "lively" for `augment.LIVELY`.
-        delivery: "even", or "varied": every line at a speed of its own, and Piper's with its own variation.
+        pools: who speaks with whom, when readers of a word bank are among the voices.
+        effects: "default" for `augment.Augmentation`, "strong" for `augment.STRONG`.
+        delivery: "even", or "varied": every utterance at a speed of its own, Piper's with its own variation.
         speakers: Kokoro's speakers that `MIXTURE` mixes.
     """
 
@@ -48,25 +48,25 @@ class Casting:
     augment: float = 0.5
     seed: int = 0
     codec: str = "opus"
-    companies: Companies | None = None
-    effects: str = "usual"
+    pools: SpeakerPools | None = None
+    effects: str = "default"
     delivery: str = "even"
     speakers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Sources:
-    """Where sound comes from while lines are spoken: a word bank, a folder of noise, both optional."""
+class SoundSources:
+    """Where sound comes from while utterances are made: a word bank, a folder of noise, both optional."""
 
     word_bank: Path | None = None
     noise: Path | None = None
 
 
 @dataclass(frozen=True)
-class Line:
+class UtteranceSpec:
     """One utterance to make: `text` is caption number `caption` of picture `sample`, or short for it.
 
-    A field added later has a default, with which it does not count in the digest (`lines_digest`).
+    A field added later has a default, with which it does not count in the digest (`specs_digest`).
     """
 
     sample: str
@@ -76,60 +76,62 @@ class Line:
     seed: int
     augmented: bool
     codec: str
-    effects: str = "usual"
-    company: Company | None = None
+    effects: str = "default"
+    pool: SpeakerPool | None = None
     bank: str = ""
     delivery: str = "even"
     mixture: str = ""
 
 
-def plan_lines(entries: Iterable[Entry], casting: Casting) -> list[Line]:
+def plan_utterances(entries: Iterable[Entry], voice_plan: VoicePlan) -> list[UtteranceSpec]:
     """Every utterance to make, picture by picture: captions that have a recording or no words are left
     out."""
-    lines = []
+    specs = []
     for entry in entries:
         recorded = {recording.caption for recording in entry.recordings}
         for number, text in enumerate(entry.captions):
             if number not in recorded and re.search("[A-Za-z0-9]", text):
-                lines += _takes(entry, number, text, casting)
-    return lines
+                specs += _takes(entry, number, text, voice_plan)
+    return specs
 
 
-def _takes(entry: Entry, number: int, text: str, casting: Casting) -> list[Line]:
-    where = f"{casting.seed} {entry.id} {number}"
-    voices = _ranked(casting.voices, where)
+def _takes(entry: Entry, number: int, text: str, voice_plan: VoicePlan) -> list[UtteranceSpec]:
+    where = f"{voice_plan.seed} {entry.id} {number}"
+    voices = _ranked(voice_plan.voices, where)
     if entry.split == "train":
-        cast = [voices[take % len(voices)] for take in range(casting.per_caption)]
+        cast = [voices[take % len(voices)] for take in range(voice_plan.per_caption)]
     else:
-        cast = [voices[0], *_ranked(casting.held_out, where)[:1]]
+        cast = [voices[0], *_ranked(voice_plan.held_out, where)[:1]]
     return [
-        _line(entry.id, number, text, voice, f"{where} {voice} {take}", casting)
+        _spec(entry.id, number, text, voice, f"{where} {voice} {take}", voice_plan)
         for take, voice in enumerate(cast)
     ]
 
 
-def line_alone(name: str, text: str, casting: Casting) -> Line:
-    """The utterance of a sentence that belongs to no picture, by one of the casting's voices."""
-    where = f"{casting.seed} {name} 0"
-    voice = _ranked(casting.voices, where)[0]
-    return _line(name, 0, text, voice, f"{where} {voice} 0", casting)
+def single_utterance(name: str, text: str, voice_plan: VoicePlan) -> UtteranceSpec:
+    """The utterance of a sentence that belongs to no picture, by one of the plan's voices."""
+    where = f"{voice_plan.seed} {name} 0"
+    voice = _ranked(voice_plan.voices, where)[0]
+    return _spec(name, 0, text, voice, f"{where} {voice} 0", voice_plan)
 
 
-def _line(sample: str, number: int, text: str, voice: str, where: str, casting: Casting) -> Line:
-    augmented = _hash(f"augment {where}") < casting.augment * 2**32
-    line = Line(sample, number, text, voice, _hash(f"take {where}"), augmented, casting.codec)
-    mixed = mixture(casting.speakers, line.seed) if voice == MIXTURE else ""
-    line = replace(line, effects=casting.effects, delivery=casting.delivery, mixture=mixed)
-    return _in_company(line, casting)
+def _spec(
+    sample: str, number: int, text: str, voice: str, where: str, voice_plan: VoicePlan
+) -> UtteranceSpec:
+    augmented = _hash(f"augment {where}") < voice_plan.augment * 2**32
+    spec = UtteranceSpec(sample, number, text, voice, _hash(f"take {where}"), augmented, voice_plan.codec)
+    mixed = mixture(voice_plan.speakers, spec.seed) if voice == MIXTURE else ""
+    spec = replace(spec, effects=voice_plan.effects, delivery=voice_plan.delivery, mixture=mixed)
+    return _with_pool(spec, voice_plan)
 
 
-def _in_company(line: Line, casting: Casting) -> Line:
-    """The line with whom its reader may borrow words from, or whose voices may babble behind it."""
-    companies = casting.companies
-    if companies is None or not (line.voice.startswith(VOICE_PREFIX) or line.effects == "lively"):
-        return line
-    held_out = line.voice in casting.held_out
-    return replace(line, company=companies.held_out if held_out else companies.heard, bank=companies.bank)
+def _with_pool(spec: UtteranceSpec, voice_plan: VoicePlan) -> UtteranceSpec:
+    """The spec with the speakers its reader may take words from, or who may babble behind it."""
+    pools = voice_plan.pools
+    if pools is None or not (spec.voice.startswith(VOICE_PREFIX) or spec.effects == "strong"):
+        return spec
+    held_out = spec.voice in voice_plan.held_out
+    return replace(spec, pool=pools.held_out if held_out else pools.seen, bank=pools.bank)
 
 
 def _ranked(voices: Sequence[str], where: str) -> list[str]:
@@ -142,85 +144,94 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
 
 
-def first_lines(lines: Sequence[Line], limit: int) -> list[Line]:
-    """`limit` lines, an even sample of all; those of a smaller limit come first, in the same order."""
+def first_utterances(specs: Sequence[UtteranceSpec], limit: int) -> list[UtteranceSpec]:
+    """`limit` utterances, an even sample of all; those of a smaller limit come first, in the same order."""
 
-    def place(line: Line) -> tuple[int, str, int, int]:
-        where = f"{line.sample} {line.caption} {line.seed}"
-        return _hash(f"order {where}"), line.sample, line.caption, line.seed
+    def place(spec: UtteranceSpec) -> tuple[int, str, int, int]:
+        where = f"{spec.sample} {spec.caption} {spec.seed}"
+        return _hash(f"order {where}"), spec.sample, spec.caption, spec.seed
 
-    return sorted(lines, key=place)[:limit]
+    return sorted(specs, key=place)[:limit]
 
 
-def lines_digest(lines: Sequence[Line]) -> str:
+def specs_digest(specs: Sequence[UtteranceSpec]) -> str:
     """Digest of what a speech shard is made from."""
-    return hashlib.sha256(repr([_told(line) for line in lines]).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr([_digested(spec) for spec in specs]).encode()).hexdigest()[:16]
 
 
-def _told(line: Line) -> tuple[Any, ...]:
-    """A line's values; those that have a default count only where they differ from it."""
+_DIGESTED_EFFECTS = {"strong": "lively"}
+"""Values of `UtteranceSpec.effects` -> what stands for them in digests."""
+
+
+def _digested(spec: UtteranceSpec) -> tuple[Any, ...]:
+    """A spec's values; those that have a default count only where they differ from it.
+
+    Digests keep the words of version 0.1, so that shards made by it are found finished.
+    """
+    if spec.effects in _DIGESTED_EFFECTS:
+        spec = replace(spec, effects=_DIGESTED_EFFECTS[spec.effects])
     return tuple(
         value
-        for value, field in zip(astuple(line), fields(line), strict=True)
-        if field.default is MISSING or getattr(line, field.name) != field.default
+        for value, field in zip(astuple(spec), fields(spec), strict=True)
+        if field.default is MISSING or getattr(spec, field.name) != field.default
     )
 
 
-def make_speech_shard(plan: ShardPlan[Line], sources: Sources | None = None) -> None:
-    """Speak the lines of one shard and write it.
+def make_speech_shard(plan: ShardPlan[UtteranceSpec], sources: SoundSources | None = None) -> None:
+    """Speak the utterances of one shard and write it.
 
     Raises:
         DataError: an engine failed; the message names the caption and the voice.
     """
-    sources = sources or Sources()
-    write_speech_shard(plan.path, [speak_line(line, sources) for line in plan.items], plan.digest)
+    sources = sources or SoundSources()
+    write_speech_shard(plan.path, [speak_utterance(spec, sources) for spec in plan.items], plan.digest)
 
 
-def speak_line(line: Line, sources: Sources | None = None) -> Spoken:
-    """Speak one line: engine or reader, augmentation, encoding; never shorter than the encoder takes."""
+def speak_utterance(spec: UtteranceSpec, sources: SoundSources | None = None) -> ShardUtterance:
+    """Speak one utterance: engine or reader, augmentation, encoding; never shorter than the encoder takes."""
     from speech2image import audio
     from speech2image.errors import Speech2ImageError
 
-    sources = sources or Sources()
+    sources = sources or SoundSources()
     try:
-        waveform, effects = _said(line, sources)
+        waveform, effects = _said(spec, sources)
     except Speech2ImageError as error:
-        raise DataError(f"voice {line.voice} cannot say {line.text!r} ({line.sample}): {error}") from error
-    if line.augmented:
-        waveform, changes = _augment(waveform, line, sources)
+        raise DataError(f"voice {spec.voice} cannot say {spec.text!r} ({spec.sample}): {error}") from error
+    if spec.augmented:
+        waveform, changes = _augment(waveform, spec, sources)
         effects = {**effects, **changes}
-    encode = audio.encode_opus if line.codec == "opus" else audio.encode_flac
-    utterance = Utterance(line.caption, line.voice, encode(_long_enough(waveform)), line.codec)
-    return Spoken(line.sample, line.text, utterance, effects)
+    encode = audio.encode_opus if spec.codec == "opus" else audio.encode_flac
+    utterance = Utterance(spec.caption, spec.voice, encode(_long_enough(waveform)), spec.codec)
+    return ShardUtterance(spec.sample, spec.text, utterance, effects)
 
 
-def _said(line: Line, sources: Sources) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The line as the voice says it, and for a reader how many of the words are whose."""
+def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The text as the voice says it, and for a reader how many of the words are whose."""
     from speech2image.data.readers import say
 
-    if not line.voice.startswith(VOICE_PREFIX):
-        return say_by_engine(line.text, line.voice, line.mixture, line.seed, line.delivery)
-    if sources.word_bank is None or line.company is None:
+    if not spec.voice.startswith(VOICE_PREFIX):
+        return say_by_engine(spec.text, spec.voice, spec.mixture, spec.seed, spec.delivery)
+    if sources.word_bank is None or spec.pool is None:
         raise SettingsError("a reader's voice needs the word bank (--word-bank)")
-    reader, rng = line.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(line.seed)
-    spliced = say(line.text, reader, sources.word_bank, line.company, rng)
+    reader, rng = spec.voice.removeprefix(VOICE_PREFIX), np.random.default_rng(spec.seed)
+    spliced = say(spec.text, reader, sources.word_bank, spec.pool, rng)
     return spliced.waveform, {"words": spliced.shares}
 
 
 def _augment(
-    waveform: NDArray[np.float32], line: Line, sources: Sources
+    waveform: NDArray[np.float32], spec: UtteranceSpec, sources: SoundSources
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    from speech2image.data.augment import LIVELY, augment
+    from speech2image.data.augment import STRONG, augment
     from speech2image.data.noises import noise_recordings
     from speech2image.data.readers import babble
 
-    if line.effects == "usual":
-        return augment(waveform, line.seed)
-    rng = np.random.default_rng([line.seed, 1])
+    if spec.effects == "default":
+        return augment(waveform, spec.seed)
+    rng = np.random.default_rng([spec.seed, 1])
     voices, noises = [], sources.noise and noise_recordings(sources.noise)
-    if sources.word_bank and line.company:
-        voices = babble(sources.word_bank, line.company.readers, rng, 6.0)
-    return augment(waveform, rng, LIVELY, voices, noises or ())
+    if sources.word_bank and spec.pool:
+        voices = babble(sources.word_bank, spec.pool.readers, rng, 6.0)
+    return augment(waveform, rng, STRONG, voices, noises or ())
 
 
 def _long_enough(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,8 +24,8 @@ from speech2image.data.pairs import (
     Utterance,
     picture_shard,
     picture_shards,
+    shard_utterances,
     speech_shard,
-    spoken_of,
     write_manifest,
     write_picture_shard,
     write_speech_shard,
@@ -35,7 +35,7 @@ from speech2image.errors import SettingsError
 from speech2image.files import writing
 
 if TYPE_CHECKING:
-    from speech2image.data.prepare import Settings
+    from speech2image.data.prepare import PrepareSettings
 
 COLOURS = {
     "red": (215, 40, 40),
@@ -238,7 +238,7 @@ def _syllable(
     return (voiced + voice.breath * rng.standard_normal(len(time))) * np.sin(np.pi * time / seconds) ** 0.5
 
 
-def write_toy(settings: "Settings") -> Path:
+def write_toy(settings: "PrepareSettings") -> Path:
     """Write the toy set as `prepare` does any corpus: shards still missing, then the manifest."""
     numbers = range(settings.limit or N_SAMPLES)
     digest_of = partial(_plan_digest, settings.seed)
@@ -273,6 +273,6 @@ def _spoken_shard(plan: ShardPlan[int]) -> Path:
 
 def _make_shard(seed: int, plan: ShardPlan[int]) -> None:
     samples = [toy_sample(i, seed) for i in plan.items]
-    spoken = [item for sample in samples for item in spoken_of(sample)]
+    spoken = [item for sample in samples for item in shard_utterances(sample)]
     write_speech_shard(_spoken_shard(plan), spoken, plan.digest)
     write_picture_shard(plan.path, samples, plan.digest)

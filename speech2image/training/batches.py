@@ -145,7 +145,7 @@ class ConditionSampler:
     ) -> None:
         self.speech_fraction = speech_fraction
         self.teacher = arrays.teacher if speech_fraction < 1.0 else None
-        self.speech = arrays.speech_embeddings if speech_fraction > 0.0 else None
+        self.speech = arrays.embeddings if speech_fraction > 0.0 else None
         owner = np.asarray(arrays.utterance_sample, dtype=np.int64)
         allowed = np.arange(len(owner)) if utterances is None else np.asarray(utterances, dtype=np.int64)
         self.by_item = allowed[np.argsort(owner[allowed], kind="stable")]

@@ -40,7 +40,7 @@ def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.
     utterances = arrays.utterances_of("train")
     pictures = arrays.utterance_sample[utterances]
     return ConditionPrior.fit(
-        np.asarray(arrays.speech_embeddings[utterances], np.float32),
+        np.asarray(arrays.embeddings[utterances], np.float32),
         np.asarray(arrays.teacher[pictures, 0], np.float32),
         mean,
         pictures,
@@ -110,7 +110,7 @@ def sample_inputs(
     rng = step_rng(seed, 0)
     if prior is not None:
         chosen = rng.choice(arrays.utterances_of("test"), 8)
-        conditions: Sequence[Any] = [arrays.speech_embeddings[i] for i in chosen]
+        conditions: Sequence[Any] = [arrays.embeddings[i] for i in chosen]
     else:
         conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
     features = torch.from_numpy(np.tile(np.stack(conditions).astype(np.float32), (4, 1)))

@@ -94,7 +94,7 @@ def train(
     if teacher is not None:
         cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
     encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
-    store_speech_embeddings(arrays, encoder)
+    store_embeddings(arrays, encoder)
     generator = _train_generator(settings.generator, arrays, teacher, folder / "generator")
     stated = {"name": "direct", "licence": "unstated", **(card or {})}
     export_checkpoints(encoder, generator, folder / "model", max_bytes=settings.max_bytes, **stated)
@@ -116,7 +116,7 @@ def _check_teacher(
         )
 
 
-def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
+def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
     """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them.
 
     Where a frozen backbone's states lie there already, only the head runs.
@@ -131,7 +131,7 @@ def store_speech_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[st
     utterances = np.arange(len(arrays.utterance_sample))
     parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
     rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
-    return arrays.save_speech_embeddings(np.concatenate(rows))
+    return arrays.save_embeddings(np.concatenate(rows))
 
 
 def _train_generator(

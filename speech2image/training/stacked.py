@@ -203,7 +203,7 @@ class SampleSheet:
                 unseen if len(unseen) else arrays.utterances_of("train") if utterances is None else utterances
             )
             chosen = rng.choice(pool, COLUMNS)
-            items, rows = arrays.utterance_sample[chosen], [arrays.speech_embeddings[u] for u in chosen]
+            items, rows = arrays.utterance_sample[chosen], [arrays.embeddings[u] for u in chosen]
         else:
             test = arrays.samples_of("test")
             items = rng.choice(test if len(test) else arrays.samples_of("train"), COLUMNS)

@@ -35,7 +35,7 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
     """
     encoder = load_text_encoder(checkpoint)
     width, size = encoder.projection.in_features, encoder.projection.out_features
-    given = arrays.speech_embeddings.shape[1]
+    given = arrays.embeddings.shape[1]
     if given != size:
         raise DataError(f"the text encoder gives {size} numbers, the speech embeddings have {given}")
     captions, spoken = spoken_captions(arrays, encoder.teacher_mean.numpy())
@@ -67,7 +67,7 @@ def spoken_captions(
     places = np.stack([arrays.utterance_sample[utterances], arrays.utterance_caption[utterances]], axis=1)
     kinds, which = np.unique(places, axis=0, return_inverse=True)
     captions = [arrays.captions[sample][caption] for sample, caption in kinds]
-    embeddings = np.asarray(arrays.speech_embeddings[utterances], np.float32) - teacher_mean
+    embeddings = np.asarray(arrays.embeddings[utterances], np.float32) - teacher_mean
     length = np.linalg.norm(embeddings, axis=1).mean()
     means = np.zeros((len(captions), embeddings.shape[1]), np.float32)
     np.add.at(means, which.ravel(), unit(embeddings))

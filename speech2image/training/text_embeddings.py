@@ -55,7 +55,7 @@ def store_text_embeddings(arrays: CaptionPairs, source: str | os.PathLike[str]) 
         embeddings = arrays.published([read_published(folder) for folder in _splits(Path(source))])
     else:
         embeddings = open_encoder(source, arrays.texts)(arrays.texts)
-    return arrays.save_speech_embeddings(embeddings)
+    return arrays.save_embeddings(embeddings)
 
 
 def _splits(folder: Path) -> list[Path]:

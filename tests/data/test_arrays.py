@@ -22,7 +22,9 @@ def shards(tmp_path: Path) -> Path:
 
 
 def add_voice(folder: Path) -> None:
-    spoken = [pairs.Spoken("set/004", "", pairs.Utterance(-1, "new", sample(4).utterances[0].audio, "flac"))]
+    spoken = [
+        pairs.ShardUtterance("set/004", "", pairs.Utterance(-1, "new", sample(4).utterances[0].audio, "flac"))
+    ]
     pairs.write_speech_shard(pairs.speech_shard(folder, "added", 0), spoken)
 
 
@@ -105,13 +107,13 @@ def test_teacher_missing_names_the_command_and_stale_is_told(shards: Path) -> No
 
 def test_speech_embeddings_go_stale_when_speech_is_added(shards: Path) -> None:
     arrays = PairArrays.open(shards)
-    arrays.save_speech_embeddings(np.arange(14 * 4, dtype=np.float16).reshape(14, 4))
-    np.testing.assert_array_equal(PairArrays.open(shards).speech_embeddings[3], [12, 13, 14, 15])
+    arrays.save_embeddings(np.arange(14 * 4, dtype=np.float16).reshape(14, 4))
+    np.testing.assert_array_equal(PairArrays.open(shards).embeddings[3], [12, 13, 14, 15])
     add_voice(shards)
     with pytest.raises(DataError, match="before the data changed"):
-        _ = PairArrays.open(shards).speech_embeddings
+        _ = PairArrays.open(shards).embeddings
     with pytest.raises(DataError, match="must have 14 rows"):
-        arrays.save_speech_embeddings(np.zeros((3, 4), np.float16))
+        arrays.save_embeddings(np.zeros((3, 4), np.float16))
 
 
 def test_silent_set_names_the_command(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_silent_set_names_the_command(tmp_path: Path) -> None:
 
 
 def test_speech_of_unknown_picture(shards: Path) -> None:
-    spoken = pairs.Spoken("lost", "", sample(0).utterances[0])
+    spoken = pairs.ShardUtterance("lost", "", sample(0).utterances[0])
     pairs.write_speech_shard(pairs.speech_shard(shards, "x", 0), [spoken])
     with pytest.raises(DataError, match="speak of lost"):
         PairArrays.open(shards)
@@ -136,6 +138,6 @@ def test_empty_folder_names_the_command(tmp_path: Path) -> None:
 
 def test_unusable_utterance_names_the_sample(shards: Path) -> None:
     short = pairs.Utterance(-1, "v", audio.encode_flac(np.ones(1600, np.float32) * 0.1), "flac")
-    pairs.write_speech_shard(pairs.speech_shard(shards, "x", 0), [pairs.Spoken("set/001", "", short)])
+    pairs.write_speech_shard(pairs.speech_shard(shards, "x", 0), [pairs.ShardUtterance("set/001", "", short)])
     with pytest.raises(DataError, match="set/001 cannot be used"):
         PairArrays.open(shards).build_log_mels()

@@ -10,24 +10,24 @@ from small_sets import own_folder, write_manifest
 from speech2image import cli
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
-from speech2image.data.prepare import Settings, prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.data.recordings import Recordings, build_recordings, list_recordings
 from speech2image.data.shard_reading import read_shards
 from speech2image.errors import DataError
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> PrepareSettings:
     """Eight pictures with a recording each; pictures 1 and 6, recordings 2, 3 and 7 cannot be read."""
     source = tmp_path / "source"
     source.mkdir()
     manifest = own_folder(source, 8, recordings=True)
     for name in ("1.png", "6.png", "2.flac", "3.flac", "7.flac"):
         (source / name).write_bytes(b"damaged")
-    return Settings("folder", tmp_path / "out", manifest, speak=False, samples_per_shard=2)
+    return PrepareSettings("folder", tmp_path / "out", manifest, speak=False, samples_per_shard=2)
 
 
-def test_all_bad_files_are_named_at_once(settings: Settings) -> None:
+def test_all_bad_files_are_named_at_once(settings: PrepareSettings) -> None:
     with pytest.raises(DataError, match="5 files cannot be used: ") as raised:
         prepare(settings)
     said = str(raised.value)
@@ -40,7 +40,7 @@ def test_all_bad_files_are_named_at_once(settings: Settings) -> None:
     assert not list(settings.out.glob(".*")) and not (settings.out / "manifest.jsonl").exists()
 
 
-def test_all_missing_files_are_named_before_any_work(settings: Settings) -> None:
+def test_all_missing_files_are_named_before_any_work(settings: PrepareSettings) -> None:
     assert settings.root is not None
     for name in ("0.png", "4.flac"):
         (settings.root.parent / name).unlink()
@@ -52,10 +52,10 @@ def test_all_missing_files_are_named_before_any_work(settings: Settings) -> None
 def test_the_first_ten_are_listed_and_all_are_counted(tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, [{"image": f"no{i}.png", "class": i} for i in range(25)])
     with pytest.raises(DataError, match=r"^25 files .*no9\.png, listed in .* line 10 and 15 more; mend"):
-        prepare(Settings("folder", tmp_path / "out", manifest))
+        prepare(PrepareSettings("folder", tmp_path / "out", manifest))
 
 
-def test_bad_files_are_left_out_if_wanted(settings: Settings) -> None:
+def test_bad_files_are_left_out_if_wanted(settings: PrepareSettings) -> None:
     assert settings.root is not None
     (settings.root.parent / "4.flac").unlink()
     with pytest.warns(UserWarning) as warned:
@@ -68,7 +68,7 @@ def test_bad_files_are_left_out_if_wanted(settings: Settings) -> None:
     assert PairArrays.open(settings.out).utterance_sample.tolist() == [0, 4]
 
 
-def test_what_was_left_out_is_told_again_and_not_tried_again(settings: Settings) -> None:
+def test_what_was_left_out_is_told_again_and_not_tried_again(settings: PrepareSettings) -> None:
     settings = replace(settings, skip_bad=True)
     with pytest.warns(UserWarning, match="5 bad files"):
         prepare(settings)
@@ -78,7 +78,7 @@ def test_what_was_left_out_is_told_again_and_not_tried_again(settings: Settings)
     assert times == {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
 
 
-def test_the_mended_set_is_whole(settings: Settings, tmp_path: Path) -> None:
+def test_the_mended_set_is_whole(settings: PrepareSettings, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="5 bad files"):
         prepare(replace(settings, skip_bad=True))
     assert settings.root is not None
@@ -88,7 +88,7 @@ def test_the_mended_set_is_whole(settings: Settings, tmp_path: Path) -> None:
     assert list(read_shards(settings.out)) == list(read_shards(tmp_path / "whole"))
 
 
-def test_a_set_of_nothing_but_bad_files(settings: Settings) -> None:
+def test_a_set_of_nothing_but_bad_files(settings: PrepareSettings) -> None:
     assert settings.root is not None
     for path in settings.root.parent.glob("*.png"):
         path.write_bytes(b"damaged")
@@ -96,7 +96,7 @@ def test_a_set_of_nothing_but_bad_files(settings: Settings) -> None:
         prepare(replace(settings, skip_bad=True))
 
 
-def test_added_recordings_are_named_or_left_out(settings: Settings, tmp_path: Path) -> None:
+def test_added_recordings_are_named_or_left_out(settings: PrepareSettings, tmp_path: Path) -> None:
     assert settings.root is not None
     own_folder(settings.root.parent, 8, recordings=True)
     more = tmp_path / "more"
@@ -117,7 +117,7 @@ def test_added_recordings_are_named_or_left_out(settings: Settings, tmp_path: Pa
     assert sum(len(sample.utterances) for sample in read_shards(settings.out)) == 9
 
 
-def test_corpora_of_people(settings: Settings, tmp_path: Path) -> None:
+def test_corpora_of_people(settings: PrepareSettings, tmp_path: Path) -> None:
     assert settings.root is not None
     folder = settings.root.parent
     rows = [{"audio": f"{i}.flac", "speaker": "ann", "text": f"number {i}"} for i in range(8)]
@@ -138,7 +138,9 @@ def test_corpora_of_people(settings: Settings, tmp_path: Path) -> None:
     assert built.n_frames().min() > 0 and built.log_mel(2).shape[1] == built.n_frames()[2]
 
 
-def test_the_command_names_them_in_one_line(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_them_in_one_line(
+    settings: PrepareSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["prepare", "folder", "--root", str(settings.root), "--out", str(settings.out), "--no-speak"]
     assert cli.main(words) == 1
     said = capsys.readouterr().err.splitlines()[-1]

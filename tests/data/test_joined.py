@@ -61,10 +61,10 @@ def test_pictures_are_read_row_by_row(folders: list[Path]) -> None:
 def test_features_are_laid_end_to_end(folders: list[Path]) -> None:
     for n, folder in zip((7, 4), folders, strict=True):
         PairArrays.open(folder).save_teacher(np.full((n, 2, 1024), n, np.float16))
-        PairArrays.open(folder).save_speech_embeddings(np.full((2 * n, 1024), n, np.float16))
+        PairArrays.open(folder).save_embeddings(np.full((2 * n, 1024), n, np.float16))
     joined = open_arrays(folders)
     assert joined.teacher[:, 1, 0].tolist() == [7] * 7 + [4] * 4
-    assert joined.speech_embeddings[:, 5].tolist() == [7] * 14 + [4] * 8
+    assert joined.embeddings[:, 5].tolist() == [7] * 14 + [4] * 8
     PairArrays.open(folders[1]).save_teacher(np.zeros((4, 1, 1024), np.float16))
     with pytest.raises(DataError, match="different numbers of crops"):
         _ = open_arrays(folders).teacher

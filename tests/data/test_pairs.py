@@ -41,7 +41,7 @@ def test_speech_of_another_part_is_joined_and_leaves_pictures_alone(tmp_path: Pa
     before = pairs.picture_shard(tmp_path, 0).read_bytes()
     more = replace(sample(1).utterances[0], voice="new")
     path = pairs.speech_shard(tmp_path, "more", 0)
-    pairs.write_speech_shard(path, [pairs.Spoken("set/001", "caption 1", more, {"rate": 1.1})])
+    pairs.write_speech_shard(path, [pairs.ShardUtterance("set/001", "caption 1", more, {"rate": 1.1})])
     samples = {s.id: s for s in read_shards(tmp_path)}
     assert sorted(u.voice for u in samples["set/001"].utterances) == ["new", "v0", "v1"]
     assert pairs.picture_shard(tmp_path, 0).read_bytes() == before

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from small_sets import encoded, own_folder, picture, tone, write_manifest
 
-from speech2image import audio, tts
+from speech2image import audio, cli, tts
 from speech2image.data import speaking
 from speech2image.data import voices as data_voices
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
-from speech2image.data.prepare import Settings, prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import read_shards
 from speech2image.data.voices import choose_voices
@@ -42,10 +42,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> PrepareSettings:
     source = tmp_path / "source"
     source.mkdir()
-    return Settings(
+    return PrepareSettings(
         "folder",
         tmp_path / "shards",
         own_folder(source, 8),
@@ -61,7 +61,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def test_every_caption_is_spoken_test_ones_twice(settings: Settings, engine: list) -> None:
+def test_every_caption_is_spoken_test_ones_twice(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     for sample in read_shards(settings.out):
         by_caption = {
@@ -75,20 +75,20 @@ def test_every_caption_is_spoken_test_ones_twice(settings: Settings, engine: lis
     }
 
 
-def test_several_voices_a_caption_differ(settings: Settings, engine: list) -> None:
+def test_several_voices_a_caption_differ(settings: PrepareSettings, engine: list) -> None:
     prepare(replace(settings, voices_per_caption=3))
     train = [s for s in read_shards(settings.out) if s.split == "train"]
     assert all(len({u.voice for u in s.utterances if u.caption == 0}) == 3 for s in train)
 
 
-def test_more_takes_than_voices_repeat_them(settings: Settings, engine: list) -> None:
+def test_more_takes_than_voices_repeat_them(settings: PrepareSettings, engine: list) -> None:
     prepare(replace(settings, voices=("one/a",), voices_per_caption=2))
     sample = next(iter(read_shards(settings.out)))
     assert Counter((u.caption, u.voice) for u in sample.utterances) == {(0, "one/a"): 2, (1, "one/a"): 2}
 
 
 def test_interrupted_preparation_goes_on_and_ends_the_same(
-    settings: Settings, engine: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: PrepareSettings, engine: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(replace(settings, out=tmp_path / "whole"))
     whole, engine[:] = list(engine), []
@@ -110,7 +110,7 @@ def test_interrupted_preparation_goes_on_and_ends_the_same(
     assert contents(settings.out) == contents(tmp_path / "whole")
 
 
-def test_validation_pictures_are_kept_out_of_training(settings: Settings, engine: list) -> None:
+def test_validation_pictures_are_kept_out_of_training(settings: PrepareSettings, engine: list) -> None:
     prepare(replace(settings, validation=0.4))
     splits = {sample.id: sample.split for sample in read_shards(settings.out)}
     moved = {name for name, split in splits.items() if split == "val"}
@@ -119,14 +119,14 @@ def test_validation_pictures_are_kept_out_of_training(settings: Settings, engine
     assert held_out == moved | {"6", "7"}
 
 
-def test_finished_preparation_does_nothing_more(settings: Settings, engine: list) -> None:
+def test_finished_preparation_does_nothing_more(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     before, times = len(engine), {p: p.stat().st_mtime_ns for p in settings.out.glob("*.tar")}
     prepare(settings)
     assert len(engine) == before and times == {p: p.stat().st_mtime_ns for p in settings.out.glob("*.tar")}
 
 
-def test_pictures_first_speech_later(settings: Settings, engine: list) -> None:
+def test_pictures_first_speech_later(settings: PrepareSettings, engine: list) -> None:
     prepare(replace(settings, speak=False))
     before = contents(settings.out)
     assert not engine and not speech_shards(settings.out)
@@ -136,7 +136,7 @@ def test_pictures_first_speech_later(settings: Settings, engine: list) -> None:
     assert len(PairArrays.open(settings.out).utterance_sample) == len(engine)
 
 
-def test_another_part_adds_speech(settings: Settings, engine: list) -> None:
+def test_another_part_adds_speech(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     before, n = contents(settings.out), len(engine)
     prepare(replace(settings, part="more", voices=("one/b",), seed=1))
@@ -144,7 +144,7 @@ def test_another_part_adds_speech(settings: Settings, engine: list) -> None:
     assert len(PairArrays.open(settings.out).utterance_sample) == len(engine) > n
 
 
-def test_more_speech_of_the_training_split_alone(settings: Settings, engine: list) -> None:
+def test_more_speech_of_the_training_split_alone(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     before = utterances_by_split(settings.out)
     prepare(replace(settings, part="more", voices=("one/b",), seed=1, speak_splits=("train",)))
@@ -157,7 +157,7 @@ def utterances_by_split(shards: Path) -> Counter[str]:
     return Counter(arrays.splits[i] for i in arrays.utterance_sample)
 
 
-def test_other_settings_do_not_replace_speech_unless_asked(settings: Settings, engine: list) -> None:
+def test_other_settings_do_not_replace_speech_unless_asked(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     before = contents(settings.out)
     other = replace(settings, seed=5)
@@ -168,7 +168,7 @@ def test_other_settings_do_not_replace_speech_unless_asked(settings: Settings, e
     assert contents(settings.out) != before
 
 
-def test_damaged_shard_is_told_and_can_be_overwritten(settings: Settings, engine: list) -> None:
+def test_damaged_shard_is_told_and_can_be_overwritten(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     whole = contents(settings.out)
     speech_shards(settings.out)[1].write_text("damaged")
@@ -178,7 +178,7 @@ def test_damaged_shard_is_told_and_can_be_overwritten(settings: Settings, engine
     assert contents(settings.out) == whole
 
 
-def test_overwriting_with_less_leaves_no_old_shards(settings: Settings, engine: list) -> None:
+def test_overwriting_with_less_leaves_no_old_shards(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     prepare(replace(settings, limit=5, overwrite=True))
     arrays = PairArrays.open(settings.out)
@@ -194,14 +194,16 @@ def test_one_voice_more_leaves_most_captions_to_their_voices() -> None:
 
 
 def test_own_recordings_are_kept_and_not_spoken_again(tmp_path: Path, engine: list) -> None:
-    settings = Settings("folder", tmp_path / "out", own_folder(tmp_path, 6, recordings=True), augment=0.0)
+    settings = PrepareSettings(
+        "folder", tmp_path / "out", own_folder(tmp_path, 6, recordings=True), augment=0.0
+    )
     prepare(settings)
     assert not any(text.startswith("flower number") for text, _ in engine)
     for sample in read_shards(settings.out):
         assert [(u.caption, u.voice) for u in sample.utterances if u.voice == "ann"] == [(0, "ann")]
 
 
-def test_further_recordings_become_a_part(settings: Settings, tmp_path: Path) -> None:
+def test_further_recordings_become_a_part(settings: PrepareSettings, tmp_path: Path) -> None:
     clips = tmp_path / "Spoken Captions"
     clips.mkdir()
     (clips / "x.flac").write_bytes(audio.encode_flac(tone()))
@@ -216,13 +218,13 @@ def test_further_recordings_become_a_part(settings: Settings, tmp_path: Path) ->
     assert [(u.caption, u.voice) for u in sample.utterances] == [(1, "bdl")]
 
 
-def test_recordings_of_other_pictures_alone_are_an_error(settings: Settings, tmp_path: Path) -> None:
+def test_recordings_of_other_pictures_alone_are_an_error(settings: PrepareSettings, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path, [{"audio": "x.flac", "image": "z.png"}], "utterances.jsonl")
     with pytest.raises(DataError, match="is about a picture of this set"):
         prepare(replace(settings, speak=False, recordings=(manifest,)))
 
 
-def test_manifest_names_pictures_and_speech(settings: Settings, engine: list) -> None:
+def test_manifest_names_pictures_and_speech(settings: PrepareSettings, engine: list) -> None:
     prepare(settings)
     rows = [json.loads(line) for line in (settings.out / "manifest.jsonl").read_text().splitlines()]
     assert sum(len(row["utterances"]) for row in rows) == len(engine)
@@ -230,7 +232,7 @@ def test_manifest_names_pictures_and_speech(settings: Settings, engine: list) ->
 
 
 def test_engine_that_fails_names_caption_and_voice(
-    settings: Settings, engine: list, monkeypatch: pytest.MonkeyPatch
+    settings: PrepareSettings, engine: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(text: str, voice: tts.Voice, **delivery: float) -> np.ndarray:
         raise SpeechError("the engine hung")
@@ -242,7 +244,7 @@ def test_engine_that_fails_names_caption_and_voice(
 
 
 def test_without_any_engine_pictures_stay_silent(
-    settings: Settings, engine: list, monkeypatch: pytest.MonkeyPatch
+    settings: PrepareSettings, engine: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tts, "available_voices", lambda timbres=False: [])
     with pytest.warns(UserWarning, match="no speaking engine"):
@@ -265,10 +267,10 @@ def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
         (tmp_path / f"{i}.png").write_bytes(encoded(picture()))
         rows.append({"image": f"{i}.png", "class": label})
     with pytest.warns(UserWarning, match="single picture"):
-        prepare(Settings("folder", tmp_path / "out", write_manifest(tmp_path, rows)))
+        prepare(PrepareSettings("folder", tmp_path / "out", write_manifest(tmp_path, rows)))
 
 
-def test_missing_picture_leaves_nothing(settings: Settings) -> None:
+def test_missing_picture_leaves_nothing(settings: PrepareSettings) -> None:
     assert settings.root is not None
     (settings.root.parent / "3.png").unlink()
     with pytest.raises(DataError, match=r"3\.png, listed in .*line 4"):
@@ -276,7 +278,7 @@ def test_missing_picture_leaves_nothing(settings: Settings) -> None:
     assert list(settings.out.iterdir()) == []
 
 
-def test_unreadable_picture_keeps_whole_shards_alone(settings: Settings) -> None:
+def test_unreadable_picture_keeps_whole_shards_alone(settings: PrepareSettings) -> None:
     assert settings.root is not None
     (settings.root.parent / "4.png").write_text("damaged")
     with pytest.raises(DataError, match=r"unreadable picture .*4\.png"):
@@ -300,12 +302,12 @@ def test_unreadable_picture_keeps_whole_shards_alone(settings: Settings) -> None
         ({"part": "a b"}, "--part is"),
     ],
 )
-def test_settings_out_of_range(settings: Settings, change: dict, message: str) -> None:
+def test_settings_out_of_range(settings: PrepareSettings, change: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         prepare(replace(settings, **change))
 
 
-def test_unwritable_out(settings: Settings, tmp_path: Path) -> None:
+def test_unwritable_out(settings: PrepareSettings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises((OutputError, SettingsError), match="file"):
         prepare(replace(settings, out=tmp_path / "file"))
@@ -314,7 +316,7 @@ def test_unwritable_out(settings: Settings, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_workers_and_a_real_engine_make_the_same_speech(settings: Settings, tmp_path: Path) -> None:
+def test_workers_and_a_real_engine_make_the_same_speech(settings: PrepareSettings, tmp_path: Path) -> None:
     if "flite/slt" not in [voice.id for voice in tts.available_voices()]:
         pytest.skip("needs flite")
     one = replace(settings, voices=("flite/slt", "flite/rms"), held_out_voices=(), augment=0.5)
@@ -323,3 +325,15 @@ def test_workers_and_a_real_engine_make_the_same_speech(settings: Settings, tmp_
     assert contents(settings.out) == contents(tmp_path / "two")
     arrays = PairArrays.open(settings.out)
     assert set(arrays.voices) == {"flite/slt", "flite/rms"} and arrays.n_frames().min() >= audio.MIN_FRAMES
+
+
+@pytest.mark.parametrize(("old", "effects"), [("lively", "strong"), ("usual", "default")])
+@pytest.mark.filterwarnings("ignore:.* is called .* since version 0.2:FutureWarning")
+def test_effects_may_be_called_as_in_version_0_1(
+    old: str, effects: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PrepareSettings] = []
+    monkeypatch.setattr("speech2image.data.prepare.prepare", asked.append)
+    for given in (["--effects", old], [f"--effects={old}"], ["--effects", effects]):
+        assert cli.main(["prepare", "toy", "--out", str(tmp_path), *given]) == 0
+    assert [settings.effects for settings in asked] == [effects] * 3

@@ -1,5 +1,6 @@
 """Readers of a word bank as voices of `prepare`: what training hears of held-out readers is nothing."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,11 @@ from speech2image import tts
 from speech2image.data import readers
 from speech2image.data import voices as data_voices
 from speech2image.data.pairs import speech_shards
-from speech2image.data.prepare import Settings, prepare
-from speech2image.data.readers import Companies
+from speech2image.data.prepare import PrepareSettings, prepare
+from speech2image.data.readers import SpeakerPool, SpeakerPools
 from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import read_shards, stream_speech
-from speech2image.data.speaking import Casting, Line, Sources, lines_digest, speak_line
+from speech2image.data.speaking import SoundSources, UtteranceSpec, VoicePlan, speak_utterance, specs_digest
 from speech2image.data.word_bank import WordBank
 from speech2image.errors import DataError, SettingsError
 
@@ -65,10 +66,10 @@ def bank(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def wanted(tmp_path: Path, bank: Path) -> Settings:
+def wanted(tmp_path: Path, bank: Path) -> PrepareSettings:
     source = tmp_path / "source"
     source.mkdir()
-    return Settings(
+    return PrepareSettings(
         "folder",
         tmp_path / "shards",
         own_folder(source, 8),
@@ -82,7 +83,7 @@ def wanted(tmp_path: Path, bank: Path) -> Settings:
     )
 
 
-def test_held_out_readers_are_heard_in_test_captions_alone(wanted: Settings, engines: list) -> None:
+def test_held_out_readers_are_heard_in_test_captions_alone(wanted: PrepareSettings, engines: list) -> None:
     prepare(wanted)
     for sample in read_shards(wanted.out):
         voices = {utterance.voice for utterance in sample.utterances}
@@ -90,7 +91,7 @@ def test_held_out_readers_are_heard_in_test_captions_alone(wanted: Settings, eng
         assert ("reader/r3" in voices) == (sample.split == "test")
 
 
-def test_nobody_borrows_across(wanted: Settings, engines: list) -> None:
+def test_nobody_borrows_across(wanted: PrepareSettings, engines: list) -> None:
     prepare(wanted)
     spoken = [item for shard in speech_shards(wanted.out) for item in stream_speech([shard])]
     counted = [item for item in spoken if item.text.startswith("flower number")]
@@ -104,9 +105,9 @@ def test_nobody_borrows_across(wanted: Settings, engines: list) -> None:
     assert ("7", "flite/kal16") in said and ("0", "flite/kal16") not in said
 
 
-def test_the_same_again_and_again(wanted: Settings, engines: list, tmp_path: Path) -> None:
-    prepare(replace(wanted, augment=0.7, effects="lively"))
-    again = replace(wanted, augment=0.7, effects="lively", out=tmp_path / "again")
+def test_the_same_again_and_again(wanted: PrepareSettings, engines: list, tmp_path: Path) -> None:
+    prepare(replace(wanted, augment=0.7, effects="strong"))
+    again = replace(wanted, augment=0.7, effects="strong", out=tmp_path / "again")
     prepare(again)
     one, two = (sorted(folder.glob("speech-*")) for folder in (wanted.out, again.out))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
@@ -115,14 +116,14 @@ def test_the_same_again_and_again(wanted: Settings, engines: list, tmp_path: Pat
     assert len(engines) == before
 
 
-def test_lively_speech_has_pauses_silence_and_babble(wanted: Settings, engines: list) -> None:
-    prepare(replace(wanted, augment=1.0, effects="lively", voices_per_caption=3))
+def test_strong_effects_has_pauses_silence_and_babble(wanted: PrepareSettings, engines: list) -> None:
+    prepare(replace(wanted, augment=1.0, effects="strong", voices_per_caption=3))
     done = [row["effects"] for shard in speech_shards(wanted.out) for row in read_header(shard).rows]
     assert any("pauses" in one for one in done) and any("edges" in one for one in done)
     assert any(one.get("noise") == "babble" for one in done)
 
 
-def test_another_bank_is_another_part(wanted: Settings, engines: list, bank: Path) -> None:
+def test_another_bank_is_another_part(wanted: PrepareSettings, engines: list, bank: Path) -> None:
     prepare(wanted)
     index = (bank / "index.jsonl").read_text()
     (bank / "index.jsonl").write_text(index.replace('"confidence": 1', '"confidence": 0.5'))
@@ -130,7 +131,7 @@ def test_another_bank_is_another_part(wanted: Settings, engines: list, bank: Pat
         prepare(wanted)
 
 
-def test_short_captions_are_spoken_as_no_caption(wanted: Settings, engines: list) -> None:
+def test_short_captions_are_spoken_as_no_caption(wanted: PrepareSettings, engines: list) -> None:
     rows = [json.loads(line) for line in wanted.root.read_text().splitlines()]  # type: ignore[union-attr]
     for row in rows:
         row["captions"] = ["a red flower with yellow stamens", "nothing to say of it"]
@@ -142,30 +143,35 @@ def test_short_captions_are_spoken_as_no_caption(wanted: Settings, engines: list
     assert all("red" in row["text"] or "yellow" in row["text"] for row in rows)
 
 
-def test_companies_part_readers_and_engines(bank: Path) -> None:
-    companies = Companies.of(WordBank.open(bank), ["reader/r1", "flite/kal16"], ("x",), ("y",))
-    assert (companies.heard.readers, companies.heard.engines) == (("r0", "r2", "r3"), ("x",))
-    assert (companies.held_out.readers, companies.held_out.engines) == (("r1",), ("y",))
+def test_pools_part_readers_and_engines(bank: Path) -> None:
+    pools = SpeakerPools.of(WordBank.open(bank), ["reader/r1", "flite/kal16"], ("x",), ("y",))
+    assert (pools.seen.readers, pools.seen.engines) == (("r0", "r2", "r3"), ("x",))
+    assert (pools.held_out.readers, pools.held_out.engines) == (("r1",), ("y",))
 
 
-def test_readers_are_no_voices_without_the_bank(wanted: Settings, engines: list) -> None:
+def test_readers_are_no_voices_without_the_bank(wanted: PrepareSettings, engines: list) -> None:
     with pytest.raises(SettingsError, match=r"no voice fits 'reader/\*'.*--word-bank"):
         prepare(replace(wanted, word_bank=None))
-    line = Line("s", 0, "a flower", "reader/r0", 1, False, "flac")
+    spec = UtteranceSpec("s", 0, "a flower", "reader/r0", 1, False, "flac")
     with pytest.raises(DataError, match="needs the word bank"):
-        speak_line(line, Sources())
+        speak_utterance(spec, SoundSources())
 
 
-def test_a_word_voice_that_is_not_there(wanted: Settings) -> None:
+def test_a_word_voice_that_is_not_there(wanted: PrepareSettings) -> None:
     with pytest.raises(SettingsError, match="no voice 'flite/nobody'"):
         prepare(replace(wanted, word_voices=("flite/nobody",)))
 
 
-def test_digests_of_speech_without_readers_stay_as_they_were() -> None:
-    line = Line("set/1", 0, "a rose", "flite/slt", 7, True, "opus")
-    old = "('set/1', 0, 'a rose', 'flite/slt', 7, True, 'opus')"
-    import hashlib
+def test_digests_of_version_0_1_stay_so_that_its_shards_are_finished() -> None:
+    pool = SpeakerPool(("r0", "r1"), ("flite/slt",))
+    old = "('s', 0, 'a rose', 'reader/r0', 7, True, 'opus', 'lively', (('r0', 'r1'), ('flite/slt',)), 'bank')"
+    spec = UtteranceSpec("s", 0, "a rose", "reader/r0", 7, True, "opus", "strong", pool, "bank")
+    assert specs_digest([spec]) == hashlib.sha256(f"[{old}]".encode()).hexdigest()[:16]
 
-    assert lines_digest([line]) == hashlib.sha256(f"[{old}]".encode()).hexdigest()[:16]
-    assert lines_digest([line]) != lines_digest([replace(line, effects="lively")])
-    assert Casting(voices=("a",)).companies is None
+
+def test_digests_of_speech_without_readers_stay_as_they_were() -> None:
+    spec = UtteranceSpec("set/1", 0, "a rose", "flite/slt", 7, True, "opus")
+    old = "('set/1', 0, 'a rose', 'flite/slt', 7, True, 'opus')"
+    assert specs_digest([spec]) == hashlib.sha256(f"[{old}]".encode()).hexdigest()[:16]
+    assert specs_digest([spec]) != specs_digest([replace(spec, effects="strong")])
+    assert VoicePlan(voices=("a",)).pools is None

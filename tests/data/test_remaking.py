@@ -13,14 +13,14 @@ from small_sets import encoded, own_folder, picture, tone
 from speech2image.data import shard_header
 from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shard, speech_shard
-from speech2image.data.prepare import Settings, prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.data.recordings import build_recordings, list_recordings
 from speech2image.data.shard_reading import read_shards
 from speech2image.errors import DataError
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> PrepareSettings:
     source = tmp_path / "source"
     source.mkdir()
     manifest = own_folder(source, 6, recordings=True)
@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
         (source / f"{i}.bmp").write_bytes(encoded(picture((25 * i, 30, 30)), "BMP"))
         write_wav(source / f"{i}.wav", 150 + 20 * i)
     manifest.write_text(manifest.read_text().replace(".png", ".bmp").replace(".flac", ".wav"))
-    settings = Settings("folder", tmp_path / "out", manifest, speak=False, samples_per_shard=2)
+    settings = PrepareSettings("folder", tmp_path / "out", manifest, speak=False, samples_per_shard=2)
     prepare(settings)
     return settings
 
@@ -57,7 +57,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.filterwarnings("ignore:pictures-000001.tar is made anew")
 @pytest.mark.parametrize("what", DAMAGES)
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_truncated_picture_shard(settings: Settings, what: str, overwrite: bool) -> None:
+def test_a_truncated_picture_shard(settings: PrepareSettings, what: str, overwrite: bool) -> None:
     before = contents(settings.out)
     DAMAGES[what](picture_shard(settings.out, 1))
     prepare(replace(settings, overwrite=overwrite))
@@ -65,7 +65,7 @@ def test_a_truncated_picture_shard(settings: Settings, what: str, overwrite: boo
 
 
 @pytest.mark.parametrize("damage", [truncate, lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
-def test_a_truncated_shard_of_recordings(settings: Settings, damage: Callable[[Path], object]) -> None:
+def test_a_truncated_shard_of_recordings(settings: PrepareSettings, damage: Callable[[Path], object]) -> None:
     before = contents(settings.out)
     damage(speech_shard(settings.out, "recorded", 1))
     with pytest.warns(UserWarning, match=r"pictures-000001\.tar is made anew: speech-recorded-000001\.tar"):
@@ -73,7 +73,7 @@ def test_a_truncated_shard_of_recordings(settings: Settings, damage: Callable[[P
     assert contents(settings.out) == before
 
 
-def test_a_source_replaced_by_one_of_equal_size(settings: Settings) -> None:
+def test_a_source_replaced_by_one_of_equal_size(settings: PrepareSettings) -> None:
     assert settings.root is not None
     before, arrays = contents(settings.out), PairArrays.open(settings.out)
     old = arrays.pictures(8).copy()
@@ -89,7 +89,7 @@ def test_a_source_replaced_by_one_of_equal_size(settings: Settings) -> None:
     assert differ.tolist() == [False, False, False, True, False, False]
 
 
-def test_a_recording_replaced_by_one_of_equal_size(settings: Settings) -> None:
+def test_a_recording_replaced_by_one_of_equal_size(settings: PrepareSettings) -> None:
     assert settings.root is not None
     arrays = PairArrays.open(settings.out)
     old = [arrays.log_mel(u) for u in range(6)]
@@ -101,7 +101,7 @@ def test_a_recording_replaced_by_one_of_equal_size(settings: Settings) -> None:
     assert same == [True, True, True, False, True, True]
 
 
-def test_flipped_bits_are_told_when_read_and_overwritten(settings: Settings) -> None:
+def test_flipped_bits_are_told_when_read_and_overwritten(settings: PrepareSettings) -> None:
     before = contents(settings.out)
     path = picture_shard(settings.out, 0)
     data = bytearray(path.read_bytes())
@@ -115,14 +115,14 @@ def test_flipped_bits_are_told_when_read_and_overwritten(settings: Settings) -> 
     assert contents(settings.out) == before
 
 
-def test_overwriting_leaves_what_is_as_it_was_written(settings: Settings) -> None:
+def test_overwriting_leaves_what_is_as_it_was_written(settings: PrepareSettings) -> None:
     times = {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
     prepare(replace(settings, overwrite=True))
     assert times == {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
 
 
 @pytest.mark.filterwarnings("ignore:.*training classes have a single picture")
-def test_overwriting_leaves_no_recordings_of_before(settings: Settings) -> None:
+def test_overwriting_leaves_no_recordings_of_before(settings: PrepareSettings) -> None:
     assert settings.root is not None
     prepare(replace(settings, limit=4, overwrite=True))
     assert [path.name for path in sorted(settings.out.glob("speech-*"))] == [
@@ -135,7 +135,7 @@ def test_overwriting_leaves_no_recordings_of_before(settings: Settings) -> None:
     assert not list(settings.out.glob("speech-*")) and len(PairArrays.open(settings.out).ids) == 6
 
 
-def test_a_corpus_that_moved_is_the_same(settings: Settings, tmp_path: Path) -> None:
+def test_a_corpus_that_moved_is_the_same(settings: PrepareSettings, tmp_path: Path) -> None:
     assert settings.root is not None
     times = {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
     moved = tmp_path / "elsewhere" / "source"
@@ -144,7 +144,9 @@ def test_a_corpus_that_moved_is_the_same(settings: Settings, tmp_path: Path) -> 
     assert times == {path: path.stat().st_mtime_ns for path in settings.out.glob("*.tar")}
 
 
-def test_shards_from_before_checksums_stay(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_from_before_checksums_stay(
+    settings: PrepareSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shard_header, "_checksum", lambda said: None)
         older = replace(settings, out=settings.out.with_name("older"))
@@ -157,7 +159,7 @@ def test_shards_from_before_checksums_stay(settings: Settings, monkeypatch: pyte
     assert contents(older.out) == contents(settings.out)
 
 
-def test_log_mels_of_a_corpus_follow_its_recordings(settings: Settings, tmp_path: Path) -> None:
+def test_log_mels_of_a_corpus_follow_its_recordings(settings: PrepareSettings, tmp_path: Path) -> None:
     assert settings.root is not None
     folder = settings.root.parent
     rows = [f'{{"audio": "{i}.wav", "speaker": "ann", "text": "number {i}"}}' for i in range(3)]

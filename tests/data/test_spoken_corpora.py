@@ -12,7 +12,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.entries import check_entries
 from speech2image.data.flickr8k import flickr8k_entries
 from speech2image.data.pictures import Box
-from speech2image.data.prepare import Settings, prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.data.released_lists import released_entries
 from speech2image.errors import DataError
 
@@ -66,7 +66,7 @@ def test_flickr8k(flickr: Path) -> None:
 
 
 def test_flickr8k_becomes_shards_to_train_on(flickr: Path) -> None:
-    out = prepare(Settings("flickr8k", flickr / "shards", root=flickr, speak=False))
+    out = prepare(PrepareSettings("flickr8k", flickr / "shards", root=flickr, speak=False))
     arrays = PairArrays.open(out)
     assert len(arrays.utterance_sample) == 4 and sorted(arrays.voices) == ["reader/4", "reader/5", "reader/6"]
     assert arrays.log_mel(0).shape[0] == 40 and len(arrays.samples_of("test")) == 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_sets import tone
 
 from speech2image import audio
-from speech2image.data.augment import LIVELY, Augmentation, augment
+from speech2image.data.augment import STRONG, Augmentation, augment
 from speech2image.data.channel import low_bit_rate, mu_law, telephone
 from speech2image.data.noises import make_noise, noise_recordings
 from speech2image.data.timing import add_edges, add_pauses
@@ -95,9 +95,9 @@ def test_what_cannot_be_encoded_comes_back_as_it_is() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
-def test_lively_clips_are_repeatable_and_fit_the_encoder(seed: int) -> None:
-    one, done = augment(two_words(), seed, LIVELY)
-    two, _ = augment(two_words(), seed, LIVELY)
+def test_strongly_changed_clips_are_repeatable_and_fit_the_encoder(seed: int) -> None:
+    one, done = augment(two_words(), seed, STRONG)
+    two, _ = augment(two_words(), seed, STRONG)
     np.testing.assert_array_equal(one, two)
     assert np.isfinite(one).all() and np.abs(one).max() <= 1.0
     audio.log_mel(one)
@@ -107,8 +107,8 @@ def test_lively_clips_are_repeatable_and_fit_the_encoder(seed: int) -> None:
     assert len(one) <= longest + 1_600
 
 
-def test_lively_shares() -> None:
-    done = [augment(tone(200, 0.3), seed, LIVELY)[1] for seed in range(200)]
+def test_shares_of_strong_effects() -> None:
+    done = [augment(tone(200, 0.3), seed, STRONG)[1] for seed in range(200)]
     for name, share in (("pauses", 0.3), ("edges", 0.5), ("telephone", 0.15), ("bit_rate", 0.15)):
         assert share - 0.12 < sum(name in one for one in done) / 200 < share + 0.12
     assert all(0 <= side <= 1 for one in done for side in one.get("edges", ()))
@@ -117,8 +117,8 @@ def test_lively_shares() -> None:
 
 def test_new_effects_that_are_off_leave_older_draws_as_they_were() -> None:
     _, done = augment(tone(200, 0.8), 5)
-    _, lively = augment(tone(200, 0.8), 5, Augmentation(edge_share=1.0))
-    assert {name: lively[name] for name in done} == done
+    _, strong = augment(tone(200, 0.8), 5, Augmentation(edge_share=1.0))
+    assert {name: strong[name] for name in done} == done
 
 
 def test_recorded_noise(tmp_path) -> None:

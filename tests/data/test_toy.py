@@ -9,7 +9,7 @@ from PIL import Image
 
 from speech2image import audio
 from speech2image.data.arrays import PairArrays
-from speech2image.data.prepare import Settings, prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.data.toy import (
     COLOURS,
     GROUNDS,
@@ -85,7 +85,7 @@ def test_too_small(n: int, size: int) -> None:
 
 
 def test_prepared_toy_set(tmp_path: Path) -> None:
-    prepare(Settings("toy", tmp_path, limit=24, samples_per_shard=10))
+    prepare(PrepareSettings("toy", tmp_path, limit=24, samples_per_shard=10))
     arrays = PairArrays.open(tmp_path)
     assert len(arrays.ids) == 24 and len(arrays.samples_of("test")) == len(UNSEEN)
     assert HELD_OUT_VOICE in arrays.voices

@@ -50,7 +50,7 @@ def recognizer(folder: Path) -> Path:
 def test_both_stages_beside_the_photographs(shards: Path, tmp_path: Path) -> None:
     pairs = CaptionPairs.open(shards)
     rng = np.random.default_rng(0)
-    pairs.save_speech_embeddings(rng.normal(size=(len(pairs.texts), 6)))
+    pairs.save_embeddings(rng.normal(size=(len(pairs.texts), 6)))
     two = checkpoint(tmp_path / "two.safetensors", 2)
     words = ["--data", str(shards), "--stage-two", str(two), "--captions", "2", "--noises", "2"]
     assert two_step_artefacts.main([*words, "--out", str(tmp_path / "out")]) == 0

@@ -36,7 +36,7 @@ def test_from_speech_to_a_model_that_is_measured(tmp_path: Path) -> None:
     own = ("--steps", 2, "--evaluation-utterances", 0, "--held-out-voices", HELD_OUT_VOICE)
     run("train", "pretrained-speech-encoder", *files, *own)
     run("train", "embeddings", "--data", data, "--encoder", encoder)
-    embeddings = np.asarray(PairArrays.open(data).speech_embeddings)
+    embeddings = np.asarray(PairArrays.open(data).embeddings)
     assert embeddings.shape == (len(arrays.utterance_sample), 1024) and len(np.unique(embeddings[:, 0])) > 8
     generator, prior = tmp_path / "generator.safetensors", tmp_path / "prior.safetensors"
     run("train", "checkpoint", "--network", "generator", "--out", generator)

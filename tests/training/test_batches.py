@@ -24,7 +24,7 @@ class Memory(PairArrays):
         return np.broadcast_to(crops, (len(self.labels), 2, 1024)).astype(np.float16)
 
     @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
+    def embeddings(self) -> NDArray[np.float16]:
         return np.repeat(1000 + self.utterance_sample[:, None], 1024, axis=1).astype(np.float16)
 
     def pictures(self, size: int) -> NDArray[np.uint8]:
@@ -100,7 +100,7 @@ def test_speech_fraction_decides_where_conditions_come_from() -> None:
 def test_only_allowed_utterances_are_drawn() -> None:
     class Numbered(Memory):
         @property
-        def speech_embeddings(self) -> NDArray[np.float16]:
+        def embeddings(self) -> NDArray[np.float16]:
             return np.arange(8, dtype=np.float16)[:, None].repeat(1024, axis=1)
 
     voices = memory(4, classes=2, utterances_each=2, kind=Numbered)

@@ -9,8 +9,7 @@ import torch
 
 import speech2image
 from speech2image.data.arrays import PairArrays
-from speech2image.data.prepare import Settings as Prepare
-from speech2image.data.prepare import prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.image_teacher import GoogLeNet
 from speech2image.models.toy_teacher import ToyTeacher
@@ -26,7 +25,7 @@ SHORT = replace(
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
-    return prepare(Prepare("toy", tmp_path_factory.mktemp("toy") / "shards", limit=30))
+    return prepare(PrepareSettings("toy", tmp_path_factory.mktemp("toy") / "shards", limit=30))
 
 
 def test_ends_in_a_model_and_does_nothing_twice(shards: Path, tmp_path) -> None:
@@ -41,10 +40,10 @@ def test_ends_in_a_model_and_does_nothing_twice(shards: Path, tmp_path) -> None:
     encoder = speech_embeddings.load_speech_encoder(
         tmp_path / "run" / "speech_encoder" / "checkpoint.safetensors"
     )
-    assert len(arrays.speech_embeddings) == len(arrays.utterance_sample)
-    last = len(arrays.speech_embeddings) - 1
+    assert len(arrays.embeddings) == len(arrays.utterance_sample)
+    last = len(arrays.embeddings) - 1
     expected = speech_embeddings.embed(encoder, arrays, np.array([last]))[0]
-    assert np.allclose(arrays.speech_embeddings[last], expected, atol=2e-3 * np.abs(expected).max())
+    assert np.allclose(arrays.embeddings[last], expected, atol=2e-3 * np.abs(expected).max())
 
     logs = [tmp_path / "run" / part / "log.jsonl" for part in ("speech_encoder", "generator")]
     before = [log.read_text() if log.exists() else "" for log in logs]

@@ -47,7 +47,7 @@ class TinyArrays:
         self.labels = np.arange(12) % 3
         self.utterance_sample = np.arange(12)
         self.teacher = rng.random((12, 2, 1024), np.float32)
-        self.speech_embeddings = rng.random((12, 1024), np.float32)
+        self.embeddings = rng.random((12, 1024), np.float32)
 
     def pictures(self, size: int) -> np.ndarray:
         side = round(size * 304 / 256)
@@ -187,7 +187,7 @@ def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: Goo
 def test_only_spoken_conditions_are_drawn(teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
     prior = fit_prior(PriorSettings(told=4, noise_size=4), arrays, mean_teacher_feature(arrays))
-    conditions, spoken = arrays.speech_embeddings[:4], np.array([True, False, True, False])
+    conditions, spoken = arrays.embeddings[:4], np.array([True, False, True, False])
 
     def draw(seed: int, prior: ConditionPrior | None = prior) -> torch.Tensor:
         return draw_features(prior, conditions, spoken, torch.Generator().manual_seed(seed))
@@ -276,7 +276,7 @@ def test_cutouts_out_of_range_are_refused(changes: dict[str, Any], message: str)
 def test_a_prior_is_fitted_anew_and_the_generator_stays(teacher: GoogLeNet, tmp_path: Path) -> None:
     arrays: Any = TinyArrays()
     first = load_checkpoint(train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "run"))
-    arrays.speech_embeddings = np.random.default_rng(7).random((12, 1024), np.float32)
+    arrays.embeddings = np.random.default_rng(7).random((12, 1024), np.float32)
     settings = PriorSettings(told=3, noise_size=4, pictures=9, borrowed=0.5)
     path = refit_prior(
         tmp_path / "run/checkpoint.safetensors", arrays, tmp_path / "other.safetensors", settings

@@ -23,7 +23,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.training.checkpoint import load_checkpoint
-from speech2image.training.direct import store_speech_embeddings
+from speech2image.training.direct import store_embeddings
 from speech2image.training.ema import Ema
 from speech2image.training.pretrained_speech_encoder import (
     PRESETS,
@@ -93,7 +93,7 @@ def test_embeddings_come_from_cached_states_where_there_are_any(arrays, backbone
     encoder, rows = load_speech_encoder(checkpoint), np.arange(len(arrays.utterance_sample))
     expected = embed(encoder.head, with_states(arrays, encoder), rows)
     monkeypatch.setattr(PretrainedSpeechEncoder, "listen", lambda *_: pytest.fail("the backbone ran again"))
-    np.testing.assert_allclose(np.load(store_speech_embeddings(arrays, checkpoint)), expected, atol=1e-3)
+    np.testing.assert_allclose(np.load(store_embeddings(arrays, checkpoint)), expected, atol=1e-3)
 
 
 def test_computing_states_does_not_switch_dropout_off(backbone, tmp_path):

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from speech2image.data.arrays import PairArrays
-from speech2image.data.prepare import Settings as Prepare
-from speech2image.data.prepare import prepare
+from speech2image.data.prepare import PrepareSettings, prepare
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.toy_teacher import ToyTeacher
 from speech2image.training import direct
@@ -24,7 +23,7 @@ TOY = direct.PRESETS["toy"]
 
 def trained_on_toys(folder: Path, **changes: Any) -> list[Any]:
     """Logs without times and both checkpoints of five steps, the last two after a resumption."""
-    shards = prepare(Prepare("toy", folder / "shards", limit=30))
+    shards = prepare(PrepareSettings("toy", folder / "shards", limit=30))
     for steps in (3, 5):
         few = {"steps": steps, "batch_size": 4, "log_every": 1, "precision": "32-true", **changes}
         settings = replace(

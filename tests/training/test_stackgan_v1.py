@@ -48,7 +48,7 @@ class Squares(PairArrays):
         return pictures
 
     @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
+    def embeddings(self) -> NDArray[np.float16]:
         directions = np.random.default_rng(0).standard_normal((3, 1024))
         return directions[self.labels[self.utterance_sample]].astype(np.float16)
 
@@ -127,7 +127,7 @@ def test_it_learns_the_colours(arrays, tmp_path):
     settings = replace(settings, batch_size=9, halve_every=0, log_every=50, grid_every=60, ema_decay=0.95)
     settings = replace(settings, networks=replace(TINY.networks, discriminator_width=8))
     generator, noise = load_generator(train(settings, arrays, tmp_path))
-    conditions = torch.from_numpy(np.asarray(arrays.speech_embeddings[:3], np.float32))
+    conditions = torch.from_numpy(np.asarray(arrays.embeddings[:3], np.float32))
     pictures = generator(conditions, torch.zeros(3, noise)).mean(dim=(2, 3))
     assert pictures.argmax(dim=0).tolist() == [0, 1, 2]
 

@@ -41,7 +41,7 @@ class Squares(PairArrays):
         return pictures
 
     @property
-    def speech_embeddings(self) -> NDArray[np.float16]:
+    def embeddings(self) -> NDArray[np.float16]:
         directions = np.random.default_rng(0).standard_normal((3, 1024))
         return directions[self.labels[self.utterance_sample]].astype(np.float16)
 
@@ -135,7 +135,7 @@ def test_statistics_are_the_averages_own(
     seen: list[Tensor] = []
     norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rng = torch.Generator().manual_seed(7)
-    conditions = torch.from_numpy(np.asarray(arrays.speech_embeddings, np.float32))
+    conditions = torch.from_numpy(np.asarray(arrays.embeddings, np.float32))
     chosen = torch.randint(len(conditions), (1024,), generator=rng)
     with torch.no_grad():
         generator(conditions[chosen], torch.randn(1024, TINY.networks.noise, generator=rng))
@@ -238,7 +238,7 @@ def test_pictures_learn_to_follow_the_condition(arrays: Squares, tmp_path: Path)
     generator = TreeGenerator(settings.networks)
     generator.load_state_dict(state["ema"]["module"])
     generator.eval()
-    condition = torch.from_numpy(arrays.speech_embeddings[9:].astype(np.float32))
+    condition = torch.from_numpy(arrays.embeddings[9:].astype(np.float32))
     with torch.no_grad():
         picture = generator(condition, torch.zeros(3, 4)).pictures[-1]
     colours = picture.mean(dim=(2, 3))

@@ -67,7 +67,7 @@ def _spoken(embeddings: np.ndarray, times: int = 1) -> SimpleNamespace:
         utterance_sample=np.append(said // 2, 0),
         utterance_caption=np.append(said % 2, -1),
         utterances_of=lambda split: np.arange(len(rows)),
-        speech_embeddings=rows,
+        embeddings=rows,
     )
 
 
@@ -97,7 +97,7 @@ def test_utterances_of_a_caption_are_averaged_and_unknown_ones_left_out() -> Non
     mean = np.full(SIZE, 2.0, np.float32)
     embeddings = _directions(np.random.default_rng(0).standard_normal((len(CAPTIONS), SIZE)))
     arrays = _spoken(4 * embeddings + mean, times=2)
-    arrays.speech_embeddings[len(CAPTIONS)] = 4 * embeddings[1] + mean
+    arrays.embeddings[len(CAPTIONS)] = 4 * embeddings[1] + mean
     captions, spoken = spoken_captions(arrays, mean)
     assert captions == CAPTIONS and spoken.shape == (len(CAPTIONS), SIZE)
     assert np.allclose(_directions(spoken[:1]), _directions(embeddings[:1] + embeddings[1:2]), atol=5e-3)

@@ -12,7 +12,7 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.condition_pairs import CaptionPairs, ClassifierPairs, open_conditions
 from speech2image.data.embedding_pickles import PublishedEmbeddings, read_published, write_published
 from speech2image.data.pairs import (
-    Spoken,
+    ShardUtterance,
     picture_shard,
     speech_shard,
     write_picture_shard,
@@ -123,7 +123,7 @@ def shards(tmp_path) -> Path:
     samples = [sample(i, split="train" if i < 4 else "test") for i in range(6)]
     folder = tmp_path / "shards"
     write_picture_shard(picture_shard(folder, 0), samples)
-    spoken = [Spoken(s.id, s.captions[0], s.utterances[0]) for s in samples]
+    spoken = [ShardUtterance(s.id, s.captions[0], s.utterances[0]) for s in samples]
     write_speech_shard(speech_shard(folder, "x", 0), spoken)
     return folder
 
@@ -134,10 +134,10 @@ def test_captions_take_an_utterances_place(shards, tmp_path):
     assert pairs.utterance_sample.tolist() == np.repeat(np.arange(6), 2).tolist()
     assert pairs.voices == ["text"] and len(pairs.utterances_of("test")) == 4
     with pytest.raises(DataError, match="train text-embeddings"):
-        pairs.speech_embeddings  # noqa: B018
+        pairs.embeddings  # noqa: B018
     with pytest.raises(DataError, match="no speech"):
         pairs.log_mel(0)
-    pairs.save_speech_embeddings(np.arange(12 * 8).reshape(12, 8))
+    pairs.save_embeddings(np.arange(12 * 8).reshape(12, 8))
     drawn, spoken = ConditionSampler(pairs, pairs.samples_of("train"), 1.0).draw(
         np.array([2]), np.random.default_rng(0)
     )
@@ -155,10 +155,10 @@ def _copy(folder: Path, target: Path) -> Path:
 def test_conditions_lie_apart(shards):
     plain, classifier = PairArrays.open(shards), ClassifierPairs.open(shards)
     arrays = shards / "arrays"
-    assert plain.save_speech_embeddings(np.zeros((6, 4))) == arrays / "speech_embeddings.npy"
-    assert classifier.save_speech_embeddings(np.ones((6, 4))) == arrays / "classifier_embeddings.npy"
-    assert PairArrays.open(shards).speech_embeddings.sum() == 0
-    assert open_conditions([shards], "classifier").speech_embeddings.sum() == 24
+    assert plain.save_embeddings(np.zeros((6, 4))) == arrays / "speech_embeddings.npy"
+    assert classifier.save_embeddings(np.ones((6, 4))) == arrays / "classifier_embeddings.npy"
+    assert PairArrays.open(shards).embeddings.sum() == 0
+    assert open_conditions([shards], "classifier").embeddings.sum() == 24
 
 
 def test_embeddings_of_every_source_are_stored(shards, tmp_path):
@@ -166,12 +166,12 @@ def test_embeddings_of_every_source_are_stored(shards, tmp_path):
     checkpoint = train(replace(TINY, steps=1), Captions(), tmp_path / "run")
     store_text_embeddings(pairs, checkpoint)
     expected = embed_captions(load_text_encoder(checkpoint), pairs.texts)
-    np.testing.assert_allclose(pairs.speech_embeddings, expected, atol=2e-3)
+    np.testing.assert_allclose(pairs.embeddings, expected, atol=2e-3)
 
     vectors = tmp_path / "vectors.txt"
     vectors.write_text("caption 1 0\nother 0 1\none 5 5\n")
     store_text_embeddings(pairs, vectors)
-    assert pairs.speech_embeddings[:4].tolist() == [[1, 0], [0, 1], [3, 2.5], [2.5, 3]]
+    assert pairs.embeddings[:4].tolist() == [[1, 0], [0, 1], [3, 2.5], [2.5, 3]]
 
     rows = np.random.default_rng(0).normal(size=(6, 2, 8)).astype(np.float32)
     for split, part in (("train", slice(4)), ("test", slice(4, 6))):
@@ -179,7 +179,7 @@ def test_embeddings_of_every_source_are_stored(shards, tmp_path):
         published = PublishedEmbeddings(rows[part], [f"set/{n}" for n in names], np.ones(len(names), int))
         write_published(tmp_path / "published" / split, published)
     store_text_embeddings(pairs, tmp_path / "published")
-    np.testing.assert_allclose(pairs.speech_embeddings, rows.reshape(12, 8), atol=2e-3)
+    np.testing.assert_allclose(pairs.embeddings, rows.reshape(12, 8), atol=2e-3)
     with pytest.raises(DataError, match="0 published"):
         store_text_embeddings(pairs, tmp_path / "published" / "test")
 
