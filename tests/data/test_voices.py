@@ -105,7 +105,7 @@ def test_an_even_delivery_leaves_what_was_planned_before_as_it_was(engines: list
     assert speak_utterance(spec).effects == {}
 
 
-def test_the_first_lines_are_an_even_sample_that_grows(engines: list) -> None:
+def test_the_first_utterances_are_an_even_sample_that_grows(engines: list) -> None:
     specs = plan_utterances(entries(500), planned(("flite/slt",)))
     first = first_utterances(specs, 200)
     assert first_utterances(specs[::-1], 400)[:200] == first and len(set(first)) == 200
