@@ -22,7 +22,7 @@ from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, cha
 from speech2image.evaluation.embeddings import recordings
 from speech2image.opening import voice_activity
 from speech2image.pretrained import find
-from speech2image.voice_activity import VoiceActivity
+from speech2image.voice_activity import VoiceActivityDetector
 
 RATE = audio.SAMPLE_RATE
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--sounds", nargs="*", default=[])
     parser.add_argument("--clips", type=int, default=200, help="of each kind")
     options = parser.parse_args()
-    detector = voice_activity(find(options.model))
+    detector = open_vad(find(options.model))
     if detector is None:
         parser.error(f"the model {options.model} has no speech detector")
     groups = {name: list(_people(folder, options.clips)) for name, folder in map(_pair, options.speech)}
@@ -86,10 +86,10 @@ def _captions(shards: Path, voice: str, most: int) -> Iterator[np.ndarray]:
         yield audio.load(encoded)
 
 
-def _missed(detector: VoiceActivity, clips: list[np.ndarray], number: int) -> float:
+def _missed(detector: VoiceActivityDetector, clips: list[np.ndarray], number: int) -> float:
     rng = np.random.default_rng(number)
     heard = [
-        detector.hears_speech(audio.log_mel(changed(ACOUSTIC_CONDITIONS[number], clip, rng, clips)))
+        detector.has_speech(audio.log_mel(changed(ACOUSTIC_CONDITIONS[number], clip, rng, clips)))
         for clip in clips
     ]
     return 1 - float(np.mean(heard))
@@ -112,11 +112,11 @@ def _sounds(folder: str, most: int, seconds: tuple[int, int]) -> Iterator[np.nda
         yield sound + 1e-4 * rng.standard_normal(n).astype(np.float32)
 
 
-def _taken(detector: VoiceActivity, sounds: list[np.ndarray]) -> float:
+def _taken(detector: VoiceActivityDetector, sounds: list[np.ndarray]) -> float:
     taken = []
     for sound in sounds:
         try:
-            taken.append(detector.hears_speech(audio.log_mel(sound)))
+            taken.append(detector.has_speech(audio.log_mel(sound)))
         except SpeechError:
             taken.append(False)
     return float(np.mean(taken))

@@ -1,10 +1,10 @@
-"""Word error rates of recognisers on the same recordings, side by side.
+"""Word error rates of recognizers on the same recordings, side by side.
 
     python benchmarks/word_errors.py --data shards/oxford102 --held-out flite/kal16 \
         --corpora LibriSpeech/dev-clean LJSpeech-1.1 --recognizer runs/recognizer_model --pocketsphinx
 
 Captions are of unseen classes, spoken by synthesizers, natural voices and people, heard in training and kept
-out; of corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recogniser gets
+out; of corpora the speakers (or recordings) that `train speech-recognizer` keeps out. Every recognizer gets
 the same files in the same order. Writes word_errors.json beside the table it prints.
 """
 
@@ -26,7 +26,7 @@ from speech2image.data.shard_reading import stream_speech
 from speech2image.data.voices import kind_of
 from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.pretrained import CARD, read_card
-from speech2image.recognizers import EncoderWords, OwnRecogniser, PocketSphinx, SpeechRecogniser, Whisper
+from speech2image.recognizers import AsrBackend, BuiltinAsr, EncoderAsr, PocketSphinx, Whisper
 from speech2image.text import transcript
 from speech2image.training.transcripts import word_errors
 from speech2image.transcription import Search
@@ -39,8 +39,8 @@ class Settings:
     Attributes:
         data: shards folders whose unseen classes are spoken of.
         corpora: LJSpeech, LibriSpeech, or folders with utterances.jsonl.
-        held_out: voices kept out of the recogniser's training; "reader/NAME" is a speaker of a corpus.
-        recognizer: exported recogniser, or a model whose speech encoder writes down words.
+        held_out: voices kept out of the recognizer's training; "reader/NAME" is a speaker of a corpus.
+        recognizer: exported recognizer, or a model whose speech encoder writes down words.
         beams: how many hypotheses it keeps.
         pocketsphinx: measure it too.
         whisper: a model folder or name of faster-whisper, measured too.
@@ -63,27 +63,27 @@ def main(settings: Settings) -> None:
     """Measure and print."""
     kinds = list(clips(settings))
     rows: list[dict[str, Any]] = [
-        {"recogniser": recogniser.name, "clips": kind, **measure(recogniser, chosen)}
-        for recogniser in recognisers(settings)
+        {"recognizer": recognizer.name, "clips": kind, **measure(recognizer, chosen)}
+        for recognizer in recognizers(settings)
         for kind, chosen in kinds
     ]
     settings.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    print("| recogniser | clips | n | WER | content WER | seconds a clip |\n|---|---|---|---|---|---|")
+    print("| recognizer | clips | n | WER | content WER | seconds a clip |\n|---|---|---|---|---|---|")
     for row in rows:
         content = "-" if row["content_wer"] is None else f"{100 * row['content_wer']:.1f} %"
         print(
-            f"| {row['recogniser']} | {row['clips']} | {row['utterances']} | {100 * row['wer']:.1f} % | "
+            f"| {row['recognizer']} | {row['clips']} | {row['utterances']} | {100 * row['wer']:.1f} % | "
             f"{content} | {row['seconds']:.2f} |"
         )
 
 
-def recognisers(settings: Settings) -> Iterator[SpeechRecogniser]:
+def recognizers(settings: Settings) -> Iterator[AsrBackend]:
     """Those asked for."""
     if settings.recognizer is not None:
         if (settings.recognizer / CARD).is_file():
-            yield EncoderWords(read_card(settings.recognizer), Search(beam=settings.beams, ctc_weight=1.0))
+            yield EncoderAsr(read_card(settings.recognizer), Search(beam=settings.beams, ctc_weight=1.0))
         else:
-            yield OwnRecogniser(settings.recognizer, Search(beam=settings.beams))
+            yield BuiltinAsr(settings.recognizer, Search(beam=settings.beams))
     if settings.pocketsphinx:
         yield PocketSphinx()
     if settings.whisper is not None:
@@ -124,10 +124,10 @@ def some(pairs: list[tuple[str, bytes]], limit: int) -> list[tuple[str, bytes]]:
     return [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:limit]]
 
 
-def measure(recogniser: SpeechRecogniser, chosen: list[tuple[str, bytes]]) -> dict[str, object]:
+def measure(recognizer: AsrBackend, chosen: list[tuple[str, bytes]]) -> dict[str, object]:
     """Word errors and seconds a clip."""
     start = time.perf_counter()
-    written = [recogniser.transcribe(audio.load(data)) for _, data in chosen]
+    written = [recognizer.transcribe(audio.load(data)) for _, data in chosen]
     seconds = (time.perf_counter() - start) / len(chosen)
     errors = word_errors([text for text, _ in chosen], written)
     return {"utterances": len(chosen), **asdict(errors), "seconds": seconds}

@@ -130,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of Tables IV and V")
     parser.add_argument("--budget", choices=tuple(BUDGETS), default="cpu", help="flags of the trainings")
     parser.add_argument("--encoder", type=Path, help="speech encoder's checkpoint for Tables II and V")
-    parser.add_argument("--recognizer", type=Path, help="recogniser's folder for Table II")
+    parser.add_argument("--recognizer", type=Path, help="recognizer's folder for Table II")
     parser.add_argument("--parallel", type=int, default=1, help="trainings at a time")
     return parser
 

@@ -1,11 +1,11 @@
-"""What the two-step system leaves to look at: both stages' pictures, and the recogniser's WER curve.
+"""What the two-step system leaves to look at: both stages' pictures, and the recognizer's WER curve.
 
     python scripts/two_step_artefacts.py --data shards/birds --stage-two runs/two/checkpoint.safetensors \
         --recognizer runs/recognizer --out artefacts
 
 `OUT/stages.png` has a row for each caption of an unseen class: the photograph, what Stage I draws of it under
 some noises, and what Stage II makes of each. `OUT/word-errors.svg` (matplotlib, `pip install '.[dev]'`) and
-`OUT/word-errors.json` have the word error rates that the recogniser's training measured, over its steps.
+`OUT/word-errors.json` have the word error rates that the recognizer's training measured, over its steps.
 Either part can be asked for alone.
 """
 
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage-two", type=Path, help="checkpoint of Stage II")
     parser.add_argument("--captions", type=int, default=8, help="rows of pictures")
     parser.add_argument("--noises", type=int, default=3, help="pictures of each stage")
-    parser.add_argument("--recognizer", type=Path, help="folder of the recogniser's training")
+    parser.add_argument("--recognizer", type=Path, help="folder of the recognizer's training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     return parser
 

@@ -1,11 +1,11 @@
-"""The route through text: a recogniser writes down what is said, pictures are drawn from the words.
+"""The route through text: a recognizer writes down what is said, pictures are drawn from the words.
 
-    recording --recogniser------------> words, which are shown
+    recording --recognizer------------> words, which are shown
     words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space
               --generator.onnx, noise-> pictures
 
 The two-step system that Li et al. (2020) compare the direct route with. A text can be drawn, too: what a
-recogniser without errors would reach.
+recognizer without errors would reach.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.errors import SettingsError, SpeechError
-from speech2image.pipeline import Heard, Route, Speech, Translation, listen, timed
+from speech2image.pipeline import EncodedSpeech, Route, Speech, Translation, listen, timed
 from speech2image.pretrained import VOCABULARY, Model
-from speech2image.recognizers import Recognition, SpeechRecogniser, recognise
+from speech2image.recognizers import AsrBackend, Recognition, recognize
 from speech2image.runtime import Session
 from speech2image.text import CAPTION_LENGTH, NOTHING, characters, transcript, words_of
-from speech2image.voice_activity import VoiceActivity
+from speech2image.voice_activity import VoiceActivityDetector
 
 ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
 
@@ -34,26 +34,26 @@ class CascadeRoute(Route):
         recognizer: writes down what is said; None for a model that draws text alone.
         text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
         generator: as of `Route`.
-        voice_activity: as of `Route`.
+        vad: as of `Route`.
         prior: as of `Route`.
-        must_hear: refuse recordings of which no word is written down, or none that the text encoder knows;
-            else they are drawn all the same.
+        require_words: refuse recordings of which no word is written down, or none that the text encoder
+            knows; else they are drawn all the same.
     """
 
     def __init__(
         self,
         model: Model,
-        recognizer: SpeechRecogniser | None,
+        recognizer: AsrBackend | None,
         text_encoder: Session,
         generator: Any,
-        voice_activity: VoiceActivity | None = None,
+        vad: VoiceActivityDetector | None = None,
         prior: Session | None = None,
-        must_hear: bool = True,
+        require_words: bool = True,
     ) -> None:
-        super().__init__(model, generator, voice_activity, prior)
-        self.recognizer, self.must_hear = recognizer, must_hear
+        super().__init__(model, generator, vad, prior)
+        self.recognizer, self.require_words = recognizer, require_words
         self._text_encoder = text_encoder
-        self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if must_hear else set()
+        self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if require_words else set()
 
     def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
         """Turn a sentence into `n` pictures, without speech.
@@ -67,11 +67,11 @@ class CascadeRoute(Route):
             SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of
                 its range.
         """
-        z = self._painter.noise(n, seed)
+        z = self._generator.noise(n, seed)
         self._check_words(text)
         timings: dict[str, float] = {}
         with timed(timings, "embed"):
-            read = Heard(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
+            read = EncodedSpeech(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
         return self._drawn(read, z, seed, timings)
 
     def transcribe(self, speech: Speech) -> str:
@@ -81,56 +81,56 @@ class CascadeRoute(Route):
             SpeechError, SettingsError: as `translate`.
         """
         recognizer = self._recognizer()
-        return self._written(recognizer, listen(speech, self.voice_activity)[0]).text
+        return self._written(recognizer, listen(speech, self.vad)[0]).text
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """Turn a sentence into its text embedding, float32 [1024].
 
         Raises:
             SettingsError: there is no word in `text`, or none that the model knows. Where recordings without
-                words are not refused (`must_hear`), "" stands for one and is embedded.
+                words are not refused (`require_words`), "" stands for one and is embedded.
         """
-        if text or self.must_hear:
+        if text or self.require_words:
             self._check_words(text)
         return self._embed(text)
 
-    def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
+    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
         recognizer = self._recognizer()
         with timed(timings, "listen"):
-            heard = [listen(recording, self.voice_activity) for recording in recordings]
+            clips = [listen(recording, self.vad) for recording in recordings]
         with timed(timings, "transcribe"):
-            written = [self._written(recognizer, waveform) for waveform, _ in heard]
+            written = [self._written(recognizer, waveform) for waveform, _ in clips]
         for text, *_ in written:
             if not self._knows(text):
                 raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
         with timed(timings, "embed"):
             return [
-                Heard(self._embed(one.text), log_mel, one.text, one.words, one.decision)
-                for one, (_, log_mel) in zip(written, heard, strict=True)
+                EncodedSpeech(self._embed(one.text), log_mel, one.text, one.words, one.decision)
+                for one, (_, log_mel) in zip(written, clips, strict=True)
             ]
 
-    def _recognizer(self) -> SpeechRecogniser:
+    def _recognizer(self) -> AsrBackend:
         if self.recognizer is None:
             raise SettingsError(
-                f"model '{self.name}' has no speech recogniser: give it a text (translate --text), or a "
-                "recogniser (--recognizer whisper:base.en, or pocketsphinx)"
+                f"model '{self.name}' has no speech recognizer: give it a text (translate --text), or a "
+                "recognizer (--recognizer whisper:base.en, or pocketsphinx)"
             )
         return self.recognizer
 
-    def _written(self, recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> Recognition:
-        heard = recognise(recognizer, waveform)
-        if transcript(heard.text):
-            return heard
-        if self.must_hear:
+    def _written(self, recognizer: AsrBackend, waveform: NDArray[np.float32]) -> Recognition:
+        found = recognize(recognizer, waveform)
+        if transcript(found.text):
+            return found
+        if self.require_words:
             raise SpeechError(
-                f"no words heard: the recogniser {recognizer.name} wrote down nothing of "
+                f"no words heard: the recognizer {recognizer.name} wrote down nothing of "
                 f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; say an English sentence, close to the microphone"
             )
-        return Recognition("", decision=heard.decision)
+        return Recognition("", decision=found.decision)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
-        return self._painter.checked(self._text_encoder(letters=letters[None]), self._text_encoder)
+        return self._generator.checked(self._text_encoder(letters=letters[None]), self._text_encoder)
 
     def _check_words(self, text: str) -> None:
         """Refuse a text that says nothing."""

@@ -1,13 +1,13 @@
-"""A trained text encoder, generator and recogniser -> the model folder of the route through text.
+"""A trained text encoder, generator and recognizer -> the model folder of the route through text.
 
     text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, side, side]
     recognizer/           what `training.recognizer_export` writes; or a folder beside it, for several models
-    model.json            as of the direct route, with "route": "cascade", the recogniser's folder and the
+    model.json            as of the direct route, with "route": "cascade", the recognizer's folder and the
                           words the text encoder knows
 
-All but text encoder and recogniser may stay in a direct model's folder beside this one, if the text encoder
-gives what its speech encoder gives (`training.text_alignment`). A folder without recogniser draws texts. It
+All but text encoder and recognizer may stay in a direct model's folder beside this one, if the text encoder
+gives what its speech encoder gives (`training.text_alignment`). A folder without recognizer draws texts. It
 appears only if ONNX Runtime then gives what torch gives.
 """
 
@@ -51,10 +51,10 @@ from speech2image.pretrained import (
 )
 from speech2image.reading import is_plain_name
 from speech2image.tracing import to_onnx, with_float16_weights
-from speech2image.transcription import Recognizer
+from speech2image.transcription import CtcDecoder
 
 INSIDE = "recognizer"
-"""The folder of a recogniser that lies in its model's."""
+"""The folder of a recognizer that lies in its model's."""
 CAPTIONS = (
     "a red flower with rounded petals",
     "This bird has a white belly, a grey back & a short, pointed beak!",
@@ -90,8 +90,8 @@ def export_cascade(
         name: the model's name.
         licence: of the weights.
         noise_size: length of the noise vector of a generator that is no model's.
-        recognizer: an exported recogniser's folder, copied into the model's.
-        shared_recognizer: the name of an exported recogniser's folder that will lie beside the model's, or
+        recognizer: an exported recognizer's folder, copied into the model's.
+        shared_recognizer: the name of an exported recognizer's folder that will lie beside the model's, or
             came with the installation.
         captions: to compare on, at least two; made-up ones by default.
         vocabulary: words the text encoder knows: a text with none of them is refused. Empty takes any text.
@@ -105,8 +105,8 @@ def export_cascade(
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; the networks do not fit each other; the
-            recogniser's folder is damaged. Nothing is written.
-        SettingsError: a network larger than `max_bytes`; two recognisers, or no plain name of one; the model
+            recognizer's folder is damaged. Nothing is written.
+        SettingsError: a network larger than `max_bytes`; two recognizers, or no plain name of one; the model
             whose generator is used lies elsewhere. Nothing is written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
@@ -144,7 +144,7 @@ def export_checkpoints(
 
     Args:
         generator: a checkpoint, or the name or folder of a model whose generator is used.
-        recognizer: a checkpoint, or the folder of an exported recogniser; None for a model that draws texts.
+        recognizer: a checkpoint, or the folder of an exported recognizer; None for a model that draws texts.
 
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
@@ -181,7 +181,7 @@ def _words(vocabulary: Any, checkpoint: str | os.PathLike[str]) -> Sequence[str]
 
 @contextmanager
 def _exported(recognizer: str | os.PathLike[str] | None) -> Iterator[Path | None]:
-    """A recogniser's folder: the one given, or one made of a checkpoint for the occasion."""
+    """A recognizer's folder: the one given, or one made of a checkpoint for the occasion."""
     if recognizer is None or Path(recognizer).is_dir():
         yield None if recognizer is None else Path(recognizer)
         return
@@ -216,19 +216,19 @@ def _convert_for(
 
 
 def _named(recognizer: Any, shared: str | None) -> dict[str, str]:
-    """What `model.json` says of the recogniser."""
+    """What `model.json` says of the recognizer."""
     if recognizer is not None and shared is not None:
-        raise SettingsError("give a recogniser to put into the model's folder, or the name of a shared one")
+        raise SettingsError("give a recognizer to put into the model's folder, or the name of a shared one")
     if shared is not None and not is_plain_name(shared):
-        raise SettingsError(f"a shared recogniser is named by its folder, without a path; not {shared!r}")
+        raise SettingsError(f"a shared recognizer is named by its folder, without a path; not {shared!r}")
     if recognizer is None and shared is None:
         return {}
     return {"recognizer": INSIDE if shared is None else shared}
 
 
 def _networks(recognizer: str | os.PathLike[str] | None) -> dict[str, bytes]:
-    """The networks in a recogniser's folder, once it is found whole."""
+    """The networks in a recognizer's folder, once it is found whole."""
     if recognizer is None:
         return {}
-    files = Recognizer(recognizer, threads=1).card["files"]
+    files = CtcDecoder(recognizer, threads=1).card["files"]
     return {name.removesuffix(".onnx"): (Path(recognizer) / name).read_bytes() for name in files}

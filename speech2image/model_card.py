@@ -14,7 +14,7 @@ MAX_SIZE = 16_384
 """The longest noise or embedding, and the most pixels of a picture's side, that a card may state."""
 MAX_NAME = 200
 MAX_PIECES = 65_536
-"""The most pieces of text a recogniser's card may list."""
+"""The most pieces of text a recognizer's card may list."""
 
 _CHECKSUM = re.compile("[0-9a-f]{64}")
 
@@ -98,7 +98,7 @@ def check_file(entry: Any, network: str, path: Path) -> None:
 
 
 def check_recognizer_card(card: dict[str, Any], path: Path, files: Sequence[str]) -> None:
-    """Check a recogniser's card: checksums of its files, pieces of text fit to be printed.
+    """Check a recognizer's card: checksums of its files, pieces of text fit to be printed.
 
     Raises:
         CheckpointError: one of them is missing or something else.

@@ -47,7 +47,7 @@ def write_folder(
     recognizer: Path | None = None,
     borrowed: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Write a model folder: networks, `model.json` and, if given, a copy of a recogniser's folder.
+    """Write a model folder: networks, `model.json` and, if given, a copy of a recognizer's folder.
 
     `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
 
@@ -80,7 +80,7 @@ def write_again(
     borrowed: dict[str, dict[str, Any]],
     changes: Mapping[str, Any] | None = None,
 ) -> None:
-    """`write_folder` for a model that is there: all else that its card says stays, and a recogniser inside.
+    """`write_folder` for a model that is there: all else that its card says stays, and a recognizer inside.
 
     Raises:
         CheckpointError, OutputError: as `write_folder`.

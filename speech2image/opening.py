@@ -19,9 +19,9 @@ from speech2image.pretrained import (
 
 if TYPE_CHECKING:
     from speech2image.pipeline import Route
-    from speech2image.recognizers import SpeechRecogniser
+    from speech2image.recognizers import AsrBackend
     from speech2image.runtime import Session
-    from speech2image.voice_activity import VoiceActivity
+    from speech2image.voice_activity import VoiceActivityDetector
 
 _SHARED: "WeakValueDictionary[tuple[str, int | None], Session]" = WeakValueDictionary()
 """Open generators and condition priors by checksum and threads, as long as a route uses them."""
@@ -31,9 +31,9 @@ def load(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     route: str | None = None,
-    recognizer: "str | SpeechRecogniser" = "own",
+    recognizer: "str | AsrBackend" = "own",
     threads: int | None = None,
-    detect_speech: bool = True,
+    vad: bool = True,
 ) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
 
@@ -42,42 +42,42 @@ def load(
         route: "direct" or "cascade", to take the model of that route which belongs to the one named
             (`find_route`); by default the model's own.
         recognizer: what writes down speech in a cascade: "own", the model's; "own:FOLDER", one that
-            speech2image exported; "whisper:NAME"; "pocketsphinx"; or any `recognizers.SpeechRecogniser`.
+            speech2image exported; "whisper:NAME"; "pocketsphinx"; or any `recognizers.AsrBackend`.
         threads: processor threads to use; by default all this process may use.
-        detect_speech: refuse recordings without speech, if the model has a speech detector, and in a cascade
+        vad: refuse recordings without speech, if the model has a speech detector, and in a cascade
             those of which no word is written down.
 
     Raises:
         CheckpointError: no such model, it has no such route, or its files are damaged or something else.
-        SettingsError: `threads` is not a whole number from 1; there is no such recogniser or route; a
-            recogniser is given to a model that goes without text.
-        MissingExtraError: the recogniser's package is not installed.
+        SettingsError: `threads` is not a whole number from 1; there is no such recognizer or route; a
+            recognizer is given to a model that goes without text.
+        MissingExtraError: the recognizer's package is not installed.
     """
     from speech2image.pipeline import DirectRoute
     from speech2image.runtime import Session
 
     model = find(name_or_path) if route is None else find_route(name_or_path, route)
     if model.route != CASCADE and recognizer != "own":
-        raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recogniser")
+        raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recognizer")
     own, _ = needed_networks(model.route)
     encoder, encoder_name = model.read(own), str(model.path(own))
-    painter = _shared(model, "generator", threads)
+    generator = _shared(model, "generator", threads)
     prior = _shared(model, PRIOR, threads) if PRIOR in model.networks else None
-    detector = voice_activity(model) if detect_speech else None
+    detector = open_vad(model) if vad else None
     if model.route != CASCADE:
         heard = Session(encoder, *SIGNATURES[own], encoder_name, threads)
-        return DirectRoute(model, heard, painter, detector, prior)
+        return DirectRoute(model, heard, generator, detector, prior)
 
     from speech2image.cascade import CascadeRoute
     from speech2image.recognizers import open_recognizer
 
     read = Session(encoder, *SIGNATURES[own], encoder_name, threads)
-    ears: SpeechRecogniser | None
+    asr: AsrBackend | None
     if isinstance(recognizer, str):
-        ears = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
+        asr = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
     else:
-        ears = recognizer
-    return CascadeRoute(model, ears, read, painter, detector, prior, must_hear=detect_speech)
+        asr = recognizer
+    return CascadeRoute(model, asr, read, generator, detector, prior, require_words=vad)
 
 
 def _shared(model: Model, network: str, threads: int | None) -> "Session":
@@ -93,17 +93,17 @@ def _shared(model: Model, network: str, threads: int | None) -> "Session":
     return session
 
 
-def voice_activity(model: Model) -> "VoiceActivity | None":
+def open_vad(model: Model) -> "VoiceActivityDetector | None":
     """The speech detector of a model, None if it has none.
 
     Raises:
         CheckpointError: its file is damaged or something else.
     """
     from speech2image.runtime import Session
-    from speech2image.voice_activity import VoiceActivity
+    from speech2image.voice_activity import VoiceActivityDetector
 
     if DETECTOR not in model.networks:
         return None
     name = str(model.path(DETECTOR))
     # So small a network is fastest on one thread.
-    return VoiceActivity(Session(model.read(DETECTOR), *SIGNATURES[DETECTOR], name, threads=1))
+    return VoiceActivityDetector(Session(model.read(DETECTOR), *SIGNATURES[DETECTOR], name, threads=1))

@@ -12,7 +12,7 @@ from speech2image.pretrained import Model
 from speech2image.runtime import MAX_PICTURES, check_count, noise
 
 
-class Brush:
+class Generator:
     """A generator and, where the model has one, the condition prior before it.
 
     Args:
@@ -40,12 +40,12 @@ class Brush:
         return pictures
 
 
-class Painter:
+class ConditionedGenerator:
     """Draws with a model's generator.
 
     Args:
         model: the folder the networks came from.
-        generator: its `Session`, or what stands around it; see `Brush`.
+        generator: its `Session`, or what stands around it; see `Generator`.
         prior: `Session` of the condition prior, if the model has one.
     """
 
@@ -53,7 +53,7 @@ class Painter:
         self.picture_size: int = model.card["picture_size"]
         self.noise_size: int = model.card["noise_size"]
         self.embedding_size: int = model.card["embedding_size"]
-        self._brush = Brush(generator, prior, model.card.get("prior_noise_size", 0))
+        self._brush = Generator(generator, prior, model.card.get("prior_noise_size", 0))
 
     def noise(self, n: int, seed: int) -> NDArray[np.float32]:
         """Noise vectors of `n` pictures, [n, noise_size].

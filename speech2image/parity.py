@@ -12,7 +12,7 @@ from torch import nn
 from speech2image import audio
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
-from speech2image.painter import Brush
+from speech2image.painter import Generator
 from speech2image.pretrained import PRIOR, SIGNATURES
 from speech2image.runtime import Session, noise
 from speech2image.text import characters
@@ -122,7 +122,7 @@ def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[flo
         of a picture.
     """
     prior = _session(models[PRIOR], PRIOR) if PRIOR in models else None
-    brush = Brush(_session(models["generator"], "generator"), prior, expected.prior_noise)
+    brush = Generator(_session(models["generator"], "generator"), prior, expected.prior_noise)
     off = []
     for rows in _alone_and_together(expected.inputs.count):
         z = expected.noise[rows].numpy()

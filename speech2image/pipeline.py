@@ -27,12 +27,12 @@ from PIL import Image
 from speech2image import audio, images
 from speech2image.audio.front_ends import PAPER
 from speech2image.domains import Decision, decided
-from speech2image.painter import Painter, between, walk_alphas
+from speech2image.painter import ConditionedGenerator, between, walk_alphas
 from speech2image.pretrained import DOMAIN, WORDS, Model
 from speech2image.runtime import Session
 from speech2image.text import Vocabulary
-from speech2image.transcription import HeardWord, check_ctc, heard_words
-from speech2image.voice_activity import VoiceActivity
+from speech2image.transcription import TranscribedWord, best_path_words, check_ctc
+from speech2image.voice_activity import VoiceActivityDetector
 
 Speech = audio.Source
 """What a recording may be handed in as: see `audio.load`."""
@@ -55,7 +55,7 @@ class Translation:
             encoder writes down words, too, those it heard, which are shown and not used; None without words.
         route: direct or cascade.
         words: those of the transcript, each with its confidence, where the network that heard them tells it:
-            such an encoder, and this project's recognisers.
+            such an encoder, and this project's recognizers.
         domain: what the recording is about, "other" for what the model cannot draw; None where the model does
             not tell, and for a text.
         confidence: the probability of that domain, 0 to 1; None without.
@@ -70,7 +70,7 @@ class Translation:
     timings: dict[str, float] = field(default_factory=dict)
     transcript: str | None = None
     route: str = "direct"
-    words: tuple[HeardWord, ...] = ()
+    words: tuple[TranscribedWord, ...] = ()
     domain: str | None = None
     confidence: float | None = None
     domains: tuple[str, ...] = ()
@@ -128,14 +128,14 @@ class Interpolation:
         return images.save(self.grid(), path)
 
 
-class Heard(NamedTuple):
+class EncodedSpeech(NamedTuple):
     """What a route makes of a recording before it draws; the fields are those of `Translation`, of which
     `decision` holds the last three."""
 
     speech_embedding: NDArray[np.float32]
     log_mel: NDArray[np.float32]
     transcript: str | None = None
-    words: tuple[HeardWord, ...] = ()
+    words: tuple[TranscribedWord, ...] = ()
     decision: Decision = Decision()
 
 
@@ -145,17 +145,17 @@ class Route(ABC):
     Args:
         model: the folder the networks came from.
         generator: condition [1, size] and noise [1, noise_size] -> picture [1, 3, side, side] in [-1, 1].
-        voice_activity: refuses recordings without speech; None takes any sound.
+        vad: refuses recordings without speech; None takes any sound.
         prior: embedding [1, size] and noise -> condition [1, size]; None without condition prior.
     """
 
     def __init__(
-        self, model: Model, generator: Any, voice_activity: VoiceActivity | None, prior: Session | None
+        self, model: Model, generator: Any, vad: VoiceActivityDetector | None, prior: Session | None
     ) -> None:
-        self.model, self.voice_activity = model, voice_activity
+        self.model, self.vad = model, vad
         self.name: str = model.name
-        self._painter = Painter(model, generator, prior)
-        self.picture_size = self._painter.picture_size
+        self._generator = ConditionedGenerator(model, generator, prior)
+        self.picture_size = self._generator.picture_size
 
     def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
         """Turn a recording into `n` pictures.
@@ -167,12 +167,12 @@ class Route(ABC):
 
         Raises:
             SpeechError: the recording cannot be used, or holds no speech (through text: no words).
-            SettingsError: `n` or `seed` is out of its range; the model needs a recogniser and has none.
+            SettingsError: `n` or `seed` is out of its range; the model needs a recognizer and has none.
         """
-        z = self._painter.noise(n, seed)
+        z = self._generator.noise(n, seed)
         timings: dict[str, float] = {}
-        (heard,) = self._hear([speech], timings)
-        return self._drawn(heard, z, seed, timings)
+        (encoded,) = self._encode([speech], timings)
+        return self._drawn(encoded, z, seed, timings)
 
     def embed(self, speech: Speech) -> NDArray[np.float32]:
         """Turn a recording into its speech embedding (through text: that of the words), float32 [1024].
@@ -180,8 +180,8 @@ class Route(ABC):
         Raises:
             SpeechError, SettingsError: as `translate`.
         """
-        (heard,) = self._hear([speech], {})
-        return heard.speech_embedding
+        (encoded,) = self._encode([speech], {})
+        return encoded.speech_embedding
 
     def generate(self, embedding: ArrayLike, n: int = 1, seed: int = 0) -> list[Image.Image]:
         """Draw `n` pictures of one embedding [1024]; picture k depends on `seed` and k alone.
@@ -189,7 +189,7 @@ class Route(ABC):
         Raises:
             SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
         """
-        return self._painter.generate(embedding, n, seed)
+        return self._generator.generate(embedding, n, seed)
 
     def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
         """Walk from one recording to another under one noise: f = alpha f1 + (1 - alpha) f2 (paper, Fig. 5).
@@ -203,34 +203,34 @@ class Route(ABC):
         Raises:
             SpeechError, SettingsError: as `translate`; `steps` is out of its range.
         """
-        alphas, z = walk_alphas(steps), self._painter.noise(1, seed)[0]
+        alphas, z = walk_alphas(steps), self._generator.noise(1, seed)[0]
         timings: dict[str, float] = {}
-        f1, f2 = (heard.speech_embedding for heard in self._hear([first, second], timings))
+        f1, f2 = (encoded.speech_embedding for encoded in self._encode([first, second], timings))
         with timed(timings, "draw"):
-            pictures = self._painter.walk(f1, f2, alphas, z)
+            pictures = self._generator.walk(f1, f2, alphas, z)
         mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
     @abstractmethod
-    def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
+    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
         """Listen to recordings and embed what is heard, noting the seconds of each step."""
 
     def _drawn(
-        self, heard: Heard, z: NDArray[np.float32], seed: int, timings: dict[str, float]
+        self, encoded: EncodedSpeech, z: NDArray[np.float32], seed: int, timings: dict[str, float]
     ) -> Translation:
         with timed(timings, "draw"):
-            pictures = [self._painter.draw(heard.speech_embedding, row) for row in z]
+            pictures = [self._generator.draw(encoded.speech_embedding, row) for row in z]
         return Translation(
             pictures,
-            heard.speech_embedding,
-            heard.log_mel,
+            encoded.speech_embedding,
+            encoded.log_mel,
             int(seed),
             self.name,
             timings,
-            heard.transcript,
+            encoded.transcript,
             self.model.route,
-            heard.words,
-            *heard.decision,
+            encoded.words,
+            *encoded.decision,
         )
 
 
@@ -242,7 +242,7 @@ class DirectRoute(Route):
         speech_encoder: frames [1, features, frames] of the model's front end and n_frames [1] -> speech
             embedding [1, 1024].
         generator: as of `Route`.
-        voice_activity: as of `Route`.
+        vad: as of `Route`.
         prior: as of `Route`.
     """
 
@@ -251,32 +251,34 @@ class DirectRoute(Route):
         model: Model,
         speech_encoder: Session,
         generator: Any,
-        voice_activity: VoiceActivity | None = None,
+        vad: VoiceActivityDetector | None = None,
         prior: Session | None = None,
     ) -> None:
-        super().__init__(model, generator, voice_activity, prior)
+        super().__init__(model, generator, vad, prior)
         self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
 
-    def _hear(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[Heard]:
+    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
         with timed(timings, "listen"):
-            heard = [listen(recording, self.voice_activity) for recording in recordings]
-            frames = [self._frames(*one) for one in heard]
+            clips = [listen(recording, self.vad) for recording in recordings]
+            frames = [self._frames(*one) for one in clips]
         with timed(timings, "embed"):
-            return [self._understood(own, log_mel) for own, (_, log_mel) in zip(frames, heard, strict=True)]
+            return [self._embed(own, log_mel) for own, (_, log_mel) in zip(frames, clips, strict=True)]
 
-    def _understood(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> Heard:
+    def _embed(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> EncodedSpeech:
         """The embedding and, of an encoder that tells more, the words it heard and what they are about."""
         network, vocabulary = self._speech_encoder, self._vocabulary
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
         inputs: dict[str, NDArray[Any]] = {"log_mel": frames[None], "n_frames": n_frames}
         outputs = (network.output, *self.model.further_outputs)
         given = dict(zip(outputs, network.run(outputs, inputs), strict=True))
-        words: tuple[HeardWord, ...] = ()
+        words: tuple[TranscribedWord, ...] = ()
         if WORDS in given:
-            words = heard_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
+            words = best_path_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
         said = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
-        return Heard(self._painter.checked(given[network.output], network), log_mel, said, words, decision)
+        return EncodedSpeech(
+            self._generator.checked(given[network.output], network), log_mel, said, words, decision
+        )
 
     def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the encoder takes: the log-mel that the detector took, or another front end's frames."""
@@ -285,17 +287,17 @@ class DirectRoute(Route):
 
 
 def listen(
-    speech: Speech, voice_activity: VoiceActivity | None
+    speech: Speech, vad: VoiceActivityDetector | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A recording in which someone speaks: its samples at 16 kHz [n] and its log-mel [40, frames].
 
     Raises:
         SpeechError: the recording cannot be used, or nobody speaks in it.
     """
-    waveform = audio.load(speech, is_speech=voice_activity.is_speech if voice_activity else None)
+    waveform = audio.load(speech, is_speech=vad.is_speech if vad else None)
     log_mel = audio.log_mel(waveform)
-    if voice_activity is not None:
-        voice_activity.check(log_mel)
+    if vad is not None:
+        vad.check(log_mel)
     return waveform, log_mel
 
 

@@ -4,7 +4,7 @@ A model folder holds `model.json` (written by `export.py`), `speech_encoder.onnx
 the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
 `speech_detector.onnx`, which tells speech from other sounds. One of the route through text
 (`"route": "cascade"`, written by `cascade_export.py`) has `text_encoder.onnx` in place of the speech encoder,
-and may name a speech recogniser: a folder in it, beside it or among the shipped models. In the same way
+and may name a speech recognizer: a folder in it, beside it or among the shipped models. In the same way
 models of both routes may draw with another model's generator. The shipped ones lie in
 `pretrained_models/<name>/` inside this package. `<name>-cascade` is the cascade that belongs to the model
 `<name>`.
@@ -51,7 +51,7 @@ DOMAIN_ERRORS = "domain_errors"
 FRONT_END = "front_end"
 """What the card calls the front end of the speech encoder (`audio/front_ends.py`)."""
 RECOGNIZER_CARD = "recognizer.json"
-"""What a recogniser's folder holds beside its networks; see `transcription.py`."""
+"""What a recognizer's folder holds beside its networks; see `transcription.py`."""
 VOCABULARY = "vocabulary"
 """What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
 PRIOR, DETECTOR = "condition_prior", "speech_detector"
@@ -93,7 +93,7 @@ class Model:
 
     @property
     def recognizer(self) -> Path | None:
-        """The folder of the speech recogniser it names (or of a model whose speech encoder writes down words,
+        """The folder of the speech recognizer it names (or of a model whose speech encoder writes down words,
         too), None if it names none.
 
         Raises:
@@ -102,7 +102,7 @@ class Model:
         found = self._find_recognizer()
         if found is None and "recognizer" in self.card:
             raise CheckpointError(
-                f"model '{self.name}' hears with the recogniser '{self.card['recognizer']}', which lies "
+                f"model '{self.name}' hears with the recognizer '{self.card['recognizer']}', which lies "
                 f"neither in {self.folder} nor beside it, nor came with this installation; copy its folder "
                 "there, or choose another (--recognizer)"
             )
@@ -179,7 +179,7 @@ class Model:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """The stated checksum of each network, and that of the card of the recogniser it names."""
+        """The stated checksum of each network, and that of the card of the recognizer it names."""
         stated = {network: self.card["files"][network]["sha256"] for network in self.networks}
         recognizer = self._find_recognizer()
         if recognizer is not None:

@@ -1,7 +1,7 @@
-"""Anything that writes down speech, behind one method: this project's recogniser, Whisper, PocketSphinx.
+"""Anything that writes down speech, behind one method: this project's recognizer, Whisper, PocketSphinx.
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
-    recognise(recognizer, waveform) -> the same, with each word's confidence and the domain where they are
+    recognize(recognizer, waveform) -> the same, with each word's confidence and the domain where they are
     told
 
 Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
@@ -22,10 +22,10 @@ from speech2image.pretrained import CARD, DOMAIN, SIGNATURES, WORDS, Model, read
 from speech2image.text import Vocabulary, transcript
 from speech2image.transcription import (
     CtcAlone,
-    HeardWord,
-    Recognizer,
+    CtcDecoder,
     RecognizerSession,
     Search,
+    TranscribedWord,
     check_ctc,
     transcribe,
 )
@@ -37,7 +37,7 @@ TOKENS_A_SECOND = 10
 """The most that anybody says: five words of two tokens."""
 
 
-class SpeechRecogniser(Protocol):
+class AsrBackend(Protocol):
     """Writes down what is said.
 
     Attributes:
@@ -52,44 +52,44 @@ class SpeechRecogniser(Protocol):
 
 
 class Recognition(NamedTuple):
-    """What a recogniser made of a recording.
+    """What a recognizer made of a recording.
 
     Attributes:
         text: lower-case words; "" where none is heard.
-        words: those of the text, each with its confidence; none where the recogniser tells none.
-        decision: what the recording is about, where the recogniser tells it.
+        words: those of the text, each with its confidence; none where the recognizer tells none.
+        decision: what the recording is about, where the recognizer tells it.
     """
 
     text: str
-    words: tuple[HeardWord, ...] = ()
+    words: tuple[TranscribedWord, ...] = ()
     decision: Decision = Decision()
 
 
 @runtime_checkable
-class DetailedRecogniser(SpeechRecogniser, Protocol):
-    """A recogniser that tells more than the words."""
+class DetailedAsr(AsrBackend, Protocol):
+    """A recognizer that tells more than the words."""
 
-    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+    def recognize(self, waveform: NDArray[np.float32]) -> Recognition:
         """The words of a recording, how sure each is, and what it is about."""
 
 
-def recognise(recognizer: SpeechRecogniser, waveform: NDArray[np.float32]) -> Recognition:
-    """All that a recogniser tells of a recording."""
-    if isinstance(recognizer, DetailedRecogniser):
-        return recognizer.recognise(waveform)
+def recognize(recognizer: AsrBackend, waveform: NDArray[np.float32]) -> Recognition:
+    """All that a recognizer tells of a recording."""
+    if isinstance(recognizer, DetailedAsr):
+        return recognizer.recognize(waveform)
     return Recognition(recognizer.transcribe(waveform))
 
 
-class OwnRecogniser:
+class BuiltinAsr:
     """This project's Transformer, exported to ONNX; needs nothing but the base install.
 
     Args:
-        folder: of the exported recogniser.
+        folder: of the exported recognizer.
         search: beam and weights.
         threads: of one call.
 
     Raises:
-        CheckpointError: the folder holds no recogniser, or a damaged one.
+        CheckpointError: the folder holds no recognizer, or a damaged one.
     """
 
     name = "speech2image"
@@ -97,20 +97,20 @@ class OwnRecogniser:
     def __init__(
         self, folder: str | os.PathLike[str], search: Search | None = None, threads: int | None = None
     ) -> None:
-        self.recognizer = Recognizer(folder, threads)
+        self.recognizer = CtcDecoder(folder, threads)
         self.search = search or Search()
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
-        return self.recognise(waveform).text
+        return self.recognize(waveform).text
 
-    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+    def recognize(self, waveform: NDArray[np.float32]) -> Recognition:
         """The words, and how sure the encoder's CTC is of each."""
         found = self.recognizer(audio.log_mel(waveform), self.search)
         return Recognition(found.text, found.words)
 
 
-class EncoderWords:
+class EncoderAsr:
     """What a model's speech encoder writes down: one set of weights embeds and knows the words.
 
     Args:
@@ -134,9 +134,9 @@ class EncoderWords:
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
-        return self.recognise(waveform).text
+        return self.recognize(waveform).text
 
-    def recognise(self, waveform: NDArray[np.float32]) -> Recognition:
+    def recognize(self, waveform: NDArray[np.float32]) -> Recognition:
         """The words, how sure CTC is of each, and what the recording is about if the encoder tells it."""
         frames = self._front_end.extract(waveform)
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
@@ -214,18 +214,18 @@ class PocketSphinx:
 
 def open_recognizer(
     choice: str, own: str | os.PathLike[str] | None = None, threads: int | None = None
-) -> SpeechRecogniser | None:
-    """Open the recogniser that a user chose.
+) -> AsrBackend | None:
+    """Open the recognizer that a user chose.
 
     Args:
         choice: "own", "own:FOLDER" (which `speech2image export recognizer` wrote, or of a model whose speech
             encoder writes down words), "whisper:NAME" (a name, or a folder of faster-whisper's), or
             "pocketsphinx".
-        own: folder of the recogniser that "own" stands for; None if there is none.
-        threads: of one call, where the recogniser can be told; None takes its default.
+        own: folder of the recognizer that "own" stands for; None if there is none.
+        threads: of one call, where the recognizer can be told; None takes its default.
 
     Returns:
-        The recogniser; None for "own" where there is none.
+        The recognizer; None for "own" where there is none.
 
     Raises:
         SettingsError: an unknown choice.
@@ -242,13 +242,13 @@ def open_recognizer(
     if choice == "pocketsphinx":
         return PocketSphinx()
     raise SettingsError(
-        f"unknown recogniser '{choice}'; there are: own (the model's), own:FOLDER, whisper:NAME "
+        f"unknown recognizer '{choice}'; there are: own (the model's), own:FOLDER, whisper:NAME "
         "(for instance whisper:base.en) and pocketsphinx"
     )
 
 
-def _own(folder: str | os.PathLike[str], threads: int | None) -> SpeechRecogniser:
-    """The recogniser in a folder, or the words head of the model in it."""
+def _own(folder: str | os.PathLike[str], threads: int | None) -> AsrBackend:
+    """The recognizer in a folder, or the words head of the model in it."""
     if (Path(folder) / CARD).is_file():
-        return EncoderWords(read_card(Path(folder)), threads=threads)
-    return OwnRecogniser(folder, threads=threads)
+        return EncoderAsr(read_card(Path(folder)), threads=threads)
+    return BuiltinAsr(folder, threads=threads)

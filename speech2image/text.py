@@ -1,4 +1,4 @@
-"""Captions as text: tidied before an engine speaks them, written down by a recogniser, read by letters."""
+"""Captions as text: tidied before an engine speaks them, written down by a recognizer, read by letters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
 """What a transcript is made of."""
 
 BLANK, END = 0, 1
-"""Tokens of a recogniser: CTC's blank; the start and the end of a sentence."""
+"""Tokens of a recognizer: CTC's blank; the start and the end of a sentence."""
 
 FIRST_PIECE = 2
 """The token of a vocabulary's first piece of text."""
@@ -172,7 +172,7 @@ class Vocabulary:
             ends = range(min(len(text), place + longest), place, -1)
             end = next((end for end in ends if text[place:end] in index), None)
             if end is None:
-                raise SettingsError(f"the recogniser cannot write {text[place]!r}; see text.transcript")
+                raise SettingsError(f"the recognizer cannot write {text[place]!r}; see text.transcript")
             tokens.append(index[text[place:end]])
             place = end
         return tokens

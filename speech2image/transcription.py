@@ -1,4 +1,4 @@
-"""From a log-mel spectrogram to words: greedy and beam search over a recogniser's two heads, in numpy.
+"""From a log-mel spectrogram to words: greedy and beam search over a recognizer's two heads, in numpy.
 
     log-mel [40, frames] --encoder--> CTC log-probabilities [steps, tokens], the decoder's memory
     tokens so far        --decoder--> log-probabilities of the next token
@@ -36,7 +36,7 @@ DECODER = (("tokens", "keys", "values", "memory_keys", "memory_values"), ("next"
 
 
 class Scorer(Protocol):
-    """The two networks of a recogniser, for one clip."""
+    """The two networks of a recognizer, for one clip."""
 
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         """Log-mel [40, frames] -> CTC's log-probabilities [steps, tokens] and the decoder's first state."""
@@ -49,7 +49,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class HeardWord:
+class TranscribedWord:
     """A word, and how sure CTC is of it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Transcript:
     text: str
     log_probability: float
     tokens: tuple[int, ...]
-    words: tuple[HeardWord, ...] = ()
+    words: tuple[TranscribedWord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,18 +103,18 @@ def transcribe(
     """Write down what a clip says.
 
     Args:
-        scorer: the recogniser.
+        scorer: the recognizer.
         vocabulary: its pieces of text.
         log_mel: from `audio.log_mel`, [40, frames].
         search: how.
 
     Raises:
-        CheckpointError: the recogniser gives something else than log-probabilities of these tokens.
+        CheckpointError: the recognizer gives something else than log-probabilities of these tokens.
     """
     ctc, state = scorer.listen(log_mel)
     if ctc.shape[1] != len(vocabulary):
         raise CheckpointError(
-            f"the recogniser's encoder knows {ctc.shape[1]} tokens, its card states {len(vocabulary)}"
+            f"the recognizer's encoder knows {ctc.shape[1]} tokens, its card states {len(vocabulary)}"
         )
     limit = token_limit(ctc, search.max_tokens)
     if not limit:
@@ -124,7 +124,7 @@ def transcribe(
     return Transcript(vocabulary.text(tokens), score, tuple(tokens), words)
 
 
-def heard_words(ctc: NDArray[np.float32], vocabulary: Vocabulary) -> tuple[HeardWord, ...]:
+def best_path_words(ctc: NDArray[np.float32], vocabulary: Vocabulary) -> tuple[TranscribedWord, ...]:
     """The words of CTC's likeliest path [steps, tokens]."""
     path, certain = ctc.argmax(axis=1), ctc.max(axis=1)
     starts = np.flatnonzero(np.diff(path, prepend=-1))
@@ -169,14 +169,18 @@ def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float
     return chances
 
 
-def _words(tokens: Sequence[int], chances: Sequence[float], vocabulary: Vocabulary) -> tuple[HeardWord, ...]:
+def _words(
+    tokens: Sequence[int], chances: Sequence[float], vocabulary: Vocabulary
+) -> tuple[TranscribedWord, ...]:
     """The words that tokens spell, from the log-probability of each token."""
     words: list[tuple[str, list[float]]] = [("", [])]
     for token, sure in zip(tokens, chances, strict=True):
         for i, letters in enumerate(vocabulary.pieces[token - FIRST_PIECE].split(" ")):
             text, before = ("", []) if i else words.pop()
             words.append((text + letters, [*before, sure] if letters else before))
-    return tuple(HeardWord(text, min(1.0, float(np.exp(np.mean(before))))) for text, before in words if text)
+    return tuple(
+        TranscribedWord(text, min(1.0, float(np.exp(np.mean(before))))) for text, before in words if text
+    )
 
 
 def check_ctc(ctc: NDArray[np.float32], tokens: int, name: str) -> NDArray[np.float32]:
@@ -232,7 +236,7 @@ def beam_search(
         following, state = scorer.follow(last, state)
         if following.shape != (len(last), ctc.shape[1]):
             raise CheckpointError(
-                f"the recogniser's decoder gave an array of shape {list(following.shape)}, "
+                f"the recognizer's decoder gave an array of shape {list(following.shape)}, "
                 f"not {[len(last), ctc.shape[1]]}"
             )
         attention = decoder[:, None] + following
@@ -303,7 +307,7 @@ class CtcPrefixes:
 
 
 class Networks:
-    """A recogniser's two networks in ONNX, as a `Scorer`.
+    """A recognizer's two networks in ONNX, as a `Scorer`.
 
         encoder: log_mel [1, 40, frames], n_frames [1] -> ctc [1, steps, tokens] and the decoder's keys and
                  values of the steps, each [layers, 1, heads, steps, slice]
@@ -388,21 +392,21 @@ class RecognizerSession(Session):
         return self.run(self.outputs, inputs)
 
 
-class Recognizer:
-    """An exported recogniser: recordings to words, without torch.
+class CtcDecoder:
+    """An exported recognizer: recordings to words, without torch.
 
     Args:
         folder: what `training.recognizer_export` wrote.
         threads: as of `runtime.Session`.
 
     Raises:
-        CheckpointError: the folder holds no recogniser, or a damaged one.
+        CheckpointError: the folder holds no recognizer, or a damaged one.
     """
 
     def __init__(self, folder: str | os.PathLike[str], threads: int | None = None) -> None:
         self.folder = Path(folder)
         if not os.path.isfile(self.folder / CARD):
-            raise CheckpointError(f"no recogniser in {folder}: it has no {CARD}")
+            raise CheckpointError(f"no recognizer in {folder}: it has no {CARD}")
         self.card = read_json_card(self.folder / CARD)
         if self.card.get("format") != FORMAT:
             raise CheckpointError(f"{folder} holds {self.card.get('format')!r}, need {FORMAT!r}")

@@ -13,7 +13,7 @@ SPEECH_STEPS = 5
 """So many steps with speech (0.2 s, "red" said fast) make a recording one that holds speech."""
 
 
-class VoiceActivity:
+class VoiceActivityDetector:
     """Finds where someone speaks.
 
     Args:
@@ -39,14 +39,14 @@ class VoiceActivity:
         spoken: NDArray[np.bool_] = found[0] > 0.5
         return spoken
 
-    def hears_speech(self, log_mel: NDArray[np.float32]) -> bool:
+    def has_speech(self, log_mel: NDArray[np.float32]) -> bool:
         """Whether a recording holds a fifth of a second of speech or more."""
         return int(self.steps(log_mel).sum()) >= SPEECH_STEPS
 
     def is_speech(self, waveform: NDArray[np.float32]) -> bool:
         """Whether 16 kHz samples [n] hold speech; no for what is too short or silent."""
         try:
-            return self.hears_speech(spectrogram(waveform))
+            return self.has_speech(spectrogram(waveform))
         except SpeechError:
             return False
 
@@ -61,5 +61,5 @@ class VoiceActivity:
             raise SpeechError(
                 f"no speech heard: {spoken * STEP_SECONDS:.1f} s of {log_mel.shape[1] * HOP_SECONDS:.1f} s "
                 f"sound like speech, at least {SPEECH_STEPS * STEP_SECONDS:.1f} s are needed; speak closer "
-                "to the microphone, away from music and noise; load(..., detect_speech=False) takes any sound"
+                "to the microphone, away from music and noise; load(..., vad=False) takes any sound"
             )

@@ -1,4 +1,4 @@
-"""Made-up transcribed speech: every letter is a loud band for a while, so a small recogniser can learn it."""
+"""Made-up transcribed speech: every letter is a loud band for a while, so a small recognizer can learn it."""
 
 import numpy as np
 from numpy.typing import NDArray

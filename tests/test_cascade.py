@@ -1,4 +1,4 @@
-"""The route through text: from model folders, with any recogniser, and what it refuses."""
+"""The route through text: from model folders, with any recognizer, and what it refuses."""
 
 import json
 import re
@@ -110,14 +110,14 @@ def test_no_words_heard(folder: Path, heard: str) -> None:
             work(CLIP)
 
 
-def test_own_recogniser_that_hears_nothing(tmp_path) -> None:
+def test_own_recognizer_that_hears_nothing(tmp_path) -> None:
     opened = speech2image.load(make_cascade(tmp_path / "deaf", silent=True))
     with pytest.raises(SpeechError, match="no words heard"):
         opened.translate(CLIP)
 
 
 def test_to_be_measured_no_recording_is_refused(folder: Path) -> None:
-    opened = _opened(folder, "", detect_speech=False)
+    opened = _opened(folder, "", vad=False)
     assert opened.transcribe(CLIP) == ""
     nothing = opened.embed(CLIP)
     assert np.array_equal(nothing, opened.embed_text(""))
@@ -145,7 +145,7 @@ def test_text_without_known_words(tmp_path) -> None:
     for work in (opened.translate, opened.embed):
         with pytest.raises(SpeechError, match="no known word heard in 'Guten Tag, Vogel!': describe what"):
             work(CLIP)
-    measured = _opened(folder, "Guten Tag, Vogel!", detect_speech=False)
+    measured = _opened(folder, "Guten Tag, Vogel!", vad=False)
     assert measured.translate(CLIP).transcript == "Guten Tag, Vogel!"
     assert np.isfinite(measured.embed_text("zxqv")).all()
 
@@ -161,7 +161,7 @@ def test_bad_count_is_refused_before_listening(folder: Path, n, seed) -> None:
     assert recognizer.heard == 0
 
 
-def test_unusable_recordings_never_reach_the_recogniser(folder: Path, tmp_path) -> None:
+def test_unusable_recordings_never_reach_the_recognizer(folder: Path, tmp_path) -> None:
     recognizer = Says("a red flower")
     opened = speech2image.load(folder, recognizer=recognizer)
     ten_minutes = (np.tile(speech(), 600), 16000)
@@ -171,7 +171,7 @@ def test_unusable_recordings_never_reach_the_recogniser(folder: Path, tmp_path) 
     assert recognizer.heard == 0
 
 
-def test_voice_activity_comes_first(folder: Path) -> None:
+def test_vad_comes_first(folder: Path) -> None:
     class Nobody:
         def is_speech(self, waveform) -> bool:
             return False
@@ -180,27 +180,27 @@ def test_voice_activity_comes_first(folder: Path) -> None:
             raise SpeechError(f"no speech heard: {log_mel.shape}")
 
     opened = _opened(folder, "a red flower")
-    opened.voice_activity = Nobody()  # type: ignore[assignment]
+    opened.vad = Nobody()  # type: ignore[assignment]
     with pytest.raises(SpeechError, match="no speech heard"):
         opened.translate(CLIP)
     assert opened.draw_text("a red flower").images
 
 
-def test_without_a_recogniser_it_draws_text(tmp_path) -> None:
+def test_without_a_recognizer_it_draws_text(tmp_path) -> None:
     folder = make_cascade(tmp_path / "texts", words=None)
     opened = speech2image.load(folder)
     assert opened.draw_text(HEARD).images
     for work in (opened.translate, opened.embed, opened.transcribe):
-        with pytest.raises(SettingsError, match=r"'texts' has no speech recogniser.*--text.*--recognizer"):
+        with pytest.raises(SettingsError, match=r"'texts' has no speech recognizer.*--text.*--recognizer"):
             work(CLIP)
     assert _opened(folder, "a red flower").translate(CLIP).transcript == HEARD
 
 
 @pytest.mark.parametrize("place", ["inside", "beside", "shipped"])
-def test_where_a_shared_recogniser_lies(tmp_path, monkeypatch, place: str) -> None:
+def test_where_a_shared_recognizer_lies(tmp_path, monkeypatch, place: str) -> None:
     monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
     folder = make_cascade(tmp_path / "models" / "mine", words=None, recognizer="words")
-    with pytest.raises(CheckpointError, match="recogniser 'words', which lies neither"):
+    with pytest.raises(CheckpointError, match="recognizer 'words', which lies neither"):
         speech2image.load(folder)
     homes = {"inside": folder, "beside": folder.parent, "shipped": tmp_path / "shipped"}
     make_recognizer(homes[place] / "words", "two birds")
@@ -256,7 +256,7 @@ def test_the_route_that_belongs_to_a_model(tmp_path, monkeypatch) -> None:
         speech2image.load("alone-cascade", route="direct")
 
 
-def test_recognisers_by_name(folder: Path, tmp_path, monkeypatch) -> None:
+def test_recognizers_by_name(folder: Path, tmp_path, monkeypatch) -> None:
     other = make_recognizer(tmp_path / "other", "blue bird")
     opened = speech2image.load(folder, recognizer=f"own:{other}")
     assert opened.translate(CLIP).transcript == "blue bird"
@@ -269,13 +269,13 @@ def test_recognisers_by_name(folder: Path, tmp_path, monkeypatch) -> None:
     assert speech2image.load(folder, recognizer="pocketsphinx").transcribe(CLIP) == "y"
     assert asked == [("base.en", 2), "sphinx"]
     for choice in ("whisper", "whisper:", "own:", "ears", "pocketsphinx:en", ""):
-        with pytest.raises(SettingsError, match=re.escape(f"unknown recogniser '{choice}'")):
+        with pytest.raises(SettingsError, match=re.escape(f"unknown recognizer '{choice}'")):
             speech2image.load(folder, recognizer=choice)
     with pytest.raises(SettingsError, match="goes without text"):
         speech2image.load(make_model(tmp_path / "direct"), recognizer="pocketsphinx")
 
 
-def test_a_recogniser_whose_package_is_missing_says_the_command(folder: Path, monkeypatch) -> None:
+def test_a_recognizer_whose_package_is_missing_says_the_command(folder: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     with pytest.raises(MissingExtraError, match=r"speech2image\[asr\]"):
         speech2image.load(folder, recognizer="pocketsphinx")

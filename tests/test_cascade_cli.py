@@ -124,8 +124,8 @@ def test_a_text_is_drawn(here: Path, capsys) -> None:
         (["--text", "?!", "--model", "mine"], 2, "no word in '?!'"),
         ([], 2, "--text SENTENCE"),
         (["a.wav", "--recognizer", "pocketsphinx"], 2, "goes without text"),
-        (["a.wav", "--model", "mine", "--recognizer", "ears"], 2, "unknown recogniser 'ears'"),
-        (["a.wav", "--model", "mine", "--recognizer", "own:absent"], 1, "no recogniser in absent"),
+        (["a.wav", "--model", "mine", "--recognizer", "ears"], 2, "unknown recognizer 'ears'"),
+        (["a.wav", "--model", "mine", "--recognizer", "own:absent"], 1, "no recognizer in absent"),
         (["a.wav", "--model", "mine", "--route", "direct"], 1, "name a model of the direct route"),
     ],
 )
@@ -144,7 +144,7 @@ def test_no_words_heard(here: Path, capsys) -> None:
     assert "no words heard" in capsys.readouterr().err
 
 
-def test_another_recogniser(here: Path, monkeypatch, capsys) -> None:
+def test_another_recognizer(here: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(recognizers, "Whisper", lambda name, threads: Says(f"two {name} birds"))
     assert cli.main(["translate", "a.wav", "--model", "mine", "--recognizer", "whisper:base.en"]) == 0
     assert 'heard: "two base.en birds"' in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
     torch.manual_seed(0)
     detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
     export.add_speech_detector(tmp_path / "pictures-cascade", detector)
-    kept = speech2image.load(tmp_path / "pictures-cascade", detect_speech=False)
+    kept = speech2image.load(tmp_path / "pictures-cascade", vad=False)
     assert set(kept.model.borrowed) == {"generator"}
     both = [speech2image.load(tmp_path / "pictures", route=route) for route in ("direct", "cascade")]
     first, second = (route._painter._brush._generator for route in both)
@@ -138,7 +138,7 @@ def test_a_detector_is_shared_too_unless_one_is_given(tmp_path) -> None:
         )
         model = pretrained.find(tmp_path / "c")
         assert set(model.borrowed) == borrowed and "speech_detector" in model.networks
-        assert opening.voice_activity(model) is not None
+        assert opening.open_vad(model) is not None
 
 
 def test_a_generator_that_cannot_be_shared_is_refused(tmp_path) -> None:
@@ -178,7 +178,7 @@ def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
     (broken / "recognizer_encoder.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="damaged"):
         write(tmp_path / "m", recognizer=broken)
-    with pytest.raises(CheckpointError, match="no recogniser in"):
+    with pytest.raises(CheckpointError, match="no recognizer in"):
         write(tmp_path / "m", recognizer=tmp_path)
     assert not (tmp_path / "m").exists()
 
@@ -205,7 +205,7 @@ def test_a_speech_detector_is_added_and_the_rest_stays(tmp_path) -> None:
     write(tmp_path / "m", recognizer=make_recognizer(tmp_path / "ears", "two birds"))
     before = _opened(tmp_path / "m").embed_text("a")
     export.add_speech_detector(tmp_path / "m", detector)
-    opened = speech2image.load(tmp_path / "m", detect_speech=False)
+    opened = speech2image.load(tmp_path / "m", vad=False)
     assert opened.model.networks == ("text_encoder", "generator", "speech_detector")
     assert opened.model.route == "cascade"
     assert opened.translate((speech(), 16000)).transcript == "two birds"

@@ -101,7 +101,7 @@ def test_the_result_tells_domain_and_confidence(models, name) -> None:
     assert len(result.images) == 1
 
 
-def test_the_cascade_whose_recogniser_is_such_an_encoder_tells_it_too(models) -> None:
+def test_the_cascade_whose_recognizer_is_such_an_encoder_tells_it_too(models) -> None:
     cascade = speech2image.load(models["other"], route="cascade")
     direct = speech2image.load(models["other"]).translate(CLIP)
     result = cascade.translate(CLIP)

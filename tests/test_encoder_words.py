@@ -24,9 +24,9 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
     WordsSettings,
 )
-from speech2image.recognizers import EncoderWords, open_recognizer
+from speech2image.recognizers import EncoderAsr, open_recognizer
 from speech2image.text import LETTERS, Vocabulary
-from speech2image.transcription import CtcAlone, HeardWord, best_path, heard_words, transcribe
+from speech2image.transcription import CtcAlone, TranscribedWord, best_path, best_path_words, transcribe
 
 CLIP = speech(1.5)
 
@@ -71,7 +71,7 @@ class InTorch:
 
 def test_the_words_are_those_of_torch(encoder, folder) -> None:
     recognizer = open_recognizer(f"own:{folder}")
-    assert isinstance(recognizer, EncoderWords)
+    assert isinstance(recognizer, EncoderAsr)
     said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
     frames = WHISPER.extract(CLIP)
     (ctc,) = InTorch(encoder).all(frames[None], np.array([frames.shape[1]]))
@@ -130,7 +130,7 @@ def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
         schema = client.get("/openapi.json").json()["components"]["schemas"]
         assert set(schema["Word"]["properties"]) == {"text", "confidence"}
         assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
-    words = (HeardWord("red", 0.9), HeardWord("<b>", 0.43))
+    words = (TranscribedWord("red", 0.9), TranscribedWord("<b>", 0.43))
     shown = templates.pictures(
         RenderResult(CLIP, replace(result, transcript="red <b>", words=words), "direct")
     )
@@ -148,14 +148,14 @@ def test_words_and_how_sure_they_are() -> None:
         [(4, 0.5), (4, 0.8), (0, 0.9), (2, 0.2), (5, 0.9), (5, 0.4), (3, 0.7), (0, 0.9), (6, 0.6)]
     ):
         ctc[step, token] = np.log(chance)
-    found = heard_words(ctc, pieces)
+    found = best_path_words(ctc, pieces)
     assert [word.text for word in found] == ["rea", "d", "b"]  # re re . a " d" " d" " " . b
     sure = [(0.8 * 0.2) ** 0.5, 0.9, 0.6]
     np.testing.assert_allclose([word.confidence for word in found], sure, rtol=1e-5)
-    assert heard_words(np.log(np.array([[0.9, 0.05, 0.05]], np.float32)), Vocabulary(("a",))) == ()
+    assert best_path_words(np.log(np.array([[0.9, 0.05, 0.05]], np.float32)), Vocabulary(("a",))) == ()
 
 
-def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:
+def test_a_cascade_names_the_model_as_its_recognizer(folder, tmp_path) -> None:
     from test_cascade_export import write
 
     write(folder.parent / "mine-cascade", shared_recognizer="mine")
@@ -169,7 +169,7 @@ def test_a_cascade_names_the_model_as_its_recogniser(folder, tmp_path) -> None:
     assert all(0 < word.confidence <= 1 for word in result.words)
 
 
-def test_an_encoder_without_words_is_no_recogniser(folder, tmp_path) -> None:
+def test_an_encoder_without_words_is_no_recognizer(folder, tmp_path) -> None:
     with pytest.raises(CheckpointError, match="writes down no words"):
         open_recognizer(f"own:{make_model(tmp_path / 'plain')}")
     path = folder / "model.json"

@@ -17,7 +17,7 @@ from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
 from speech2image.model_card import MAX_NAME, MAX_SIZE
 from speech2image.model_folder import write_folder
-from speech2image.transcription import Recognizer
+from speech2image.transcription import CtcDecoder
 
 SUM = "0" * 64
 
@@ -198,28 +198,28 @@ def test_a_parity_that_is_no_table(tmp_path: Path) -> None:
     ],
     ids=lambda card: str(card)[:40],
 )
-def test_a_recogniser_s_card(tmp_path: Path, card: dict[str, Any]) -> None:
+def test_a_recognizer_s_card(tmp_path: Path, card: dict[str, Any]) -> None:
     path = make_recognizer(tmp_path / "r") / "recognizer.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | card))
     with pytest.raises(CheckpointError, match=r"is damaged|holds"):
-        Recognizer(tmp_path / "r")
+        CtcDecoder(tmp_path / "r")
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"", b"[]", b'{"pieces": ' + b"1" * 5000 + b"}"])
-def test_a_recogniser_s_card_that_is_no_plain_json(tmp_path: Path, content: bytes) -> None:
+def test_a_recognizer_s_card_that_is_no_plain_json(tmp_path: Path, content: bytes) -> None:
     path = make_recognizer(tmp_path / "r") / "recognizer.json"
     path.write_bytes(content)
     with pytest.raises(CheckpointError):
-        Recognizer(tmp_path / "r")
+        CtcDecoder(tmp_path / "r")
     path.unlink()
     path.symlink_to("/dev/zero")
     with pytest.raises(CheckpointError):
-        Recognizer(tmp_path / "r")
+        CtcDecoder(tmp_path / "r")
 
 
-def test_a_recogniser_with_other_tokens_than_its_card_states(tmp_path: Path) -> None:
+def test_a_recognizer_with_other_tokens_than_its_card_states(tmp_path: Path) -> None:
     path = make_recognizer(tmp_path / "r") / "recognizer.json"
     card = json.loads(path.read_text())
     path.write_text(json.dumps(card | {"pieces": card["pieces"][:1]}))
     with pytest.raises(CheckpointError, match="knows 5 tokens, its card states 3"):
-        Recognizer(tmp_path / "r")(np.zeros((40, 100), np.float32))
+        CtcDecoder(tmp_path / "r")(np.zeros((40, 100), np.float32))

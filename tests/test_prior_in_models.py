@@ -27,7 +27,7 @@ def spoken_generator() -> SpokenGenerator:
     rng = np.random.default_rng(0)
     said = rng.standard_normal((60, SIZE)).astype(np.float32)
     features = (said + rng.standard_normal((60, SIZE))).astype(np.float32)
-    prior = ConditionPrior.fit(said, features, features.mean(0), told=3, noise_size=PRIOR_NOISE)
+    prior = ConditionPrior.fit(said, features, features.mean(0), n_predicted=3, noise_size=PRIOR_NOISE)
     torch.manual_seed(1)
     return SpokenGenerator(prior, MatrixGenerator(SIZE, OWN_NOISE), OWN_NOISE).eval()
 

@@ -1,4 +1,4 @@
-"""Recognisers behind one method."""
+"""Recognizers behind one method."""
 
 import json
 import os
@@ -13,12 +13,12 @@ import torch
 from speech2image import audio
 from speech2image.errors import CheckpointError, MissingExtraError
 from speech2image.metrics.word_errors import word_error_rate
-from speech2image.recognizers import OwnRecogniser, PocketSphinx, Whisper
+from speech2image.recognizers import BuiltinAsr, PocketSphinx, Whisper
 
 FOLDER = os.environ.get("SPEECH2IMAGE_WHISPER")
 
 
-def test_own_recogniser_hears_nothing_in_noise_and_something_if_it_must(tmp_path):
+def test_own_recognizer_hears_nothing_in_noise_and_something_if_it_must(tmp_path):
     from speech2image.models.speech_recognizer import PRESETS, SpeechRecognizer
     from speech2image.text import LETTERS
     from speech2image.training.recognizer_export import export_recognizer
@@ -31,9 +31,9 @@ def test_own_recogniser_hears_nothing_in_noise_and_something_if_it_must(tmp_path
         model.encoder.ctc.bias[0] += 5
     export_recognizer(model, Vocabulary(tuple(LETTERS)), tmp_path / "nothing")
     noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
-    assert OwnRecogniser(tmp_path / "nothing").transcribe(noise) == ""
-    with pytest.raises(CheckpointError, match="no recogniser"):
-        OwnRecogniser(tmp_path)
+    assert BuiltinAsr(tmp_path / "nothing").transcribe(noise) == ""
+    with pytest.raises(CheckpointError, match="no recognizer"):
+        BuiltinAsr(tmp_path)
 
 
 def test_whisper_is_asked_as_its_library_wants(monkeypatch):

@@ -40,7 +40,7 @@ def other_prior() -> SpokenGenerator:
     """The generator of `test_prior_in_models`, behind a prior fitted to other embeddings."""
     rng = np.random.default_rng(5)
     said, features = (rng.standard_normal((60, SIZE)).astype(np.float32) for _ in range(2))
-    prior = ConditionPrior.fit(said, features, features.mean(0), told=3, noise_size=PRIOR_NOISE)
+    prior = ConditionPrior.fit(said, features, features.mean(0), n_predicted=3, noise_size=PRIOR_NOISE)
     return SpokenGenerator(prior, spoken_generator().generator, OWN_NOISE).eval()
 
 
@@ -78,7 +78,7 @@ def stored(folder: Path) -> set[str]:
 
 
 def drawn(folder: Path) -> np.ndarray:
-    return pixels(speech2image.load(folder, detect_speech=False).translate(FIRST, n=2, seed=3).images)
+    return pixels(speech2image.load(folder, vad=False).translate(FIRST, n=2, seed=3).images)
 
 
 def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: Path) -> None:
@@ -87,7 +87,7 @@ def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: P
     assert set(second.borrowed) == {"generator", "speech_detector"}
     assert second.card["parity"]["picture_float16"] < 1e-2
     assert second.card["parity"]["speech"] == find(models / "first").card["parity"]["speech"]
-    opened = speech2image.load(second.folder, detect_speech=False)
+    opened = speech2image.load(second.folder, vad=False)
     found = opened.translate(FIRST, n=2, seed=3)
     whole, embedding = other_prior(), torch.from_numpy(found.speech_embedding).expand(2, -1)
     z = torch.from_numpy(speech2image.runtime.noise(2, PRIOR_NOISE + OWN_NOISE, 3))
@@ -138,7 +138,7 @@ def test_a_cascade_keeps_the_prior_of_one_and_the_generator_of_the_other(models:
     cascade_export.export_cascade(
         encoder, find(models / "first"), models / "texts", name="texts", licence="x"
     )
-    before = speech2image.load(models / "texts", detect_speech=False)
+    before = speech2image.load(models / "texts", vad=False)
     expected = pixels(before.generate(np.ones(SIZE, np.float32), 2))
     first, second = find(models / "first"), find(models / "second")
     with pytest.raises(SettingsError, match="'texts' borrows the generator of 'mine'"):
@@ -147,7 +147,7 @@ def test_a_cascade_keeps_the_prior_of_one_and_the_generator_of_the_other(models:
     shared = share_networks(find(models / "texts"), [find(models / "second"), first])
     assert shared == {"generator": "second", "condition_prior": "first", "speech_detector": "second"}
     share_networks(first, [find(models / "second")])
-    after = speech2image.load(models / "texts", detect_speech=False)
+    after = speech2image.load(models / "texts", vad=False)
     assert np.array_equal(pixels(after.generate(np.ones(SIZE, np.float32), 2)), expected)
 
 

@@ -14,7 +14,7 @@ from speech2image.transcription import (
     CtcPrefixes,
     Search,
     Vocabulary,
-    heard_words,
+    best_path_words,
     token_chances,
     token_limit,
     transcribe,
@@ -92,7 +92,7 @@ def test_a_transcript_tells_how_sure_its_words_are():
     written = transcribe(scorer, vocabulary, CLIP, Search(beam=4, ctc_weight=1.0))
     assert written.text == "a b" and [word.text for word in written.words] == ["a", "b"]
     assert written.words[0].confidence > 0.98 and written.words[1].confidence == pytest.approx(0.3, rel=1e-5)
-    assert written.words == heard_words(ctc, vocabulary)
+    assert written.words == best_path_words(ctc, vocabulary)
 
 
 class Table:

@@ -14,7 +14,7 @@ from torch import nn
 import speech2image
 from speech2image import audio, cli, export
 from speech2image.errors import CheckpointError, SpeechError
-from speech2image.opening import voice_activity
+from speech2image.opening import open_vad
 from speech2image.pretrained import find
 
 
@@ -54,15 +54,15 @@ def test_speech_passes_and_other_sounds_are_refused(folder: Path) -> None:
             SpeechError, match=r"no speech heard: 0\.\d s of 2\.0 s sound like speech.*speak closer"
         ):
             call((hiss(), 16000))
-    assert speech2image.load(folder, detect_speech=False).translate((hiss(), 16000)).images
+    assert speech2image.load(folder, vad=False).translate((hiss(), 16000)).images
 
 
 def test_a_fifth_of_a_second_is_enough(folder: Path) -> None:
-    detector = voice_activity(find(folder))
+    detector = open_vad(find(folder))
     assert detector is not None
     for seconds, heard in ((0.1, False), (0.4, True)):
         sound = np.concatenate([hiss(1.0), speech(seconds), hiss(1.0)])
-        assert detector.hears_speech(audio.log_mel(sound)) is heard
+        assert detector.has_speech(audio.log_mel(sound)) is heard
     assert len(detector.steps(audio.log_mel(speech(1.0)))) == 25
 
 
@@ -79,7 +79,7 @@ def test_folder_stays_what_it_was_but_for_the_detector(folder: Path, tmp_path: P
     assert model.size == sum(path.stat().st_size for path in folder.glob("*.onnx"))
     export.add_speech_detector(folder, LowSounds())
     assert find(plain).networks == ("speech_encoder", "generator")
-    assert voice_activity(find(plain)) is None
+    assert open_vad(find(plain)) is None
 
 
 def test_export_with_a_detector(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_export_with_a_detector(tmp_path: Path) -> None:
         MeanEncoder(), MatrixGenerator(), tmp_path / "m", speech_detector=LowSounds(), **told
     )
     route = speech2image.load(tmp_path / "m")
-    assert route.voice_activity is not None
+    assert route.vad is not None
     assert "speech_float16" in route.model.card["parity"]
     with pytest.raises(SpeechError, match="no speech heard"):
         route.translate((hiss(), 16000))

@@ -1,4 +1,4 @@
-"""A cascade of a few hundred kilobytes, made with `onnx` alone; its recogniser always hears the same."""
+"""A cascade of a few hundred kilobytes, made with `onnx` alone; its recognizer always hears the same."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ HEARD = "a red flower"
 
 
 class Says:
-    """A recogniser that hears its own words, whatever is said; `heard` counts the recordings."""
+    """A recognizer that hears its own words, whatever is said; `heard` counts the recordings."""
 
     def __init__(self, text: str, name: str = "fake") -> None:
         self.text, self.name, self.heard = text, name, 0
@@ -39,7 +39,7 @@ def text_network() -> onnx.ModelProto:
 
 
 def make_recognizer(folder: Path, words: str = HEARD, silent: bool = False) -> Path:
-    """A recogniser's folder: its decoder writes `words` whatever it hears, nothing if `silent`."""
+    """A recognizer's folder: its decoder writes `words` whatever it hears, nothing if `silent`."""
     pieces = [f"{word} " for word in words.split()]
     size = 2 + len(pieces)
     following = np.full((size, size), -30.0, np.float32)  # END, 2, 3, ..., END
@@ -60,7 +60,7 @@ def make_recognizer(folder: Path, words: str = HEARD, silent: bool = False) -> P
 
 
 def make_cascade(folder: Path, words: str | None = HEARD, silent: bool = False, **card: Any) -> Path:
-    """Write a whole cascade; without `words` one without a recogniser. `card` goes into its model.json."""
+    """Write a whole cascade; without `words` one without a recognizer. `card` goes into its model.json."""
     folder.mkdir(parents=True)
     files = {}
     for name, network in (("text_encoder", text_network()), ("generator", generator_network())):

@@ -1,4 +1,4 @@
-"""A route that goes through text, without a recogniser: its result carries a transcript."""
+"""A route that goes through text, without a recognizer: its result carries a transcript."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ class UnderstoodRoute:
     def __init__(self, direct) -> None:
         self._direct = direct
         self.name, self.model, self.picture_size = direct.name, direct.model, direct.picture_size
-        self.voice_activity = direct.voice_activity
+        self.vad = direct.vad
 
     def translate(self, speech, n: int = 1, seed: int = 0) -> Translation:
         result = self._direct.translate(speech, n, seed + 100)  # other pictures than the direct route's

@@ -1,4 +1,4 @@
-"""Recipes of the cascade and of the paper's baselines: recogniser, text encoder, StackGAN-v1, classifier."""
+"""Recipes of the cascade and of the paper's baselines: recognizer, text encoder, StackGAN-v1, classifier."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class FilesWithRecordings:
         data: shards folders that prepare wrote, whose captions are spoken.
         recordings: folders that `prepare recordings` wrote.
         preset: which settings are the defaults of the flags below.
-        start_from: checkpoint of another recogniser to start from.
+        start_from: checkpoint of another recognizer to start from.
     """
 
     out: Path
@@ -159,7 +159,7 @@ def export_cascade(
 ) -> None:
     """Make a model folder of the route through text from training checkpoints.
 
-    NAME-cascade beside the model NAME is what translate --route cascade takes for it. Without recogniser the
+    NAME-cascade beside the model NAME is what translate --route cascade takes for it. Without recognizer the
     model draws texts (translate --text).
 
     Args:
@@ -172,7 +172,7 @@ def export_cascade(
         licence: of the weights, for instance CC-BY-4.0.
         recognizer: checkpoint of a speech-recognizer training, or a folder that export recognizer wrote; it
             becomes a part of the model.
-        shared_recognizer: name of a recogniser's folder that lies beside the model's.
+        shared_recognizer: name of a recognizer's folder that lies beside the model's.
         description: one line that speech2image models shows.
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
@@ -209,7 +209,7 @@ def text_alignment(text_encoder: Path, data: tuple[Path, ...], out: Path) -> Non
 
 
 def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:
-    """Make a speech recogniser's folder, which several models may share.
+    """Make a speech recognizer's folder, which several models may share.
 
     Args:
         checkpoint: of a speech-recognizer training.

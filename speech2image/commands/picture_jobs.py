@@ -41,7 +41,7 @@ class Job:
             their confidences, and its domain (flower, bird, other ...) with its confidence, too.
         threads: processor threads to use; 0 takes all.
         route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
-            (speech recogniser, then text to pictures; what was heard is shown): takes the model of that route
+            (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
             which belongs to the one named; own is the model's.
     """
 

@@ -344,7 +344,7 @@ def _fit_prior(arguments: list[str]) -> None:
 
 
 def condition_prior(
-    data: tuple[Path, ...], generator: Path, out: Path, told: int = 32, borrowed: float = 0.4
+    data: tuple[Path, ...], generator: Path, out: Path, n_predicted: int = 32, residual_blend: float = 0.4
 ) -> None:
     """Fit the condition prior of a trained one-stage generator anew, to the embeddings beside the shards.
 
@@ -352,11 +352,12 @@ def condition_prior(
         data: shards folders with teacher features and speech embeddings.
         generator: checkpoint of a one-stage-gan training.
         out: checkpoint to write.
-        told: directions that speech decides.
-        borrowed: part of real pictures in what was said, 0 to 1.
+        n_predicted: directions of the feature that are taken from the prediction.
+        residual_blend: share of training pictures in these directions, 0 to 1.
     """
     module = _import("training.conditions")
-    print(module.refit_prior(generator, _open(data), out, module.PriorSettings(told, borrowed=borrowed)))
+    settings = module.PriorSettings(n_predicted, residual_blend=residual_blend)
+    print(module.refit_prior(generator, _open(data), out, settings))
 
 
 def _unpack_model(arguments: list[str]) -> None:
@@ -415,7 +416,7 @@ def evaluate(arguments: list[str]) -> None:
 def export(arguments: list[str]) -> None:
     """Make a model folder from trained networks; `export cascade` one of the route through text.
 
-    `export speech-detector` gives a model a speech detector, `export recognizer` makes a recogniser's folder.
+    `export speech-detector` gives a model a speech detector, `export recognizer` makes a recognizer's folder.
     """
     others: dict[str, Callable[..., None]] = {
         "speech-detector": add_speech_detector,

@@ -41,7 +41,7 @@ LISTING = "recordings.jsonl"
 
 
 class TranscribedSpeech(Protocol):
-    """Log-mels with their words: what a recogniser is trained on.
+    """Log-mels with their words: what a recognizer is trained on.
 
     Attributes:
         texts: what each utterance says, as `text.transcript` gives it.

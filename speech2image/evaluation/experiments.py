@@ -115,7 +115,7 @@ LOSSES = {
 """Table IV's rows: weights of joint embedding and distillation."""
 _LOSS_LABELS = ("norm", "norm + joint embedding", "norm + distillation", "all three")
 _SCALE = " --generator.networks.branches "
-_TWO_STEP_LABEL = "two-step: recogniser, then StackGAN-v1"
+_TWO_STEP_LABEL = "two-step: recognizer, then StackGAN-v1"
 TABLES: dict[int, tuple[Planned, ...]] = {
     2: (
         Planned("direct", "direct", _DIRECT, "CUB 4.09 / 18.37; Oxford-102 3.23 / 54.76"),
@@ -241,7 +241,7 @@ def _write(results: dict[str, Any], out: Path) -> None:
 def _text(results: dict[str, Any]) -> str:
     text = "Pictures drawn from unseen classes in voices kept out of training, one evaluator for all rows."
     if results["table"] == 2:
-        text += " Rows on text are drawn from the captions: what a recogniser without errors would reach."
+        text += " Rows on text are drawn from the captions: what a recognizer without errors would reach."
     if any(row["published"] for row in results["rows"]):
         text += " Published: Inception Score / FID, by other evaluators; for orientation alone."
     return text

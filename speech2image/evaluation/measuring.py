@@ -37,7 +37,7 @@ from speech2image.evaluation.utterances import (
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivity
+from speech2image.voice_activity import VoiceActivityDetector
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NETWORK_FILE = (
@@ -73,7 +73,7 @@ def check_route(settings: EvaluationSettings, route: Route) -> None:
 
     Raises:
         SettingsError: captions are to be drawn by a model that reads no text, or speech is to be written down
-            by one without a recogniser.
+            by one without a recognizer.
     """
     if settings.captions and not hasattr(route, "embed_text"):
         raise SettingsError(
@@ -81,7 +81,7 @@ def check_route(settings: EvaluationSettings, route: Route) -> None:
         )
     if isinstance(route, CascadeRoute) and route.recognizer is None and not settings.captions:
         raise SettingsError(
-            f"model '{route.name}' has no speech recogniser: measure it on captions (--captions), or choose "
+            f"model '{route.name}' has no speech recognizer: measure it on captions (--captions), or choose "
             "one (--recognizer)"
         )
 
@@ -136,7 +136,7 @@ class Measuring:
         network: FeatureNetwork | None,
         plan: EvaluationPlan,
         work: Path,
-        detector: VoiceActivity | None = None,
+        detector: VoiceActivityDetector | None = None,
     ) -> None:
         self.settings, self.arrays, self.route = settings, arrays, route
         self.network, self.plan, self.work, self.detector = network, plan, work, detector

@@ -22,7 +22,7 @@ from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.files import writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
-from speech2image.opening import voice_activity
+from speech2image.opening import open_vad
 
 
 def report(settings: EvaluationSettings) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def report(settings: EvaluationSettings) -> dict[str, Any]:
         network = open_network(settings)
         model, data = provenance.describe_model(route), provenance.describe_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data))
-        measuring = Measuring(settings, arrays, route, network, plan, work, voice_activity(route.model))
+        measuring = Measuring(settings, arrays, route, network, plan, work, open_vad(route.model))
         told = {
             "format": provenance.FORMAT,
             "versions": provenance.versions(),

@@ -18,7 +18,7 @@ from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline import Route
 from speech2image.pretrained import RECOGNIZER_CARD
-from speech2image.recognizers import OwnRecogniser
+from speech2image.recognizers import BuiltinAsr
 
 FORMAT = "speech2image evaluation 2"
 PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "av", "Pillow")
@@ -65,7 +65,7 @@ def _describe_recognizer(route: Route) -> dict[str, Any]:
     if ears is None:
         return {}
     told = {"name": ears.name}
-    if isinstance(ears, OwnRecogniser):
+    if isinstance(ears, BuiltinAsr):
         card = (ears.recognizer.folder / RECOGNIZER_CARD).read_bytes()
         told["sha256"] = hashlib.sha256(card).hexdigest()
     return {"recognizer": told}
@@ -148,7 +148,7 @@ def protocol(
     ]
     if settings.captions:
         lines.append(
-            "Drawn from the captions as they are written, as a recogniser without errors would: nothing was "
+            "Drawn from the captions as they are written, as a recognizer without errors would: nothing was "
             "heard, and rows of different voices hold the same captions."
         )
     if network is not None:

@@ -54,7 +54,7 @@ def _recognizer(told: dict[str, str] | None) -> str:
     if told is None:
         return ""
     checksum = f" sha256 `{told['sha256']}`" if "sha256" in told else ""
-    return f"; speech written down by the recogniser {told['name']}{checksum}"
+    return f"; speech written down by the recognizer {told['name']}{checksum}"
 
 
 def _told(value: object) -> str:

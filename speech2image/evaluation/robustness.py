@@ -37,7 +37,7 @@ from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS
 from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivity
+from speech2image.voice_activity import VoiceActivityDetector
 
 BABBLE = 20
 """So many recordings of the group are the other voices of its babble."""
@@ -84,7 +84,7 @@ class Robustness:
 
     route: Route
     arrays: PairArrays
-    detector: VoiceActivity | None
+    detector: VoiceActivityDetector | None
     searches: RetrievalEvaluator | None
     reader: ColourReader | None
     work: Path
@@ -125,7 +125,7 @@ class Robustness:
                 number, i = divmod(row, n)
                 sound = self._sound(clips, i, conditions[number], [int(group.utterances[i]), number])
                 vectors.write(row, self.route.embed((sound, audio.SAMPLE_RATE))[None])
-                heard = self.detector is None or self.detector.hears_speech(audio.log_mel(sound))
+                heard = self.detector is None or self.detector.has_speech(audio.log_mel(sound))
                 speech.write(row, np.array([[heard]], dtype=np.int8))
         return np.asarray(vectors.array), np.asarray(speech.array[:, 0])
 

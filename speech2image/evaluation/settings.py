@@ -25,7 +25,7 @@ class EvaluationSettings:
         data: shards folder that prepare wrote; retrieval needs the teacher's features in it.
         out: folder to write; `out/work` keeps what was drawn, as features.
         model: name of a shipped model, or a model folder.
-        captions: draw from the captions as they are written, not from speech: what a recogniser without
+        captions: draw from the captions as they are written, not from speech: what a recognizer without
             errors would reach; for models of the route through text.
         recognizer: what writes down speech in the route through text: own (the model's), own:FOLDER,
             whisper:NAME or pocketsphinx.
@@ -129,7 +129,7 @@ def _check_together(settings: EvaluationSettings) -> None:
         )
     if settings.table is not None and (settings.captions or settings.recognizer != "own"):
         raise SettingsError(
-            "--table decides itself which row draws captions, with each model's own recogniser"
+            "--table decides itself which row draws captions, with each model's own recognizer"
         )
     if settings.table is not None and settings.figure is not None:
         raise SettingsError("choose --table or --figure, not both")

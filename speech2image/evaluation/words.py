@@ -1,4 +1,4 @@
-"""Word error table: how much of what was said the recogniser of a route through text wrote down.
+"""Word error table: how much of what was said the recognizer of a route through text wrote down.
 
 For routes that go through text (`route.transcribe(recording) -> str`); the direct route has none.
 """

@@ -1,9 +1,9 @@
-"""What a picture may still be once something was said about it.
+"""Condition prior: samples an image feature given a speech embedding, by noisy kernel regression.
 
 A speech embedding lies near the mean of the features of all pictures it could describe. A generator fed with
 that mean draws one picture, whatever the noise. unCLIP (Ramesh et al. 2022) therefore trains a network, the
-prior, that draws a feature for a caption. Here training pictures of which much the same was said lend theirs,
-a kernel regression (Nadaraya 1964, Watson 1964) with noise in its weights.
+prior, that samples a feature for a caption. Here the feature is a weighted mean over training pictures with
+similar descriptions (kernel regression: Nadaraya 1964, Watson 1964), with noise in the weights.
 """
 
 import numpy as np
@@ -15,69 +15,86 @@ from torch.nn import functional as F
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
 
-NEAREST, NEARNESS, CHANCE = 16, 4.0, 2.5
-"""What decides which pictures lend: how alike the descriptions are, measured by how alike the first `NEAREST`
-are, and the noise. The noise chooses two or three of about so many."""
+NEAREST, SHARPNESS, NOISE_WEIGHT = 16, 4.0, 2.5
+"""Of the weights of neighbours: a softmax over `NOISE_WEIGHT` times what the noise prefers minus `SHARPNESS`
+times the distance, in units of that to the neighbour number `NEAREST`. Two or three of about so many get most
+of the weight."""
+
+OLD_BUFFERS = {
+    "read": "regression",
+    "told": "predicted_basis",
+    "others": "residual_basis",
+    "described": "neighbour_keys",
+    "inside": "neighbour_values",
+    "outside": "neighbour_residuals",
+    "length": "predicted_length",
+    "borrowed": "residual_blend",
+}
+"""Buffer in checkpoints of version 0.1 -> its name now."""
 
 
 class ConditionPrior(nn.Module):
-    """Draws a feature of the image teacher that fits a speech embedding.
+    """Samples a feature of the image teacher that fits a speech embedding.
 
-    A linear regression predicts the feature. The directions in which its predictions vary most are what
-    speech tells; there the feature is as predicted, mixed with those of the lending pictures. In all other
-    directions it is theirs.
+    A ridge regression predicts the feature. In the directions in which its predictions vary most, the feature
+    is as predicted, blended with the weighted mean of the neighbours' values. In all other directions (the
+    residual) it is the neighbours' alone.
 
     Args:
         size: of embeddings and features.
-        told: number of directions that speech decides, 1 to `size`.
-        noise_size: number of further directions that are kept of lending pictures; length of the noise.
-        pictures: number of pictures that may lend.
+        n_predicted: number of directions taken from the prediction, 1 to `size`.
+        noise_size: number of residual directions kept of neighbours; length of the noise.
+        pictures: number of neighbours.
     """
 
     mean: Tensor
-    read: Tensor
-    told: Tensor
-    others: Tensor
-    described: Tensor
-    inside: Tensor
-    outside: Tensor
-    length: Tensor
-    borrowed: Tensor
+    regression: Tensor
+    predicted_basis: Tensor
+    residual_basis: Tensor
+    neighbour_keys: Tensor
+    neighbour_values: Tensor
+    neighbour_residuals: Tensor
+    predicted_length: Tensor
+    residual_blend: Tensor
 
-    def __init__(self, size: int = 1024, told: int = 32, noise_size: int = 100, pictures: int = 8000) -> None:
+    def __init__(
+        self, size: int = 1024, n_predicted: int = 32, noise_size: int = 100, pictures: int = 8000
+    ) -> None:
         super().__init__()
         self.noise_size = noise_size
-        if not 1 <= told <= size or not 1 <= noise_size <= size:
+        if not 1 <= n_predicted <= size or not 1 <= noise_size <= size:
             raise SettingsError(
-                f"told is {told} and noise_size {noise_size}; both must lie between 1 and {size}"
+                f"n_predicted is {n_predicted} and noise_size {noise_size}; "
+                f"both must lie between 1 and {size}"
             )
         if pictures < 1:
-            raise SettingsError(f"pictures is {pictures}; at least one must lend its feature")
+            raise SettingsError(f"pictures is {pictures}; at least one must be a neighbour")
         self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("read", torch.zeros(size, told))
-        self.register_buffer("told", torch.zeros(size, told))
-        self.register_buffer("others", torch.zeros(size, noise_size))
-        self.register_buffer("described", torch.zeros(pictures, told))
-        self.register_buffer("inside", torch.zeros(pictures, told))
-        self.register_buffer("outside", torch.zeros(pictures, noise_size))
-        self.register_buffer("length", torch.zeros(()))
-        self.register_buffer("borrowed", torch.zeros(()))
+        self.register_buffer("regression", torch.zeros(size, n_predicted))
+        self.register_buffer("predicted_basis", torch.zeros(size, n_predicted))
+        self.register_buffer("residual_basis", torch.zeros(size, noise_size))
+        self.register_buffer("neighbour_keys", torch.zeros(pictures, n_predicted))
+        self.register_buffer("neighbour_values", torch.zeros(pictures, n_predicted))
+        self.register_buffer("neighbour_residuals", torch.zeros(pictures, noise_size))
+        self.register_buffer("predicted_length", torch.zeros(()))
+        self.register_buffer("residual_blend", torch.zeros(()))
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "ConditionPrior":
-        """The prior that a checkpoint holds.
+        """The prior that a checkpoint holds; buffers may have the names of version 0.1 (`OLD_BUFFERS`).
 
         Raises:
             CheckpointError: it is of an earlier form.
         """
-        if "described" not in state:
+        state = {OLD_BUFFERS.get(name, name): buffer for name, buffer in state.items()}
+        if "neighbour_keys" not in state:
             raise CheckpointError(
                 "the checkpoint holds a condition prior of an earlier form; fit it anew with: "
                 "speech2image train condition-prior"
             )
-        size, told = state["told"].shape
-        pictures, noise_size = state["outside"].shape
-        prior = cls(size, told, noise_size, pictures)
+        size, n_predicted = state["predicted_basis"].shape
+        pictures, noise_size = state["neighbour_residuals"].shape
+        prior = cls(size, n_predicted, noise_size, pictures)
         prior.load_state_dict(state)
         return prior
 
@@ -89,10 +106,10 @@ class ConditionPrior(nn.Module):
         mean: NDArray[np.float32],
         owners: NDArray[np.int64] | None = None,
         *,
-        told: int = 32,
+        n_predicted: int = 32,
         noise_size: int = 100,
         pictures: int = 8000,
-        borrowed: float = 0.4,
+        residual_blend: float = 0.4,
         seed: int = 0,
     ) -> "ConditionPrior":
         """Fit on training material.
@@ -101,94 +118,106 @@ class ConditionPrior(nn.Module):
             speech: speech embeddings [n, size].
             features: the teacher's features of the pictures described, [n, size].
             mean: of the teacher's features, [size].
-            owners: number of the picture that each embedding describes, [n]: what was said of one picture in
-                several embeddings counts together; by default each describes one of its own.
-            told: directions that speech decides; at most as many as can be found.
+            owners: number of the picture that each embedding describes, [n]: several embeddings of one
+                picture are averaged into its key; by default each describes a picture of its own.
+            n_predicted: directions taken from the prediction; at most as many as can be found.
             noise_size: further directions in which pictures vary.
-            pictures: at most so many lend their features, chosen at random.
-            borrowed: their part in what was said, 0 to 1: less binds pictures more closely to the words, more
-                makes them more like photographs.
+            pictures: at most so many become neighbours, chosen at random.
+            residual_blend: share of the neighbours' values in the predicted directions, 0 to 1: less binds
+                pictures more closely to the words, more makes them more like photographs.
             seed: of the choice.
 
         Raises:
             DataError: no embedding, or not one feature for each.
-            SettingsError: a size or part out of range.
+            SettingsError: a size or share out of range.
         """
         if not len(speech) or speech.shape != features.shape:
             raise DataError(
                 f"a condition prior needs as many speech embeddings as features, got {speech.shape} and "
                 f"{features.shape}"
             )
-        if not 0 <= borrowed <= 1:
-            raise SettingsError(f"borrowed is {borrowed}; give 0 (as predicted) to 1 (as the pictures are)")
-        said, real = unit(speech - mean), unit(features - mean)
-        regression = ridge(said, real)
-        directions = principal(said @ regression)[1]
+        if not 0 <= residual_blend <= 1:
+            raise SettingsError(
+                f"residual_blend is {residual_blend}; give 0 (as predicted) to 1 (as the neighbours are)"
+            )
+        # Directions only: embeddings and features have different scales, and lengths say little of content.
+        queries, targets = unit(speech - mean), unit(features - mean)
+        weights = ridge(queries, targets)
+        # The predictions vary most where speech explains most of a feature: PCA of predictions, not of
+        # features, whose largest directions (background, pose) nobody speaks of.
+        directions = principal(queries @ weights)[1]
         _, first, owner = np.unique(
             np.arange(len(speech)) if owners is None else owners, return_index=True, return_inverse=True
         )
         chosen = np.sort(np.random.default_rng(seed).permutation(len(first))[:pictures])
-        prior = cls(speech.shape[1], told, noise_size, len(chosen))
-        kept = np.ascontiguousarray(directions[:, :told])
-        reading: NDArray[np.float32] = regression @ kept
-        inside: NDArray[np.float32] = real @ kept
-        outside: NDArray[np.float32] = real - inside @ kept.T
-        others = np.ascontiguousarray(principal(outside)[1][:, :noise_size])
-        described = np.zeros((len(first), told), np.float32)
-        np.add.at(described, owner, unit(said @ reading))
-        lenders = first[chosen]
-        lent: NDArray[np.float32] = outside[lenders] @ others
-        # what the further directions leave out of a feature is made up for in length
-        lent = unit(lent) * np.linalg.norm(outside[lenders], axis=1, keepdims=True)
+        prior = cls(speech.shape[1], n_predicted, noise_size, len(chosen))
+        basis = np.ascontiguousarray(directions[:, :n_predicted])
+        regression: NDArray[np.float32] = weights @ basis
+        predicted: NDArray[np.float32] = targets @ basis
+        residual: NDArray[np.float32] = targets - predicted @ basis.T
+        residual_basis = np.ascontiguousarray(principal(residual)[1][:, :noise_size])
+        keys = np.zeros((len(first), n_predicted), np.float32)
+        np.add.at(keys, owner, unit(queries @ regression))
+        neighbours = first[chosen]
+        kept: NDArray[np.float32] = residual[neighbours] @ residual_basis
+        # Restore the length that the directions left out took away, or drawn features would be too short
+        # and the generator would draw washed-out pictures from them.
+        kept = unit(kept) * np.linalg.norm(residual[neighbours], axis=1, keepdims=True)
         prior.mean.copy_(torch.from_numpy(mean))
-        prior.read.copy_(torch.from_numpy(reading))
-        prior.told.copy_(torch.from_numpy(kept))
-        prior.others.copy_(torch.from_numpy(others))
+        prior.regression.copy_(torch.from_numpy(regression))
+        prior.predicted_basis.copy_(torch.from_numpy(basis))
+        prior.residual_basis.copy_(torch.from_numpy(residual_basis))
         for buffer, rows in (
-            (prior.described, unit(described[chosen])),
-            (prior.inside, inside[lenders]),
-            (prior.outside, lent),
+            (prior.neighbour_keys, unit(keys[chosen])),
+            (prior.neighbour_values, predicted[neighbours]),
+            (prior.neighbour_residuals, kept),
         ):
-            # in half precision, as models are stored: rounding must not choose other pictures
+            # in half precision, as models are stored: rounding must not choose other neighbours
             buffer.copy_(torch.from_numpy(rows.astype(np.float16).astype(np.float32)))
-        prior.length.fill_(float(np.sqrt((inside**2).sum(1).mean())))
-        prior.borrowed.fill_(borrowed)
+        prior.predicted_length.fill_(float(np.sqrt((predicted**2).sum(1).mean())))
+        prior.residual_blend.fill_(residual_blend)
         return prior
 
     def forward(
         self,
         condition: Float[Tensor, "batch size"],
         noise: Float[Tensor, "batch noise"],
-        borrowed: Float[Tensor, " batch"] | None = None,
+        residual_blend: Float[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch size"]:
         """Draw a feature for each speech embedding.
 
         Args:
             condition: speech embeddings of any scale.
             noise: standard normal numbers.
-            borrowed: of each row; None takes the prior's own.
+            residual_blend: of each row; None takes the prior's own.
 
         Returns:
             Features around the mean, at a scale where real ones have unit length.
         """
-        said = F.normalize((condition - self.mean) @ self.read, dim=1)
-        alike = said @ self.described.T
-        nearest = alike.topk(min(NEAREST, len(self.described)), dim=1).values
-        behind = (nearest[:, :1] - alike) / (nearest[:, :1] - nearest[:, -1:]).clamp_min(1e-6)
-        liked = noise @ F.normalize(self.outside, dim=1).T
-        weights = torch.softmax(CHANCE * liked - NEARNESS * behind, dim=1)
-        part = self.borrowed if borrowed is None else borrowed[:, None]
-        told = (1 - part) * self.length * said + part * (weights @ self.inside)
-        length = weights @ self.outside.norm(dim=1, keepdim=True)
-        outside = length * F.normalize(weights @ self.outside, dim=1)
-        return self.mean + told @ self.told.T + outside @ self.others.T
+        query = F.normalize((condition - self.mean) @ self.regression, dim=1)
+        similarity = query @ self.neighbour_keys.T
+        nearest = similarity.topk(min(NEAREST, len(self.neighbour_keys)), dim=1).values
+        # Distance 0 at the nearest key and 1 at the last of the `NEAREST`: the kernel's width follows the
+        # density of training pictures, so rare descriptions have neighbours, too.
+        distance = (nearest[:, :1] - similarity) / (nearest[:, :1] - nearest[:, -1:]).clamp_min(1e-6)
+        # The noise prefers neighbours whose residual points its way: near noise vectors draw near features,
+        # which an independent random choice of neighbours would not.
+        preference = noise @ F.normalize(self.neighbour_residuals, dim=1).T
+        weights = torch.softmax(NOISE_WEIGHT * preference - SHARPNESS * distance, dim=1)
+        blend = self.residual_blend if residual_blend is None else residual_blend[:, None]
+        regressed = (1 - blend) * self.predicted_length * query
+        predicted = regressed + blend * (weights @ self.neighbour_values)
+        # A mean of residuals is shorter than each of them; give it their mean length.
+        length = weights @ self.neighbour_residuals.norm(dim=1, keepdim=True)
+        residual = length * F.normalize(weights @ self.neighbour_residuals, dim=1)
+        return self.mean + predicted @ self.predicted_basis.T + residual @ self.residual_basis.T
 
 
 class SpokenGenerator(nn.Module):
     """A prior and the generator of pictures behind it: (speech embedding, noise) -> picture.
 
     Args:
-        prior: draws the feature; takes the first part of the noise.
+        prior: samples the feature; takes the first part of the noise.
         generator: draws the picture; takes the rest.
         noise_size: length of the generator's own noise.
     """

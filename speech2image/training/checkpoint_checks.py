@@ -22,8 +22,15 @@ _STUMBLES = (
 )
 
 
+OLD_SETTINGS = {
+    "told": "n_predicted",
+    "borrowed": "residual_blend",
+}
+"""Setting in checkpoints of version 0.1, at any depth -> its name now."""
+
+
 def check_facts(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state, once what every checkpoint states is of its kind.
+    """The state, once what every checkpoint states is of its kind; its settings by their present names.
 
     Raises:
         CheckpointError: it is no dict, or its kind, settings, steps or seconds are something else.
@@ -43,7 +50,14 @@ def check_facts(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is damaged: {found}; needed are a name, a table, whole steps from 0 and seconds from 0"
         )
-    return state
+    return {**state, "settings": _renamed(state["settings"])}
+
+
+def _renamed(settings: Any) -> Any:
+    """Settings with present names in place of old ones."""
+    if isinstance(settings, dict):
+        return {OLD_SETTINGS.get(name, name): _renamed(value) for name, value in settings.items()}
+    return settings
 
 
 @contextmanager

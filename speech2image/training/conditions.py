@@ -23,10 +23,10 @@ from speech2image.training.run import step_rng, step_torch_rng
 class PriorSettings:
     """Of `ConditionPrior.fit`, which says what they mean."""
 
-    told: int = 32
+    n_predicted: int = 32
     noise_size: int = 100
     pictures: int = 8000
-    borrowed: float = 0.4
+    residual_blend: float = 0.4
 
 
 def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.float32]) -> ConditionPrior:
@@ -88,13 +88,13 @@ def draw_features(
         prior: None leaves all conditions as they are.
         conditions: speech embeddings and features of the teacher [batch, 1024].
         spoken: which are speech embeddings [batch]; for those the prior draws a feature.
-        rng: of the prior's noise, and of how much it borrows, so that this may be chosen afterwards.
+        rng: of the prior's noise and of each row's residual_blend, so that it may be chosen afterwards.
     """
     features = torch.from_numpy(conditions)
     if prior is None:
         return features
     noise = torch.randn(len(features), prior.noise_size, generator=rng)
-    drawn = prior(features, noise, borrowed=torch.rand(len(features), generator=rng))
+    drawn = prior(features, noise, residual_blend=torch.rand(len(features), generator=rng))
     return torch.where(torch.from_numpy(spoken)[:, None], drawn, features)
 
 

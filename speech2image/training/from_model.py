@@ -59,7 +59,7 @@ from speech2image.training.checkpoint import save_checkpoint
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
 from speech2image.training.speech_embeddings import FACTS
-from speech2image.transcription import DECODER_FILE, ENCODER_FILE, Recognizer
+from speech2image.transcription import DECODER_FILE, ENCODER_FILE, CtcDecoder
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]
@@ -196,8 +196,8 @@ def _of_recognizer(model: str | os.PathLike[str], preset: str | None) -> dict[st
     found = find(model)
     folder = found.recognizer
     if folder is None:
-        raise CheckpointError(f"model '{found.name}' names no recogniser; choose one of the cascade")
-    recognizer = Recognizer(folder)
+        raise CheckpointError(f"model '{found.name}' names no recognizer; choose one of the cascade")
+    recognizer = CtcDecoder(folder)
     shape = dataclasses.replace(settings.recognizer, tokens=len(recognizer.vocabulary))
     network = SpeechRecognizer(shape).eval()
     stored = {name: onnx.load_from_string(recognizer.content(name)) for name in (ENCODER_FILE, DECODER_FILE)}

@@ -1,4 +1,4 @@
-"""A trained recogniser -> two ONNX networks that `transcription.Networks` runs without torch.
+"""A trained recognizer -> two ONNX networks that `transcription.Networks` runs without torch.
 
     recognizer_encoder.onnx   log_mel, n_frames -> ctc, memory_keys, memory_values
     recognizer_decoder.onnx   tokens, keys, values, memory_keys, memory_values -> next, new_keys, new_values
@@ -104,12 +104,12 @@ def export_recognizer(
     log_mels: Sequence[NDArray[np.float32]] = (),
     **card: object,
 ) -> dict[str, float]:
-    """Write a recogniser's folder.
+    """Write a recognizer's folder.
 
     Args:
         recognizer: trained.
         vocabulary: its pieces.
-        folder: to write; an older recogniser there is replaced.
+        folder: to write; an older recognizer there is replaced.
         log_mels: real recordings to compare on; made-up ones by default.
         **card: more JSON values for `recognizer.json`.
 
@@ -118,12 +118,12 @@ def export_recognizer(
 
     Raises:
         CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
-        OutputError: the folder cannot be written, or holds something that is no recogniser.
+        OutputError: the folder cannot be written, or holds something that is no recognizer.
     """
     folder = Path(folder)
     check_writable(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CARD).is_file():
-        raise OutputError(f"{folder} exists and holds no recogniser; choose a new folder")
+        raise OutputError(f"{folder} exists and holds no recognizer; choose a new folder")
     recognizer = recognizer.cpu().float().eval().requires_grad_(False)
     whole = to_onnx(recognizer)
     halved = {name: with_float16_weights(model) for name, model in whole.items()}

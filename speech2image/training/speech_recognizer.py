@@ -1,4 +1,4 @@
-"""Trains the speech recogniser on recordings of people and spoken captions of training classes.
+"""Trains the speech recognizer on recordings of people and spoken captions of training classes.
 
 Command: `speech2image train speech-recognizer --preset cpu --data SHARDS --recordings FOLDER --out RUN`. The
 loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017). Word error rates on captions
@@ -110,7 +110,7 @@ PRESETS = {
 
 
 class Recognition(nn.Module):
-    """The recogniser with its loss."""
+    """The recognizer with its loss."""
 
     def __init__(self, recognizer: SpeechRecognizer, ctc_weight: float, label_smoothing: float) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ def train(
         recordings: further corpora by name (`data.recordings.Recordings`).
         folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
         fabric: devices and precision; made from the settings if absent.
-        start_from: checkpoint of another training; its recogniser and pieces of text are taken when this run
+        start_from: checkpoint of another training; its recognizer and pieces of text are taken when this run
             starts (not when it resumes).
 
     Returns:

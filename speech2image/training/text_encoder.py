@@ -44,7 +44,7 @@ class TextEncoderTraining(RunSettings):
         encoder: its shape.
         loss: the published hinge, or the InfoNCE that the speech encoder is trained with.
         word_dropout: up to this share of a caption's words is left out at random, so that shorter texts and
-            those a recogniser misheard are understood, too; not published.
+            those a recognizer misheard are understood, too; not published.
         steps: optimiser steps; the learning rate falls linearly to a hundredth.
         batch_size: pictures a step and process, one caption each.
         learning_rate: Adam's.

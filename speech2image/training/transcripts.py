@@ -1,4 +1,4 @@
-"""Uses of a trained speech recogniser: transcripts of a data set, word errors; and what it writes in."""
+"""Uses of a trained speech recognizer: transcripts of a data set, word errors; and what it writes in."""
 
 import os
 from collections import Counter
@@ -27,7 +27,7 @@ MOST_TOKENS = 1000
 
 
 def load_recognizer(path: str | os.PathLike[str]) -> tuple[SpeechRecognizer, Vocabulary]:
-    """The trained (averaged) recogniser of a checkpoint, in evaluation mode, and its vocabulary.
+    """The trained (averaged) recognizer of a checkpoint, in evaluation mode, and its vocabulary.
 
     Raises:
         CheckpointError: the file is damaged or holds something else.
@@ -84,7 +84,7 @@ def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 class TorchScorer:
-    """A recogniser in torch as a `transcription.Scorer`."""
+    """A recognizer in torch as a `transcription.Scorer`."""
 
     def __init__(self, recognizer: SpeechRecognizer) -> None:
         self.recognizer = recognizer.eval()
@@ -142,7 +142,7 @@ def transcripts(
     utterances: NDArray[np.int64],
     batch_size: int = 16,
 ) -> list[str]:
-    """What a recogniser (greedily) writes down of some utterances, in their order."""
+    """What a recognizer (greedily) writes down of some utterances, in their order."""
     recognizer = recognizer.eval()
     device = next(recognizer.parameters()).device
     order = np.argsort(speech.n_frames()[utterances], kind="stable")

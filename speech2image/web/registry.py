@@ -6,7 +6,7 @@ returns None where the model lacks it. Page, HTTP interface and OpenAPI descript
 nothing else.
 
 A model offers the cascade if it is one, or if the cascade that belongs to it lies beside it (`NAME-cascade`,
-see `pretrained.companion`) and can hear: one without a speech recogniser draws texts alone.
+see `pretrained.companion`) and can hear: one without a speech recognizer draws texts alone.
 """
 
 import os
@@ -92,7 +92,7 @@ def open_registry(names: Sequence[str | os.PathLike[str]], threads: int | None) 
         routes = {key: route for key, route in opened.items() if route is not None}
         if not routes:
             raise CheckpointError(
-                f"the model {name} offers none of the routes {', '.join(OPENERS)}; has it no recogniser?"
+                f"the model {name} offers none of the routes {', '.join(OPENERS)}; has it no recognizer?"
             )
         own_name = _checked_name(next(iter(routes.values())).name)
         if own_name in registry:

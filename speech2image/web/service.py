@@ -127,7 +127,7 @@ class Service:
 
     def _decode(self, speech: Any, route: Route, deadline: Deadline) -> NDArray[np.float32]:
         """The samples of a recording of any format, of several tracks the one in which someone speaks."""
-        detector = route.voice_activity
+        detector = route.vad
         try:
             return audio.load(
                 deadline.watch(speech),

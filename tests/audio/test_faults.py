@@ -202,7 +202,7 @@ def test_the_track_with_speech_is_taken() -> None:
 @pytest.mark.parametrize("kind", ["opus", "mp4", "mkv"])
 def test_a_model_finds_the_track_with_speech(kind: str) -> None:
     tone = 0.3 * np.sin(np.arange(len(sentence())) / 5).astype(np.float32)
-    waveform, _ = listen(encoded(tone, sentence(), kind=kind), model().voice_activity)
+    waveform, _ = listen(encoded(tone, sentence(), kind=kind), model().vad)
     assert likeness(waveform) > 0.97
 
 

@@ -32,7 +32,7 @@ def _settings(shards: Path, model: Path, out: Path, **more: Any) -> EvaluationSe
 
 
 def _route(folder: Path, text: str) -> CascadeRoute:
-    opened = load(folder, recognizer=Says(text), detect_speech=False)
+    opened = load(folder, recognizer=Says(text), vad=False)
     assert isinstance(opened, CascadeRoute)
     return opened
 
@@ -46,7 +46,7 @@ def test_report(shards: Path, cascade: Path, tmp_path: Path) -> None:
     assert results["retrieval"] and results["colours"] and results["robustness"]
     assert set(results["not_measured"]) == set()
     text = (tmp_path / "results.md").read_text()
-    assert "written down by the recogniser speech2image" in text and "content WER" in text
+    assert "written down by the recognizer speech2image" in text and "content WER" in text
 
 
 def test_what_is_embedded_is_what_was_written_down(shards: Path, cascade: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_what_does_not_go_together(shards: Path, cascade: Path, model: Path, tmp
         evaluate(_settings(shards, model, tmp_path, recognizer="pocketsphinx"))
     silent = make_cascade(tmp_path / "texts", words=None)
     for figure in (None, 3):
-        with pytest.raises(SettingsError, match="no speech recogniser: measure it on captions"):
+        with pytest.raises(SettingsError, match="no speech recognizer: measure it on captions"):
             evaluate(_settings(shards, silent, tmp_path / "out", figure=figure))
     pair = {"speech_encoder": tmp_path / "e", "generator": tmp_path / "g"}
     with pytest.raises(SettingsError, match="name a --model folder"):

@@ -130,7 +130,7 @@ def test_refused_utterances_are_counted(shards: Path, tmp_path: Path) -> None:
     from speech2image.evaluation.robustness import Robustness
 
     arrays = PairArrays.open(shards)
-    detector = SimpleNamespace(hears_speech=lambda log_mel: log_mel.shape[1] > 263)
+    detector = SimpleNamespace(has_speech=lambda log_mel: log_mel.shape[1] > 263)
     measures = Robustness(HearingRoute(arrays), arrays, detector, None, None, tmp_path, 0, 20)  # type: ignore[arg-type]
     groups = make_groups(arrays, [], [HELD_OUT_VOICE], 4)
     rows = {row["condition"]: row for row in measures.rows(groups, ACOUSTIC_CONDITIONS)}

@@ -35,7 +35,7 @@ def checkpoint(path: Path, stage: int) -> Path:
 
 
 def recognizer(folder: Path) -> Path:
-    """The folder of a recogniser's training that was taken up again at step 20."""
+    """The folder of a recognizer's training that was taken up again at step 20."""
     folder.mkdir()
     lines = [
         {"step": 10, "seconds": 1.0, "loss": 3.0},

@@ -1,4 +1,4 @@
-"""The condition prior keeps what was said and takes the rest from pictures described alike."""
+"""Tests of the condition prior: predicted directions follow the speech embedding, residual ones the neighbours."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
-from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator, principal
+from speech2image.models.condition_prior import OLD_BUFFERS, ConditionPrior, SpokenGenerator, principal
 
 SIZE, SAID, FREE = 24, 3, 5
 
@@ -24,7 +24,7 @@ def material() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fit(material, **settings: float) -> ConditionPrior:
-    return ConditionPrior.fit(*material, told=SAID, noise_size=FREE, **settings)
+    return ConditionPrior.fit(*material, n_predicted=SAID, noise_size=FREE, **settings)
 
 
 def draw(prior: ConditionPrior, speech: np.ndarray, seed: int) -> torch.Tensor:
@@ -32,8 +32,8 @@ def draw(prior: ConditionPrior, speech: np.ndarray, seed: int) -> torch.Tensor:
     return prior(torch.from_numpy(speech), noise)
 
 
-def test_without_borrowing_what_was_said_stays_whatever_the_noise(material) -> None:
-    prior, speech = fit(material, borrowed=0.0), material[0]
+def test_without_blending_the_prediction_stays_whatever_the_noise(material) -> None:
+    prior, speech = fit(material, residual_blend=0.0), material[0]
     first, second = (draw(prior, speech, seed) - prior.mean for seed in (0, 1))
     torch.testing.assert_close(inside(first, prior), inside(second, prior), atol=1e-5, rtol=1e-4)
     assert (first - second).norm(dim=1).mean() > 0.3
@@ -47,12 +47,12 @@ def test_drawn_features_lie_as_real_ones(material) -> None:
     np.testing.assert_allclose(got, expected, rtol=0.25)
 
 
-def test_borrowing_mixes_what_was_said_alone(material) -> None:
+def test_blending_changes_the_predicted_directions_alone(material) -> None:
     speech = torch.from_numpy(material[0])
     noise = torch.randn(len(speech), FREE, generator=torch.Generator().manual_seed(0))
-    prior = fit(material, borrowed=0.25)
+    prior = fit(material, residual_blend=0.25)
     none, some, all_ = (
-        prior(speech, noise, borrowed=torch.full((len(speech),), part)) - prior.mean
+        prior(speech, noise, residual_blend=torch.full((len(speech),), part)) - prior.mean
         for part in (0.0, 0.25, 1.0)
     )
     torch.testing.assert_close(outside(none, prior), outside(all_, prior), rtol=1e-3, atol=1e-4)
@@ -71,7 +71,7 @@ def test_pictures_described_alike_lend_the_rest() -> None:
     own = np.where(bird[:, None], free @ axes[1:3], free @ axes[3:5])
     mean = np.zeros(SIZE, np.float32)
     material = said.astype(np.float32), (2 * said + own).astype(np.float32), mean
-    prior = ConditionPrior.fit(*material, told=4, noise_size=6, pictures=300)
+    prior = ConditionPrior.fit(*material, n_predicted=4, noise_size=6, pictures=300)
     noise = torch.randn(600, 6, generator=torch.Generator().manual_seed(0))
     drawn = prior(torch.from_numpy(material[0]), noise).numpy()
     of_birds, of_flowers = (((drawn @ axes[k : k + 2].T) ** 2).sum(1) for k in (1, 3))
@@ -83,7 +83,7 @@ def test_pictures_described_alike_lend_the_rest() -> None:
 def test_storing_in_half_precision_chooses_the_same_pictures(material) -> None:
     prior = fit(material)
     stored = {name: buffer.half().float() for name, buffer in prior.state_dict().items()}
-    for name in ("described", "inside", "outside"):
+    for name in ("neighbour_keys", "neighbour_values", "neighbour_residuals"):
         assert torch.equal(stored[name], prior.state_dict()[name])
 
 
@@ -91,17 +91,26 @@ def test_a_prior_of_an_earlier_form_is_refused(material) -> None:
     state = fit(material).state_dict()
     again = ConditionPrior.from_state(state)
     torch.testing.assert_close(draw(again, material[0], 3), draw(fit(material), material[0], 3))
-    del state["described"]
+    del state["neighbour_keys"]
     with pytest.raises(CheckpointError, match="train condition-prior"):
         ConditionPrior.from_state(state)
 
 
+def test_a_prior_with_the_buffer_names_of_version_0_1_opens(material) -> None:
+    prior = fit(material)
+    old = {new: old for old, new in OLD_BUFFERS.items()}
+    state = {old.get(name, name): buffer for name, buffer in prior.state_dict().items()}
+    assert {"read", "told", "others", "described", "inside", "outside", "borrowed"} < set(state)
+    again = ConditionPrior.from_state(state)
+    torch.testing.assert_close(draw(again, material[0], 3), draw(prior, material[0], 3))
+
+
 def inside(rows: torch.Tensor, prior: ConditionPrior) -> torch.Tensor:
-    return rows @ prior.told
+    return rows @ prior.predicted_basis
 
 
 def outside(rows: torch.Tensor, prior: ConditionPrior) -> torch.Tensor:
-    return rows - rows @ prior.told @ prior.told.T
+    return rows - rows @ prior.predicted_basis @ prior.predicted_basis.T
 
 
 def test_scale_of_the_embedding_does_not_matter(material) -> None:
@@ -124,13 +133,14 @@ def test_spoken_generator_splits_the_noise(material) -> None:
     torch.testing.assert_close(seen[:, 0, 0, -2:], noise[:, -2:])
 
 
-@pytest.mark.parametrize("sizes", [{"told": 0}, {"told": 25}, {"noise_size": 0}, {"noise_size": 25}])
-def test_sizes_out_of_range_are_refused(sizes: dict[str, int]) -> None:
+@pytest.mark.parametrize("value", [0, 25])
+@pytest.mark.parametrize("name", ["n_predicted", "noise_size"])
+def test_sizes_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(SettingsError, match="between 1 and 24"):
-        ConditionPrior(SIZE, **{"told": 3, "noise_size": 3, **sizes})
+        ConditionPrior(SIZE, **{"n_predicted": 3, "noise_size": 3, name: value})
 
 
-@pytest.mark.parametrize(("setting", "value"), [("borrowed", -0.1), ("borrowed", 1.5)])
+@pytest.mark.parametrize(("setting", "value"), [("residual_blend", -0.1), ("residual_blend", 1.5)])
 def test_settings_out_of_range_are_refused(material, setting: str, value: float) -> None:
     with pytest.raises(SettingsError, match=f"{setting} is {value}"):
         fit(material, **{setting: value})

@@ -1,4 +1,4 @@
-"""The recogniser: padding changes nothing, the cache equals full recomputation, a batch of one works."""
+"""The recognizer: padding changes nothing, the cache equals full recomputation, a batch of one works."""
 
 from dataclasses import replace
 

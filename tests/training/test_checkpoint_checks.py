@@ -68,6 +68,19 @@ def test_seconds(tmp_path: Path, encoder_state: State, seconds: object) -> None:
         load_checkpoint(tmp_path / "c")
 
 
+def test_settings_by_the_names_of_version_0_1_are_read_by_their_present_ones(
+    tmp_path: Path, encoder_state: State
+) -> None:
+    settings = {"batch_size": 4, "prior": {"told": 8, "noise_size": 4, "borrowed": 0.5}}
+    save_checkpoint(tmp_path / "c", {**encoder_state, "settings": settings})
+    for read in (load_checkpoint, read_facts):
+        found = read(tmp_path / "c")["settings"]
+        assert found == {
+            "batch_size": 4,
+            "prior": {"n_predicted": 8, "noise_size": 4, "residual_blend": 0.5},
+        }
+
+
 ENCODERS: dict[str, Callable[[State], State]] = {
     "without averages": without("ema"),
     "averages that are no table": lambda s: changed(s, "ema", to=[1]),
@@ -107,8 +120,8 @@ def test_encoders(tmp_path: Path, encoder_state: State, change: str) -> None:
         without("ema"),
         lambda s: changed(s, "settings", to={}),
         lambda s: {**s, "prior": 5},
-        lambda s: {**s, "prior": {"described": torch.ones(3)}},
-        lambda s: {**s, "prior": {"described": 1, "told": torch.ones(3), "outside": torch.ones(3)}},
+        lambda s: {**s, "prior": {"neighbour_keys": torch.ones(3)}},
+        lambda s: {**s, "prior": {"neighbour_keys": 1, "predicted_basis": torch.ones(3)}},
         lambda s: changed(s, "settings", "generator", to=lambda g: {**g, "channels": 5}),
         lambda s: {**s, "kind": "stackgan_v2"},
         lambda s: {**s, "kind": "stackgan_v1"},

@@ -31,7 +31,7 @@ from speech2image.training.from_model import checkpoint_of, take_weights
 from speech2image.training.speech_embeddings import load_pretrained, load_speech_encoder, stated_facts
 from speech2image.training.text_encoder import load_text_encoder
 from speech2image.training.transcripts import TorchScorer, load_recognizer
-from speech2image.transcription import Recognizer, transcribe
+from speech2image.transcription import CtcDecoder, transcribe
 
 CASCADE = "flowers-and-birds-cascade"
 CLIP = next((Path(__file__).parents[2] / "examples" / "recordings").glob("*kal16*.opus"))
@@ -75,7 +75,7 @@ def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:
     network, vocabulary = load_recognizer(recognizer)
     folder = find(CASCADE).recognizer
     assert folder is not None
-    expected = Recognizer(folder)(log_mel).text
+    expected = CtcDecoder(folder)(log_mel).text
     assert transcribe(TorchScorer(network), vocabulary, log_mel).text == expected
     assert len(expected.split()) > 3
 
@@ -109,7 +109,7 @@ def test_errors(tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     with pytest.raises(CheckpointError, match="has no text_encoder, but speech_encoder"):
         checkpoint_of("flowers-and-birds", "text_encoder", out)
-    with pytest.raises(CheckpointError, match="names no recogniser"):
+    with pytest.raises(CheckpointError, match="names no recognizer"):
         checkpoint_of("flowers-and-birds", "recognizer", out)
     with pytest.raises(SettingsError, match="another shape"):
         checkpoint_of("flowers-and-birds", "speech_encoder", out, "toy")

@@ -26,7 +26,7 @@ from speech2image.training.speech_batches import mean_teacher_feature
 TINY = OneStageGanTraining(
     generator=GeneratorSettings(16, noise_size=8, code_size=16, channels=(8, 8, 8)),
     heads=DiscriminatorSettings(width=8),
-    prior=PriorSettings(told=4, noise_size=4),
+    prior=PriorSettings(n_predicted=4, noise_size=4),
     steps=4,
     batch_size=4,
     feature_size=64,
@@ -282,9 +282,10 @@ def test_a_prior_is_fitted_anew_and_the_generator_stays(teacher: GoogLeNet, tmp_
         tmp_path / "run/checkpoint.safetensors", arrays, tmp_path / "other.safetensors", settings
     )
     other = load_checkpoint(path)
-    assert other["prior"]["told"].shape == (1024, 3) and float(other["prior"]["borrowed"]) == 0.5
-    assert other["prior"]["outside"].shape == (9, 4)
-    assert not torch.equal(first["prior"]["read"][:, :3], other["prior"]["read"])
+    assert other["prior"]["predicted_basis"].shape == (1024, 3)
+    assert float(other["prior"]["residual_blend"]) == 0.5
+    assert other["prior"]["neighbour_residuals"].shape == (9, 4)
+    assert not torch.equal(first["prior"]["regression"][:, :3], other["prior"]["regression"])
     assert torch.equal(first["ema"]["module"]["stem.weight"], other["ema"]["module"]["stem.weight"])
     run = dataclasses.replace(TINY, prior=settings, steps=2)
     shutil.copy(path, tmp_path / "run/checkpoint.safetensors")

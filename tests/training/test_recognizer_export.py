@@ -1,4 +1,4 @@
-"""The exported recogniser gives what torch gives, and says so if not."""
+"""The exported recognizer gives what torch gives, and says so if not."""
 
 import copy
 import json
@@ -15,7 +15,7 @@ from speech2image.text import LETTERS
 from speech2image.training import recognizer_export
 from speech2image.training.recognizer_export import export_recognizer
 from speech2image.training.transcripts import TorchScorer
-from speech2image.transcription import Recognizer, Search, Vocabulary, transcribe
+from speech2image.transcription import CtcDecoder, Search, Vocabulary, transcribe
 
 VOCABULARY = Vocabulary(tuple(LETTERS))
 
@@ -34,7 +34,7 @@ def recognizer() -> SpeechRecognizer:
 def test_onnx_equals_torch(recognizer, tmp_path):
     parity = export_recognizer(recognizer, VOCABULARY, tmp_path / "model", licence="CC0")
     assert parity["float32"] < 1e-3
-    runs = Recognizer(tmp_path / "model")
+    runs = CtcDecoder(tmp_path / "model")
     assert runs.card["licence"] == "CC0" and runs.vocabulary == VOCABULARY
     written = 0
     for clip in [*made_up_log_mels(), FakeSpeech(2).log_mel(0)]:
@@ -61,16 +61,16 @@ def test_a_damaged_folder_is_refused(recognizer, tmp_path):
     path = tmp_path / "model" / "recognizer_decoder.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="checksum"):
-        Recognizer(tmp_path / "model")
+        CtcDecoder(tmp_path / "model")
     (tmp_path / "model" / "recognizer.json").write_text(json.dumps([]))
     with pytest.raises(CheckpointError):
-        Recognizer(tmp_path / "model")
-    with pytest.raises(CheckpointError, match="no recogniser"):
-        Recognizer(tmp_path)
+        CtcDecoder(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="no recognizer"):
+        CtcDecoder(tmp_path)
 
 
 def test_a_folder_of_something_else_is_kept(recognizer, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(OutputError, match="holds no recogniser"):
+    with pytest.raises(OutputError, match="holds no recognizer"):
         export_recognizer(recognizer, VOCABULARY, tmp_path)
     assert np.array_equal([path.name for path in tmp_path.iterdir()], ["thesis.txt"])

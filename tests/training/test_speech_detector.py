@@ -171,7 +171,7 @@ def test_commands(shards: Path, tmp_path: Path, capsys) -> None:
     model = make_model(tmp_path / "m")
     words = ["export", "speech-detector", "--checkpoint", str(checkpoint), "--model", str(model)]
     assert cli.main(words) == 0
-    assert load(model).voice_activity is not None
+    assert load(model).vad is not None
     save_checkpoint(tmp_path / "foreign.safetensors", {"kind": "other", "settings": {}})
     with pytest.raises(CheckpointError, match="need a 'speech_detector'"):
         load_speech_detector(tmp_path / "foreign.safetensors")

@@ -1,4 +1,4 @@
-"""The recogniser's training: it learns what it hears, resumes exactly, keeps test material out."""
+"""The recognizer's training: it learns what it hears, resumes exactly, keeps test material out."""
 
 import json
 from collections.abc import Collection
@@ -53,7 +53,7 @@ LETTERS_ALONE = Vocabulary(tuple(LETTERS))
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A recogniser that knows eight utterances by heart (and a ninth kept out)."""
+    """A recognizer that knows eight utterances by heart (and a ninth kept out)."""
     folder = tmp_path_factory.mktemp("trained")
     settings = replace(TINY, augmentation=None, steps=220, frames=1200, warm_up=20, ema_decay=0.9)
     settings = replace(settings, recognizer=PRESETS["toy"].recognizer, log_every=20, label_smoothing=0.0)

@@ -76,7 +76,7 @@ def test_no_words_heard_is_a_refusal(tmp_path: Path, clip: Path) -> None:
 def test_what_cannot_hear_is_not_offered(tmp_path: Path) -> None:
     make_cascade(tmp_path / "mine-cascade", words=None)
     assert _shelf(make_model(tmp_path / "mine")) == {"mine": ["direct"]}
-    with pytest.raises(CheckpointError, match="has it no recogniser"):
+    with pytest.raises(CheckpointError, match="has it no recognizer"):
         _shelf(tmp_path / "mine-cascade")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from speech2image import audio, images
 from speech2image.domains import OTHER, something_else
 from speech2image.pipeline import Interpolation, Translation
-from speech2image.transcription import HeardWord
+from speech2image.transcription import TranscribedWord
 from speech2image.web.page.plots import plot_spectrogram, plot_waveform
 from speech2image.web.service import RenderResult
 
@@ -122,7 +122,7 @@ def _about(heard: RenderResult) -> str:
     return f'<p class="s2i-notice s2i-hinted" role="note">{escape(told[:1].upper() + told[1:])}.</p>'
 
 
-def _word(word: HeardWord) -> str:
+def _word(word: TranscribedWord) -> str:
     """A word; one that is more likely wrong than right is marked, for eyes and for screen readers."""
     if word.confidence >= UNSURE:
         return escape(word.text)
