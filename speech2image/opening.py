@@ -1,6 +1,7 @@
 """Opens a trained model: its networks become a route that turns speech into pictures."""
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -34,6 +35,7 @@ def load(
     recognizer: "str | AsrBackend" = "own",
     threads: int | None = None,
     vad: bool = True,
+    detect_speech: bool | None = None,
 ) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
 
@@ -46,6 +48,7 @@ def load(
         threads: processor threads to use; by default all this process may use.
         vad: refuse recordings without speech, if the model has a speech detector, and in a cascade
             those of which no word is written down.
+        detect_speech: old name of `vad`, until version 0.3.
 
     Raises:
         CheckpointError: no such model, it has no such route, or its files are damaged or something else.
@@ -53,6 +56,13 @@ def load(
             recognizer is given to a model that goes without text.
         MissingExtraError: the recognizer's package is not installed.
     """
+    if detect_speech is not None:
+        warnings.warn(
+            "load(detect_speech=...) is called vad since version 0.2; the old name goes with 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        vad = detect_speech
     from speech2image.pipeline import DirectRoute
     from speech2image.runtime import Session
 

@@ -274,11 +274,10 @@ class DirectRoute(Route):
         words: tuple[TranscribedWord, ...] = ()
         if WORDS in given:
             words = best_path_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
-        said = " ".join(word.text for word in words) or None
+        transcript = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
-        return EncodedSpeech(
-            self._generator.checked(given[network.output], network), log_mel, said, words, decision
-        )
+        embedding = self._generator.checked(given[network.output], network)
+        return EncodedSpeech(embedding, log_mel, transcript, words, decision)
 
     def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the encoder takes: the log-mel that the detector took, or another front end's frames."""

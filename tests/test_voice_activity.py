@@ -55,6 +55,8 @@ def test_speech_passes_and_other_sounds_are_refused(folder: Path) -> None:
         ):
             call((hiss(), 16000))
     assert speech2image.load(folder, vad=False).translate((hiss(), 16000)).images
+    with pytest.warns(DeprecationWarning, match="vad"):
+        assert speech2image.load(folder, detect_speech=False).vad is None
 
 
 def test_a_fifth_of_a_second_is_enough(folder: Path) -> None:

@@ -5,8 +5,13 @@ A renamed flag or value stands in one of the two tables below, and nowhere else.
 
 import warnings
 
-OLD_FLAGS: dict[str, str] = {}
-"""Old flag -> flag, with their dashes: "--prior.told": "--prior.n-predicted"."""
+OLD_FLAGS: dict[str, str] = {
+    "--told": "--n-predicted",
+    "--borrowed": "--residual-blend",
+    "--prior.told": "--prior.n-predicted",
+    "--prior.borrowed": "--prior.residual-blend",
+}
+"""Old flag -> flag, with their dashes."""
 
 OLD_VALUES: dict[tuple[str, str], str] = {
     ("--effects", "usual"): "default",

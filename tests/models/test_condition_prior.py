@@ -1,4 +1,4 @@
-"""Tests of the condition prior: predicted directions follow the speech embedding, residual ones the neighbours."""
+"""Tests of the condition prior: predictions follow the embedding, residuals the neighbours."""
 
 import numpy as np
 import pytest
