@@ -20,6 +20,7 @@ from speech2image.data.sounds import excerpts, made_sound, read_sound, sound_fil
 from speech2image.errors import SpeechError
 from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 from speech2image.evaluation.embeddings import recordings
+from speech2image.opening import open_vad
 from speech2image.pretrained import find
 from speech2image.voice_activity import VoiceActivityDetector
 
