@@ -18,8 +18,9 @@ from speech2image.evaluation.real_set import RealSet
 from speech2image.metrics.bootstrap import bootstrap_interval, normal_interval
 from speech2image.metrics.class_retrieval import choose_queries, class_average_precisions
 from speech2image.metrics.frechet import FewPicturesWarning, Moments, frechet_distance
-from speech2image.metrics.inception_score import PictureClassifier, inception_score
+from speech2image.metrics.inception_score import inception_score
 from speech2image.metrics.kernel import kernel_distance, kernel_interval
+from speech2image.metrics.picture_classifier import PictureClassifier
 from speech2image.metrics.precision_recall import precision_recall
 from speech2image.metrics.rows import blocks
 

@@ -16,7 +16,7 @@ import numpy as np
 from speech2image.errors import CheckpointError
 from speech2image.evaluation.real_set import RealSet
 from speech2image.metrics.feature_network import FeatureNetwork, load_imagenet_classifier
-from speech2image.metrics.inception_score import PictureClassifier
+from speech2image.metrics.picture_classifier import PictureClassifier
 
 FILE = "classifier.npz"
 STANDARD_DIM = 2048

@@ -16,6 +16,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from speech2image.errors import SettingsError
+from speech2image.metrics.bootstrap import bootstrap_interval
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.picture_sets import PictureSets
 from speech2image.metrics.retrieval import average_precisions
 from speech2image.metrics.rows import blocks, unit
 
@@ -46,3 +49,11 @@ def class_average_precisions(
     parts = (np.asarray(gallery[rows], dtype=np.float32) for rows in blocks(len(gallery), AT_ONCE))
     scores = np.concatenate([looking @ unit(part).T for part in parts], axis=1)
     return average_precisions(scores, query_labels[:, None] == gallery_labels)
+
+
+def class_map(sets: PictureSets) -> Estimate:
+    """Class mAP of the photographs that look for pictures; the interval draws these queries anew."""
+    pictures = sets.classified
+    found = class_average_precisions(sets.queries, sets.query_labels, pictures.features, pictures.labels)
+    interval = bootstrap_interval(found, seed=sets.seed, n=sets.resamples)
+    return Estimate(float(found.mean()), interval, {"queries": len(sets.queries)})

@@ -20,6 +20,7 @@ from speech2image.errors import CheckpointError, DataError
 from speech2image.files import writing
 from speech2image.metrics import logistic_regression
 from speech2image.metrics.colour_words import COLOURS, main_colours
+from speech2image.metrics.estimate import Estimate, Sample
 
 _SIDE = 40
 _BINS = (4, 10, 10)  # lightness, a, b
@@ -103,6 +104,19 @@ class ColourReader:
         if colours != COLOURS or weights.shape != shape or weights.dtype != np.float32:
             raise CheckpointError(f"{Path(path)} is a colour reader of another version; fit one again")
         return cls(weights)
+
+
+@dataclass(frozen=True)
+class ColourHits:
+    """Whether each picture's colour is one that its caption names, bool [n]; at least one."""
+
+    hits: NDArray[np.bool_]
+    sample: Sample
+
+
+def agreement(found: ColourHits) -> Estimate:
+    """Share of pictures that have their caption's main colour."""
+    return found.sample.mean(found.hits)
 
 
 def agreement_of(colours: Sequence[str], captions: Sequence[str]) -> float:

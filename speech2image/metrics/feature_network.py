@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
-from speech2image.metrics.inception_score import PictureClassifier
+from speech2image.metrics.picture_classifier import PictureClassifier
 from speech2image.models.inception_v3 import DIMS, SIDE, InceptionV3, LayerName
 from speech2image.models.inception_v3_weights import ALLOWED, build, read_weights
 

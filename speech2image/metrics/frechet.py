@@ -15,19 +15,18 @@ Known pitfalls:
 - Figures of another layer, other weights, another resizing or another real set cannot be compared.
 """
 
-import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from speech2image.errors import CheckpointError, DataError
-from speech2image.files import writing
+from speech2image.errors import DataError
 from speech2image.metrics.bootstrap import Indices, normal_interval, resampled
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.moments import Moments, moments_of
+from speech2image.metrics.picture_sets import PictureSets
 
 RESAMPLES = 50
 """For the interval: enough for a standard deviation to a tenth of itself; each costs two decompositions."""
@@ -35,118 +34,6 @@ RESAMPLES = 50
 
 class FewPicturesWarning(UserWarning):
     """Too few pictures for the covariance to have full rank."""
-
-
-@dataclass
-class Moments:
-    """Mean and covariance of features that come in parts; memory does not grow with their number.
-
-    Parts are merged by Chan, Golub and LeVeque's formula (1979) in float64, about each part's own mean, so
-    nothing large is subtracted from something large.
-
-    Attributes:
-        dim: how many features.
-        n: how many rows were seen.
-        mean: float64 [dim].
-        scatter: sum of outer products about the mean, float64 [dim, dim].
-    """
-
-    dim: int
-    n: int = 0
-    mean: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    scatter: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
-    _root: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if not self.n:
-            self.mean, self.scatter = np.zeros(self.dim), np.zeros((self.dim, self.dim))
-
-    @classmethod
-    def of(cls, features: NDArray[np.floating]) -> "Moments":
-        """Moments of features [n, dim] that are all there."""
-        moments = cls(np.shape(features)[1])
-        moments.update(features)
-        return moments
-
-    def update(self, features: NDArray[np.floating]) -> None:
-        """Take in features [n, dim]; n may be 0.
-
-        Raises:
-            DataError: another number of features, or values that are not finite.
-        """
-        rows = np.asarray(features, dtype=np.float64)
-        if rows.ndim != 2 or rows.shape[1] != self.dim:
-            raise DataError(f"features are {rows.shape}, these moments take [n, {self.dim}]")
-        if not np.isfinite(rows).all():
-            raise DataError("features hold values that are not finite; look at what the network was given")
-        if len(rows):
-            mean = rows.mean(0)
-            rows = rows - mean
-            self.merge(Moments(self.dim, len(rows), mean, rows.T @ rows))
-
-    def merge(self, other: "Moments") -> None:
-        """Take in what `other` has seen.
-
-        Raises:
-            DataError: `other` is of another number of features.
-        """
-        if other.dim != self.dim:
-            raise DataError(f"moments of {other.dim} features cannot join those of {self.dim}")
-        n = self.n + other.n
-        if not other.n:
-            return
-        self._root = None
-        shift = other.mean - self.mean
-        self.scatter = self.scatter + other.scatter + np.outer(shift, shift) * (self.n * other.n / n)
-        self.mean = self.mean + shift * (other.n / n)
-        self.n = n
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """Unbiased covariance, float64 [dim, dim].
-
-        Raises:
-            DataError: fewer than two rows were seen.
-        """
-        if self.n < 2:
-            raise DataError(f"a covariance needs at least 2 pictures, got {self.n}")
-        return self.scatter / (self.n - 1)
-
-    @property
-    def root(self) -> NDArray[np.float64]:
-        """A matrix R with R R^T = covariance, float64 [dim, dim]; kept until more rows come."""
-        if self._root is None:
-            values, vectors = linalg.eigh(self.covariance)
-            self._root = vectors * np.sqrt(np.clip(values, 0, None))
-        return self._root
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `.npz` with pytorch-fid's names `mu` and `sigma`, and `n`.
-
-        Raises:
-            OutputError: the file cannot be written.
-            DataError: fewer than two rows were seen.
-        """
-        covariance = self.covariance
-        with writing(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, mu=self.mean, sigma=covariance, n=self.n)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Moments":
-        """Read what `save` wrote.
-
-        Raises:
-            CheckpointError: the file is absent, damaged, or lacks `mu`, `sigma` or `n` (pytorch-fid's own
-                files do not say how many pictures they are of).
-        """
-        try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                mean, covariance, n = file["mu"], file["sigma"], int(file["n"])
-        except Exception as error:  # a damaged archive raises whatever zip or numpy stumbles upon
-            raise CheckpointError(
-                f"{Path(path)} holds no moments with n, or is damaged: {error}; compute them again"
-            ) from error
-        return cls(len(mean), n, mean, covariance * (n - 1))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -202,6 +89,35 @@ def frechet_interval(
 
     values = resampled(statistic, (len(a), len(b)), seed, draws)
     return normal_interval(estimate, float(values.std(ddof=1)), level)
+
+
+def fid(sets: PictureSets) -> Estimate:
+    """FID of a set against the real set, with a normal interval.
+
+    Its spread is that of FID when the described photographs are drawn again with replacement. The spread
+    alone is of use: doubles among the pictures raise every resampled FID.
+    """
+    features, real = sets.pictures.features, sets.real_moments
+    own = moments_of(features)
+    distance = frechet_distance(own, real)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewPicturesWarning)  # said once, of the set itself
+        spread = sets.deviation(
+            lambda rows: frechet_distance(moments_of(features, rows), real), "interval of FID"
+        )
+    low, high = normal_interval(distance, spread)
+    singular = min(own.n, real.n) <= features.shape[1]
+    return Estimate(distance, (max(low, 0.0), max(high, 0.0)), {"singular": singular})
+
+
+def fid_of_equal_numbers(sets: PictureSets) -> Estimate:
+    """FID of so many pictures of a set as every row has, against the second half of the real set."""
+    features = sets.pictures.features
+    few = np.sort(np.random.default_rng([sets.seed, 13]).permutation(len(features))[: sets.equal])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FewPicturesWarning)
+        distance = frechet_distance(moments_of(features, few), sets.half_moments)
+    return Estimate(distance, None, {"n_equal": len(few)})
 
 
 def _distance(a: Moments, b: Moments) -> float:

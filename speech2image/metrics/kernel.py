@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError, SettingsError
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.picture_sets import PictureSets
 from speech2image.metrics.rows import blocks
 
 AT_ONCE = 1024
@@ -83,6 +85,14 @@ def kernel_interval(
     across = _sums(x, y, times_x, times_y) / (len(x) * len(y))
     low, high = np.percentile(within_x + within_y - 2 * across, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)
+
+
+def kid(sets: PictureSets) -> Estimate:
+    """KID of a set against the real set, with a bootstrap interval; its deviation is over subsets."""
+    features, seed = sets.pictures.features, sets.seed
+    mean, spread = kernel_distance(sets.real, features, seed=seed)
+    interval = kernel_interval(sets.real, features, seed, max(20, sets.resamples // 5))
+    return Estimate(mean, interval, {"kid_spread": spread})
 
 
 def _kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,15 +14,24 @@ Known pitfalls:
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.progress import track
 from speech2image.errors import DataError
+from speech2image.metrics.bootstrap import normal_interval
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.picture_sets import PictureSets
 from speech2image.metrics.rows import blocks
 
 _HELD = 8_000_000
 """Distances held at once (32 MB)."""
+NEIGHBOURS = 3
+"""k of `precision` and `recall`."""
+HALF_SAMPLES = 20
+"""For their intervals: halves drawn without replacement, as doubles would spoil the neighbours."""
 
 
 def precision_recall(
@@ -42,6 +51,37 @@ def precision_recall(
     centre = real.mean(0, dtype=np.float64)  # less to cancel in the distances
     real, fake = ((features - centre).astype(np.float32) for features in (real, fake))
     return _share_inside(fake, real, _radii(real, k)), _share_inside(real, fake, _radii(fake, k))
+
+
+def precision(sets: PictureSets) -> Estimate:
+    """Precision of a set against the real set; the interval is from half-samples."""
+    return _both(sets)[0]
+
+
+def recall(sets: PictureSets) -> Estimate:
+    """Recall of a set against the real set; the interval is from half-samples."""
+    return _both(sets)[1]
+
+
+@lru_cache(maxsize=1)  # the two are computed together
+def _both(sets: PictureSets) -> tuple[Estimate, Estimate]:
+    features, members = sets.pictures.features, sets.pictures.members
+    found, rng = precision_recall(sets.real, features, NEIGHBOURS), np.random.default_rng([sets.seed, 19])
+    halves = []
+    for _ in track(range(HALF_SAMPLES), "precision and recall", HALF_SAMPLES):
+        drawn = rng.permutation(len(members))[: (len(members) + 1) // 2]
+        rows = np.sort(np.concatenate([members[i] for i in drawn]))
+        if len(rows) > NEIGHBOURS:
+            halves.append(precision_recall(sets.real, features[rows], NEIGHBOURS))
+    first, second = (_estimate(value, [half[place] for half in halves]) for place, value in enumerate(found))
+    return first, second
+
+
+def _estimate(value: float, halves: list[float]) -> Estimate:
+    # A half of n items drawn without replacement spreads as much as n items drawn with replacement.
+    spread = float(np.std(halves, ddof=1)) if len(halves) > 1 else 0.0
+    low, high = (min(max(end, 0.0), 1.0) for end in normal_interval(value, spread))
+    return Estimate(value, (low, high))
 
 
 def _radii(features: NDArray[np.float32], k: int) -> NDArray[np.float32]:

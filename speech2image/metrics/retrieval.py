@@ -5,7 +5,7 @@ cosine, each side after its own mean has been taken away: what all embeddings of
 nothing, and not every loss puts it where the teacher's features have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError
+from speech2image.metrics.estimate import Estimate, Sample
 from speech2image.metrics.rows import blocks, unit
 
 KS = (1, 5, 10, 50)
@@ -118,6 +119,25 @@ def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retr
     share_of_own_class = np.unique(labels, return_counts=True)[1] / n
     recall = {k: min(k / n, 1.0) for k in ks}
     return Retrieval(recall, float((share_of_own_class**2).sum()), n, n)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What queries found: place of the own picture (0 for the first) [q], average precision [q], intervals."""
+
+    places: NDArray[np.int64]
+    precisions: NDArray[np.float64]
+    sample: Sample
+
+
+def recall_at(k: int) -> Callable[[Ranking], Estimate]:
+    """Share of queries whose own picture is among the first k."""
+    return lambda found: found.sample.mean(found.places < k)
+
+
+def class_mean_average_precision(found: Ranking) -> Estimate:
+    """Mean average precision of the query's class."""
+    return found.sample.mean(found.precisions)
 
 
 def _check(scores: NDArray[np.floating]) -> None:

@@ -17,11 +17,13 @@ Known pitfalls:
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import jiwer
 
 from speech2image.errors import DataError
 from speech2image.metrics.colour_words import COLOUR_WORDS
+from speech2image.metrics.estimate import Estimate
 
 _PARTS = (
     "petal bloom blossom flower floret bract ray bell trumpet cup star ball spike cluster head centre "
@@ -79,6 +81,24 @@ def content_word_error_rate(
         DataError: the numbers differ, or no reference has a content word.
     """
     return _rate(references, hypotheses, content)
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Sentences that were said, and what was understood of each."""
+
+    references: Sequence[str]
+    hypotheses: Sequence[str]
+
+
+def wer(spoken: Transcripts) -> Estimate:
+    """Word error rate as a measure."""
+    return Estimate(word_error_rate(spoken.references, spoken.hypotheses))
+
+
+def content_wer(spoken: Transcripts) -> Estimate:
+    """Word error rate of content words as a measure."""
+    return Estimate(content_word_error_rate(spoken.references, spoken.hypotheses))
 
 
 def words(text: str) -> list[str]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from speech2image.errors import CheckpointError, DataError
-from speech2image.metrics.inception_score import PictureClassifier, inception_score
+from speech2image.metrics.inception_score import inception_score
+from speech2image.metrics.picture_classifier import PictureClassifier
 
 
 def test_bounds():

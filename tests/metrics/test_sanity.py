@@ -12,8 +12,9 @@ from speech2image.data.picture_files import list_pictures, read_picture
 from speech2image.errors import DataError
 from speech2image.metrics.feature_network import load_inception
 from speech2image.metrics.frechet import Moments, frechet_distance
-from speech2image.metrics.inception_score import PictureClassifier, inception_score
+from speech2image.metrics.inception_score import inception_score
 from speech2image.metrics.kernel import kernel_distance
+from speech2image.metrics.picture_classifier import PictureClassifier
 from speech2image.metrics.precision_recall import precision_recall
 from speech2image.metrics.retrieval import average_precisions, ranks, retrieval
 from speech2image.metrics.word_errors import content_word_error_rate, word_error_rate
