@@ -29,7 +29,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         DataError: the data has no test or training pictures, no teacher features, or no kept-out voice.
         OutputError: `out` cannot be written, or holds an unfinished evaluation of something else.
     """
-    from speech2image.evaluation import experiments, figures, model_report
+    from speech2image.evaluation import run as model_report
+    from speech2image.evaluation.paper import figures
+    from speech2image.evaluation.paper import tables as experiments
 
     check(settings)
     if settings.table is not None:

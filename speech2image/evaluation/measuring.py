@@ -13,7 +13,8 @@ from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import colours, realism, robustness, spoken_retrieval, words
+from speech2image.evaluation import colours, realism, robustness, words
+from speech2image.evaluation import retrieval as spoken_retrieval
 from speech2image.evaluation.drawing import NAMES, DrawnSet, Reading, draw, noise_set, spoken_set
 from speech2image.evaluation.embeddings import Embeddings, embed, transcripts
 from speech2image.evaluation.real_set import Photographs, RealSet, real_set

@@ -22,7 +22,7 @@ from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, Aco
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw
 from speech2image.evaluation.embeddings import recordings
-from speech2image.evaluation.spoken_retrieval import RetrievalEvaluator
+from speech2image.evaluation.retrieval import RetrievalEvaluator
 from speech2image.evaluation.utterances import (
     HEARD,
     KEPT_OUT,

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from speech2image.evaluation import colours, spoken_retrieval
+from speech2image.evaluation import colours
+from speech2image.evaluation import retrieval as spoken_retrieval
 from speech2image.evaluation.report_parts import Chart, Row, Section, bracketed, chart, share, share_span
 
 _HEAD = ("voices", "condition", "utterances", "R@10 (95 %)", "mAP (95 %)", "colour (95 %)", "refused (95 %)")

@@ -14,7 +14,9 @@ from tiny_model import EMBEDDING, make_model
 from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import EvaluationSettings, embeddings, evaluate, experiments, model_report
+from speech2image.evaluation import EvaluationSettings, embeddings, evaluate
+from speech2image.evaluation import run as model_report
+from speech2image.evaluation.paper import tables as experiments
 from speech2image.evaluation.utterances import caption_of
 from speech2image.opening import load
 

@@ -14,7 +14,8 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import write_shards
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import CheckpointError, DataError, SpeechError
-from speech2image.evaluation import colours, drawing, realism, spoken_retrieval
+from speech2image.evaluation import colours, drawing, realism
+from speech2image.evaluation import retrieval as spoken_retrieval
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.utterances import evenly

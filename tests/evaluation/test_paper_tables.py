@@ -9,7 +9,7 @@ import torch
 from evaluation_parts import TinyNetwork
 from tiny_model import make_model
 
-from speech2image.evaluation import model_report
+from speech2image.evaluation import run as model_report
 from speech2image.training.checkpoint import save_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

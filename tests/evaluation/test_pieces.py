@@ -9,8 +9,8 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
 from speech2image.evaluation import drawing
-from speech2image.evaluation.charts import svg
 from speech2image.evaluation.real_set import halves
+from speech2image.evaluation.report.plots import svg
 from speech2image.evaluation.report_parts import Bar, Chart
 from speech2image.evaluation.utterances import (
     VOICES,

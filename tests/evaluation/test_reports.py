@@ -25,7 +25,9 @@ from speech2image.errors import (
     SettingsError,
     Speech2ImageError,
 )
-from speech2image.evaluation import EvaluationSettings, evaluate, experiments, model_report
+from speech2image.evaluation import EvaluationSettings, evaluate
+from speech2image.evaluation import run as model_report
+from speech2image.evaluation.paper import tables as experiments
 from speech2image.evaluation.settings import OF_FEATURES
 from speech2image.metrics.frechet import FewPicturesWarning
 

@@ -13,7 +13,7 @@ from speech2image import audio
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
-from speech2image.evaluation.report_markdown import table
+from speech2image.evaluation.report.markdown import table
 from speech2image.evaluation.robustness import make_groups
 from speech2image.evaluation.robustness_section import robustness_section
 from speech2image.evaluation.utterances import GROUPS

@@ -13,8 +13,8 @@ from speech2image.evaluation.report_parts import (
     share_span,
     span,
 )
+from speech2image.evaluation.retrieval import NAMES
 from speech2image.evaluation.robustness_section import robustness_section
-from speech2image.evaluation.spoken_retrieval import NAMES
 
 
 def sections(results: dict[str, Any]) -> list[Section]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from speech2image.evaluation.report.sections import sections
 from speech2image.evaluation.report_parts import Section, number, share
-from speech2image.evaluation.sections import sections
 
 ROW_HEAD = (
     "model",

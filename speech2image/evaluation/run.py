@@ -14,10 +14,10 @@ from speech2image.data.arrays import PairArrays
 from speech2image.errors import require
 from speech2image.evaluation import provenance
 from speech2image.evaluation.measuring import Measuring, make_plan
-from speech2image.evaluation.report_html import page
-from speech2image.evaluation.report_markdown import facts, markdown
+from speech2image.evaluation.report.html import page
+from speech2image.evaluation.report.markdown import facts, markdown
+from speech2image.evaluation.report.sections import sections
 from speech2image.evaluation.route import opened_route
-from speech2image.evaluation.sections import sections
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.files import writing

@@ -11,11 +11,11 @@ from speech2image.errors import DataError
 from speech2image.evaluation import provenance
 from speech2image.evaluation.embeddings import Embeddings, embed
 from speech2image.evaluation.measuring import check_route
-from speech2image.evaluation.model_report import write_files
-from speech2image.evaluation.report_html import page
-from speech2image.evaluation.report_markdown import table
+from speech2image.evaluation.report.html import page
+from speech2image.evaluation.report.markdown import table
 from speech2image.evaluation.report_parts import Section
 from speech2image.evaluation.route import opened_route
+from speech2image.evaluation.run import write_files
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices

@@ -22,7 +22,7 @@ from paper_trainings import BUDGETS, Step, TrainingPlan
 
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
-from speech2image.evaluation.experiments import TABLES
+from speech2image.evaluation.paper.tables import TABLES
 from speech2image.models.conditional_discriminator import SIZES
 
 

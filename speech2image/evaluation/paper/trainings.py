@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech2image.evaluation.experiments import LOSSES
+from speech2image.evaluation.paper.tables import LOSSES
 from speech2image.files import writing
 from speech2image.models.conditional_discriminator import SIZES
 

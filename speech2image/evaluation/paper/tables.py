@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from speech2image.evaluation import colours, realism, spoken_retrieval
+from speech2image.evaluation import colours, realism
+from speech2image.evaluation import retrieval as spoken_retrieval
 from speech2image.evaluation.drawing import NAMES
-from speech2image.evaluation.model_report import report, write_files
-from speech2image.evaluation.report_html import page
-from speech2image.evaluation.report_markdown import ROW_HEAD, facts, figures, first_row, row_cells
-from speech2image.evaluation.report_markdown import table as markdown_table
+from speech2image.evaluation.report.html import page
+from speech2image.evaluation.report.markdown import ROW_HEAD, facts, figures, first_row, row_cells
+from speech2image.evaluation.report.markdown import table as markdown_table
 from speech2image.evaluation.report_parts import Bar, Chart, Section
+from speech2image.evaluation.run import report, write_files
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out
 from speech2image.models.conditional_discriminator import SIZES

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from speech2image.errors import Speech2ImageError
-from speech2image.evaluation import EvaluationSettings, experiments
-from speech2image.evaluation.report_markdown import first_row, table
+from speech2image.evaluation import EvaluationSettings
+from speech2image.evaluation.paper import tables as experiments
+from speech2image.evaluation.report.markdown import first_row, table
 from speech2image.files import writing
 
 SPOKEN = "drawn from voices kept out"

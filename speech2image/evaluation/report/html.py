@@ -8,7 +8,7 @@ from html import escape
 from PIL import Image
 
 from speech2image import images
-from speech2image.evaluation.charts import svg
+from speech2image.evaluation.report.plots import svg
 from speech2image.evaluation.report_parts import Section
 
 _STYLE = """
