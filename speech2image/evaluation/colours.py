@@ -1,20 +1,19 @@
 """Colour table: does the colour read in the picture agree with the colour spoken?"""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.arrays import PairArrays
-from speech2image.evaluation.drawing import NAMES, DrawnSet, Pictures
+from speech2image.evaluation.drawing import DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
+from speech2image.evaluation.results import CEILING, SHUFFLED, Row
 from speech2image.evaluation.utterances import KEPT_OUT, caption_of, shuffled
-from speech2image.metrics.bootstrap import bootstrap_interval
-from speech2image.metrics.colour_agreement import ColourReader
+from speech2image.metrics import registry
+from speech2image.metrics.colour_agreement import ColourHits, ColourReader
 from speech2image.metrics.colour_words import COLOURS, main_colours
-
-PHOTOGRAPHS, SHUFFLED = "real photographs (ceiling)", "kept out, captions shuffled (floor)"
+from speech2image.metrics.estimate import Sample
 
 
 def fit_reader(photographs: Photographs) -> ColourReader | None:
@@ -42,20 +41,20 @@ class ColourRows:
     def __init__(self, arrays: PairArrays, seed: int, resamples: int) -> None:
         self.arrays, self.seed, self.resamples = arrays, seed, resamples
 
-    def real(self, photographs: Photographs, reader: ColourReader) -> dict[str, Any]:
+    def real(self, photographs: Photographs, reader: ColourReader) -> Row:
         """The ceiling: each caption of each test photograph against its colour."""
         indices, pictures, captions = photographs.of("test")
         colours = reader.read(pictures)
-        told = [(colours[place], text, i) for place, i in enumerate(indices) for text in captions[place]]
-        read, texts, owners = zip(*told, strict=True)
-        return self.row(PHOTOGRAPHS, read, texts, np.array(owners))
+        pairs = [(colours[place], text, i) for place, i in enumerate(indices) for text in captions[place]]
+        read, texts, owners = zip(*pairs, strict=True)
+        return self.row(CEILING, read, texts, np.array(owners))
 
-    def drawn(self, pictures: DrawnSet, read: NDArray[np.int8]) -> list[dict[str, Any]]:
+    def drawn(self, pictures: DrawnSet, read: NDArray[np.int8]) -> list[Row]:
         """A drawn set against what was said; the kept-out one against what others said, too."""
         colours = [COLOURS[i] for i in read[:, 0]]
         captions = [caption_of(self.arrays, int(u)) for u in pictures.owners]
         owners = self.arrays.utterance_sample[pictures.owners]
-        rows = [self.row(NAMES[pictures.name], colours, captions, owners)]
+        rows = [self.row(pictures.name, colours, captions, owners)]
         if pictures.name == KEPT_OUT:
             said = np.flatnonzero([bool(main_colours(caption)) for caption in captions])
             others = said[shuffled(owners[said], self.seed)]
@@ -63,23 +62,16 @@ class ColourRows:
             rows.append(self.row(SHUFFLED, [colours[i] for i in said], texts, owners[said]))
         return rows
 
-    def row(
-        self, name: str, colours: Sequence[str], captions: Sequence[str], owners: NDArray[np.int64]
-    ) -> dict[str, Any]:
+    def row(self, id: str, colours: Sequence[str], captions: Sequence[str], owners: NDArray[np.int64]) -> Row:
         """Agreement of colours [n] with captions [n]; captions without a main colour do not count."""
         pairs = zip(colours, map(main_colours, captions), owners.tolist(), strict=True)
         kept = [(colour in spoken, owner) for colour, spoken, owner in pairs if spoken]
         if not kept:
-            return {"pictures": name, "n": 0, "agreement": None, "interval": None}
+            return Row(id, counts={"n": 0})
         hits, described = (np.array(column) for column in zip(*kept, strict=True))
-        interval = bootstrap_interval(hits, seed=self.seed, groups=described, n=self.resamples)
-        return {
-            "pictures": name,
-            "n": len(hits),
-            "described_pictures": len(set(described.tolist())),
-            "agreement": float(hits.mean()),
-            "interval": list(interval),
-        }
+        found = ColourHits(hits, Sample(described, self.seed, self.resamples))
+        estimates = {measure.key: measure.compute(found) for measure in registry.COLOURS}
+        return Row(id, estimates, {"n": len(hits), "described_pictures": len(set(described.tolist()))})
 
 
 def _names_colours(arrays: PairArrays, split: str) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from speech2image.data.arrays import PairArrays
 from speech2image.data.progress import progress_bar
@@ -12,19 +14,10 @@ from speech2image.data.resumable_array import ResumableArray
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.pipeline import Route
 
+LABEL_WIDTH, LABEL_LETTERS, HEAD_HEIGHT = 230, 34, 20
+"""Of a sheet, in pixels and letters."""
 BLOCK = 16
 """Pictures held at once."""
-NAMES = {
-    "kept out": "drawn from voices kept out",
-    "kept out, natural voices": "drawn from natural voices kept out",
-    "kept out, people": "drawn from people kept out",
-    "heard": "drawn from voices heard in training",
-    "heard, natural voices": "drawn from natural voices heard in training",
-    "heard, people": "drawn from people heard in training",
-    "noise": "drawn from noise (floor)",
-}
-"""Sets of pictures, of each of `utterances.VOICES` and of noise -> what the tables call them."""
-
 Pictures = NDArray[np.uint8]
 
 
@@ -33,7 +26,7 @@ class DrawnSet:
     """Pictures to draw: `per_utterance` of each of n utterances.
 
     Attributes:
-        name: one of `NAMES`, or of an experiment.
+        name: group of voices, "noise", or of an experiment.
         utterances: [n]; each names the caption, and with it the noise.
         condition: rows of utterances -> their conditions [rows, size].
         per_utterance: pictures of each.
@@ -120,3 +113,32 @@ def noise_seed(arrays: PairArrays, u: int, seed: int) -> int:
     """Where the noise of an utterance comes from: the same in every voice that speaks its caption."""
     key = [seed, int(arrays.utterance_sample[u]), int(arrays.utterance_caption[u]) + 1]
     return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def sheet(
+    rows: Sequence[Sequence[Image.Image]], captions: Sequence[str], heads: Sequence[str] = (), gap: int = 2
+) -> Image.Image:
+    """Pictures in rows, each row's caption to its left in Pillow's own letters.
+
+    Args:
+        rows: pictures of one size, as many in each row.
+        captions: one a row; wrapped to the column.
+        heads: over the columns, one a picture of a row.
+        gap: white pixels between neighbours.
+    """
+    font = ImageFont.load_default(13)
+    labels = [fill(caption, LABEL_LETTERS) for caption in captions]
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    tallest = max(int(pen.multiline_textbbox((0, 0), label, font)[3]) + 6 for label in labels)
+    width, height = rows[0][0].size[0] + gap, max(tallest, rows[0][0].size[1]) + gap
+    top = HEAD_HEIGHT if heads else 0
+    size = (LABEL_WIDTH + len(rows[0]) * width - gap, top + len(rows) * height - gap)
+    out = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(out)
+    for place, head in enumerate(heads):
+        pen.text((LABEL_WIDTH + place * width, 2), head, fill="black", font=font)
+    for number, (pictures, label) in enumerate(zip(rows, labels, strict=True)):
+        pen.multiline_text((4, top + number * height + 2), label, fill="black", font=font)
+        for place, picture in enumerate(pictures):
+            out.paste(picture, (LABEL_WIDTH + place * width, top + number * height))
+    return out

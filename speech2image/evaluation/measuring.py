@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,14 @@ from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import colours, realism, robustness, words
-from speech2image.evaluation import retrieval as spoken_retrieval
-from speech2image.evaluation.drawing import NAMES, DrawnSet, Reading, draw, noise_set, spoken_set
+from speech2image.evaluation import colours, realism, robustness
+from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, sheet, spoken_set
 from speech2image.evaluation.embeddings import Embeddings, embed, transcripts
-from speech2image.evaluation.real_set import Photographs, RealSet, real_set
-from speech2image.evaluation.score_classifier import NamedClassifier, score_classifier
+from speech2image.evaluation.real_set import Photographs, real_set
+from speech2image.evaluation.realism import NamedClassifier, score_classifier
+from speech2image.evaluation.results import Results, Row, write_row
+from speech2image.evaluation.retrieval import Gallery, RetrievalEvaluator, open_gallery
 from speech2image.evaluation.settings import OF_FEATURES, EvaluationSettings
-from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import (
     KEPT_OUT,
     VOICES,
@@ -37,10 +36,15 @@ from speech2image.evaluation.utterances import (
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
+from speech2image.metrics.picture_sets import PictureFeatures
+from speech2image.metrics.registry import TABLES, WORDS
+from speech2image.metrics.word_errors import Transcripts
 from speech2image.pipeline import Route
 from speech2image.voice_activity import VoiceActivityDetector
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
+NO_TEXT = "the direct route goes without text: there are no words to be wrong"
+CAPTIONS_DRAWN = "the captions were drawn as they are written (--captions): no speech was embedded"
 NETWORK_FILE = (
     "needs --network FILE: pt_inception-2015-12-05-6726825d.pth, published with pytorch-fid "
     "(github.com/mseitzer/pytorch-fid, release fid_weights), or a safetensors file of its first part"
@@ -61,7 +65,7 @@ class EvaluationPlan:
     voices: dict[str, list[str]]
     cells: list[UtteranceGroup]
     shown: NDArray[np.int64]
-    gallery: spoken_retrieval.Gallery | None
+    gallery: Gallery | None
 
     def unseen(self, voices: str) -> NDArray[np.int64]:
         """Utterances about unseen classes, in voices of a group (one of `VOICES`); possibly none."""
@@ -108,7 +112,7 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
     spoken = arrays.utterances_of("test", kept_out)
     gallery = None
     if "retrieval" in settings.measures:
-        gallery = spoken_retrieval.open_gallery(arrays, route.model.card["embedding_size"])
+        gallery = open_gallery(arrays, route.model.card["embedding_size"])
         if settings.gallery is not None and settings.gallery > len(arrays.samples_of("test")):
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
@@ -144,41 +148,40 @@ class Measuring:
         self.photographs = Photographs(arrays, route.picture_size)
         self.of_features = [m for m in settings.measures if m in OF_FEATURES] if network else []
 
-    def results(self) -> tuple[dict[str, Any], Image.Image]:
+    def results(self) -> tuple[Results, Image.Image]:
         """All figures, and the sheet of pictures."""
         wanted = np.unique(np.concatenate([self.plan.shown, *(cell.utterances for cell in self.plan.cells)]))
         speech = embed(self.route, self.arrays, wanted, self.work, self.settings.captions)
-        results: dict[str, Any] = {"voices": self.plan.voices, "not_measured": self._not_measured()}
+        tables: dict[str, list[Row]] = {}
         searches = self._searches()
-        results |= self._retrieval(searches, speech)
+        tables |= self._retrieval(searches, speech)
         reader = colours.fit_reader(self.photographs) if "colours" in self.settings.measures else None
         sets = self._sets(speech) if reader or self.of_features else []
         read = {pictures.name: self._draw(pictures, reader) for pictures in sets}
-        results["colours"] = self._colours(sets, read, reader)
-        results |= self._pictures(sets, read)
-        results["robustness"] = self._robustness(searches, reader)
-        results["words"] = self._words()
+        tables["colours"] = self._colours(sets, read, reader)
+        tables["pictures"], classifier = self._pictures(sets, read)
+        tables["robustness"] = self._robustness(searches, reader)
+        tables["words"] = self._words()
         sheet_of, rows = self._sheet(speech)
+        results: Results = {"voices": self.plan.voices, "not_measured": self._not_measured()}
+        results |= {table: [write_row(table, row) for row in found] for table, found in tables.items()}
+        results["classifier"] = None if classifier is None else classifier.description
         shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
 
-    def _retrieval(
-        self, searches: spoken_retrieval.RetrievalEvaluator | None, speech: Embeddings
-    ) -> dict[str, Any]:
+    def _retrieval(self, searches: RetrievalEvaluator | None, speech: Embeddings) -> dict[str, list[Row]]:
         if searches is None:
             return {"retrieval": [], "voice_by_voice": []}
         rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
         return {"retrieval": rows, "voice_by_voice": searches.by_voice(self.plan.cells, speech)}
 
-    def _searches(self) -> spoken_retrieval.RetrievalEvaluator | None:
+    def _searches(self) -> RetrievalEvaluator | None:
         gallery, settings = self.plan.gallery, self.settings
         if gallery is None:
             return None
-        return spoken_retrieval.RetrievalEvaluator(self.arrays, gallery, settings.seed, settings.resamples)
+        return RetrievalEvaluator(self.arrays, gallery, settings.seed, settings.resamples)
 
-    def _robustness(
-        self, searches: spoken_retrieval.RetrievalEvaluator | None, reader: ColourReader | None
-    ) -> list[dict[str, Any]]:
+    def _robustness(self, searches: RetrievalEvaluator | None, reader: ColourReader | None) -> list[Row]:
         """What was measured of retrieval and colours once more, under difficult conditions."""
         settings = self.settings
         asked = "robustness" in settings.measures and not settings.captions
@@ -218,7 +221,7 @@ class Measuring:
 
     def _colours(
         self, sets: list[DrawnSet], read: dict[str, dict[str, ResumableArray]], reader: ColourReader | None
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         if reader is None:
             return []
         rows = colours.ColourRows(self.arrays, self.settings.seed, self.settings.resamples)
@@ -227,36 +230,36 @@ class Measuring:
             found += rows.drawn(pictures, read[pictures.name]["colours"].array)
         return found
 
-    def _pictures(self, sets: list[DrawnSet], read: dict[str, dict[str, ResumableArray]]) -> dict[str, Any]:
+    def _pictures(
+        self, sets: list[DrawnSet], read: dict[str, dict[str, ResumableArray]]
+    ) -> tuple[list[Row], NamedClassifier | None]:
         if self.network is None or not self.of_features:
-            return {"pictures": [], "classifier": None}
-        real, judge = self._real_and_judge()
+            return [], None
+        settings, network = self.settings, self.network
+        real = real_set(self.arrays, settings.reference_size, network)
+        classifier = None
+        if settings.network is not None and "inception-score" in self.of_features:
+            classifier = score_classifier(settings.network, network, real, settings.out)
+        drawn = [self._compared(pictures, read[pictures.name]["features"].array) for pictures in sets]
         compare = realism.Comparison(
             real,
             self.of_features,
-            None if judge is None else judge.classifier,
-            self.settings.queries_per_class,
-            self.settings.seed,
-            self.settings.resamples,
+            None if classifier is None else classifier.classifier,
+            settings.queries_per_class,
+            min(len(real.first), *(len(pictures.features) for pictures in drawn)),
+            settings.seed,
+            settings.resamples,
         )
-        drawn = [self._compared(pictures, read[pictures.name]["features"].array) for pictures in sets]
-        equal = min(len(real.first), *(len(pictures.features) for pictures in drawn))
-        rows = [compare.ceiling(equal), *(compare.drawn(pictures, equal) for pictures in drawn)]
-        rows.insert(-1, compare.shuffled(rows[1], drawn[0], shuffled(drawn[0].owners, self.settings.seed)))
-        return {"pictures": rows, "classifier": None if judge is None else judge.description}
+        rows = [compare.ceiling(), *(compare.drawn(pictures) for pictures in drawn)]
+        order = shuffled(drawn[0].owners, settings.seed)
+        rows.insert(-1, compare.shuffled(rows[1], drawn[0], order))
+        return rows, classifier
 
-    def _real_and_judge(self) -> tuple[RealSet, NamedClassifier | None]:
-        assert self.network is not None and self.settings.network is not None
-        real = real_set(self.arrays, self.settings.reference_size, self.network)
-        if "inception-score" not in self.of_features:
-            return real, None
-        return real, score_classifier(self.settings.network, self.network, real, self.settings.out)
-
-    def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> realism.PictureFeatures:
+    def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> PictureFeatures:
         owners = self.arrays.utterance_sample[pictures.owners]
-        return realism.PictureFeatures(NAMES[pictures.name], features, self.arrays.labels[owners], owners)
+        return PictureFeatures(pictures.name, features, self.arrays.labels[owners], owners)
 
-    def _words(self) -> list[dict[str, Any]]:
+    def _words(self) -> list[Row]:
         """What a route through text wrote down; the direct route writes nothing."""
         asked = "words" in self.settings.measures and not self.settings.captions
         if not asked or not hasattr(self.route, "transcribe"):
@@ -271,10 +274,12 @@ class Measuring:
             if 0 < len(clean) < len(written):
                 groups[f"{voices}, not augmented"] = clean
             for name, own in groups.items():
-                rows.append(words.word_row(name, [said[u] for u in own], [written[u] for u in own]))
+                spoken = Transcripts([said[u] for u in own], [written[u] for u in own])
+                estimates = {measure.key: measure.compute(spoken) for measure in WORDS}
+                rows.append(Row(name, estimates, {"utterances": len(own)}))
         return rows
 
-    def _sheet(self, speech: Embeddings) -> tuple[Image.Image, list[dict[str, Any]]]:
+    def _sheet(self, speech: Embeddings) -> tuple[Image.Image, list[Results]]:
         shown, seed = self.plan.shown, self.settings.seed
         drawn = [self.route.generate(vector, SHEET_NOISES, seed) for vector in speech.of(np.sort(shown))]
         by_utterance = dict(zip(np.sort(shown).tolist(), drawn, strict=True))
@@ -285,9 +290,14 @@ class Measuring:
     def _not_measured(self) -> dict[str, str]:
         """Measures that were asked for and cannot be taken, with what to do."""
         asked = self.settings.measures
-        reasons = {} if self.network else {m: NETWORK_FILE for m in asked if m in OF_FEATURES}
-        if "words" in asked and not hasattr(self.route, "transcribe"):
-            reasons["words"] = words.NO_TEXT
+        reasons = {}
+        for measure in (measure for table in ("pictures", "words") for measure in TABLES[table]):
+            if measure.option not in asked:
+                continue
+            if "network" in measure.needs and self.network is None:
+                reasons[measure.option] = NETWORK_FILE
+            if "transcripts" in measure.needs and not hasattr(self.route, "transcribe"):
+                reasons[measure.option] = NO_TEXT
         if self.settings.captions:
-            reasons |= {m: words.NOT_HEARD for m in ("words", "robustness") if m in asked}
+            reasons |= {option: CAPTIONS_DRAWN for option in ("words", "robustness") if option in asked}
         return reasons

@@ -1,7 +1,6 @@
 """Retrieval table: speech -> picture in the teacher's feature space, with ceiling and floor."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,12 @@ from numpy.typing import NDArray
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.embeddings import Embeddings
-from speech2image.evaluation.utterances import CLASSES, UtteranceGroup, shuffled
-from speech2image.metrics.bootstrap import bootstrap_interval
+from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, TRUE_WORDS, Row
+from speech2image.evaluation.utterances import CLASSES, KEPT_OUT, UtteranceGroup, shuffled
+from speech2image.metrics import registry
+from speech2image.metrics.estimate import Estimate, Sample
 from speech2image.metrics.retrieval import (
-    KS,
+    Ranking,
     answers,
     average_precisions,
     centred,
@@ -22,12 +23,6 @@ from speech2image.metrics.retrieval import (
 )
 from speech2image.metrics.rows import blocks
 from speech2image.metrics.text_baseline import text_baseline
-
-NAMES = (*(f"R@{k}" for k in KS), "mAP")
-WORDS = "the true words, no speech"
-CEILING = "another crop of the photograph (ceiling)"
-SHUFFLED = "kept out, utterances shuffled (floor)"
-NOISE = "noise for speech (floor)"
 
 
 @dataclass(frozen=True)
@@ -78,12 +73,10 @@ class RetrievalEvaluator:
     def __init__(self, arrays: PairArrays, gallery: Gallery, seed: int, resamples: int) -> None:
         self.arrays, self.gallery, self.seed, self.resamples = arrays, gallery, seed, resamples
 
-    def rows(
-        self, cells: list[UtteranceGroup], speech: Embeddings, smaller: int | None
-    ) -> list[dict[str, Any]]:
+    def rows(self, cells: list[UtteranceGroup], speech: Embeddings, smaller: int | None) -> list[Row]:
         """All rows; `smaller` adds one with a gallery of so many test pictures."""
         rows = [self.cell(cell, speech) for cell in cells]
-        kept_out = next(cell for cell in cells if (cell.classes, cell.voices) == ("unseen", "kept out"))
+        kept_out = next(cell for cell in cells if (cell.classes, cell.voices) == ("unseen", KEPT_OUT))
         if smaller is not None:
             rows.append(self.cell(kept_out, speech, smaller))
         rows += self._words()
@@ -91,7 +84,7 @@ class RetrievalEvaluator:
             rows.append(self._ceiling())
         return [*rows, *self._floors(kept_out, speech)]
 
-    def cell(self, cell: UtteranceGroup, speech: Embeddings, smaller: int | None = None) -> dict[str, Any]:
+    def cell(self, cell: UtteranceGroup, speech: Embeddings, smaller: int | None = None) -> Row:
         """Utterances of one kind against the pictures of their split."""
         samples = self.arrays.samples_of(CLASSES[cell.classes])
         if smaller is not None and smaller < len(samples):
@@ -102,14 +95,15 @@ class RetrievalEvaluator:
         vectors = speech.of(cell.utterances[keep])
         return self.row(cell.classes, cell.voices, vectors, described[keep], samples)
 
-    def by_voice(self, cells: list[UtteranceGroup], speech: Embeddings) -> list[dict[str, Any]]:
+    def by_voice(self, cells: list[UtteranceGroup], speech: Embeddings) -> list[Row]:
         """The utterances of the unseen classes, voice by voice."""
         rows = []
         for cell in (cell for cell in cells if cell.classes == "unseen"):
             voices = self.arrays.utterance_voice[cell.utterances]
             for voice in sorted(set(voices.tolist())):
                 own = UtteranceGroup("unseen", cell.voices, cell.utterances[voices == voice])
-                rows.append({"voice": voice} | self.cell(own, speech))
+                row = self.cell(own, speech)
+                rows.append(replace(row, facts={"voice": voice, **row.facts}))
         return rows
 
     def row(
@@ -120,7 +114,7 @@ class RetrievalEvaluator:
         described: NDArray[np.int64],
         samples: NDArray[np.int64],
         mean: NDArray[np.float32] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Row:
         """Queries [q, size] that describe the pictures `described` [q], in the gallery `samples`.
 
         `mean` is taken away from the queries, by default their own.
@@ -139,35 +133,29 @@ class RetrievalEvaluator:
         precisions: NDArray[np.float64],
         described: NDArray[np.int64],
         labels: NDArray[np.int64],
-    ) -> dict[str, Any]:
-        values = np.column_stack([*(places < k for k in KS), precisions]).astype(float)
-        found = dict(zip(NAMES, values.mean(axis=0).tolist(), strict=True))
-        spread = [
-            list(bootstrap_interval(column, seed=self.seed, groups=described, n=self.resamples))
-            for column in values.T
-        ]
-        return {
-            "classes": classes,
-            "voices": voices,
-            "queries": len(places),
-            "pictures": len(labels),
-            **found,
-            "intervals": dict(zip(NAMES, spread, strict=True)),
-            "chance": chance(labels).as_dict(),
-        }
+    ) -> Row:
+        found = Ranking(places, precisions, Sample(described, self.seed, self.resamples))
+        return Row(
+            voices,
+            {measure.key: measure.compute(found) for measure in registry.RETRIEVAL},
+            {"queries": len(places), "pictures": len(labels)},
+            {"classes": classes},
+            chance(labels).as_dict(),
+        )
 
-    def _words(self) -> list[dict[str, Any]]:
+    def _words(self) -> list[Row]:
         """What the true words reach, if they are known."""
         arrays, features = self.arrays, self.gallery.features
         train, test = arrays.samples_of("train"), arrays.samples_of("test")
         if not (any(arrays.captions[i] for i in train) and any(arrays.captions[i] for i in test)):
             return []
         found = text_baseline(arrays.captions, features[:, None], arrays.labels, train, test)
+        estimates = {key: Estimate(value) for key, value in found.as_dict().items()}
         counts = {"queries": found.queries, "pictures": found.pictures}
-        words = {"classes": "unseen", "voices": WORDS, **counts, **found.as_dict()}
-        return [words | {"intervals": None, "chance": chance(arrays.labels[test]).as_dict()}]
+        reached = chance(arrays.labels[test]).as_dict()
+        return [Row(TRUE_WORDS, estimates, counts, {"classes": "unseen"}, reached)]
 
-    def _ceiling(self) -> dict[str, Any]:
+    def _ceiling(self) -> Row:
         """Real against real: one crop of a photograph looks for the photograph by another crop.
 
         Its own picture does not count for mAP, which asks for others of the class.
@@ -186,7 +174,7 @@ class RetrievalEvaluator:
         precisions = average_precisions(scores, relevant)
         return self._summary("unseen", CEILING, places, precisions, test, labels)
 
-    def _floors(self, cell: UtteranceGroup, speech: Embeddings) -> list[dict[str, Any]]:
+    def _floors(self, cell: UtteranceGroup, speech: Embeddings) -> list[Row]:
         """The kept-out utterances looking for the pictures of others, and noise looking for theirs."""
         described = self.arrays.utterance_sample[cell.utterances]
         vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")

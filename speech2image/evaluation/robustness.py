@@ -5,11 +5,10 @@ evenly, those prepared without any change where there are any. The model hears t
 how many the detector would have refused stands beside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, Aco
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw
 from speech2image.evaluation.embeddings import recordings
+from speech2image.evaluation.results import Row
 from speech2image.evaluation.retrieval import RetrievalEvaluator
 from speech2image.evaluation.utterances import (
     HEARD,
@@ -33,9 +33,11 @@ from speech2image.evaluation.utterances import (
     one_a_caption,
     unchanged,
 )
-from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS
+from speech2image.metrics.estimate import Estimate, Sample
+from speech2image.metrics.refusals import Refusals
+from speech2image.metrics.registry import REFUSED
 from speech2image.pipeline import Route
 from speech2image.voice_activity import VoiceActivityDetector
 
@@ -93,11 +95,11 @@ class Robustness:
 
     def rows(
         self, groups: Sequence[RobustnessGroup], conditions: Sequence[AcousticCondition] = ACOUSTIC_CONDITIONS
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """A row for every group and condition."""
         return [row for group in groups for row in self._group(group, conditions)]
 
-    def _group(self, group: RobustnessGroup, conditions: Sequence[AcousticCondition]) -> list[dict[str, Any]]:
+    def _group(self, group: RobustnessGroup, conditions: Sequence[AcousticCondition]) -> list[Row]:
         vectors, speech = self._hear(group, conditions)
         read = self._read(group, vectors, len(conditions))
         n = len(group.utterances)
@@ -106,9 +108,12 @@ class Robustness:
         clean = vectors[:n].mean(axis=0)  # the first condition is as recorded
         for number, condition in enumerate(conditions):
             own = slice(number * n, (number + 1) * n)
-            row = {"voices": group.voices, "condition": condition.name, "utterances": n}
-            row |= self._missed(speech[own] == 0, described) | self._retrieval(vectors[own], described, clean)
-            found.append(row | self._colours(group, None if read is None else read[own], described))
+            refused = self._refused(speech[own] == 0, described)
+            ranked = self._retrieval(vectors[own], described, clean)
+            n_read, agreed = self._colours(group, None if read is None else read[own], described)
+            estimates = {**refused, **ranked, **agreed}
+            counts = {"utterances": n, "n": n_read}
+            found.append(Row(group.voices, estimates, counts, {"condition": condition.name}))
         return found
 
     def _hear(
@@ -152,32 +157,27 @@ class Robustness:
     def _path(self, group: RobustnessGroup, what: str) -> Path:
         return self.work / f"robust-{file_name(group.voices)}-{what}.npy"
 
-    def _missed(self, missed: NDArray[np.bool_], described: NDArray[np.int64]) -> dict[str, Any]:
+    def _refused(self, refused: NDArray[np.bool_], described: NDArray[np.int64]) -> dict[str, Estimate]:
         if self.detector is None:
-            return {"missed": None, "missed_interval": None}
-        interval = bootstrap_interval(missed, seed=self.seed, groups=described, n=self.resamples)
-        return {"missed": float(missed.mean()), "missed_interval": list(interval)}
+            return {}
+        sample = Sample(described, self.seed, self.resamples)
+        return {REFUSED.key: REFUSED.compute(Refusals(refused, sample))}
 
     def _retrieval(
         self, vectors: NDArray[np.float32], described: NDArray[np.int64], mean: NDArray[np.float32]
-    ) -> dict[str, Any]:
+    ) -> Mapping[str, Estimate]:
         if self.searches is None:
-            return {"R@10": None, "mAP": None, "R@10_interval": None, "mAP_interval": None}
+            return {}
         samples = self.arrays.samples_of("test")
-        found = self.searches.row("unseen", "", vectors, described, samples, mean)
-        spread = {f"{name}_interval": found["intervals"][name] for name in ("R@10", "mAP")}
-        return {"R@10": found["R@10"], "mAP": found["mAP"], **spread}
+        return self.searches.row("unseen", "", vectors, described, samples, mean).estimates
 
     def _colours(
         self, group: RobustnessGroup, read: NDArray[np.int8] | None, described: NDArray[np.int64]
-    ) -> dict[str, Any]:
+    ) -> tuple[int, Mapping[str, Estimate]]:
+        """How many captions have a colour, and the figures."""
         if read is None:
-            return {"n": 0, "agreement": None, "agreement_interval": None}
+            return 0, {}
         captions = [caption_of(self.arrays, int(u)) for u in group.utterances]
         rows = ColourRows(self.arrays, self.seed, self.resamples)
         found = rows.row(group.voices, [COLOURS[i] for i in read], captions, described)
-        return {
-            "n": found["n"],
-            "agreement": found["agreement"],
-            "agreement_interval": found["interval"],
-        }
+        return found.counts["n"], found.estimates

@@ -1,41 +1,89 @@
-"""Bar charts with intervals, as SVG text."""
+"""Plots of a report: bars with intervals, or points of several series, as SVG by matplotlib.
 
-from html import escape
+The same figures give the same bytes; letters stay text, in the font of the page.
+"""
 
-from speech2image.evaluation.report_parts import Bar, Chart, number
+import io
+from collections.abc import Mapping
 
-LABELS, BARS, VALUES, LINE = 290, 300, 70, 26
-"""Widths of the labels, the bars and the numbers, and height of a line (pixels)."""
+from speech2image.errors import require
+from speech2image.evaluation.report.sections import Chart
+from speech2image.metrics.estimate import Estimate
+
+INK, BAR, SERIES = "#1c2024", "#3b76c4", ("#3b76c4", "#c8563b", "#3f9a63", "#8a63b8", "#b08a1e", "#4a9aa8")
+"""The first is what the page's own colour takes the place of, so that plots follow its dark scheme."""
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "speech2image",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
 
 
 def svg(chart: Chart) -> str:
-    """One bar a line, from zero; its interval is a thin line across its end."""
-    most = max([*(bar.value for bar in chart.bars), *(max(bar.interval or [0]) for bar in chart.bars), 1e-9])
-    height = LINE * len(chart.bars) + 6
-    lines = "".join(_line(bar, number * LINE + 4, BARS / most) for number, bar in enumerate(chart.bars))
-    axis = f'<line class="axis" x1="{LABELS}" x2="{LABELS}" y1="0" y2="{height}"/>'
-    width = LABELS + BARS + VALUES
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(chart.title)}" '
-        f'width="{width}" height="{height}" viewBox="0 0 {width} {height}">{axis}{lines}</svg>'
-    )
-
-
-def _line(bar: Bar, top: float, scale: float) -> str:
-    middle, end = top + LINE / 2 - 3, LABELS + scale * max(bar.value, 0)
-    reach = end
-    parts = [
-        f'<text x="{LABELS - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(_short(bar.label))}</text>',
-        f'<rect class="bar" x="{LABELS}" y="{top:.1f}" width="{end - LABELS:.1f}" height="{LINE - 8}"/>',
-    ]
-    if bar.interval is not None:
-        low, reach = (LABELS + scale * max(edge, 0) for edge in bar.interval)
-        parts.append(
-            f'<line class="interval" x1="{low:.1f}" x2="{reach:.1f}" y1="{middle:.1f}" y2="{middle:.1f}"/>'
+    """A chart as an SVG element: one line for each figure, zero on the axis."""
+    matplotlib = require("matplotlib", "train")
+    figures = require("matplotlib.figure", "train")
+    lines = list(dict.fromkeys(line for series in chart.series.values() for line in series))
+    several = len(chart.series) > 1
+    with matplotlib.rc_context(_STYLE):
+        height = 0.75 + (0.3 if several else 0.27) * len(lines) + 0.17 * (len(chart.series) if several else 0)
+        figure = figures.Figure(figsize=(6.2, height), layout="constrained")
+        axes = figure.subplots()
+        places = {line: -place for place, line in enumerate(lines)}
+        if several:
+            _points(axes, chart, places)
+        else:
+            _bars(axes, chart, next(iter(chart.series.values())), places)
+        axes.set_yticks(list(places.values()), [_short(line) for line in lines])
+        axes.set_ylim(0.6 - len(lines), 0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(
+            f"{chart.measure.head} ({'lower' if chart.measure.lower_is_better else 'higher'} is better)"
         )
-    parts.append(f'<text x="{max(end, reach) + 6:.1f}" y="{middle + 4:.1f}">{number(bar.value)}</text>')
-    return "".join(parts)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    drawn = out.getvalue()
+    return drawn[drawn.index("<svg") :].replace(INK, "currentColor")
 
 
-def _short(label: str, letters: int = 46) -> str:
-    return label if len(label) <= letters else label[: letters - 1] + "…"
+def _bars(axes: object, chart: Chart, figures: Mapping[str, Estimate], places: Mapping[str, int]) -> None:
+    form = chart.measure.format
+    reach = max(max(abs(end) for end in (f.value, *(f.interval or ()))) for f in figures.values()) or 1.0
+    for line, found in figures.items():
+        axes.barh(places[line], form.scale * found.value, height=0.62, color=BAR)
+        low, high = found.interval or (found.value, found.value)
+        if found.interval is not None:
+            axes.plot([form.scale * low, form.scale * high], [places[line]] * 2, color=INK, linewidth=1.2)
+        end = form.scale * (max(found.value, high, 0.0) + 0.015 * reach)
+        axes.text(end, places[line], form.number(found.value), va="center")
+    axes.margins(x=0.1)
+    axes.axvline(0, color=INK, linewidth=0.6)
+
+
+def _points(axes: object, chart: Chart, places: Mapping[str, int]) -> None:
+    form, n = chart.measure.format, len(chart.series)
+    for number, (name, figures) in enumerate(chart.series.items()):
+        colour, shift = SERIES[number % len(SERIES)], (n - 1) / 2 - number
+        heights = [places[line] + 0.6 * shift / n for line in figures]
+        values = [form.scale * found.value for found in figures.values()]
+        axes.plot(values, heights, "o", color=colour, markersize=4, label=name)
+        for height, found in zip(heights, figures.values(), strict=True):
+            if found.interval is not None:
+                ends = [form.scale * end for end in found.interval]
+                axes.plot(ends, [height] * 2, color=colour, linewidth=1.1, alpha=0.6)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
+
+
+def _short(line: str, letters: int = 46) -> str:
+    return line if len(line) <= letters else line[: letters - 1] + "…"

@@ -1,104 +1,149 @@
-"""The figures as tables and bars, from which both reports are written."""
+"""Sections of a report: results as tables and charts, from which HTML and Markdown are written."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from speech2image.evaluation.report_parts import (
+from speech2image.evaluation.results import (
+    CEILING,
+    SHUFFLED,
+    TRUE_WORDS,
+    Results,
     Row,
-    Section,
-    bracketed,
-    chart,
-    number,
-    share,
-    share_span,
-    span,
+    find,
+    label,
+    read_rows,
 )
-from speech2image.evaluation.retrieval import NAMES
-from speech2image.evaluation.robustness_section import robustness_section
+from speech2image.evaluation.utterances import KEPT_OUT
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.registry import PICTURES, REFUSED, RETRIEVAL, TABLES, Measure
+
+SUMMARY = tuple(
+    (table, measure)
+    for table in ("pictures", "colours", "retrieval")
+    for measure in TABLES[table]
+    if measure.summary
+)
+"""Table and measure of each figure in a model's one row."""
+SUMMARY_HEAD = ("model", "data", "pictures", "network", *(measure.head for _, measure in SUMMARY))
 
 
-def sections(results: dict[str, Any]) -> list[Section]:
+@dataclass(frozen=True)
+class Chart:
+    """Figures of one measure.
+
+    Attributes:
+        title: above it.
+        measure: says how figures are written and which way is better.
+        series: name -> line -> figure; all series have lines of the same names.
+    """
+
+    title: str
+    measure: Measure
+    series: Mapping[str, Mapping[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what the table says, the table, its charts."""
+
+    title: str
+    text: str
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    charts: Sequence[Chart] = field(default_factory=list)
+
+
+def sections(results: Results) -> list[Section]:
     """All sections of a model's report."""
     made = [
         _pictures(results),
-        _retrieval(results["retrieval"]),
-        _voices(results["voice_by_voice"]),
+        _retrieval(results),
+        _voices(results),
         _colours(results),
-        robustness_section(results),
-        _words(results["words"]),
-        _missing(results["not_measured"]),
-        _sheet(results["sheet"]),
+        _robustness(results),
+        _words(results),
+        _missing(results),
+        _sheet(results),
     ]
     return [section for section in made if section is not None]
 
 
-def _pictures(results: dict[str, Any]) -> Section | None:
-    rows = results["pictures"]
+def summary(results: Results) -> list[str]:
+    """One model's row of `SUMMARY_HEAD`: pictures drawn from voices kept out."""
+    drawn, found = find(read_rows(results, "pictures"), KEPT_OUT), summary_figures(results, KEPT_OUT)
+    colours, network = find(read_rows(results, "colours"), KEPT_OUT), results["network"]
+    return [
+        results["model"]["name"],
+        results["data"]["name"],
+        str(drawn.counts.get("n", colours.counts.get("n", "-"))),
+        "-" if network is None else network["name"],
+        *(
+            measure.format.number(found[measure.key].value) if measure.key in found else "-"
+            for _, measure in SUMMARY
+        ),
+    ]
+
+
+def summary_figures(results: Results, id: str) -> dict[str, Estimate]:
+    """Key of a measure of `SUMMARY` -> its figure in the rows of an id; what was not measured is missing."""
+    facts = {"retrieval": {"classes": "unseen"}}
+    rows = {table: find(read_rows(results, table), id, **facts.get(table, {})) for table in dict(SUMMARY)}
+    found = ((measure.key, rows[table].estimates.get(measure.key)) for table, measure in SUMMARY)
+    return {key: estimate for key, estimate in found if estimate is not None}
+
+
+def charts_of(
+    measures: Iterable[Measure], lines: Mapping[str, Mapping[str, Estimate]], title: str = "{}"
+) -> list[Chart]:
+    """A chart of each measure that is to have one and was measured: line -> key of a measure -> figure."""
+    made = []
+    for measure in measures:
+        own = {name: figures[measure.key] for name, figures in lines.items() if measure.key in figures}
+        if measure.charted and own:
+            made.append(Chart(title.format(measure.head), measure, {"": own}))
+    return made
+
+
+def _pictures(results: Results) -> Section | None:
+    rows = read_rows(results, "pictures")
     if not rows:
         return None
-    head = (
-        "pictures",
-        "n",
-        "FID",
-        "95 %",
-        *_equal_head(rows),
-        "KID x 1000",
-        "precision",
-        "recall",
-        "IS",
-        "95 %",
-    )
-    cells = [
-        (
-            row["pictures"],
-            str(row["n"]),
-            number(row.get("fid")),
-            span(row.get("fid_interval")),
-            *([number(row.get("fid_equal"))] if len(_equal_head(rows)) else []),
-            bracketed(number(_thousand(row.get("kid"))), span(_thousands(row.get("kid_interval")))),
-            bracketed(share(row.get("precision")), share_span(row.get("precision_interval"))),
-            bracketed(share(row.get("recall")), share_span(row.get("recall_interval"))),
-            _plus_minus(row.get("is"), row.get("is_spread")),
-            span(row.get("is_interval")),
-            bracketed(share(row.get("class_map")), share_span(row.get("class_map_interval"))),
-        )
-        for row in rows
-    ]
-    charts = [
-        chart("FID", rows, "fid", "fid_interval", better="lower is better"),
-        chart("FID, equal numbers of pictures", rows, "fid_equal", None, better="lower is better"),
-        chart("class mAP, %", rows, "class_map", "class_map_interval", 100),
-    ]
-    return Section(
-        "Pictures",
-        _picture_text(results),
-        (*head, "class mAP"),
-        cells,
-        [chart for chart in charts if chart.bars],
-    )
+    measures = _measured(PICTURES, rows)
+    head = ("pictures", "n", *(measure.head for measure in measures))
+    cells = [(label("pictures", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
+    lines = {label("pictures", row.id): row.estimates for row in rows}
+    return Section("Pictures", _picture_text(results), head, cells, charts_of(measures, lines))
 
 
-def _equal_head(rows: Sequence[Row]) -> tuple[str, ...]:
-    return (f"FID of {rows[0]['n_equal']}",) if "n_equal" in rows[0] else ()
-
-
-def _picture_text(results: dict[str, Any]) -> str:
-    rows, network, judge = results["pictures"], results["network"], results["classifier"]
+def _picture_text(results: Results) -> str:
+    rows, network, classifier = results["pictures"], results["network"], results["classifier"]
+    equal = next((row["n_equal"] for row in rows if "n_equal" in row), 0)
     text = [
         f"Compared with the real set in the space of {network['name']} ({network['dim']} numbers). FID falls "
-        f"with the number of pictures: the column of equal numbers compares rows with one another and with "
-        f"the ceiling (all against the second half of the real set). KID does not depend on the number. "
-        f"Precision and recall with k = 3, in %. In brackets: 95 % intervals."
+        f"with the number of pictures: the column of equal numbers ({equal} pictures each) compares rows with "
+        f"one another and with the ceiling (all against the second half of the real set). KID does not depend "
+        f"on the number. Precision and recall with k = 3. In brackets: 95 % intervals."
     ]
     if any(row.get("singular") for row in rows):
         text.append(
             f"Rows with no more than {network['dim']} pictures on a side have a singular covariance: their "
             f"FID says less."
         )
-    if judge is not None:
-        right = judge.get("right_on_the_other_half")
-        known = "" if right is None else f" (right for {share(right)} % of the half it was not fitted on)"
-        text.append(f"Inception Score by: {judge['name']}{known}; its spread is over {_splits(rows)} splits.")
+    if classifier is not None:
+        right = classifier.get("right_on_the_other_half")
+        known = "" if right is None else f" (right for {100 * right:.1f} % of the half it was not fitted on)"
+        splits, spread = next(
+            (
+                (row["is_splits"], row["is_spread"])
+                for row in rows
+                if row["pictures"] == label("pictures", KEPT_OUT) and "is" in row
+            ),
+            (0, 0.0),
+        )
+        text.append(
+            f"Inception Score by: {classifier['name']}{known}; over its {splits} splits, pictures drawn from "
+            f"voices kept out spread by {spread:.2f}."
+        )
     text.append(
         "Class mAP (S2IGAN's protocol): photographs look for drawn pictures of their class. Shuffling "
         "changes it alone, since the other measures do not know what was said."
@@ -106,23 +151,8 @@ def _picture_text(results: dict[str, Any]) -> str:
     return " ".join(text)
 
 
-def _splits(rows: Sequence[Row]) -> int:
-    return next((row["is_splits"] for row in rows if "is_splits" in row), 0)
-
-
-def _plus_minus(value: float | None, spread: float | None) -> str:
-    return "-" if value is None or spread is None else f"{value:.2f} ± {spread:.2f}"
-
-
-def _thousand(value: float | None) -> float | None:
-    return None if value is None else 1000 * value
-
-
-def _thousands(interval: Sequence[float] | None) -> list[float] | None:
-    return None if interval is None else [1000 * end for end in interval]
-
-
-def _retrieval(rows: Sequence[Row]) -> Section | None:
+def _retrieval(results: Results) -> Section | None:
+    rows = read_rows(results, "retrieval")
     if not rows:
         return None
     text = (
@@ -130,41 +160,56 @@ def _retrieval(rows: Sequence[Row]) -> Section | None:
         "precision of its class, in %, by cosine in the teacher's space, speech and photographs each after "
         "their own mean was taken away; what an order at random reaches in brackets."
     )
-    if {row["classes"] for row in rows} == {"unseen"}:
+    if {row.facts["classes"] for row in rows} == {"unseen"}:
         text += ' No pictures of seen classes (split "val") with speech: prepare with --validation 0.05.'
+    spread = [measure for measure in RETRIEVAL if measure.summary]
     cells = [
         (
-            row["classes"],
-            row["voices"],
-            str(row["queries"]),
-            str(row["pictures"]),
-            *(f"{share(row[name])} ({share(row['chance'][name])})" for name in NAMES),
-            "-" if row["intervals"] is None else share_span(row["intervals"]["R@10"]),
+            row.facts["classes"],
+            label("retrieval", row.id),
+            str(row.counts["queries"]),
+            str(row.counts["pictures"]),
+            *(_with_chance(measure, row) for measure in RETRIEVAL),
+            *(_interval(measure, row) for measure in spread),
         )
         for row in rows
     ]
-    unseen = [
-        row | {"low": row["intervals"] and row["intervals"]["R@10"]}
-        for row in rows
-        if row["classes"] == "unseen"
-    ]
-    bars = chart("R@10 of unseen classes, %", unseen, "R@10", "low", 100, label="voices")
-    head = ("classes", "voices", "queries", "gallery", *NAMES, "R@10, 95 %")
-    return Section("Speech to picture retrieval", text, head, cells, [bars])
+    head = ("classes", "voices", "queries", "gallery", *(measure.label for measure in RETRIEVAL))
+    unseen = {label("retrieval", row.id): row.estimates for row in rows if row.facts["classes"] == "unseen"}
+    charts = charts_of(RETRIEVAL, unseen, "{} of unseen classes")
+    bounds = [f"{measure.label}, 95 %" for measure in spread]
+    return Section("Speech to picture retrieval", text, (*head, *bounds), cells, charts)
 
 
-def _voices(rows: Sequence[Row]) -> Section | None:
+def _with_chance(measure: Measure, row: Row) -> str:
+    text = measure.format.number(row.value(measure.key))
+    return f"{text} ({measure.format.number(row.chance[measure.key])})" if measure.key in row.chance else text
+
+
+def _interval(measure: Measure, row: Row) -> str:
+    estimate = row.estimates.get(measure.key)
+    return measure.format.span(None if estimate is None else estimate.interval)
+
+
+def _voices(results: Results) -> Section | None:
+    rows = read_rows(results, "voice_by_voice")
     if not rows:
         return None
     cells = [
-        (row["voice"], row["voices"], str(row["queries"]), *(share(row[name]) for name in NAMES))
+        (
+            row.facts["voice"],
+            row.id,
+            str(row.counts["queries"]),
+            *(measure.format.number(row.value(measure.key)) for measure in RETRIEVAL),
+        )
         for row in rows
     ]
-    return Section("Voice by voice", "Unseen classes.", ("voice", "in training", "queries", *NAMES), cells)
+    head = ("voice", "in training", "queries", *(measure.head for measure in RETRIEVAL))
+    return Section("Voice by voice", "Unseen classes.", head, cells)
 
 
-def _colours(results: dict[str, Any]) -> Section | None:
-    rows = results["colours"]
+def _colours(results: Results) -> Section | None:
+    rows, measures = read_rows(results, "colours"), TABLES["colours"]
     if "colours" not in results["settings"]["measures"]:
         return None
     if not rows:
@@ -172,32 +217,81 @@ def _colours(results: dict[str, Any]) -> Section | None:
         return Section("Colour agreement", text)
     text = (
         "How often a reader fitted on the training photographs reads the caption's main colour off the "
-        "picture, on unseen classes, in %."
+        "picture, on unseen classes. In brackets: 95 % intervals."
     )
+    cells = [(label("colours", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
+    head = ("pictures", "n", *(measure.head for measure in measures))
+    lines = {label("colours", row.id): row.estimates for row in rows}
+    return Section("Colour agreement", text, head, cells, charts_of(measures, lines))
+
+
+def _robustness(results: Results) -> Section | None:
+    if not results.get("robustness"):
+        return None
+    rows = read_rows(results, "robustness")
+    text = (
+        "Unseen classes; the same utterances in every condition, prepared without change where there "
+        "are such. Natural voices are Kokoro's and Piper's, synthesizers other speaking programs; people are "
+        "readers whose recorded words were put together. Whole gallery. Refused: the speech detector finds "
+        "too little speech, so a user gets no picture; the other figures count these utterances too, as the "
+        "encoder embeds them. In brackets: 95 % intervals."
+    )
+    if all(REFUSED.key not in row.estimates for row in rows):
+        text += " This model has no speech detector: it refuses nothing."
+    measures = TABLES["robustness"]
     cells = [
-        (row["pictures"], str(row["n"]), share(row["agreement"]), share_span(row["interval"])) for row in rows
+        [row.id, row.facts["condition"], str(row.counts["utterances"]), *_figures(measures, row)]
+        for row in rows
     ]
-    bars = chart("colour agreement, %", rows, "agreement", "interval", 100)
-    return Section("Colour agreement", text, ("pictures", "n", "agreement", "95 %"), cells, [bars])
+    head = ("voices", "condition", "utterances", *(measure.head for measure in measures))
+    charts = []
+    for measure in _measured(measures, rows):
+        series: dict[str, dict[str, Estimate]] = {}
+        for row in rows:
+            if measure.key in row.estimates:
+                series.setdefault(row.id, {})[row.facts["condition"]] = row.estimates[measure.key]
+        charts.append(Chart(measure.head, measure, series))
+    return Section("Difficult conditions", text, head, [*cells, *_robustness_bounds(results)], charts)
 
 
-def _words(rows: Sequence[Row]) -> Section | None:
+def _robustness_bounds(results: Results) -> list[list[str]]:
+    """Ceiling and floor, from the report's other tables."""
+    tables = {table: read_rows(results, table) for table in ("retrieval", "colours")}
+    names = {
+        CEILING: "ceiling",
+        TRUE_WORDS: label("retrieval", TRUE_WORDS),
+        SHUFFLED: "floor: utterances shuffled",
+    }
+    found = []
+    for id, name in names.items():
+        own = {table: find(rows, id) for table, rows in tables.items()}
+        figures = {**own["colours"].estimates, **own["retrieval"].estimates}
+        counts = {**own["colours"].counts, **own["retrieval"].counts}
+        if figures:
+            n = str(counts.get("queries", "-"))
+            found.append([name, "-", n, *_figures(TABLES["robustness"], Row(id, figures))])
+    return found
+
+
+def _words(results: Results) -> Section | None:
+    rows, measures = read_rows(results, "words"), TABLES["words"]
     if not rows:
         return None
-    cells = [
-        (row["voices"], str(row["utterances"]), share(row["wer"]), share(row["content_wer"])) for row in rows
-    ]
-    text = "Word error rate of what was written down, and of content words (colours, parts) alone, in %."
-    return Section("Words", text, ("voices", "utterances", "WER", "content WER"), cells)
+    cells = [(row.id, str(row.counts["utterances"]), *_figures(measures, row)) for row in rows]
+    text = "Word error rate of what was written down, and of content words (colours, parts) alone."
+    head = ("voices", "utterances", *(measure.head for measure in measures))
+    return Section("Words", text, head, cells)
 
 
-def _missing(reasons: dict[str, str]) -> Section | None:
+def _missing(results: Results) -> Section | None:
+    reasons = results["not_measured"]
     if not reasons:
         return None
     return Section("Not measured", "", ("measure", "why"), list(reasons.items()))
 
 
-def _sheet(shown: dict[str, Any]) -> Section:
+def _sheet(results: Results) -> Section:
+    shown = results["sheet"]
     cells = [
         (str(number), row["caption"], row["voice"], row["class"])
         for number, row in enumerate(shown["rows"], 1)
@@ -207,3 +301,13 @@ def _sheet(shown: dict[str, Any]) -> Section:
         f"{shown['noises']} noises in each."
     )
     return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)
+
+
+def _measured(measures: Sequence[Measure], rows: Sequence[Row]) -> list[Measure]:
+    """The measures that some row has a figure of."""
+    return [measure for measure in measures if any(measure.key in row.estimates for row in rows)]
+
+
+def _figures(measures: Sequence[Measure], row: Row) -> list[str]:
+    """Cells of a row: figures with their intervals."""
+    return [measure.format.estimate(row.estimates.get(measure.key)) for measure in measures]
