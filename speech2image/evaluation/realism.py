@@ -131,7 +131,7 @@ class NamedClassifier:
 def score_classifier(
     network_file: Path, network: FeatureNetwork, real: RealSet, out: Path
 ) -> NamedClassifier | None:
-    """ImageNet's head if the file has one, else a classifier fitted to half of the real set and saved in `out`.
+    """ImageNet's head if the file has one, else one fitted to half of the real set and saved in `out`.
 
     Returns:
         None if the real set has one class alone, or too few photographs of some.

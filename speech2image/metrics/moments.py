@@ -129,7 +129,7 @@ class Moments:
 
 
 def moments_of(features: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> Moments:
-    """Mean and covariance of some rows (default all) of features that may be memory-mapped, block by block."""
+    """Mean and covariance of some rows (default all) of features, which may be memory-mapped."""
     moments = Moments(features.shape[1])
     chosen = np.arange(len(features)) if rows is None else rows
     for block in blocks(len(chosen), AT_ONCE):

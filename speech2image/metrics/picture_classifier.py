@@ -1,4 +1,4 @@
-"""Picture classifier: features -> probabilities of classes, by logistic regression; for the Inception Score."""
+"""Picture classifier of the Inception Score: features -> probabilities of classes, by logistic regression."""
 
 import os
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ def chance(labels: Int[np.ndarray, " pictures"], ks: Sequence[int] = KS) -> Retr
 
 @dataclass(frozen=True)
 class Ranking:
-    """What queries found: place of the own picture (0 for the first) [q], average precision [q], intervals."""
+    """What queries found: place of the own picture (0 for the first), and average precision, [q] each."""
 
     places: NDArray[np.int64]
     precisions: NDArray[np.float64]

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper (Li et al., "Direct Speech-to-Image Translation", 2020): trained and measured."""
+"""Tables and figures of the paper (Li et al., "Direct Speech-to-Image Translation", 2020), made anew."""

@@ -46,9 +46,8 @@ def svg(chart: Chart) -> str:
         axes.set_yticks(list(places.values()), [_short(line) for line in lines])
         axes.set_ylim(0.6 - len(lines), 0.6)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(
-            f"{chart.measure.head} ({'lower' if chart.measure.lower_is_better else 'higher'} is better)"
-        )
+        better = "lower" if chart.measure.lower_is_better else "higher"
+        axes.set_xlabel(f"{chart.measure.head} ({better} is better)")
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     drawn = out.getvalue()
@@ -71,6 +70,7 @@ def _bars(axes: object, chart: Chart, figures: Mapping[str, Estimate], places: M
 
 def _points(axes: object, chart: Chart, places: Mapping[str, int]) -> None:
     form, n = chart.measure.format, len(chart.series)
+    everything = [found.value for figures in chart.series.values() for found in figures.values()]
     for number, (name, figures) in enumerate(chart.series.items()):
         colour, shift = SERIES[number % len(SERIES)], (n - 1) / 2 - number
         heights = [places[line] + 0.6 * shift / n for line in figures]
@@ -80,7 +80,8 @@ def _points(axes: object, chart: Chart, places: Mapping[str, int]) -> None:
             if found.interval is not None:
                 ends = [form.scale * end for end in found.interval]
                 axes.plot(ends, [height] * 2, color=colour, linewidth=1.1, alpha=0.6)
-    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    low, high = axes.get_xlim()
+    axes.set_xlim((min(0.0, low), high) if any(everything) else (0.0, 1.0))
     axes.grid(axis="x", alpha=0.25)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=8)
 

@@ -120,9 +120,9 @@ def _picture_text(results: Results) -> str:
     equal = next((row["n_equal"] for row in rows if "n_equal" in row), 0)
     text = [
         f"Compared with the real set in the space of {network['name']} ({network['dim']} numbers). FID falls "
-        f"with the number of pictures: the column of equal numbers ({equal} pictures each) compares rows with "
-        f"one another and with the ceiling (all against the second half of the real set). KID does not depend "
-        f"on the number. Precision and recall with k = 3. In brackets: 95 % intervals."
+        f"with the number of pictures: the column of equal numbers ({equal} pictures each) compares rows "
+        f"with one another and with the ceiling (all against the second half of the real set). KID does not "
+        f"depend on the number. Precision and recall with k = 3. In brackets: 95 % intervals."
     ]
     if any(row.get("singular") for row in rows):
         text.append(
@@ -132,18 +132,8 @@ def _picture_text(results: Results) -> str:
     if classifier is not None:
         right = classifier.get("right_on_the_other_half")
         known = "" if right is None else f" (right for {100 * right:.1f} % of the half it was not fitted on)"
-        splits, spread = next(
-            (
-                (row["is_splits"], row["is_spread"])
-                for row in rows
-                if row["pictures"] == label("pictures", KEPT_OUT) and "is" in row
-            ),
-            (0, 0.0),
-        )
-        text.append(
-            f"Inception Score by: {classifier['name']}{known}; over its {splits} splits, pictures drawn from "
-            f"voices kept out spread by {spread:.2f}."
-        )
+        splits = next((row["is_splits"] for row in rows if "is_splits" in row), 0)
+        text.append(f"Inception Score, mean over {splits} splits, by: {classifier['name']}{known}.")
     text.append(
         "Class mAP (S2IGAN's protocol): photographs look for drawn pictures of their class. Shuffling "
         "changes it alone, since the other measures do not know what was said."
