@@ -32,6 +32,7 @@ COMMANDS = {
     "prepare": ("training", "turn a data set into shards"),
     "train": ("training", "train a network"),
     "evaluate": ("training", "measure a model on prepared data"),
+    "tables": ("tables", "train and measure the models of the paper's tables"),
     "fid": ("fid", "compare two folders of pictures: FID, KID, precision, recall"),
     "export": ("training", "make a model folder from trained networks"),
 }

@@ -112,5 +112,5 @@ def run(
     return Measuring(options, arrays, route, network, plan, work).results()[0]
 
 
-def by_name(rows: list[dict[str, Any]], key: str = "pictures") -> dict[str, dict[str, Any]]:
+def by_name(rows: list[dict[str, Any]], key: str = "id") -> dict[str, dict[str, Any]]:
     return {row[key]: row for row in rows}

@@ -1,22 +1,21 @@
 """One evaluator for every route: a model x a prepared data set -> results.json, results.md, report.html.
 
 Command: `speech2image evaluate --model NAME --data SHARDS --network INCEPTION --out FOLDER`; with
-`--table 2|3|4|5 --models FOLDER` or `--figure 3|5` an experiment of the paper. Read `model_report.py` first:
+`--table 2|3|4|5 --models FOLDER` or `--figure 3|5` a table or figure of the paper. Read `run.py` first:
 
-    settings -> route, plan (utterances) -> listening -> drawing (features stay, pictures do not)
-             -> spoken_retrieval, colours, realism -> sections -> results.md, report.html
+    settings -> route, plan (utterances) -> embeddings -> drawing (features stay, pictures do not)
+             -> retrieval, colours, realism, robustness -> results -> report (HTML, Markdown)
 
 A voice is kept out if it speaks no training utterance; a class is unseen if its pictures lie in split "test".
 """
 
-from typing import Any
-
+from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import MEASURES, EvaluationSettings, check
 
 __all__ = ["MEASURES", "EvaluationSettings", "evaluate"]
 
 
-def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
+def evaluate(settings: EvaluationSettings) -> Results:
     """Measure a model, or repeat an experiment of the paper, and write the report.
 
     Returns:
@@ -29,13 +28,12 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         DataError: the data has no test or training pictures, no teacher features, or no kept-out voice.
         OutputError: `out` cannot be written, or holds an unfinished evaluation of something else.
     """
-    from speech2image.evaluation import run as model_report
-    from speech2image.evaluation.paper import figures
-    from speech2image.evaluation.paper import tables as experiments
+    from speech2image.evaluation import run
+    from speech2image.evaluation.paper import figures, tables
 
     check(settings)
     if settings.table is not None:
-        return experiments.table(settings)
+        return tables.table(settings)
     if settings.figure is not None:
         return figures.figure(settings)
-    return model_report.report(settings)
+    return run.report(settings)

@@ -4,7 +4,6 @@ import hashlib
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from speech2image import __version__
 from speech2image.cascade import CascadeRoute
@@ -13,6 +12,7 @@ from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.shard_header import read_header
 from speech2image.evaluation.measuring import EvaluationPlan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
+from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_model(route: Route) -> dict[str, Any]:
+def describe_model(route: Route) -> Results:
     """Name, size and checksums of a model."""
     return {
         "name": route.name,
@@ -59,19 +59,19 @@ def describe_model(route: Route) -> dict[str, Any]:
     }
 
 
-def _describe_recognizer(route: Route) -> dict[str, Any]:
+def _describe_recognizer(route: Route) -> Results:
     """Name of what wrote down speech, and the checksum of its card if it is this project's."""
-    ears = route.recognizer if isinstance(route, CascadeRoute) else None
-    if ears is None:
+    asr = route.recognizer if isinstance(route, CascadeRoute) else None
+    if asr is None:
         return {}
-    told = {"name": ears.name}
-    if isinstance(ears, BuiltinAsr):
-        card = (ears.recognizer.folder / RECOGNIZER_CARD).read_bytes()
-        told["sha256"] = hashlib.sha256(card).hexdigest()
-    return {"recognizer": told}
+    described = {"name": asr.name}
+    if isinstance(asr, BuiltinAsr):
+        card = (asr.recognizer.folder / RECOGNIZER_CARD).read_bytes()
+        described["sha256"] = hashlib.sha256(card).hexdigest()
+    return {"recognizer": described}
 
 
-def describe_data(arrays: PairArrays) -> dict[str, Any]:
+def describe_data(arrays: PairArrays) -> Results:
     """Name, digest and counts of a data set."""
     splits = sorted(set(arrays.splits.tolist()))
     members = {split: arrays.samples_of(split) for split in splits}
@@ -93,16 +93,16 @@ def _digest(arrays: PairArrays) -> str:
     return digest.hexdigest()
 
 
-def describe_network(network: FeatureNetwork | None) -> dict[str, Any] | None:
+def describe_network(network: FeatureNetwork | None) -> Results | None:
     """Name with layer, dimensions and checksum of the evaluating network."""
     if network is None:
         return None
     return {"name": network.name, "dim": network.dim, "sha256": network.checksum}
 
 
-def identity(settings: EvaluationSettings, model: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def identity(settings: EvaluationSettings, model: Results, data: Results) -> Results:
     """All that decides what is heard and drawn: an interrupted evaluation goes on only with the same."""
-    special: dict[str, Any] = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
+    special: Results = {"recognizer": model["recognizer"]} if "recognizer" in model else {}
     if settings.captions:
         special = {"captions": True}
     if settings.only_drawn:
@@ -119,7 +119,7 @@ def identity(settings: EvaluationSettings, model: dict[str, Any], data: dict[str
     }
 
 
-def describe_settings(settings: EvaluationSettings) -> dict[str, Any]:
+def describe_settings(settings: EvaluationSettings) -> Results:
     """The settings that change a figure."""
     found = {name: getattr(settings, name) for name in _REPORTED}
     found |= {name: True for name in ("captions", "only_drawn") if getattr(settings, name)}

@@ -40,7 +40,7 @@ def report(settings: EvaluationSettings) -> Results:
         model, data = provenance.describe_model(route), provenance.describe_data(arrays)
         work = open_work(settings.out, provenance.identity(settings, model, data))
         measuring = Measuring(settings, arrays, route, network, plan, work, open_vad(route.model))
-        told = {
+        described = {
             "format": provenance.FORMAT,
             "versions": provenance.versions(),
             "settings": provenance.describe_settings(settings),
@@ -51,7 +51,7 @@ def report(settings: EvaluationSettings) -> Results:
         }
         with _noting() as noted:
             found, picture = measuring.results()
-    results = told | {"warnings": noted} | found
+    results = described | {"warnings": noted} | found
     write(results, picture, settings.out)
     finish_work(work)
     return results
@@ -87,8 +87,8 @@ def _noting() -> Iterator[list[str]]:
 def write(results: Results, picture: Image.Image, out: Path) -> None:
     """Write grid.png, report.html, results.md and results.json, each whole or not at all, in this order."""
     title = f"Evaluation of {results['model']['name']} on {results['data']['name']}"
-    told = [*facts(results), *(f"Warning: {text}" for text in results["warnings"])]
-    html = page(title, told, sections(results), {"grid.png": picture})
+    lines = [*facts(results), *(f"Warning: {text}" for text in results["warnings"])]
+    html = page(title, lines, sections(results), {"grid.png": picture})
     write_files(out, results, markdown(results), html, {"grid": picture})
 
 
@@ -113,9 +113,7 @@ def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
         CheckpointError: the model or a checkpoint is unknown or damaged.
     """
     if settings.speech_encoder is None or settings.generator is None:
-        yield load(
-            settings.model, recognizer=settings.recognizer, threads=settings.threads, vad=False
-        )
+        yield load(settings.model, recognizer=settings.recognizer, threads=settings.threads, vad=False)
         return
     with TemporaryDirectory(prefix="speech2image-") as folder:
         model = Path(folder) / "model"

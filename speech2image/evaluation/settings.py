@@ -14,6 +14,8 @@ from speech2image.runtime import check_count, check_seed
 OF_FEATURES = tuple(dict.fromkeys(measure.option for measure in PICTURES))
 """Measures that compare pictures in the feature space of `network`."""
 
+TableNumber = Literal[2, 3, 4, 5]
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -37,7 +39,7 @@ class EvaluationSettings:
         measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words,
             robustness (retrieval and colours once more, under noise, in rooms, at other speeds ...).
         held_out_voices: voices the model was not trained on although training utterances in them are there
-            (what the training was told); those in test utterances alone count as kept out anyway.
+            (--held-out-voices of the training); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
         drawn: voices whose utterances become pictures: "kept out" (always, for floors follow from it), and
             some of "kept out, natural voices", "kept out, people", "heard", "heard, natural voices" and
@@ -83,7 +85,7 @@ class EvaluationSettings:
     queries_per_class: int = 2
     resamples: int = 1000
     threads: int | None = None
-    table: Literal[2, 3, 4, 5] | None = None
+    table: TableNumber | None = None
     figure: Literal[3, 5] | None = None
     models: Path | None = None
 

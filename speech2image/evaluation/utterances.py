@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ def caption_of(arrays: PairArrays, u: int) -> str:
     return arrays.captions[arrays.utterance_sample[u]][number] if number >= 0 else ""
 
 
-def describe_utterance(arrays: PairArrays, u: int) -> dict[str, Any]:
+def describe_utterance(arrays: PairArrays, u: int) -> dict[str, str]:
     """What a report says of an utterance."""
     sample = int(arrays.utterance_sample[u])
     return {

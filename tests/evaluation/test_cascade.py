@@ -15,8 +15,8 @@ from speech2image.cascade import CascadeRoute
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import EvaluationSettings, embeddings, evaluate
-from speech2image.evaluation import run as model_report
-from speech2image.evaluation.paper import tables as experiments
+from speech2image.evaluation import run as run_module
+from speech2image.evaluation.paper import tables
 from speech2image.evaluation.utterances import caption_of
 from speech2image.opening import load
 
@@ -127,7 +127,7 @@ def test_what_does_not_go_together(shards: Path, cascade: Path, model: Path, tmp
 def test_table_two_measures_every_route(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_report, "load_inception", lambda path, layer: TinyNetwork())
+    monkeypatch.setattr(run_module, "load_inception", lambda path, layer: TinyNetwork())
     models = tmp_path / "models"
     make_model(models / "direct" / "model")
     make_model(models / "classifier")
@@ -146,7 +146,7 @@ def test_table_two_measures_every_route(
 
 
 def test_two_step_serves_as_stackgan_v1_on_text_and_nothing_else_does() -> None:
-    planned = {row.row: row for row in experiments.TABLES[2]}
+    planned = {row.row: row for row in tables.TABLES[2]}
     assert planned["stackgan-v1-text"].same_as == "two-step" and planned["stackgan-v1-text"].captions
     assert not planned["stackgan-v2-text"].same_as and not planned["two-step"].captions
     assert (

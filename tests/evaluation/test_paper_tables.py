@@ -1,7 +1,6 @@
 """All of the paper's tables on several data sets, as one document."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,19 +8,17 @@ import torch
 from evaluation_parts import TinyNetwork
 from tiny_model import make_model
 
-from speech2image.evaluation import run as model_report
+from speech2image import cli
+from speech2image.evaluation import run
+from speech2image.evaluation.paper import tables
 from speech2image.training.checkpoint import save_checkpoint
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-import paper_tables  # noqa: E402
 
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
     """Stands for the Inception file, which tests do without."""
     made = TinyNetwork()
-    monkeypatch.setattr(model_report, "load_inception", lambda path, layer: made)
+    monkeypatch.setattr(run, "load_inception", lambda path, layer: made)
     return made
 
 
@@ -57,7 +54,7 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
         "--threads",
         "1",
     ]
-    assert paper_tables.main(words) == 0
+    assert cli.main(["tables", "build", *words]) == 0
     text = (tmp_path / "out" / "tables.md").read_text()
     assert text.index("Table II") < text.index("Table V")
     assert text.count("| missing |") == 4 and "3.23 / 54.76" in text
@@ -67,7 +64,7 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     told = json.loads((tmp_path / "out" / "tables.json").read_text())
     rows = told["Table II: routes"][shards.name][0]["rows"]
     assert [row["results"] is None for row in rows] == [False, True, True, True, True]
-    fid = next(row["fid"] for row in rows[0]["results"]["pictures"] if row["pictures"] == paper_tables.SPOKEN)
+    fid = next(row["fid"] for row in rows[0]["results"]["pictures"] if row["id"] == "kept out")
     assert f"| direct | 0 | 2, 0 + 7, 5 | {fid:.3f} (" in text
 
 
@@ -78,7 +75,7 @@ def test_a_row_in_training_is_not_measured(shards: Path, tmp_path: Path, network
     path.parent.mkdir()
     save_checkpoint(path, facts | {"weights": torch.ones(2)})
     words = ["--models", str(tmp_path / "models"), "--data", str(shards), "--network", str(tmp_path)]
-    assert paper_tables.main([*words, "--out", str(tmp_path / "out"), "--tables", "5"]) == 0
+    assert cli.main(["tables", "build", *words, "--out", str(tmp_path / "out"), "--tables", "5"]) == 0
     told = (tmp_path / "out" / shards.name / "table-5-seed-0" / "results.md").read_text()
     assert "is at step 4 of 9; let its training end" in told
     assert "| 4, 1 | missing |" in (tmp_path / "out" / "tables.md").read_text()
@@ -87,7 +84,7 @@ def test_a_row_in_training_is_not_measured(shards: Path, tmp_path: Path, network
 def test_order_is_told_only_where_every_row_is_there() -> None:
     def table(**figures: tuple[float, float] | None) -> dict:
         def results(fid: float, agreement: float) -> dict:
-            spoken = {"pictures": paper_tables.SPOKEN}
+            spoken = {"pictures": "drawn from voices kept out"}
             kept = {"classes": "unseen", "voices": "kept out", "mAP": 0.2}
             return {
                 "pictures": [spoken | {"fid": fid}],
@@ -99,20 +96,27 @@ def test_order_is_told_only_where_every_row_is_there() -> None:
         return {"rows": [{"label": label, "results": one} for label, one in found.items()]}
 
     first = table(a=(3.0, 0.5), b=(2.0, 0.4))
-    assert paper_tables._orders([first]) == []
-    assert paper_tables._orders([first, table(a=(1.0, 0.1), b=None)]) == []
-    (told,) = paper_tables._orders([first, table(a=(2.0, 0.3), b=(1.0, 0.4))])
+    assert tables.orders([first]) == []
+    assert tables.orders([first, table(a=(1.0, 0.1), b=None)]) == []
+    (told,) = tables.orders([first, table(a=(2.0, 0.3), b=(1.0, 0.4))])
     assert "- FID: the same, b > a" in told, "lower is better"
     assert "- colour, %: seed 0: a > b; seed 1: b > a; in all seeds: none" in told, "higher is better"
     assert "mAP" not in told, "all rows have the same"
     three = table(a=(3.0, 0.5), b=(1.0, 0.4), c=(2.0, 0.3)), table(a=(3.0, 0.5), b=(2.0, 0.4), c=(1.0, 0.3))
-    (told,) = paper_tables._orders(three)
+    (told,) = tables.orders(three)
     assert "- FID: seed 0: b > c > a; seed 1: c > b > a; in all seeds: b > a and c > a" in told
 
 
 def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--models", str(tmp_path), "--data", str(tmp_path / "absent"), "--out", str(tmp_path / "out")]
     make_model(tmp_path / "direct")
-    assert paper_tables.main([*words, "--tables", "2"]) == 1
-    assert "paper_tables: " in capsys.readouterr().err
+    assert cli.main(["tables", "build", *words, "--tables", "2"]) == 1
+    assert "absent" in capsys.readouterr().err
     assert not (tmp_path / "out" / "tables.md").exists()
+
+
+def test_figures_of_before_give_the_document_of_the_docs() -> None:
+    """Results written before rows had ids are read; the document is the one that was made of them."""
+    docs = Path(__file__).parents[2] / "docs"
+    results = json.loads((docs / "results.json").read_text(encoding="utf-8"))
+    assert tables.document(results) == (docs / "results.md").read_text(encoding="utf-8")

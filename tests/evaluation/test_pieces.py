@@ -8,10 +8,11 @@ import pytest
 from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.errors import DataError, OutputError
-from speech2image.evaluation import drawing
 from speech2image.evaluation.real_set import halves
 from speech2image.evaluation.report.plots import svg
-from speech2image.evaluation.report_parts import Bar, Chart
+from speech2image.evaluation.report.sections import Chart
+from speech2image.evaluation.results import LABELS
+from speech2image.evaluation.run import finish_work, open_work
 from speech2image.evaluation.utterances import (
     VOICES,
     caption_of,
@@ -21,8 +22,9 @@ from speech2image.evaluation.utterances import (
     split_voices,
     utterance_groups,
 )
-from speech2image.evaluation.work_dir import finish_work, open_work
 from speech2image.metrics.colour_words import main_colours
+from speech2image.metrics.estimate import Estimate
+from speech2image.metrics.registry import COLOURS, PICTURES
 
 
 def test_sheet_shows_distinct_colours_of_unseen_classes_in_kept_out_voices(shards: Path) -> None:
@@ -82,7 +84,7 @@ def test_natural_voices_have_rows_of_their_own(shards: Path) -> None:
         "kept out, natural voices": set(names[:2]),
         "kept out, people": {"reader/7"},
     }
-    assert set(found) < set(VOICES) == set(drawing.NAMES) - {"noise"}
+    assert set(found) < set(VOICES) == set(LABELS["pictures"]) - {"noise", "shuffled", "ceiling"}
     alone = {cell.voices for cell in utterance_groups(arrays, ["kokoro/mix"], list(names), None)}
     assert alone == {"heard", "kept out", "kept out, people"}
 
@@ -129,8 +131,13 @@ def test_unfinished_work_of_another_model_is_kept(tmp_path: Path) -> None:
     assert not (work / "rows.npy").exists()
 
 
-def test_chart_scales_bars_and_escapes_labels() -> None:
-    drawn = svg(Chart("t", [Bar("a < b", 10, [5, 20]), Bar("c", 5)]))
-    assert "a &lt; b" in drawn and "a < b" not in drawn
-    assert 'width="150.0"' in drawn and 'width="75.0"' in drawn
-    assert drawn.count('class="interval"') == 1 and 'x2="590.0"' in drawn
+def test_plots_are_repeatable_and_escape_labels() -> None:
+    fid, shares = PICTURES[0], COLOURS[0]
+    bars = Chart("t", fid, {"": {"a < b": Estimate(10, (5, 20)), "c": Estimate(5)}})
+    drawn = svg(bars)
+    assert drawn == svg(bars) and drawn.startswith("<svg")
+    assert "a &lt; b" in drawn and "a < b" not in drawn and "lower is better" in drawn
+    assert ">10.000<" in drawn and ">5.000<" in drawn, "letters stay letters"
+    assert drawn != svg(Chart("t", fid, {"": {"a < b": Estimate(10, (5, 20)), "c": Estimate(6)}}))
+    points = svg(Chart("t", shares, {name: {"clean": Estimate(0.0)} for name in ("heard", "kept out")}))
+    assert "heard" in points and "kept out" in points and "colour, % (higher is better)" in points

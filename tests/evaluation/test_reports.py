@@ -25,11 +25,13 @@ from speech2image.errors import (
     SettingsError,
     Speech2ImageError,
 )
-from speech2image.evaluation import EvaluationSettings, evaluate
-from speech2image.evaluation import run as model_report
-from speech2image.evaluation.paper import tables as experiments
+from speech2image.evaluation import EvaluationSettings, evaluate, run
+from speech2image.evaluation.paper import tables
+from speech2image.evaluation.report.markdown import markdown
+from speech2image.evaluation.results import read_row, write_row
 from speech2image.evaluation.settings import OF_FEATURES
 from speech2image.metrics.frechet import FewPicturesWarning
+from speech2image.metrics.registry import TABLES
 
 FILES = ["grid.png", "report.html", "results.json", "results.md", "work"]
 
@@ -38,7 +40,7 @@ FILES = ["grid.png", "report.html", "results.json", "results.md", "work"]
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
     """Stands for the Inception file, which tests do without."""
     network = TinyNetwork()
-    monkeypatch.setattr(model_report, "load_inception", lambda path, layer: network)
+    monkeypatch.setattr(run, "load_inception", lambda path, layer: network)
     return network
 
 
@@ -75,6 +77,21 @@ def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNet
     evaluate(settings(shards, model, tmp_path / "again", network=tmp_path / "inception"))
     for name in FILES[:-1]:
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["birds", "flowers"])
+def test_results_of_before_give_the_report_of_the_docs(name: str) -> None:
+    """Files whose rows have no ids yet are read by their labels."""
+    docs = Path(__file__).parents[2] / "docs"
+    results = json.loads((docs / f"results-{name}.json").read_text(encoding="utf-8"))
+    assert "id" not in results["pictures"][0]
+    told = (docs / f"results-{name}.md").read_text(encoding="utf-8")
+    assert markdown(results) == told.replace(f"`grid-{name}.jpg` (half size)", "`grid.png`")
+    for table in (*TABLES, "voice_by_voice"):
+        for written in results[table]:
+            again = write_row(table, read_row(table, written))
+            assert written.items() >= {k: v for k, v in again.items() if k != "id" and k in written}.items()
+            assert read_row(table, again).estimates == read_row(table, written).estimates
 
 
 def test_few_pictures_are_warned_of(
@@ -124,48 +141,37 @@ def test_table_measures_what_is_there_and_says_how_to_train_the_rest(
     assert (tmp_path / "out" / "classifier" / "report.html").is_file()
     empty = evaluate(replace(chosen, table=5, models=tmp_path / "none", out=tmp_path / "five"))
     told = [row["missing"] for row in empty["rows"]]
-    assert all("speech2image train direct --preset paper" in text for text in told)
-    assert "branches 1" in told[0] and "scale-64" in told[0]
+    assert all("with: speech2image tables train --budget paper --tables 5 " in text for text in told)
+    assert "none/scale-64 is missing" in told[0]
 
 
 @pytest.mark.parametrize("number", [2, 3, 4, 5])
-def test_commands_of_the_tables_are_commands(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_row_names_a_command(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its flags are taken; the work itself ends for want of the data it names."""
     monkeypatch.chdir(tmp_path)
-    module = training._import("training.direct")
-    for planned in experiments.TABLES[number]:
-        told = planned.missing(EvaluationSettings(data=Path("D"), out=Path("O"), models=Path("M")))
-        commands = told.partition("train it with: ")[2].split(" && ")
-        if "train direct" not in told:
-            for command in commands:
-                _check_command(command)
-            continue
-        words = commands[0].partition("speech2image train direct ")[2].split()
-        files, parsed = training._parse_job(module, training.FilesOfAll, "train direct", words)
-        assert files.out == Path("M") / planned.row and files.data == (Path("D"),)
-        if planned.row == "loss-norm":
-            assert parsed.encoder.loss.joint_embedding == parsed.encoder.loss.distribution == 0
-        if planned.row == "scale-128":
-            assert parsed.generator.networks.branches == 2
-
-
-def _check_command(command: str) -> None:
-    """Its flags are taken; the work itself ends for want of the files it names."""
-    program, *words = command.split()
-    assert program == "speech2image" and "{" not in command
-    assert cli.main(words) == 1, command
+    table = tables.TABLES[number]
+    for models in ("M", "M/seed-0"):
+        said = table.missing(table.rows[0], Path("D"), Path(models))
+        assert said.startswith(
+            f"{models}/{table.rows[0].row} is missing; train all rows, into M/seed-0, with: "
+        )
+        program, *words = said.partition("with: ")[2].split()
+        assert program == "speech2image" and "{" not in said
+        assert cli.main(words) == 1
+        assert "D is no shards folder" in capsys.readouterr().err
 
 
 def test_rows_are_found_as_models_runs_and_checkpoints(tmp_path: Path) -> None:
-    assert experiments.find_row(tmp_path) is None
+    assert tables.find_row(tmp_path) is None
     for name in ("speech_encoder", "generator"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "checkpoint.safetensors").touch()
-    found = experiments.find_row(tmp_path)
+    found = tables.find_row(tmp_path)
     assert found is not None and found["generator"] == tmp_path / "generator" / "checkpoint.safetensors"
     make_model(tmp_path / "model")
-    found = experiments.find_row(tmp_path)
+    found = tables.find_row(tmp_path)
     assert found is not None and found["model"] == str(tmp_path / "model")
 
 

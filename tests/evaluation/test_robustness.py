@@ -14,8 +14,9 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.toy import HELD_OUT_VOICE
 from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 from speech2image.evaluation.report.markdown import table
+from speech2image.evaluation.report.sections import sections
+from speech2image.evaluation.results import write_row
 from speech2image.evaluation.robustness import make_groups
-from speech2image.evaluation.robustness_section import robustness_section
 from speech2image.evaluation.utterances import GROUPS
 
 BY_NAME = {condition.name: condition for condition in ACOUSTIC_CONDITIONS}
@@ -111,14 +112,15 @@ def test_table(shards: Path, tmp_path: Path) -> None:
         assert row["missed"] is None
         low, high = row["mAP_interval"]
         assert low <= row["mAP"] <= high
-    section = robustness_section(results)
-    assert section is not None and "no speech detector" in section.text
+    others = {"settings": {"measures": chosen["measures"]}, "network": None, **results}
+    (section,) = [one for one in sections(others) if one.title == "Difficult conditions"]
+    assert "no speech detector" in section.text
     text = table(section.head, section.rows)
     assert "| ceiling |" in text and "| floor: utterances shuffled |" in text
-    assert [chart.title for chart in section.charts] == [
-        "colour agreement, voices kept out, synthesizers, %",
-        "R@10, voices kept out, synthesizers, %",
-    ]
+    assert [chart.title for chart in section.charts] == ["R@10, %", "mAP, %", "colour, %"]
+    for chart in section.charts:
+        assert list(chart.series) == ["heard, synthesizers", "kept out, synthesizers"]
+        assert len(chart.series["heard, synthesizers"]) == len(ACOUSTIC_CONDITIONS)
     again = HearingRoute(arrays)
     again.embed = None  # type: ignore[assignment, method-assign]
     assert run(shards, tmp_path, again, **chosen)["robustness"] == rows
@@ -133,7 +135,8 @@ def test_refused_utterances_are_counted(shards: Path, tmp_path: Path) -> None:
     detector = SimpleNamespace(has_speech=lambda log_mel: log_mel.shape[1] > 263)
     measures = Robustness(HearingRoute(arrays), arrays, detector, None, None, tmp_path, 0, 20)  # type: ignore[arg-type]
     groups = make_groups(arrays, [], [HELD_OUT_VOICE], 4)
-    rows = {row["condition"]: row for row in measures.rows(groups, ACOUSTIC_CONDITIONS)}
-    assert rows["1 s of silence before and after"]["missed"] == 0
-    assert rows["clean"]["missed"] == 1
-    assert rows["clean"]["R@10"] is rows["clean"]["agreement"] is None
+    rows = {row.facts["condition"]: row for row in measures.rows(groups, ACOUSTIC_CONDITIONS)}
+    assert rows["1 s of silence before and after"].value("missed") == 0
+    assert rows["clean"].value("missed") == 1
+    written = write_row("robustness", rows["clean"])
+    assert written["missed_interval"] == [1, 1] and written["R@10"] is written["agreement"] is None

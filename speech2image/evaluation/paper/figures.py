@@ -1,7 +1,5 @@
 """The paper's figures drawn by a model: one utterance under eight noises (3), from one to another (5)."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,17 +7,16 @@ from PIL import Image
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation import provenance
+from speech2image.evaluation.drawing import sheet
 from speech2image.evaluation.embeddings import Embeddings, embed
 from speech2image.evaluation.measuring import check_route
 from speech2image.evaluation.report.html import page
 from speech2image.evaluation.report.markdown import table
-from speech2image.evaluation.report_parts import Section
-from speech2image.evaluation.route import opened_route
-from speech2image.evaluation.run import write_files
+from speech2image.evaluation.report.sections import Section
+from speech2image.evaluation.results import Results
+from speech2image.evaluation.run import check_out, finish_work, open_work, opened_route, write_files
 from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices
-from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.pipeline import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
@@ -31,7 +28,7 @@ _TEXTS = {
 }
 
 
-def figure(settings: EvaluationSettings) -> dict[str, Any]:
+def figure(settings: EvaluationSettings) -> Results:
     """Draw a figure and write `figure3.png` or `figure5.png`, results.json, results.md and report.html.
 
     Raises:
@@ -71,14 +68,14 @@ def _needed(number: int) -> int:
 
 
 def _noises(
-    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
+    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[Results], seed: int
 ) -> tuple[list[str], list[list[Image.Image]]]:
     drawn = [route.generate(vector, NOISES, seed) for vector in speech.of(shown)]
     return [row["caption"] or row["id"] for row in rows], drawn
 
 
 def _walks(
-    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[dict[str, Any]], seed: int
+    route: Route, shown: NDArray[np.int64], speech: Embeddings, rows: list[Results], seed: int
 ) -> tuple[list[str], list[list[Image.Image]]]:
     labels, drawn = [], []
     for first in range(0, len(shown) - 1, 2):
@@ -89,7 +86,7 @@ def _walks(
     return labels, drawn
 
 
-def _write(settings: EvaluationSettings, results: dict[str, Any], picture: Image.Image) -> None:
+def _write(settings: EvaluationSettings, results: Results, picture: Image.Image) -> None:
     number, model = results["figure"], results["model"]["name"]
     title = f"Figure {number} of Li et al. (2020), drawn by {model} on {results['data']['name']}"
     head = ("spoken", "voice", "class of the photograph described")

@@ -1,197 +1,146 @@
-"""The paper's tables under this evaluator: a row for each model of a folder; missing rows say their command.
+"""The paper's tables under this evaluator: a row for each model of a folder, on one data set or several.
 
     MODELS/<row>                 a model folder (model.json), or
     MODELS/<row>/model           what `speech2image train direct --out MODELS/<row>` leaves, or
     MODELS/<row>/speech_encoder/checkpoint.safetensors and MODELS/<row>/generator/checkpoint.safetensors
 
-Tables II to V of Li et al., "Direct Speech-to-Image Translation" (IEEE JSTSP 14(3), 2020). The published
-figures stand beside ours for orientation alone: they come from other evaluators.
+Rows and published figures stand in `tables.toml`; the latter come from other evaluators, so they stand beside
+ours for orientation alone.
 """
 
+import json
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from speech2image.evaluation import colours, realism
-from speech2image.evaluation import retrieval as spoken_retrieval
-from speech2image.evaluation.drawing import NAMES
 from speech2image.evaluation.report.html import page
-from speech2image.evaluation.report.markdown import ROW_HEAD, facts, figures, first_row, row_cells
+from speech2image.evaluation.report.markdown import facts
 from speech2image.evaluation.report.markdown import table as markdown_table
-from speech2image.evaluation.report_parts import Bar, Chart, Section
-from speech2image.evaluation.run import report, write_files
-from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.evaluation.work_dir import check_out
-from speech2image.models.conditional_discriminator import SIZES
+from speech2image.evaluation.report.sections import (
+    SUMMARY,
+    SUMMARY_HEAD,
+    Section,
+    charts_of,
+    summary,
+    summary_figures,
+)
+from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, Results, label
+from speech2image.evaluation.run import check_out, report, write_files
+from speech2image.evaluation.settings import EvaluationSettings, TableNumber
+from speech2image.evaluation.utterances import KEPT_OUT
+from speech2image.files import writing
+from speech2image.metrics.registry import Measure
 from speech2image.pretrained import CARD
 from speech2image.training.checkpoint import read_facts
 
-_DIRECT = "speech2image train direct --preset paper --data {data} --teacher GOOGLENET --out {models}/{row}"
-_CLASSIFIER = (
-    "speech2image train classifier --data {data} --out {models}/{row}/speech_encoder && "
-    "speech2image train embeddings --conditions classifier --data {data} "
-    "--encoder {models}/{row}/speech_encoder/checkpoint.safetensors && "
-    "speech2image train stackgan-v2 --preset paper --conditions classifier --data {data} "
-    "--out {models}/{row}/generator"
+SPECIFICATION: Results = tomllib.loads(
+    files("speech2image.evaluation.paper").joinpath("tables.toml").read_text(encoding="utf-8")
 )
-_TEXT_ENCODER = (
-    "speech2image train text-encoder --preset paper --data {data} --out {models}/{row}/text_encoder && "
-    "speech2image train text-embeddings --data {data} "
-    "--encoder {models}/{row}/text_encoder/checkpoint.safetensors && "
-)
-_STACKGAN_V1 = (
-    "speech2image train stackgan-v1 --preset paper --conditions text --data {data} "
-    "--out {models}/{row}/stage_one && "
-    "speech2image train stackgan-v1 --preset paper-stage2 --conditions text --data {data} "
-    "--stage-one {models}/{row}/stage_one/checkpoint.safetensors --out {models}/{row}/generator && "
-)
-_STACKGAN_V2 = (
-    "speech2image train stackgan-v2 --preset paper --conditions text --data {data} "
-    "--out {models}/{row}/generator && "
-)
-_RECOGNIZER = (
-    "speech2image train speech-recognizer --preset paper --data {data} --out {models}/{row}/recognizer && "
-)
-_EXPORT = (
-    "speech2image export cascade --text-encoder {models}/{row}/text_encoder/checkpoint.safetensors "
-    "--generator {models}/{row}/generator/checkpoint.safetensors --out {models}/{row}/model --name {row} "
-    "--licence unstated --max-megabytes 1000"
-)
-_TWO_STEP = (
-    _RECOGNIZER
-    + _TEXT_ENCODER
-    + _STACKGAN_V1
-    + _EXPORT
-    + " --recognizer {models}/{row}/recognizer/checkpoint.safetensors"
-)
+"""What `tables.toml` holds."""
+BOUNDS = (CEILING, SHUFFLED, NOISE)
+"""Rows of ceiling and floors."""
+SCALES = """The published figures are not on one scale with ours. Theirs come from the last pool of
+Inception-v3 (2048 numbers) and from an Inception Score whose classifier was fitted to the data set, over
+many more pictures; ours from the layer and the classifier that each report names, over as many pictures
+as it counts; both measures depend on all of these. Their models were trained on the published captions,
+ten a picture, for 100,000 and 220,000 steps; ours on this project's captions, two a picture, for as many
+steps as docs/recipes.md says. So compare the rows of one table with each other and with the ceiling and
+the floors measured beside them, and their order with the published order; never a figure of ours with a
+published one."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A row of a table.
+class PaperRow:
+    """A row of a table of the paper.
 
     Attributes:
         row: folder in `--models`.
         label: what the table calls it.
-        command: trains it.
         published: figures of the paper, for orientation.
         captions: draw from captions, not from speech.
         same_as: another row, whose model serves where this one has none of its own.
+        joint_embedding, distribution: weights of the encoder's loss, in Table IV.
+        branches: scales of the generator, in Table V.
     """
 
     row: str
     label: str
-    command: str
     published: str = ""
     captions: bool = False
     same_as: str = ""
-
-    def missing(self, settings: EvaluationSettings) -> str:
-        """What to do to get the row."""
-        command = self.command.format(data=settings.data, models=settings.models, row=self.row)
-        return f"{settings.models}/{self.row} is missing; train it with: {command}"
+    joint_embedding: int = 1
+    distribution: int = 1000
+    branches: int = 3
 
 
-BOUNDS = (
-    (realism.REAL, spoken_retrieval.CEILING, colours.PHOTOGRAPHS),
-    (realism.SHUFFLED, spoken_retrieval.SHUFFLED, colours.SHUFFLED),
-    (NAMES["noise"], spoken_retrieval.NOISE, NAMES["noise"]),
-)
-"""Ceiling and floors: their rows in the tables of pictures, of retrieval and of colours."""
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of the paper; `trained_as` is the table whose training makes its rows."""
 
-TITLES = {
-    2: "Table II: routes",
-    3: "Table III: routes, on Places-subset",
-    4: "Table IV: items of the teacher-student loss",
-    5: "Table V: scales of the pictures",
-}
-_LOSS = " --encoder.loss.joint-embedding {jel} --encoder.loss.distribution {kdl}"
-LOSSES = {
-    "loss-norm": (0, 0),
-    "loss-norm-jel": (1, 0),
-    "loss-norm-kdl": (0, 1000),
-    "loss-all": (1, 1000),
-}
-"""Table IV's rows: weights of joint embedding and distillation."""
-_LOSS_LABELS = ("norm", "norm + joint embedding", "norm + distillation", "all three")
-_SCALE = " --generator.networks.branches "
-_TWO_STEP_LABEL = "two-step: recognizer, then StackGAN-v1"
-TABLES: dict[int, tuple[Planned, ...]] = {
-    2: (
-        Planned("direct", "direct", _DIRECT, "CUB 4.09 / 18.37; Oxford-102 3.23 / 54.76"),
-        Planned("two-step", _TWO_STEP_LABEL, _TWO_STEP, "CUB - / 19.89; Oxford-102 3.23 / 57.73"),
-        Planned("classifier", "classifier", _CLASSIFIER, "CUB 3.68 / 43.76; Oxford-102 3.30 / 64.75"),
-        Planned(
-            "stackgan-v1-text",
-            "StackGAN-v1 on text",
-            _TEXT_ENCODER + _STACKGAN_V1 + _EXPORT,
-            "CUB 3.70 / 51.89; Oxford-102 3.20 / 55.28",
-            captions=True,
-            same_as="two-step",
-        ),
-        Planned(
-            "stackgan-v2-text",
-            "StackGAN-v2 on text",
-            _TEXT_ENCODER + _STACKGAN_V2 + _EXPORT,
-            "CUB 4.04 / 15.37; Oxford-102 3.26 / 48.68",
-            captions=True,
-        ),
-    ),
-    3: (
-        Planned("two-step", _TWO_STEP_LABEL, _TWO_STEP, "Places - / 64.59"),
-        Planned("direct", "direct", _DIRECT, "Places - / 83.06"),
-        Planned("classifier", "classifier", _CLASSIFIER, "Places - / 232.39"),
-    ),
-    4: tuple(
-        Planned(row, label, _DIRECT + _LOSS.replace("{jel}", str(jel)).replace("{kdl}", str(kdl)))
-        for label, (row, (jel, kdl)) in zip(_LOSS_LABELS, LOSSES.items(), strict=True)
-    ),
-    5: tuple(
-        Planned(
-            f"scale-{side}",
-            f"{side} x {side}, {n} discriminator{'s' if n > 1 else ''}",
-            _DIRECT + _SCALE + str(n),
+    number: TableNumber
+    title: str
+    rows: tuple[PaperRow, ...]
+    trained_as: int
+
+    def missing(self, row: PaperRow, data: Path, models: Path) -> str:
+        """What to do to get a row."""
+        out = models.parent if models.name.startswith("seed-") else models
+        flags = f"--budget paper --tables {self.trained_as} --data {data} --out {out}"
+        return (
+            f"{models}/{row.row} is missing; train all rows, into {out}/seed-0, with: "
+            f"speech2image tables train {flags}"
         )
-        for n, side in enumerate(SIZES, 1)
-    ),
+
+
+TABLES = {
+    own["number"]: PaperTable(
+        own["number"],
+        own["title"],
+        tuple(PaperRow(**row) for row in own["rows"]),
+        own.get("trained_as", own["number"]),
+    )
+    for own in SPECIFICATION["tables"]
 }
-"""Number of the table -> its rows."""
+"""Number of the table -> the table."""
 
 
-def table(settings: EvaluationSettings) -> dict[str, Any]:
+def table(settings: EvaluationSettings) -> Results:
     """Measure every model there is and write the table; each model's own report lies in `out/<row>`.
 
     Raises:
         OutputError: `out` cannot be written.
         CheckpointError, DataError: as for one model.
     """
-    number_, models = settings.table, settings.models
-    assert number_ is not None and models is not None
+    number, models = settings.table, settings.models
+    assert number is not None and models is not None
     check_out(settings.out)
-    rows = [_measure(planned, settings, models) for planned in TABLES[number_]]
-    results = {"format": "speech2image table 1", "table": number_, "title": TITLES[number_], "rows": rows}
+    own = TABLES[number]
+    rows = [_measure(own, row, settings, models) for row in own.rows]
+    results = {"format": "speech2image table 1", "table": number, "title": own.title, "rows": rows}
     _write(results, settings.out)
     return results
 
 
-def _measure(planned: Planned, settings: EvaluationSettings, models: Path) -> dict[str, Any]:
-    folder = models / planned.row
-    if find_row(folder) is None and planned.same_as:
-        folder = models / planned.same_as
+def _measure(own: PaperTable, row: PaperRow, settings: EvaluationSettings, models: Path) -> Results:
+    folder = models / row.row
+    if find_row(folder) is None and row.same_as:
+        folder = models / row.same_as
     found = find_row(folder)
-    told: dict[str, Any] = {"row": planned.row, "label": planned.label, "published": planned.published}
+    made: Results = {"row": row.row, "label": row.label, "published": row.published}
     if found is None:
-        return told | {"missing": planned.missing(settings), "trained": {}, "results": None}
-    told["trained"], going_on = _trainings(folder)
+        missing = own.missing(row, settings.data, models)
+        return made | {"missing": missing, "trained": {}, "results": None}
+    made["trained"], going_on = _trainings(folder)
     if going_on:
-        return told | {"missing": going_on, "results": None}
-    own = replace(settings, table=None, models=None, out=settings.out / planned.row, **found)
-    own = replace(own, captions=planned.captions)
-    return told | {"missing": None, "results": report(own)}
+        return made | {"missing": going_on, "results": None}
+    one = replace(settings, table=None, models=None, out=settings.out / row.row, **found)
+    return made | {"missing": None, "results": report(replace(one, captions=row.captions))}
 
 
-def find_row(folder: Path) -> dict[str, Any] | None:
+def find_row(folder: Path) -> Results | None:
     """Settings that name a row's model, None if there is none."""
     for place in (folder, folder / "model"):
         if (place / CARD).is_file():
@@ -212,19 +161,21 @@ def _trainings(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
     """
     found, going_on = {}, ""
     for path in sorted(folder.glob("*/checkpoint.safetensors")):
-        facts = read_facts(path)
-        step, steps = facts["step"], facts["settings"].get("steps", 0)
-        found[path.parent.name] = {"steps": step, "minutes": round(facts["seconds"] / 60, 1)}
-        if facts["settings"].get("minutes") is None and step < steps:
+        stored = read_facts(path)
+        step, steps = stored["step"], stored["settings"].get("steps", 0)
+        found[path.parent.name] = {"steps": step, "minutes": round(stored["seconds"] / 60, 1)}
+        if stored["settings"].get("minutes") is None and step < steps:
             going_on = f"{path} is at step {step} of {steps}; let its training end (or give it fewer)"
     return found, going_on
 
 
-def _write(results: dict[str, Any], out: Path) -> None:
+def _write(results: Results, out: Path) -> None:
     rows = results["rows"]
-    section = Section(results["title"], _text(results), _head(rows), _cells(rows), _charts(rows))
+    lines = {row["label"]: summary_figures(row["results"], KEPT_OUT) for row in rows if row["results"]}
+    charts = charts_of((measure for _, measure in SUMMARY), lines)
+    section = Section(results["title"], _text(results), _head(rows), _cells(rows), charts)
     measured = [row for row in rows if row["results"]]
-    lines = facts(measured[0]["results"]) if measured else []
+    how = facts(measured[0]["results"]) if measured else []
     gaps = [f"{row['label']}: {row['missing']}" for row in rows if row["missing"]]
     reports = [f"{row['label']}: `{row['row']}/report.html`" for row in measured]
     text = "\n\n".join(
@@ -232,14 +183,14 @@ def _write(results: dict[str, Any], out: Path) -> None:
             f"# {results['title']}",
             section.text,
             markdown_table(section.head, section.rows),
-            *("\n".join(f"- {line}" for line in group) for group in (gaps, reports, lines) if group),
+            *("\n".join(f"- {line}" for line in group) for group in (gaps, reports, how) if group),
         ]
     )
-    html = page(results["title"], [*gaps, *reports, *lines], [section], {})
+    html = page(results["title"], [*gaps, *reports, *how], [section], {})
     write_files(out, results, text + "\n", html, {})
 
 
-def _text(results: dict[str, Any]) -> str:
+def _text(results: Results) -> str:
     text = "Pictures drawn from unseen classes in voices kept out of training, one evaluator for all rows."
     if results["table"] == 2:
         text += " Rows on text are drawn from the captions: what a recognizer without errors would reach."
@@ -248,45 +199,176 @@ def _text(results: dict[str, Any]) -> str:
     return text
 
 
-def _head(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def _head(rows: Sequence[Results]) -> tuple[str, ...]:
     published = ("published IS / FID",) if any(row["published"] for row in rows) else ()
-    return ("row", *ROW_HEAD[1:], *published)
+    return ("row", *SUMMARY_HEAD[1:], *published)
 
 
-def _cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _cells(rows: Sequence[Results]) -> list[list[str]]:
     width, cells = len(_head(rows)), []
     for row in rows:
-        own = ["missing"] + ["-"] * (len(ROW_HEAD) - 2) if row["missing"] else row_cells(row["results"])[1:]
-        published = [row["published"]] if width > len(ROW_HEAD) else []
+        own = (
+            ["missing"] + ["-"] * (len(SUMMARY_HEAD) - 2)
+            if row["missing"]
+            else summary(row["results"], KEPT_OUT)[1:]
+        )
+        published = [row["published"]] if width > len(SUMMARY_HEAD) else []
         cells.append([row["label"], *own, *published])
-    return cells + [cell + [""] * (width - len(cell)) for cell in _bounds(rows)]
-
-
-def _bounds(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Ceiling and floors: of the first model that was measured."""
     first = next((row["results"] for row in rows if row["results"]), None)
+    bounds = [] if first is None else [[label("pictures", id), *summary(first, id)[1:]] for id in BOUNDS]
+    return cells + [cell + [""] * (width - len(cell)) for cell in bounds]
+
+
+def build(
+    models: Sequence[Path],
+    data: Sequence[Path],
+    network: Path | None,
+    out: Path,
+    tables: Sequence[TableNumber],
+    limit: int | None = None,
+    resamples: int = 1000,
+    threads: int | None = None,
+) -> Path:
+    """Measure what is there of several tables, on several data sets, and write `tables.md` and `tables.json`.
+
+    Args:
+        models: folders of models, one a seed; Table II is of the first alone.
+        data: shards folders; a model of several sets is measured on each.
+        network: Inception file; without it there is no FID.
+        out: folder to write; `out/<set>/table-<number>-seed-<place>/` has each model's own report.
+        tables: numbers of the paper's tables.
+        limit, resamples, threads: as of `speech2image evaluate`.
+
+    Returns:
+        `tables.md`.
+
+    Raises:
+        Speech2ImageError: as `speech2image evaluate`.
+    """
+    own = EvaluationSettings(
+        data=data[0],
+        out=out,
+        network=network,
+        limit=limit,
+        resamples=resamples,
+        threads=threads,
+        measures=("retrieval", "colours", "fid", "kid", "inception-score"),
+        drawn=(KEPT_OUT,),
+        only_drawn=True,
+    )
+    results: dict[str, dict[str, list[Results]]] = {}
+    for number in tables:
+        of_table = results[TABLES[number].title] = {}
+        for folder in data:
+            seeds = models[:1] if TABLES[number].trained_as == 2 else models
+            places = [out / folder.name / f"table-{number}-seed-{seed}" for seed in range(len(seeds))]
+            of_table[folder.name] = [
+                table(replace(own, data=folder, table=number, models=of_seed, out=place))
+                for of_seed, place in zip(seeds, places, strict=True)
+            ]
+    for name, content in (
+        ("tables.md", document(results)),
+        ("tables.json", json.dumps(results, indent=1) + "\n"),
+    ):
+        with writing(out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return out / "tables.md"
+
+
+def document(results: dict[str, dict[str, list[Results]]]) -> str:
+    """Markdown of title of a table -> data set -> the table for each seed."""
+    parts = ["# The paper's tables under one evaluator", " ".join(SCALES.split())]
+    for title, sets in results.items():
+        parts.append(f"## {title}")
+        for name, seeds in sets.items():
+            measures = _columns(seeds)
+            heads = (measure.head for measure in measures)
+            head = ("row", "seed", "steps, minutes", *heads, "published IS / FID")
+            rows = [line for seed, one in enumerate(seeds) for line in _lines(one, seed, measures)]
+            rows += _bounds(seeds, measures)
+            parts += [f"### {name}", markdown_table(head, rows), *orders(seeds)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _columns(seeds: Sequence[Results]) -> list[Measure]:
+    """The measures that some row has, or all of them where there is none."""
+    found = {
+        key
+        for one in seeds
+        for row in one["rows"]
+        if row["results"]
+        for key in summary_figures(row["results"], KEPT_OUT)
+    }
+    return [measure for _, measure in SUMMARY if not found or measure.key in found]
+
+
+def _lines(one: Results, seed: int, measures: Sequence[Measure]) -> list[list[str]]:
+    """A line for every row of a table."""
+    lines = []
+    for row in one["rows"]:
+        cells = ["missing", *["-"] * (len(measures) - 1)]
+        if row["results"] is not None:
+            cells = _figures(row["results"], KEPT_OUT, measures)
+        lines.append([row["label"], str(seed), _trained(row["trained"]), *cells, row["published"] or "-"])
+    return lines
+
+
+def _trained(trainings: dict[str, dict[str, float]]) -> str:
+    """How long a row's generator was trained, each of its stages."""
+    own = [trainings[name] for name in ("stage_one", "generator") if name in trainings]
+    return " + ".join(f"{one['steps']:.0f}, {one['minutes']:.0f}" for one in own) or "-"
+
+
+def _bounds(seeds: Sequence[Results], measures: Sequence[Measure]) -> list[list[str]]:
+    """Ceiling and floors, of the first model that was measured."""
+    first = next((row["results"] for one in seeds for row in one["rows"] if row["results"]), None)
     if first is None:
         return []
-    return [_bound(first, *names) for names in BOUNDS]
+    return [[label("pictures", id), "-", "-", *_figures(first, id, measures), "-"] for id in BOUNDS]
 
 
-def _bound(first: dict[str, Any], pictures: str, spoken: str, colour: str) -> list[str]:
-    """One of them: its row in each of the tables, in the columns of `ROW_HEAD`."""
-    drawn = first_row(first["pictures"], pictures=pictures)
-    found = first_row(first["retrieval"], voices=spoken)
-    read = first_row(first["colours"], pictures=colour)
-    return [pictures, *figures(first, drawn, found, read)]
+def _figures(results: Results, id: str, measures: Sequence[Measure]) -> list[str]:
+    found = summary_figures(results, id)
+    return [measure.format.estimate(found.get(measure.key)) for measure in measures]
 
 
-def _charts(rows: Sequence[dict[str, Any]]) -> list[Chart]:
-    fid, colour = [], []
-    for row in (row for row in rows if row["results"]):
-        for drawn in row["results"]["pictures"]:
-            if drawn["pictures"] == "drawn from voices kept out" and "fid" in drawn:
-                fid.append(Bar(row["label"], drawn["fid"], drawn["fid_interval"]))
-        for read in row["results"]["colours"]:
-            if read["pictures"] == "drawn from voices kept out" and read["agreement"] is not None:
-                ends = [100 * end for end in read["interval"]]
-                colour.append(Bar(row["label"], 100 * read["agreement"], ends))
-    charts = [Chart("FID", fid, "lower is better"), Chart("colour agreement, %", colour)]
-    return [chart for chart in charts if chart.bars]
+def orders(seeds: Sequence[Results]) -> list[str]:
+    """How each measure orders the rows, and which of them it orders alike in all seeds.
+
+    Nothing for one seed or a row missing.
+    """
+    if len(seeds) < 2 or any(row["results"] is None for one in seeds for row in one["rows"]):
+        return []
+    lines = []
+    for _, measure in SUMMARY:
+        found = [_order(one, measure) for one in seeds]
+        if not all(found):
+            continue
+        same = all(order == found[0] for order in found)
+        each = (f"seed {seed}: {' > '.join(order)}" for seed, order in enumerate(found))
+        differing = f"{'; '.join(each)}; in all seeds: {' and '.join(_agreed(found)) or 'none'}"
+        lines.append(f"{measure.head}: " + (f"the same, {' > '.join(found[0])}" if same else differing))
+    head = "Order of the rows, best first:"
+    return ["\n".join([head, "", *(f"- {line}" for line in lines)])] if lines else []
+
+
+def _agreed(orders: Sequence[Sequence[str]]) -> list[str]:
+    """Pairs of rows that stand in the same order everywhere."""
+    return [
+        f"{first} > {second}"
+        for first, second in combinations(orders[0], 2)
+        if all(order.index(first) < order.index(second) for order in orders)
+    ]
+
+
+def _order(one: Results, measure: Measure) -> list[str]:
+    """The rows of a table by a measure; none if a row lacks it or all have the same."""
+    values = {}
+    for row in one["rows"]:
+        found = summary_figures(row["results"], KEPT_OUT).get(measure.key)
+        if found is None:
+            return []
+        values[row["label"]] = found.value
+    if len(set(values.values())) == 1:
+        return []
+    return sorted(values, key=lambda name: values[name], reverse=not measure.lower_is_better)

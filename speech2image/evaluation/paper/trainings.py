@@ -1,12 +1,24 @@
-"""What `train_paper_tables.py` trains: the budgets, and the steps from prepared data to every row's model."""
+"""Trainings of the paper's tables: steps from prepared data to every row's model, a table's under one budget.
 
+`OUT/seed-<seed>/<row>` then holds each row's model, `OUT/common` what several rows share: the classifier's
+encoder, which Table IV's encoders start from, since it has learnt to listen and knows no teacher; the text
+encoder; the speech encoder of Tables II and V. The shards need teacher features (`prepare teacher`). Work
+goes on after an interruption. Each step's output lies in `OUT/logs`. Table II is of the first seed alone.
+"""
+
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech2image.evaluation.paper.tables import LOSSES
+from speech2image.data.arrays import PairArrays
+from speech2image.errors import DataError
+from speech2image.evaluation.paper.tables import SPECIFICATION, TABLES, PaperRow
 from speech2image.files import writing
 from speech2image.models.conditional_discriminator import SIZES
 
@@ -16,7 +28,7 @@ EMBEDDINGS = "speech_embeddings.npy"
 
 @dataclass(frozen=True)
 class Budget:
-    """Flags of each training, the paper's by default; rows that are compared share theirs.
+    """Flags of each training (`tables.toml`); rows that are compared share theirs.
 
     Attributes:
         classifier, text_encoder, recognizer: of Table II.
@@ -28,46 +40,19 @@ class Budget:
         scales: generators of Table V.
     """
 
-    classifier: str = "--preset paper"
-    text_encoder: str = "--preset paper"
-    recognizer: str = "--preset paper"
-    speech_encoder: str = "--preset paper"
-    stage_one: str = "--preset paper"
-    stage_two: str = "--preset paper-stage2"
-    routes: str = "--preset paper"
-    losses: str = "--preset paper"
-    of_losses: str = "--preset paper"
-    scales: str = "--preset paper"
+    classifier: str
+    text_encoder: str
+    recognizer: str
+    speech_encoder: str
+    stage_one: str
+    stage_two: str
+    routes: str
+    losses: str
+    of_losses: str
+    scales: str
 
 
-BUDGETS = {
-    "paper": Budget(),
-    "cpu": Budget(
-        classifier="--preset cpu --steps 2000",
-        text_encoder="--preset cpu",
-        recognizer="--preset cpu",
-        speech_encoder="--preset cpu",
-        stage_one="--preset cpu --steps 1300",
-        stage_two="--preset cpu-stage2 --steps 1300",
-        routes="--preset cpu --steps 1300",
-        losses="--preset ablation",
-        of_losses="--preset ablation --steps 4000",
-        scales="--preset ablation --steps 2000",
-    ),
-    "toy": Budget(
-        classifier="--preset cpu --steps 2 --batch-size 8",
-        # fewer steps give all captions nearly one embedding, whose rounding errors generators then scale up
-        text_encoder="--preset toy --steps 150",
-        recognizer="--preset toy --steps 2",
-        speech_encoder="--preset toy --steps 4",
-        stage_one="--preset toy --steps 2",
-        stage_two="--preset toy-stage2 --steps 2",
-        routes="--preset toy --steps 2",
-        losses="--preset ablation --steps 2 --batch-size 8",
-        of_losses="--preset toy --steps 2",
-        scales="--preset toy --steps 2",
-    ),
-}
+BUDGETS = {name: Budget(**flags) for name, flags in SPECIFICATION["budgets"].items()}
 
 
 @dataclass(frozen=True)
@@ -116,10 +101,10 @@ class TrainingPlan:
             steps.append(self._text_encoder())
         for seed in seeds:
             if 4 in tables:
-                for row, weights in LOSSES.items():
-                    steps += self._loss(row, weights, seed)
+                for row in TABLES[4].rows:
+                    steps += self._loss(row, seed)
             if 5 in tables:
-                steps += [self._scale(branches, seed) for branches in range(1, len(SIZES) + 1)]
+                steps += [self._scale(row, seed) for row in TABLES[5].rows]
             if 2 in tables and seed == seeds[0]:
                 steps += self._routes(seed)
         return steps
@@ -168,9 +153,9 @@ class TrainingPlan:
         ]
         return Step("text-encoder", (self._train("text-encoder", self.budget.text_encoder, out), embed))
 
-    def _loss(self, row: str, weights: tuple[int, int], seed: int) -> list[Step]:
-        place, name = self._row(row, seed), f"{row}-seed-{seed}"
-        joint, distillation = map(str, weights)
+    def _loss(self, row: PaperRow, seed: int) -> list[Step]:
+        place, name = self._row(row.row, seed), f"{row.row}-seed-{seed}"
+        joint, distillation = str(row.joint_embedding), str(row.distribution)
         start = self._common / "classifier" / CHECKPOINT
         flags = ("--loss.joint-embedding", joint, "--loss.distribution", distillation, "--seed", str(seed))
         encoder = self._train(
@@ -190,13 +175,12 @@ class TrainingPlan:
             Step(f"{name}-generator", (generator,), (f"{name}-embeddings",)),
         ]
 
-    def _scale(self, branches: int, seed: int) -> Step:
-        side = SIZES[branches - 1]
-        place = self._row(f"scale-{side}", seed)
-        flags = ("--networks.branches", str(branches), "--seed", str(seed))
+    def _scale(self, row: PaperRow, seed: int) -> Step:
+        place = self._row(row.row, seed)
+        flags = ("--networks.branches", str(row.branches), "--seed", str(seed))
         command = self._train("stackgan-v2", self.budget.scales, place / "generator", *flags)
         return Step(
-            f"scale-{side}-seed-{seed}", (command,), ("speech-embeddings",), lambda: self._take_encoder(place)
+            f"{row.row}-seed-{seed}", (command,), ("speech-embeddings",), lambda: self._take_encoder(place)
         )
 
     def _routes(self, seed: int) -> list[Step]:
@@ -276,3 +260,89 @@ def copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with writing(target) as temporary:
         shutil.copyfile(source, temporary)
+
+
+def train(plan: TrainingPlan, tables: Sequence[int], seeds: Sequence[int], parallel: int) -> None:
+    """Train all rows of some tables.
+
+    Raises:
+        DataError: a folder is no shards folder, or a step failed.
+    """
+    for folder in plan.data:
+        if not (folder / "manifest.jsonl").is_file():
+            raise DataError(f"{folder} is no shards folder; make one with `speech2image prepare`")
+    steps = plan.steps(tables, seeds)
+    build_arrays(plan.data, steps, plan.out, parallel)
+    run(steps, plan.out, parallel)
+
+
+def build_arrays(data: Sequence[Path], steps: Sequence[Step], out: Path, workers: int) -> None:
+    """Let the arrays beside the shards be made once, before several processes want them."""
+    if all(_done(out, step).exists() for step in steps):
+        return
+    for folder in data:
+        arrays = PairArrays.open(folder, workers=workers)
+        arrays.n_frames()
+        for size in SIZES:
+            arrays.pictures(size)
+
+
+def run(steps: Sequence[Step], out: Path, parallel: int) -> None:
+    """Do all steps that are not done, `parallel` at a time, each on its share of the cores.
+
+    Raises:
+        DataError: a step failed; what does not wait for it was done all the same.
+    """
+    todo = [step for step in steps if not _done(out, step).exists()]
+    running: list[tuple[Step, subprocess.Popen[bytes]]] = []
+    failed: list[str] = []
+    threads = str(max(1, (os.cpu_count() or 1) // parallel))
+    try:
+        while todo or running:
+            for step, process in [pair for pair in running if pair[1].poll() is not None]:
+                running.remove((step, process))
+                print(f"{step.name}: {'failed' if process.returncode else 'done'}", flush=True)
+                if process.returncode:
+                    failed.append(f"{step.name} (see {_log(out, step)})")
+                else:
+                    _done(out, step).parent.mkdir(parents=True, exist_ok=True)
+                    _done(out, step).touch()
+            ready = [step for step in todo if all((out / "done" / name).exists() for name in step.needs)]
+            for step in ready[: parallel - len(running)]:
+                todo.remove(step)
+                step.before()
+                running.append((step, _start(step, out, threads)))
+                print(f"{step.name}: begun", flush=True)
+            if not running:
+                break
+            time.sleep(0.5)
+    finally:
+        for _, process in running:
+            process.terminate()
+        for _, process in running:
+            process.wait()  # for its checkpoint
+    if failed:
+        raise DataError(f"failed: {', '.join(failed)}; not begun: {[step.name for step in todo]}")
+
+
+def _start(step: Step, out: Path, threads: str) -> "subprocess.Popen[bytes]":
+    """All commands of a step as one process, so that it can be stopped as one."""
+    _log(out, step).parent.mkdir(parents=True, exist_ok=True)
+    program = "import sys\nfrom speech2image.cli import main\n" + "".join(
+        f"if main({command!r}): sys.exit(1)\n" for command in step.commands
+    )
+    with _log(out, step).open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads),
+        )
+
+
+def _done(out: Path, step: Step) -> Path:
+    return out / "done" / step.name
+
+
+def _log(out: Path, step: Step) -> Path:
+    return out / "logs" / f"{step.name}.log"

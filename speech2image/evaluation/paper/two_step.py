@@ -1,17 +1,11 @@
-"""What the two-step system leaves to look at: both stages' pictures, and the recognizer's WER curve.
+"""Artefacts of the two-step system: pictures of both stages, word error rates over the recognizer's training.
 
-    python scripts/two_step_artefacts.py --data shards/birds --stage-two runs/two/checkpoint.safetensors \
-        --recognizer runs/recognizer --out artefacts
-
-`OUT/stages.png` has a row for each caption of an unseen class: the photograph, what Stage I draws of it under
-some noises, and what Stage II makes of each. `OUT/word-errors.svg` (matplotlib, `pip install '.[dev]'`) and
-`OUT/word-errors.json` have the word error rates that the recognizer's training measured, over its steps.
-Either part can be asked for alone.
+`stages.png` has a row for each caption of an unseen class: the photograph, what Stage I draws of it under
+some noises, and what Stage II makes of each. `word-errors.svg` and `word-errors.json` have the word error
+rates that the recognizer's training measured, over its steps.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +14,8 @@ import torch
 from PIL import Image
 
 from speech2image.data.condition_pairs import CaptionPairs
-from speech2image.errors import DataError, SettingsError, Speech2ImageError
-from speech2image.evaluation.sheets import sheet
+from speech2image.errors import DataError, SettingsError, require
+from speech2image.evaluation.drawing import sheet
 from speech2image.evaluation.utterances import caption_of
 from speech2image.files import check_writable, writing
 from speech2image.images import save, to_image
@@ -31,24 +25,6 @@ from speech2image.training.stackgan_v1 import load_stage
 
 ENDING = "/WER"
 """How a word error rate's name ends in `log.jsonl`; what stands before names the utterances."""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        if (options.data is None) != (options.stage_two is None):
-            raise SettingsError("pictures of both stages need --data and --stage-two")
-        if options.data is None and options.recognizer is None:
-            raise SettingsError("nothing to do; give --data and --stage-two, or --recognizer")
-        if options.data is not None:
-            print(draw_stages(options.data, options.stage_two, options.out, options.captions, options.noises))
-        if options.recognizer is not None:
-            print(draw_curve(options.recognizer, options.out))
-    except Speech2ImageError as error:
-        print(f"two_step_artefacts: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 @torch.inference_mode()
@@ -109,25 +85,24 @@ def draw_curve(recognizer: Path, out: Path) -> Path:
     Raises:
         DataError: there is no log, or no word error rate in it.
     """
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
+    matplotlib, figures = require("matplotlib", "train"), require("matplotlib.figure", "train")
     curves = word_error_rates(recognizer)
     check_writable(out / "word-errors.svg")
     with writing(out / "word-errors.json") as temporary:
         temporary.write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
-    drawing, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    drawing = figures.Figure(figsize=(7, 4), layout="constrained")
+    axes = drawing.subplots()
     for name, points in curves.items():
         steps, rates = zip(*points, strict=True)
         axes.plot(steps, [100 * rate for rate in rates], marker=".", label=name)
     axes.set(xlabel="optimiser step", ylabel="word error rate, %", ylim=(0, 105))
     axes.grid(alpha=0.3)
     axes.legend()
-    with writing(out / "word-errors.svg") as temporary:
-        drawing.savefig(temporary, format="svg")
-    pyplot.close(drawing)
+    with (
+        writing(out / "word-errors.svg") as temporary,
+        matplotlib.rc_context({"svg.hashsalt": "speech2image"}),
+    ):
+        drawing.savefig(temporary, format="svg", metadata={"Date": None})
     return out / "word-errors.svg"
 
 
@@ -153,19 +128,3 @@ def _rates(record: dict[str, float]) -> Iterator[tuple[str, int, float]]:
     for key, value in record.items():
         if key.endswith(ENDING):
             yield key.removesuffix(ENDING), int(record["step"]), float(value)
-
-
-def _parser() -> argparse.ArgumentParser:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("--data", type=Path, help="shards folder with text embeddings")
-    parser.add_argument("--stage-two", type=Path, help="checkpoint of Stage II")
-    parser.add_argument("--captions", type=int, default=8, help="rows of pictures")
-    parser.add_argument("--noises", type=int, default=3, help="pictures of each stage")
-    parser.add_argument("--recognizer", type=Path, help="folder of the recognizer's training")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

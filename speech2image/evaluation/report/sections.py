@@ -68,10 +68,10 @@ def sections(results: Results) -> list[Section]:
     return [section for section in made if section is not None]
 
 
-def summary(results: Results) -> list[str]:
-    """One model's row of `SUMMARY_HEAD`: pictures drawn from voices kept out."""
-    drawn, found = find(read_rows(results, "pictures"), KEPT_OUT), summary_figures(results, KEPT_OUT)
-    colours, network = find(read_rows(results, "colours"), KEPT_OUT), results["network"]
+def summary(results: Results, id: str = KEPT_OUT) -> list[str]:
+    """One model's row of `SUMMARY_HEAD`: by default of pictures drawn from voices kept out."""
+    drawn, found = find(read_rows(results, "pictures"), id), summary_figures(results, id)
+    colours, network = find(read_rows(results, "colours"), id), results["network"]
     return [
         results["model"]["name"],
         results["data"]["name"],

@@ -1,6 +1,5 @@
 """The plan trains every row of the tables; steps wait for others, go on and fail as they should."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,10 @@ from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import write_shards
 from speech2image.data.toy import toy_samples
 from speech2image.errors import DataError
+from speech2image.evaluation.paper import trainings
 from speech2image.evaluation.paper.tables import TABLES, find_row
+from speech2image.evaluation.paper.trainings import BUDGETS, CHECKPOINT, Step, TrainingPlan
 from speech2image.training.checkpoint import load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-import train_paper_tables as tables
-from paper_trainings import BUDGETS, CHECKPOINT, LOSSES, Step, TrainingPlan
 
 
 @pytest.mark.slow
@@ -34,12 +31,17 @@ def test_the_plan_trains_every_row(tmp_path: Path) -> None:
             assert speech2image(command) == 0, step.name
         done.add(step.name)
     for number in (2, 4, 5):
-        for row in TABLES[number]:
+        for row in TABLES[number].rows:
             place = row.same_as if row.row == "stackgan-v1-text" else row.row
             assert find_row(plan.out / "seed-0" / place) is not None, row.row
-    losses = [plan.out / "seed-0" / row for row in LOSSES]
+    losses = [plan.out / "seed-0" / row.row for row in TABLES[4].rows]
     weights = [load_checkpoint(row / "speech_encoder" / CHECKPOINT)["settings"]["loss"] for row in losses]
-    assert [(w["joint_embedding"], w["distribution"]) for w in weights] == list(LOSSES.values())
+    assert [(w["joint_embedding"], w["distribution"]) for w in weights] == [
+        (0, 0),
+        (1, 0),
+        (0, 1000),
+        (1, 1000),
+    ]
     own = [(row / "data" / "shards" / "arrays" / "speech_embeddings.npy").read_bytes() for row in losses]
     assert len(set(own)) == 4, "each row's generator draws from its own encoder's embeddings"
     sizes = [
@@ -70,13 +72,13 @@ def test_run(tmp_path: Path) -> None:
         Step("apart", (["models"],), (), lambda: begun.append("apart")),
     ]
     with pytest.raises(DataError, match=r"failed: broken \(see .*\); not begun: \['waits'\]"):
-        tables.run(steps, tmp_path, parallel=2)
+        trainings.run(steps, tmp_path, parallel=2)
     assert sorted(begun) == ["apart", "broken", "first"], "done steps stay done"
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == ["apart", "before", "first"]
     assert "unknown command" in (tmp_path / "logs" / "broken.log").read_text()
 
 
 def test_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tables.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert speech2image(["tables", "train", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "is no shards folder" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,111 @@
+"""tables: thin; trains and measures the models of the paper's tables. Needs the `train` extra."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from speech2image.commands.jobs import call
+from speech2image.errors import SettingsError, require
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Parse `arguments` and do it."""
+    commands: dict[str, Callable[..., None]] = {"train": train, "build": build, "two-step": two_step}
+    if arguments[:1] and arguments[0] in commands:
+        call(commands[arguments[0]], f"{command} {arguments[0]}", arguments[1:])
+        return
+    print(
+        f"usage: speech2image {command} train|build|two-step [OPTIONS]\n\n"
+        "train     train the models of the paper's tables, every row of a table under one budget\n"
+        "build     measure them on every data set and write one document\n"
+        "two-step  draw what the two-step system leaves to look at"
+    )
+    if arguments[:1] not in (["-h"], ["--help"]):
+        raise SettingsError(f"{command} takes train, build or two-step")
+
+
+def train(
+    data: tuple[Path, ...],
+    out: Path,
+    tables: tuple[Literal[2, 4, 5], ...] = (2, 4, 5),
+    seeds: tuple[int, ...] = (0,),
+    budget: Literal["paper", "cpu", "toy"] = "cpu",
+    encoder: Path | None = None,
+    recognizer: Path | None = None,
+    parallel: int = 1,
+) -> None:
+    """Train the models of the paper's tables, every row of a table under one budget.
+
+    The same command goes on after an interruption, and with more tables or seeds.
+
+    Args:
+        data: shards folders with teacher features, trained on as one.
+        out: folder to write; `out/seed-SEED/ROW` holds each row's model, `out/logs` each step's output.
+        tables: numbers of the tables.
+        seeds: of Tables IV and V; Table II is trained from the first alone.
+        budget: flags of the trainings.
+        encoder: checkpoint of a speech encoder for Tables II and V; by default one is trained.
+        recognizer: folder that `export recognizer` wrote, for Table II; by default one is trained.
+        parallel: trainings at a time.
+    """
+    trainings = require("speech2image.evaluation.paper.trainings", "train")
+    plan = trainings.TrainingPlan(data, out, trainings.BUDGETS[budget], encoder, recognizer)
+    trainings.train(plan, tables, seeds, parallel)
+
+
+def build(
+    models: tuple[Path, ...],
+    data: tuple[Path, ...],
+    out: Path,
+    network: Path | None = None,
+    tables: tuple[Literal[2, 3, 4, 5], ...] = (2, 4, 5),
+    limit: int | None = None,
+    resamples: int = 1000,
+    threads: int | None = None,
+) -> None:
+    """Measure the models of the paper's tables on every data set and write one document.
+
+    `out/tables.md` has all tables, `out/tables.json` their figures. The same command goes on after an
+    interruption; rows whose model is not there yet stay empty.
+
+    Args:
+        models: folders of models, one a seed (docs/evaluation.md says what lies where).
+        data: shards folders.
+        out: folder to write.
+        network: Inception-v3 of 2015-12-05, for FID.
+        tables: numbers of the tables; 3 has rows of Table II on Places-subset.
+        limit: measure so many utterances of each kind.
+        resamples: of the bootstrap intervals.
+        threads: processor threads.
+    """
+    own = require("speech2image.evaluation.paper.tables", "train")
+    print(own.build(models, data, network, out, tables, limit, resamples, threads))
+
+
+def two_step(
+    out: Path,
+    data: Path | None = None,
+    stage_two: Path | None = None,
+    captions: int = 8,
+    noises: int = 3,
+    recognizer: Path | None = None,
+) -> None:
+    """Draw what the two-step system leaves to look at: both stages' pictures, the recognizer's WER curve.
+
+    Args:
+        out: folder to write: stages.png, word-errors.svg and word-errors.json.
+        data: shards folder with text embeddings.
+        stage_two: checkpoint of Stage II.
+        captions: rows of pictures.
+        noises: pictures of each stage.
+        recognizer: folder of the recognizer's training.
+    """
+    if (data is None) != (stage_two is None):
+        raise SettingsError("pictures of both stages need --data and --stage-two")
+    if data is None and recognizer is None:
+        raise SettingsError("nothing to do; give --data and --stage-two, or --recognizer")
+    module = require("speech2image.evaluation.paper.two_step", "train")
+    if data is not None:
+        print(module.draw_stages(data, stage_two, out, captions, noises))
+    if recognizer is not None:
+        print(module.draw_curve(recognizer, out))
