@@ -28,7 +28,7 @@ from speech2image.data.word_bank import VOICE_PREFIX
 from speech2image.pretrained import CARD, read_card
 from speech2image.recognizers import AsrBackend, BuiltinAsr, EncoderAsr, PocketSphinx, Whisper
 from speech2image.text import transcript
-from speech2image.training.transcripts import word_errors
+from speech2image.training.recipes.transcripts import word_errors
 from speech2image.transcription import Search
 
 

@@ -87,7 +87,7 @@ class FilesOfStages(FilesOfGan):
 
 
 def _train_speech_recognizer(arguments: list[str]) -> None:
-    module = import_training("training.speech_recognizer")
+    module = import_training("training.recipes.speech_recognizer")
     files, settings = parse_job(module, FilesWithRecordings, "train speech-recognizer", arguments)
     corpora = {
         folder.name: import_training("data.recordings").Recordings(folder) for folder in files.recordings
@@ -97,19 +97,19 @@ def _train_speech_recognizer(arguments: list[str]) -> None:
 
 
 def _train_stackgan_v1(arguments: list[str]) -> None:
-    module = import_training("training.stackgan_v1")
+    module = import_training("training.recipes.stackgan_v1")
     files, settings = parse_job(module, FilesOfStages, "train stackgan-v1", arguments)
     print(module.train(settings, open_conditions(files), files.out, files.stage_one))
 
 
 def _train_classifier(arguments: list[str]) -> None:
-    module = import_training("training.classifier")
+    module = import_training("training.recipes.classifier")
     files, settings = parse_job(module, Files, "train classifier", arguments)
     print(module.train(settings, open_data(files.data), files.out))
 
 
 def _train_text_encoder(arguments: list[str]) -> None:
-    module = import_training("training.text_encoder")
+    module = import_training("training.recipes.text_encoder")
     files, settings = parse_job(module, FilesOfText, "train text-encoder", arguments)
     print(module.train(settings, open_data(files.data), files.out, files.start_from))
 
@@ -134,7 +134,7 @@ def text_embeddings(
         captions: a text file, one caption a line.
         out: where the embeddings of `captions` go: NAME.npy, or a folder for pickles as published.
     """
-    module = import_training("training.text_embeddings")
+    module = import_training("training.recipes.text_embeddings")
     if (captions is None) != (out is None) or not (data or captions):
         raise SettingsError("give --data SHARDS, or --captions FILE with --out NAME.npy")
     for folder in data:
@@ -205,7 +205,7 @@ def text_alignment(text_encoder: Path, data: tuple[Path, ...], out: Path) -> Non
         data: shards folders with speech embeddings (train embeddings).
         out: checkpoint to write.
     """
-    print(import_training("training.text_alignment").align(text_encoder, open_data(data), out))
+    print(import_training("training.recipes.text_alignment").align(text_encoder, open_data(data), out))
 
 
 def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:

@@ -22,8 +22,8 @@ from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_pictures
 from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
-from speech2image.models.image_teacher import FEATURE_SIZE, GoogLeNet, ten_crops
-from speech2image.models.toy_teacher import ToyTeacher
+from speech2image.models.teacher.googlenet import FEATURE_SIZE, GoogLeNet, ten_crops
+from speech2image.models.teacher.toy import ToyTeacher
 
 Teacher = GoogLeNet | ToyTeacher
 

@@ -1,5 +1,5 @@
 """Speaks sentences about other things (`other_captions.py`) as `prepare` speaks captions: what the domain
-head (`training/domain_head.py`) learns to turn away.
+head (`training/recipes/domain_head.py`) learns to turn away.
 
 The folder is one of `recordings.py`, a speaker is a voice, and the listing states the split. Every choice
 is a hash of (seed, sentence), so an interrupted call goes on with the part where it stopped, and a larger

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 @runtime_checkable
 class Logits(Protocol):
-    """A discriminator's answer about a batch, each [batch] (`speech2image.models.stackgan_v2.Judged`)."""
+    """A discriminator's answer about a batch, each [batch] (`speech2image.models.gan.stackgan_v2.Judged`)."""
 
     @property
     def conditional(self) -> Tensor:

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.metrics.inception_score import PictureClassifier
-from speech2image.models.inception_v3 import DIMS, SIDE, InceptionV3, LayerName
-from speech2image.models.inception_v3_weights import ALLOWED, build, read_weights
+from speech2image.models.inception import DIMS, SIDE, InceptionV3, LayerName
+from speech2image.models.inception_weights import ALLOWED, build, read_weights
 
 BATCH = 16
 """Pictures that go through the network at once; more only takes more memory."""
@@ -85,7 +85,7 @@ def load_inception(
     verify: bool = True,
     device: str | None = None,
 ) -> Inception:
-    """Load the network of FID from a file the user brings (see `models/inception_v3_weights.py`).
+    """Load the network of FID from a file the user brings (see `models/inception_weights.py`).
 
     Args:
         path: pytorch-fid's published .pth, or this project's .safetensors part.

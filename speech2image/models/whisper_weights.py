@@ -20,7 +20,7 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError
 from speech2image.models.weight_files import read_safetensors
-from speech2image.models.whisper_encoder import WhisperEncoder, WhisperSettings, sinusoids
+from speech2image.models.whisper import WhisperEncoder, WhisperSettings, sinusoids
 
 ALLOWED = (
     "give model.safetensors of openai/whisper-tiny.en (or another size), or a faster-whisper folder with "

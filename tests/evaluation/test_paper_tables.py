@@ -10,7 +10,7 @@ from evaluation_parts import TinyNetwork
 from tiny_model import make_model
 
 from speech2image.evaluation import model_report
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.training.core.checkpoint import save_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

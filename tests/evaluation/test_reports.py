@@ -131,7 +131,7 @@ def test_commands_of_the_tables_are_commands(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = training._import("training.direct")
+    module = training._import("training.recipes.direct")
     for planned in experiments.TABLES[number]:
         told = planned.missing(EvaluationSettings(data=Path("D"), out=Path("O"), models=Path("M")))
         commands = told.partition("train it with: ")[2].split(" && ")

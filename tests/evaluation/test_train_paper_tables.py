@@ -12,7 +12,7 @@ from speech2image.data.pairs import write_shards
 from speech2image.data.toy import toy_samples
 from speech2image.errors import DataError
 from speech2image.evaluation.experiments import TABLES, find_row
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.core.checkpoint import load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import train_paper_tables as tables

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from speech2image.data.condition_pairs import CaptionPairs
-from speech2image.models.stackgan_v1 import Architecture, StageOne, StageTwo
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.models.gan.stackgan_v1 import Architecture, StageOne, StageTwo
+from speech2image.training.core.checkpoint import save_checkpoint
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

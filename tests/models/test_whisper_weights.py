@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from speech2image import audio
 from speech2image.audio.front_ends import WHISPER
 from speech2image.errors import CheckpointError
-from speech2image.models import whisper_encoder
+from speech2image.models import whisper
 from speech2image.models.whisper_weights import load_backbone
 
 FOLDER = os.environ.get("SPEECH2IMAGE_WHISPER")
@@ -122,7 +122,7 @@ def test_states_agree_with_ctranslate2(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = WHISPER.extract(audio.load(CLIP))
     model = ctranslate2.models.Whisper(FOLDER, compute_type="float32", intra_threads=1)
     theirs = np.array(model.encode(ctranslate2.StorageView.from_array(frames[None])))
-    encoder, exact = load_backbone(FOLDER or "").encoder, whisper_encoder.sinusoids
+    encoder, exact = load_backbone(FOLDER or "").encoder, whisper.sinusoids
 
     @torch.inference_mode()
     def off() -> np.ndarray:
@@ -130,5 +130,5 @@ def test_states_agree_with_ctranslate2(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.abs(states.numpy() - theirs)
 
     assert off().mean() < 2e-3  # CTranslate2's file rounds the positions to float16
-    monkeypatch.setattr(whisper_encoder, "sinusoids", lambda *size: exact(*size).half().float())
+    monkeypatch.setattr(whisper, "sinusoids", lambda *size: exact(*size).half().float())
     assert off().max() < 5e-3  # of values up to 11
