@@ -8,7 +8,7 @@ from pathlib import Path
 
 from speech2image.evaluation.experiments import LOSSES
 from speech2image.files import writing
-from speech2image.models.gan.conditional_discriminator import SIZES
+from speech2image.models.gan.layers import SIZES
 
 CHECKPOINT = "checkpoint.safetensors"
 EMBEDDINGS = "speech_embeddings.npy"

@@ -23,7 +23,7 @@ from paper_trainings import BUDGETS, Step, TrainingPlan
 from speech2image.data.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
 from speech2image.evaluation.experiments import TABLES
-from speech2image.models.gan.conditional_discriminator import SIZES
+from speech2image.models.gan.layers import SIZES
 
 
 def main(arguments: list[str] | None = None) -> int:

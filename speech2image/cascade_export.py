@@ -7,7 +7,7 @@
                           words the text encoder knows
 
 All but text encoder and recognizer may stay in a direct model's folder beside this one, if the text encoder
-gives what its speech encoder gives (`training.text_alignment`). A folder without recognizer draws texts. It
+gives what its speech encoder gives (`train text-alignment`). A folder without recognizer draws texts. It
 appears only if ONNX Runtime then gives what torch gives.
 """
 

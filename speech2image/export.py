@@ -316,8 +316,12 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
         CheckpointError: the file is damaged or of another kind.
     """
     from speech2image.models.gan.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
-    from speech2image.training.core.checkpoint import averaged_weights, load_checkpoint, stored_settings
-    from speech2image.training.core.checkpoint_checks import building_from
+    from speech2image.training.core.checkpoint import (
+        averaged_weights,
+        building_from,
+        load_checkpoint,
+        stored_settings,
+    )
 
     state = load_checkpoint(path)
     with building_from(path):

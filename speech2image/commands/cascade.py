@@ -205,7 +205,7 @@ def text_alignment(text_encoder: Path, data: tuple[Path, ...], out: Path) -> Non
         data: shards folders with speech embeddings (train embeddings).
         out: checkpoint to write.
     """
-    print(import_training("training.recipes.text_alignment").align(text_encoder, open_data(data), out))
+    print(import_training("training.recipes.text_encoder").align(text_encoder, open_data(data), out))
 
 
 def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:

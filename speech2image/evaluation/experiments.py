@@ -22,7 +22,7 @@ from speech2image.evaluation.report_markdown import table as markdown_table
 from speech2image.evaluation.report_parts import Bar, Chart, Section
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out
-from speech2image.models.gan.conditional_discriminator import SIZES
+from speech2image.models.gan.layers import SIZES
 from speech2image.pretrained import CARD
 from speech2image.training.core.checkpoint import read_facts
 

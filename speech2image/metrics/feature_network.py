@@ -25,8 +25,7 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.metrics.inception_score import PictureClassifier
-from speech2image.models.inception import DIMS, SIDE, InceptionV3, LayerName
-from speech2image.models.inception_weights import ALLOWED, build, read_weights
+from speech2image.models.inception import ALLOWED, DIMS, SIDE, InceptionV3, LayerName, build, read_weights
 
 BATCH = 16
 """Pictures that go through the network at once; more only takes more memory."""
@@ -85,7 +84,7 @@ def load_inception(
     verify: bool = True,
     device: str | None = None,
 ) -> Inception:
-    """Load the network of FID from a file the user brings (see `models/inception_weights.py`).
+    """Load the network of FID from a file the user brings (see `models/inception.py`).
 
     Args:
         path: pytorch-fid's published .pth, or this project's .safetensors part.

@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.metrics.feature_network import load_imagenet_classifier, load_inception
-from speech2image.models import inception_weights
-from speech2image.models.inception import InceptionV3
-from speech2image.models.inception_weights import build, read_weights
+from speech2image.models import inception
+from speech2image.models.inception import InceptionV3, build, read_weights
 
 # Of pytorch-fid's published file: some layers of each kind of block, and their shapes.
 PUBLISHED = {
@@ -159,7 +158,7 @@ def test_only_known_files_are_taken(pth, monkeypatch):
     digest = hashlib.sha256(pth.read_bytes()).hexdigest()
     with pytest.raises(CheckpointError, match=f"{digest[:8]}, not 6726825d or fff0a5c3; allowed are"):
         load_inception(pth)
-    monkeypatch.setitem(inception_weights.KNOWN, digest[:8], "made here")
+    monkeypatch.setitem(inception.KNOWN, digest[:8], "made here")
     assert load_inception(pth, "mixed_6e").name == "inception-v3-2015-12-05/mixed_6e"
 
 

@@ -1,10 +1,10 @@
-"""The one-stage generator and the projected discriminator: the better picture side, "Beyond the papers".
+"""One-stage generator and projected discriminator: the shipped generator, beyond the papers.
 
 The generator grows one picture from a 4 x 4 map; the condition and the noise enter every block through an
 affine map after BatchNorm (as in DF-GAN, Tao et al. 2022). The discriminator sees pictures only through
 frozen feature maps of the image teacher (Projected GAN, Sauer et al. 2021); only its small spectrally
 normalised heads learn. Each head gives an unconditional answer (is it a photograph?) and a conditional one
-(is it what was said?, a projection on the condition).
+(does it fit the condition?, a projection on it).
 """
 
 from dataclasses import dataclass

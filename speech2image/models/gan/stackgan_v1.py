@@ -14,8 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
-from speech2image.models.gan.conditional_discriminator import SIZES, ConditionalDiscriminator
-from speech2image.models.gan.layers import JointConv, initialise_with, up_conv_as_transposed
+from speech2image.models.gan.layers import (
+    SIZES,
+    ConditionalDiscriminator,
+    JointConv,
+    initialise_with,
+    up_conv_as_transposed,
+)
 from speech2image.models.gan.stackgan_v2 import ConditioningAugmentation, Generated
 
 SMALL = 64

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
-from speech2image.models.gan.conditional_discriminator import SIZES, ConditionalDiscriminator
 from speech2image.models.gan.layers import (
+    SIZES,
+    ConditionalDiscriminator,
     JointBlock,
     ResidualBlock,
     UpBlock,

@@ -1,4 +1,4 @@
-"""Read the weights of a `.caffemodel`, a protocol buffer, without Caffe.
+"""Reader of `.caffemodel` weights, a protocol buffer, without Caffe.
 
 Only the part of Caffe's schema that holds weights is declared; the rest of a file is skipped by protobuf.
 Both of Caffe's layer lists are read: `layers` (before 2015) and `layer` (since).

@@ -1,9 +1,9 @@
-"""A picture teacher for the toy set alone: fixed random filters, nothing to download.
+"""Toy teacher, for the toy set alone: fixed random filters, nothing to download.
 
 Half of the filters see colour alone, the others colours and edges, which is all that coloured shapes differ
 in: on 480 toy pictures the nearest neighbour of a picture in this space has its colour always, its shape
-eight times in ten, and colours lie further apart than shapes. For photographs it is worthless;
-`training.recipes.direct` refuses it there.
+eight times in ten, and colours lie further apart than shapes. For photographs it is worthless; `train direct`
+refuses it there.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What every trainer of a single network shares: its optimiser, its average; storing and resuming."""
+"""Learner: a network with its optimiser and averaged weights; stores and resumes them."""
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from speech2image.errors import SettingsError
-from speech2image.training.core.checkpoint_checks import building_from, load_optimizer
+from speech2image.training.core.checkpoint import building_from, load_optimizer
 from speech2image.training.core.ema import Ema
 
 _CHECKPOINT = "the checkpoint to go on from"

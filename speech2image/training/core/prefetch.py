@@ -1,4 +1,4 @@
-"""Batches made by threads before the training asks for them, so that a GPU does not wait for the disk."""
+"""Prefetching: threads make the next batches, so that a GPU does not wait for the disk."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

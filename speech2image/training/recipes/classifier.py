@@ -1,9 +1,9 @@
-"""Trains the classifier route's speech encoder: which training class is spoken of?
+"""Classifier training: the paper's baseline encoder, which learns which training class a caption describes.
 
-Command: `speech2image train classifier --data SHARDS --out RUN`. The paper's baseline (Li et al. 2020,
-section IV): the same encoder with a linear layer over the training classes and cross-entropy; the layer is
-dropped, and the feature below it conditions the same generator (`train embeddings --conditions classifier`,
-then `train stackgan-v2 --conditions classifier`).
+Command: `speech2image train classifier --data SHARDS --out RUN`. Li et al. 2020, section IV: the same encoder
+with a linear layer over the training classes and cross-entropy; the layer is dropped afterwards, and the
+feature below it conditions the same generator (`train embeddings --conditions classifier`, then `train
+stackgan-v2 --conditions classifier`).
 """
 
 import os

@@ -1,5 +1,4 @@
-"""What the one-stage generator draws from: the teacher's features of pictures, and what the condition prior
-draws for speech."""
+"""Condition prior of a one-stage GAN: its fit on prepared data, and samples of the generator's conditions."""
 
 import os
 from collections.abc import Sequence
@@ -14,8 +13,12 @@ from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
-from speech2image.training.core.checkpoint import averaged_weights, load_checkpoint, save_checkpoint
-from speech2image.training.core.checkpoint_checks import building_from
+from speech2image.training.core.checkpoint import (
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    save_checkpoint,
+)
 from speech2image.training.core.run import step_rng, step_torch_rng
 
 

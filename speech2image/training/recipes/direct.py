@@ -1,7 +1,7 @@
-"""The direct route from prepared data to a model folder: the other trainings one after the other.
+"""Direct route: every training from prepared data to a model folder, one after the other.
 
-Command: `speech2image train direct --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. Each step goes on
-where it was interrupted, so the same command does too. The toy set needs no weights (`--preset toy`).
+Command: `speech2image train direct --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. An interrupted
+run goes on with the same command. The toy set needs no weights (`--preset toy`).
 
     teacher features -> RUN/speech_encoder -> speech embeddings -> RUN/generator -> RUN/model
 """

@@ -1,10 +1,10 @@
-"""A network of a model folder -> a checkpoint, as if its training had just ended: to go on from.
+"""Checkpoints from model folders: turns an exported network back into a checkpoint to go on training from.
 
 Command: `speech2image train checkpoint --model flowers-and-birds --network speech_encoder --out FILE`.
 
-ONNX files hold weights turned, joined and renamed. Where each went is found by exporting a network of the
-same shape whose every weight is its own number: what then stands in a file says which weight stands there in
-the model's. Weights are as the model has them, rounded to float16; optimisers and losses begin anew.
+ONNX files hold weights transposed, joined and renamed. To find where each one went, a network of the same
+shape is exported whose every weight is its own index: the numbers in that file say which weight stands where
+in the model's. Weights are as the model has them, rounded to float16; optimisers and losses start anew.
 """
 
 import dataclasses
@@ -59,7 +59,6 @@ from speech2image.training.recipes import (
 from speech2image.training.recipes.speech_embeddings import FACTS
 from speech2image.training.recognizer_export import compare as compare_recognizers
 from speech2image.training.recognizer_export import to_onnx as recognizer_to_onnx
-from speech2image.training.recipes.speech_embeddings import FACTS
 from speech2image.transcription import DECODER_FILE, ENCODER_FILE, CtcDecoder
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]

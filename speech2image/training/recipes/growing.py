@@ -1,9 +1,8 @@
-"""Starting a one-stage GAN from another: weights that fit are taken over, and a smaller generator is grown.
+"""Growing a one-stage GAN: takes over the weights that fit, and adds a block that doubles the picture's side.
 
-Growing adds a block that doubles the side. Left at random, it would turn every picture into a pattern, and
-the discriminator would undo what the blocks below have learnt. So the new block carries the old picture,
-bilinearly enlarged, in three of its channels; the others start without a say (the idea of Net2Net, Chen et
-al. 2016).
+A random new block would turn every picture into a pattern, and the discriminator would undo what the blocks
+below have learnt. So the new block carries the old picture, bilinearly enlarged, in three of its channels;
+the others start without effect (the idea of Net2Net, Chen et al. 2016).
 """
 
 import math
@@ -27,8 +26,12 @@ from speech2image.models.gan.one_stage import (
     ProjectedDiscriminator,
     smooth,
 )
-from speech2image.training.core.checkpoint import averaged_weights, load_checkpoint, stored_settings
-from speech2image.training.core.checkpoint_checks import building_from
+from speech2image.training.core.checkpoint import (
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    stored_settings,
+)
 from speech2image.training.core.ema import Ema
 
 PICTURES = 48

@@ -1,7 +1,6 @@
-"""Trains the one-stage generator against projected discriminators: the recipe of the shipped model.
+"""One-stage GAN training against projected discriminators: the recipe of the shipped generator.
 
-Command: `speech2image train one-stage-gan --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. The
-written-out loop is `train`; everything it needs is in the four files its imports name.
+Command: `speech2image train one-stage-gan --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`.
 """
 
 import os
@@ -18,8 +17,7 @@ from torch.nn import functional as F
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.errors import SettingsError
-from speech2image.losses.adversarial import hinge_discriminator, hinge_generator
-from speech2image.losses.conditioning import contrast_with_condition
+from speech2image.losses.adversarial import contrast_with_condition, hinge_discriminator, hinge_generator
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.gan.one_stage import (
     DiscriminatorSettings,
@@ -28,9 +26,7 @@ from speech2image.models.gan.one_stage import (
     ProjectedDiscriminator,
 )
 from speech2image.models.teacher.googlenet import GoogLeNet
-from speech2image.training.core.collapse import collapse_signs
-from speech2image.training.core.gan import Adversaries, GanSettings
-from speech2image.training.core.picture_augmentation import augment_pictures
+from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
 from speech2image.training.core.picture_batches import ConditionSampler, PictureBatches
 from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
 from speech2image.training.core.speech_batches import mean_teacher_feature

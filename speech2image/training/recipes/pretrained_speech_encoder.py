@@ -1,10 +1,9 @@
-"""Trains a speech encoder on a pretrained backbone, Whisper's encoder: first its head, then the backbone too.
+"""Training of a speech encoder on Whisper's pretrained encoder: first its head, then the whole network.
 
 Presets: `head` trains the head alone, on the frozen backbone's states, which are computed once and cached
-beside the shards (`data/backbone_states.py`); `tune` goes on from such a training (`--start-from`) and
-trains the whole, on speech that is changed on the fly, the words head, too, where there is one, but not a
-domain head (train that last, or anew: `train domain-head`);
-`teacher-student` is `head` with the paper's loss; `toy`.
+beside the shards (`data/backbone_states.py`); `tune` goes on from such a training (`--start-from`) and trains
+the whole network on augmented speech, its words head too if it has one, but not a domain head (train that
+last, or again: `train domain-head`); `teacher-student` is `head` with the paper's loss; `toy` is for tests.
 """
 
 import os
@@ -33,14 +32,19 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
-from speech2image.models.whisper_weights import load_backbone
+from speech2image.models.whisper import load_backbone
 from speech2image.pretrained import DOMAIN_ERRORS
 from speech2image.text import Vocabulary
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine
-from speech2image.training.core.speech_batches import SpeechBatch, SpeechBatches, mean_teacher_feature
-from speech2image.training.core.transcribed_batches import TranscribedBatch, TranscribedBatches
+from speech2image.training.core.speech_batches import (
+    SpeechBatch,
+    SpeechBatches,
+    TranscribedBatch,
+    TranscribedBatches,
+    mean_teacher_feature,
+)
 from speech2image.training.recipes.speech_embeddings import load_pretrained, log_retrieval, stated_facts
 from speech2image.training.recipes.speech_encoder import (
     KIND,
@@ -186,7 +190,7 @@ def train(
         arrays: the prepared data set, opened with `PretrainedSpeechEncoder.front_end`; the teacher's features
             must be there.
         folder: takes the checkpoint and the log.
-        backbone: Whisper's published weights (`whisper_weights.load_backbone`).
+        backbone: Whisper's published weights (`whisper.load_backbone`).
         start_from: checkpoint of another training of such an encoder, in place of `backbone`.
         recordings: transcribed recordings of people, of that front end, for the words head.
         fabric: devices and precision; made from the settings if absent.

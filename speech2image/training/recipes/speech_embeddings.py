@@ -1,4 +1,4 @@
-"""Uses of a trained speech encoder: embeddings of a data set's utterances, and their retrieval figures."""
+"""Speech embeddings of a data set, from a trained encoder, and their retrieval scores."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -19,11 +19,11 @@ from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSetti
 from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
 from speech2image.training.core.checkpoint import (
     averaged_weights,
+    building_from,
     load_checkpoint,
     read_facts,
     stored_settings,
 )
-from speech2image.training.core.checkpoint_checks import building_from
 from speech2image.training.core.run import Run
 from speech2image.training.core.speech_batches import SpeechArrays, padded
 

@@ -1,8 +1,8 @@
-"""Trains the speech encoder to put a spoken description where the frozen teacher puts the described picture.
+"""Speech-encoder training: brings a spoken description to the teacher's feature of the described picture.
 
 Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (that loss, the small encoder),
-`cpu` (the small encoder with InfoNCE: what is shipped), `toy`. What captions say in text takes no part; the
-words of other recordings may, as a second task that teaches real voices (`Transcription`).
+`cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of
+other recordings may be, in a second task that teaches people's voices (`Transcription`).
 """
 
 import fnmatch
@@ -28,9 +28,8 @@ from speech2image.losses.distillation import (
     teacher_student_loss,
 )
 from speech2image.losses.transcription import ctc_loss
-from speech2image.models.character_head import CharacterHead
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
-from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
+from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, SpeechEncoderSettings
 from speech2image.text import LETTERS, Vocabulary
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
@@ -39,9 +38,10 @@ from speech2image.training.core.speech_batches import (
     SpeechArrays,
     SpeechBatch,
     SpeechBatches,
+    TranscribedBatch,
+    TranscribedBatches,
     mean_teacher_feature,
 )
-from speech2image.training.core.transcribed_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.speech_embeddings import load_speech_encoder, log_retrieval
 from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.training.speech_surroundings import OtherVoices

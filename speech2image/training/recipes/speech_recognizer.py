@@ -1,8 +1,8 @@
-"""Trains the speech recognizer on recordings of people and spoken captions of training classes.
+"""Speech-recognizer training on recordings of people and spoken captions of training classes.
 
 Command: `speech2image train speech-recognizer --preset cpu --data SHARDS --recordings FOLDER --out RUN`. The
 loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017). Word error rates on captions
-of unseen classes and on recordings kept out are logged at every checkpoint.
+of unseen classes and on held-out recordings are logged at every checkpoint.
 """
 
 import json
@@ -30,7 +30,7 @@ from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine, inverse_sqrt
-from speech2image.training.core.transcribed_batches import TranscribedBatch, TranscribedBatches
+from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.transcripts import KIND, evaluate, learn_pieces, load_recognizer
 from speech2image.training.speech_augmentation import SpeechAugmentation
 

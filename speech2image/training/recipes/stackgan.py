@@ -1,4 +1,4 @@
-"""What the trainings of both versions of StackGAN share: settings, batches, noise, what follows a step."""
+"""Shared parts of both StackGAN recipes: settings, batches, noise, and what follows every step."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,8 @@ from torch import Tensor
 
 from speech2image.data.joined import TrainingArrays
 from speech2image.images import from_uint8
-from speech2image.training.core.batch_norm import BATCHES, measure_statistics
-from speech2image.training.core.collapse import CollapseCheck
-from speech2image.training.core.ema import Ema
-from speech2image.training.core.gan import Adversaries, GanSettings
+from speech2image.training.core.ema import BATCHES, Ema, measure_statistics
+from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings
 from speech2image.training.core.picture_batches import PictureBatches
 from speech2image.training.core.run import Run, step_rng, step_torch_rng
 

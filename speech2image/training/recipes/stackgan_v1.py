@@ -1,4 +1,4 @@
-"""Trains Stage I, then Stage II of StackGAN's first version (the two-step system's generator).
+"""StackGAN-v1 training: Stage I, then Stage II (the generator of the two-step system).
 
 Command: `speech2image train stackgan-v1 --conditions text --data SHARDS --out RUN/stage1`, then `... --out
 RUN/stage2 --preset paper-stage2 --stage-one RUN/stage1/checkpoint.safetensors`. Zhang et al., "StackGAN"
@@ -18,8 +18,12 @@ from speech2image.data.joined import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
-from speech2image.training.core.checkpoint import averaged_weights, load_checkpoint, stored_settings
-from speech2image.training.core.checkpoint_checks import building_from
+from speech2image.training.core.checkpoint import (
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    stored_settings,
+)
 from speech2image.training.core.gan import Adversaries
 from speech2image.training.core.run import Run, make_fabric
 from speech2image.training.core.schedules import halving

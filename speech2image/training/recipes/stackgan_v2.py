@@ -1,7 +1,7 @@
-"""Trains the stacked generator of the paper against one discriminator a picture size (StackGAN-v2).
+"""StackGAN-v2 training: the paper's stacked generator against one discriminator a picture size.
 
 Command: `speech2image train stackgan-v2 --preset cpu --data SHARDS --out RUN`. The conditions are embeddings
-of a frozen speech encoder, made beforehand and stored in the data set, so no gradient can reach it.
+of a frozen speech encoder, computed beforehand and stored beside the shards, so no gradient can reach it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Uses of a trained speech recognizer: transcripts of a data set, word errors; and what it writes in."""
+"""Transcripts by a trained recognizer: decoding a data set, word error rates, learning the text pieces."""
 
 import os
 from collections import Counter
@@ -17,8 +17,12 @@ from speech2image.errors import DataError
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.text import BLANK, END, LETTERS, Vocabulary
-from speech2image.training.core.checkpoint import averaged_weights, load_checkpoint, stored_settings
-from speech2image.training.core.checkpoint_checks import building_from
+from speech2image.training.core.checkpoint import (
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    stored_settings,
+)
 from speech2image.training.core.speech_batches import padded
 from speech2image.transcription import token_limit
 

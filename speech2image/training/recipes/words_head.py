@@ -1,9 +1,10 @@
-"""Trains the words head of a speech encoder on Whisper's: what is said, from the states that embed it (CTC).
+"""Words-head training: transcription by CTC from the states of a speech encoder on Whisper's.
 
 Command: `speech2image train words-head --encoder CHECKPOINT --data SHARDS --recordings FOLDER --out RUN`. The
 backbone stays frozen and its states come from the cache, so that the encoder embeds as before; the checkpoint
-holds the whole encoder with both heads. Word error rates of captions of unseen classes and of recordings kept
-out are logged at every checkpoint. `train pretrained-speech-encoder --preset tune` then trains all together.
+holds the whole encoder with both heads. Word error rates of captions of unseen classes and of held-out
+recordings are logged at every checkpoint. `train pretrained-speech-encoder --preset tune` then trains all
+together.
 """
 
 import json
@@ -34,8 +35,7 @@ from speech2image.text import Vocabulary
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine
-from speech2image.training.core.speech_batches import padded
-from speech2image.training.core.transcribed_batches import TranscribedBatch, TranscribedBatches
+from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches, padded
 from speech2image.training.recipes.speech_embeddings import load_pretrained, stated_facts
 from speech2image.training.recipes.speech_encoder import KIND
 from speech2image.training.recipes.speech_recognizer import TranscribedMaterial, gather_transcribed

@@ -10,8 +10,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from speech2image.models.teacher.googlenet import GoogLeNet, LocalResponseNorm, load_teacher, ten_crops
-from speech2image.models.teacher.googlenet_weights import CAFFE, TORCHVISION
+from speech2image.models.teacher.googlenet import (
+    CAFFE,
+    TORCHVISION,
+    GoogLeNet,
+    LocalResponseNorm,
+    load_teacher,
+    ten_crops,
+)
 
 WEIGHTS = "weights/bvlc_googlenet.fp16.safetensors"
 

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from speech2image.errors import CheckpointError
 from speech2image.models.teacher.caffemodel import net_parameter
-from speech2image.models.teacher.googlenet import GoogLeNet, load_teacher
-from speech2image.models.teacher.googlenet_weights import LAYERS, TORCHVISION, caffe_name
+from speech2image.models.teacher.googlenet import LAYERS, TORCHVISION, GoogLeNet, caffe_name, load_teacher
 
 
 def random_weights(seed=0):

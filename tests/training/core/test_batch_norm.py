@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from speech2image.models.gan.stackgan_v1 import Architecture, StageOne, StageTwo
-from speech2image.training.core.batch_norm import measure_statistics
+from speech2image.training.core.ema import measure_statistics
 
 
 def batches_of(size: int, number: int = 20) -> list[tuple[Tensor]]:

@@ -16,8 +16,13 @@ from speech2image.errors import CheckpointError
 from speech2image.export import load_generator
 from speech2image.models import speech_encoder
 from speech2image.models.gan import one_stage
-from speech2image.training.core.checkpoint import FORMAT, load_checkpoint, read_facts, save_checkpoint
-from speech2image.training.core.checkpoint_checks import load_optimizer
+from speech2image.training.core.checkpoint import (
+    FORMAT,
+    load_checkpoint,
+    load_optimizer,
+    read_facts,
+    save_checkpoint,
+)
 from speech2image.training.core.learner import Learner
 from speech2image.training.recipes.speech_embeddings import load_speech_encoder
 

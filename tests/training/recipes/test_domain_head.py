@@ -27,10 +27,12 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.recipes import pretrained_speech_encoder, words_head
-from speech2image.training.recipes.domain_batches import DomainBatches, about_other_things, described
 from speech2image.training.recipes.domain_head import (
     PRESETS,
+    DomainBatches,
+    about_other_things,
     choose_threshold,
+    described,
     gather_domain_speech,
     mistakes,
     train,

@@ -13,12 +13,12 @@ import torch
 from torch._dynamo.utils import counters
 
 from speech2image.errors import SettingsError
-from speech2image.losses.conditioning import contrast_with_condition
+from speech2image.losses.adversarial import contrast_with_condition
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.gan.one_stage import DiscriminatorSettings, GeneratorSettings, OneStageGenerator
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
-from speech2image.training.core.picture_augmentation import augment_pictures
+from speech2image.training.core.gan import augment_pictures
 from speech2image.training.core.speech_batches import mean_teacher_feature
 from speech2image.training.recipes.condition_prior import PriorSettings, draw_features, fit_prior, refit_prior
 from speech2image.training.recipes.one_stage_gan import PRESETS, OneStageGanTraining, cut_out, train

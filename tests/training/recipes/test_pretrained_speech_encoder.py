@@ -23,8 +23,9 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.training.core.checkpoint import load_checkpoint
-from speech2image.training.recipes.direct import store_embeddings
 from speech2image.training.core.ema import Ema
+from speech2image.training.core.run import make_fabric
+from speech2image.training.recipes.direct import store_embeddings
 from speech2image.training.recipes.pretrained_speech_encoder import (
     PRESETS,
     starting_encoder,

@@ -13,18 +13,16 @@ from speech2image.data.pairs import write_shards
 from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.errors import CheckpointError, DataError
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
-from speech2image.training.recipes.detector_batches import (
+from speech2image.training.recipes.speech_detector import (
+    PRESETS,
     DetectorMaterial,
     SceneBatches,
     Scenes,
     active_hops,
-    gather_detector_material,
-    step_labels,
-)
-from speech2image.training.recipes.speech_detector import (
-    PRESETS,
     choose_threshold,
+    gather_detector_material,
     load_speech_detector,
+    step_labels,
     train,
 )
 

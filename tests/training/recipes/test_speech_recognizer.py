@@ -15,7 +15,7 @@ from speech2image.losses.transcription import ctc_loss
 from speech2image.text import LETTERS
 from speech2image.training.core.checkpoint import read_facts
 from speech2image.training.core.prefetch import ReadAhead
-from speech2image.training.core.transcribed_batches import TranscribedBatches
+from speech2image.training.core.speech_batches import TranscribedBatches
 from speech2image.training.recipes import speech_recognizer
 from speech2image.training.recipes.speech_recognizer import (
     IGNORED,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from speech2image.errors import DataError, SettingsError
-from speech2image.models.word_vectors import WordVectors
+from speech2image.training.recipes.text_embeddings import WordVectors
 
 GLOVE = "red 1 0 0.5\nbird 0 1 -0.5\nbeak 3 3 3\n"
 

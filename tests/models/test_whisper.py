@@ -14,7 +14,7 @@ from speech2image import audio
 from speech2image.audio.front_ends import WHISPER
 from speech2image.errors import CheckpointError
 from speech2image.models import whisper
-from speech2image.models.whisper_weights import load_backbone
+from speech2image.models.whisper import load_backbone
 
 FOLDER = os.environ.get("SPEECH2IMAGE_WHISPER")
 """A faster-whisper folder of any size, for the comparison with CTranslate2."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from speech2image.training.core.collapse import CollapseCheck, collapse_signs, diversity
+from speech2image.training.core.gan import CollapseCheck, collapse_signs, diversity
 
 
 def varied(n: int = 8, seed: int = 0) -> Tensor:
