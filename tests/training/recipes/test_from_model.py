@@ -25,8 +25,8 @@ from speech2image.pretrained import find
 from speech2image.runtime import Session
 from speech2image.text import LETTERS, characters
 from speech2image.tracing import trace, with_float16_weights
-from speech2image.training import pretrained_speech_encoder, speech_recognizer, words_head
 from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.recipes import pretrained_speech_encoder, speech_recognizer, words_head
 from speech2image.training.recipes.from_model import checkpoint_of, take_weights
 from speech2image.training.recipes.speech_embeddings import load_pretrained, load_speech_encoder, stated_facts
 from speech2image.training.recipes.text_encoder import load_text_encoder
