@@ -20,7 +20,7 @@ from pathlib import Path
 
 from paper_trainings import BUDGETS, Step, TrainingPlan
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, Speech2ImageError
 from speech2image.evaluation.experiments import TABLES
 from speech2image.models.gan.layers import SIZES

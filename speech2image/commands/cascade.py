@@ -31,7 +31,7 @@ def prepare_recordings(
         skip_bad: leave out recordings that cannot be used, and say which.
         front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80 for `train words-head`.
     """
-    module, kind = import_training("data.recordings"), find_front_end(front_end)
+    module, kind = import_training("data.shards.recordings"), find_front_end(front_end)
     listed = module.list_recordings(root, skip_bad=skip_bad)
     recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad, front_end=kind)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
@@ -89,9 +89,8 @@ class FilesOfStages(FilesOfGan):
 def _train_speech_recognizer(arguments: list[str]) -> None:
     module = import_training("training.recipes.speech_recognizer")
     files, settings = parse_job(module, FilesWithRecordings, "train speech-recognizer", arguments)
-    corpora = {
-        folder.name: import_training("data.recordings").Recordings(folder) for folder in files.recordings
-    }
+    recordings = import_training("data.shards.recordings")
+    corpora = {folder.name: recordings.Recordings(folder) for folder in files.recordings}
     arrays = open_data(files.data) if files.data else None
     print(module.train(settings, arrays, corpora, files.out, start_from=files.start_from))
 

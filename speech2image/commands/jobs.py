@@ -109,7 +109,7 @@ def import_training(name: str) -> ModuleType:
 
 def open_data(data: tuple[Path, ...], **options: Any) -> Any:
     """One prepared data set, or several as one."""
-    return import_training("data.joined").open_arrays(data, **options)
+    return import_training("data.training_sets").open_arrays(data, **options)
 
 
 def open_conditions(files: FilesOfGan) -> Any:

@@ -106,7 +106,7 @@ def prepare_other(
         workers: processes.
         front_end: what makes the frames: whisper-80 for train domain-head.
     """
-    speaking, kind = _import("data.speaking"), find_front_end(front_end)
+    speaking, kind = _import("data.speech.speaking"), find_front_end(front_end)
     voice_plan = speaking.VoicePlan(
         (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
     )
@@ -186,7 +186,7 @@ def _train_direct(arguments: list[str]) -> None:
     files, settings = _parse_job(module, FilesOfAll, "train direct", arguments)
     arrays = _open(files.data)
     teacher = None if files.teacher is None else _teacher(files.teacher)
-    if teacher is None and files.preset == "toy" and _import("data.toy").is_toy(arrays.voices):
+    if teacher is None and files.preset == "toy" and _import("data.corpora.toy").is_toy(arrays.voices):
         teacher = _import("models.teacher.toy").ToyTeacher()
     card = {"name": files.name, "licence": files.licence}
     print(module.train(settings, arrays, teacher, files.out, card))
@@ -195,7 +195,7 @@ def _train_direct(arguments: list[str]) -> None:
 def _train_speech_encoder(arguments: list[str]) -> None:
     module = _import("training.recipes.speech_encoder")
     files, settings = _parse_job(module, FilesOfSpeech, "train speech-encoder", arguments)
-    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     arrays = _open(files.data)
     print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
 
@@ -226,7 +226,7 @@ def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
     module = _import("training.recipes.pretrained_speech_encoder")
     files, settings = _parse_job(module, FilesOfBackbone, "train pretrained-speech-encoder", arguments)
     arrays = _open(files.data, front_end=module.PretrainedSpeechEncoder.front_end)
-    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     print(module.train(settings, arrays, files.out, files.backbone, files.start_from, recordings))
 
 
@@ -254,7 +254,7 @@ def _train_words_head(arguments: list[str]) -> None:
     files, settings = _parse_job(module, FilesOfWords, "train words-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     arrays = _open(files.data, front_end=front_end) if files.data else None
-    opened = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    opened = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     recordings = {one.folder.name: one for one in opened}
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
@@ -284,7 +284,7 @@ def _train_domain_head(arguments: list[str]) -> None:
     files, settings = _parse_job(module, FilesOfDomains, "train domain-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     data = [_open((folder,), front_end=front_end) for folder in files.data]
-    other = [_import("data.recordings").Recordings(folder) for folder in files.other]
+    other = [_import("data.shards.recordings").Recordings(folder) for folder in files.other]
     print(module.train(settings, files.encoder, data, other, files.out))
 
 

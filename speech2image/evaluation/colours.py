@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.drawing import NAMES, DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.utterances import KEPT_OUT, caption_of, shuffled

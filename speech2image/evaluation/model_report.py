@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from speech2image import images
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import require
 from speech2image.evaluation import provenance
 from speech2image.evaluation.measuring import Measuring, make_plan

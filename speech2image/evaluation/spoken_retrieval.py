@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.evaluation.utterances import CLASSES, UtteranceGroup, shuffled

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from speech2image.cli import main as speech2image
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.toy import toy_samples
 from speech2image.data.pairs import write_shards
-from speech2image.data.toy import toy_samples
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation.experiments import TABLES, find_row
 from speech2image.training.core.checkpoint import load_checkpoint

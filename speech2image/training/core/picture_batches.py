@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.images import from_uint8
 

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
-from speech2image.data.recordings import TranscribedSpeech
+from speech2image.data.augment.log_mel import SpeechAugmentation, augment
+from speech2image.data.augment.surroundings import Backgrounds
+from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.retrieval import picture_features
 from speech2image.text import END, Vocabulary
-from speech2image.training.speech_augmentation import SpeechAugmentation, augment
-from speech2image.training.speech_surroundings import Backgrounds
 
 POOL_BATCHES = 32
 """Batches sorted by length together: much less padding, still well mixed."""
 
 
 class PictureArrays(Protocol):
-    """What a training reads of the pictures in `speech2image.data.arrays.PairArrays`."""
+    """What a training reads of the pictures in `speech2image.data.shards.arrays.PairArrays`."""
 
     labels: NDArray[np.int64]
 
@@ -39,7 +39,7 @@ class PictureArrays(Protocol):
 
 
 class SpeechArrays(PictureArrays, Protocol):
-    """What a speech encoder's training reads of `speech2image.data.arrays.PairArrays`."""
+    """What a speech encoder's training reads of `speech2image.data.shards.arrays.PairArrays`."""
 
     utterance_sample: NDArray[np.int64]
     utterance_voice: NDArray[np.str_]

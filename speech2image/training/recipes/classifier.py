@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.errors import DataError
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
@@ -28,7 +29,6 @@ from speech2image.training.core.speech_batches import (
     mean_teacher_feature,
     padded,
 )
-from speech2image.training.speech_augmentation import SpeechAugmentation
 
 KIND = "speech_encoder"
 """A classifier's checkpoint is a speech encoder's, so that all that takes one takes it."""

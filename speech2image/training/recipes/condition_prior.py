@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.training.core.checkpoint import (
     averaged_weights,

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import tyro
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.backbone_states import with_cached_states
+from speech2image.data.corpora.toy import is_toy
 from speech2image.data.features import cache_teacher_features
 from speech2image.data.progress import track
-from speech2image.data.toy import is_toy
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.export import export_checkpoints
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder

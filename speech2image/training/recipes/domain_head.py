@@ -22,10 +22,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.backbone_states import recordings_with_states, with_states
-from speech2image.data.recordings import Recordings, kept_out
-from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.recordings import Recordings, kept_out
+from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.domains import OTHER, check_domains
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.pretrained_speech_encoder import (

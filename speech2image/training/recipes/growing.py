@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import picture_features
 from speech2image.models.gan.one_stage import (

@@ -17,9 +17,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.data.backbone_states import with_states
-from speech2image.data.joined import TrainingArrays
-from speech2image.data.recordings import JoinedSpeech, Recordings, SpokenCaptions
+from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
@@ -53,7 +54,6 @@ from speech2image.training.recipes.speech_encoder import (
     favoured,
     training_recordings,
 )
-from speech2image.training.speech_augmentation import SpeechAugmentation
 
 
 @dataclass(frozen=True)

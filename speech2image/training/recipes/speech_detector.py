@@ -25,15 +25,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speech2image import audio
-from speech2image.data.arrays import PairArrays
-from speech2image.data.augment import add_noise, add_room, change_voice
+from speech2image.data.augment.sounds import excerpts, made_sound, read_sound, sound_files
+from speech2image.data.augment.waveform import add_noise, add_room, change_voice
 from speech2image.data.noises import make_noise
 from speech2image.data.pairs import speech_shards
 from speech2image.data.progress import track
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_speech
-from speech2image.data.sounds import excerpts, made_sound, read_sound, sound_files
-from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
+from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SpeechError
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.joined import parts_of
-from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.data.speech.word_bank import VOICE_PREFIX
+from speech2image.data.training_sets import parts_of
 from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder

@@ -18,8 +18,10 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.recordings import JoinedSpeech, Recordings
-from speech2image.data.word_bank import VOICE_PREFIX
+from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.augment.surroundings import OtherVoices
+from speech2image.data.shards.recordings import JoinedSpeech, Recordings
+from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
@@ -43,8 +45,6 @@ from speech2image.training.core.speech_batches import (
     mean_teacher_feature,
 )
 from speech2image.training.recipes.speech_embeddings import load_speech_encoder, log_retrieval
-from speech2image.training.speech_augmentation import SpeechAugmentation
-from speech2image.training.speech_surroundings import OtherVoices
 
 KIND = "speech_encoder"
 CHARACTERS = Vocabulary(tuple(LETTERS))

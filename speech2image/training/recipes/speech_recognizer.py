@@ -18,8 +18,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.data.joined import TrainingArrays
-from speech2image.data.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
+from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.shards.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
 from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
@@ -32,7 +33,6 @@ from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_s
 from speech2image.training.core.schedules import cosine, inverse_sqrt
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.transcripts import KIND, evaluate, learn_pieces, load_recognizer
-from speech2image.training.speech_augmentation import SpeechAugmentation
 
 IGNORED = -100
 

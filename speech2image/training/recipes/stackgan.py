@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.images import from_uint8
 from speech2image.training.core.ema import BATCHES, Ema, measure_statistics
 from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo

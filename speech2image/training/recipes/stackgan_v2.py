@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.losses.adversarial import (
     discriminator_triplet_loss,
     generator_triplet_loss,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.condition_pairs import CaptionPairs
-from speech2image.data.embedding_pickles import (
+from speech2image.data.corpora.embedding_pickles import (
     EMBEDDINGS,
     PublishedEmbeddings,
     read_published,

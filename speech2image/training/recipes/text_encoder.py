@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.joined import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, contrastive_loss, start_temperature
 from speech2image.losses.joint_embedding import JointEmbeddingWeights, symmetric_joint_embedding_loss

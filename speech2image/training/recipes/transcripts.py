@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech2image.data.recordings import TranscribedSpeech
+from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings

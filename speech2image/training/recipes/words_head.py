@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.data.backbone_states import recordings_with_states, with_states
-from speech2image.data.joined import TrainingArrays
-from speech2image.data.recordings import Recordings, TranscribedSpeech
+from speech2image.data.shards.recordings import Recordings, TranscribedSpeech
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.pretrained_speech_encoder import (

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from speech2image.data.toy import CLASSES, draw
+from speech2image.data.corpora.toy import CLASSES, draw
 from speech2image.models.teacher.googlenet import ten_crops
 from speech2image.models.teacher.toy import ToyTeacher
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.prepare import PrepareSettings, prepare
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.teacher.toy import ToyTeacher
 from speech2image.training.core.checkpoint import load_checkpoint

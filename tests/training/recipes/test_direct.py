@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import speech2image
-from speech2image.data.arrays import PairArrays
 from speech2image.data.prepare import PrepareSettings, prepare
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.models.teacher.toy import ToyTeacher

@@ -13,10 +13,10 @@ from tiny_networks import MatrixGenerator
 
 from speech2image import audio, export, pretrained
 from speech2image.audio.front_ends import WHISPER
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import Utterance, write_shards
-from speech2image.data.recordings import Recordings, build_recordings
-from speech2image.data.transcribed import Transcribed
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.recordings import Recordings, build_recordings
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.models.pretrained_speech_encoder import (
     DomainHead,

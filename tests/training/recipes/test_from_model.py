@@ -16,8 +16,8 @@ from torch import nn
 
 from speech2image import audio
 from speech2image.audio.front_ends import WHISPER
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import write_shards
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export import export_checkpoints, export_direct, load_generator
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder

@@ -11,10 +11,11 @@ import torch
 from small_sets import sample
 
 from speech2image.audio.front_ends import FRONT_ENDS, PAPER, WHISPER
-from speech2image.data.arrays import PairArrays
+from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.data.backbone_states import weights_digest, with_states
-from speech2image.data.joined import JoinedArrays
 from speech2image.data.pairs import write_shards
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.training_sets import JoinedArrays
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.losses.distillation import TeacherStudentWeights
 from speech2image.models.pretrained_speech_encoder import (
@@ -33,7 +34,6 @@ from speech2image.training.recipes.pretrained_speech_encoder import (
     training_batches,
 )
 from speech2image.training.recipes.speech_embeddings import embed, evaluate, load_speech_encoder
-from speech2image.training.speech_augmentation import SpeechAugmentation
 
 TINY = dataclasses.replace(
     PRESETS["toy"],

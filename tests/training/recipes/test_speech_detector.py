@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from speech2image import audio, cli, load
+from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import write_shards
-from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.errors import CheckpointError, DataError
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.recipes.speech_detector import (

@@ -8,15 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from speech2image.errors import DataError, SettingsError
-from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
-from speech2image.training.core.checkpoint import read_facts
-from speech2image.training.core.run import make_fabric
-from speech2image.training.core.speech_batches import SpeechBatches
-from speech2image.training.recipes import speech_encoder
-from speech2image.training.recipes.speech_embeddings import embed, evaluate, load_speech_encoder, split_voices
-from speech2image.training.recipes.speech_encoder import PRESETS, train, training_batches
-from speech2image.training.speech_augmentation import (
+from speech2image.data.augment.log_mel import (
     SpeechAugmentation,
     add_noise,
     augment,
@@ -25,6 +17,14 @@ from speech2image.training.speech_augmentation import (
     warp,
     warped_bands,
 )
+from speech2image.errors import DataError, SettingsError
+from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
+from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.run import make_fabric
+from speech2image.training.core.speech_batches import SpeechBatches
+from speech2image.training.recipes import speech_encoder
+from speech2image.training.recipes.speech_embeddings import embed, evaluate, load_speech_encoder, split_voices
+from speech2image.training.recipes.speech_encoder import PRESETS, train, training_batches
 
 
 class FakeArrays:

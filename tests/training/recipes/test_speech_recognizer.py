@@ -10,6 +10,7 @@ import pytest
 import torch
 from fake_speech import FakeSpeech, spoken
 
+from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
 from speech2image.text import LETTERS
@@ -34,7 +35,6 @@ from speech2image.training.recipes.transcripts import (
     transcripts,
     word_errors,
 )
-from speech2image.training.speech_augmentation import SpeechAugmentation
 from speech2image.transcription import Search, Vocabulary, transcribe
 
 TINY = replace(

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.models.gan.stackgan_v1 import Architecture, StageTwo
 from speech2image.training.core.checkpoint import load_checkpoint

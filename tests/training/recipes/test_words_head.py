@@ -12,10 +12,10 @@ from small_sets import sample
 
 from speech2image import audio
 from speech2image.audio.front_ends import PAPER, WHISPER
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import write_shards
-from speech2image.data.recordings import Recordings, build_recordings
-from speech2image.data.transcribed import Transcribed
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.recordings import Recordings, build_recordings
 from speech2image.errors import DataError
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.recipes import pretrained_speech_encoder
