@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from speech2image.pipeline import DirectRoute, Interpolation, Route, Translation
     from speech2image.pretrained import available_models
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Libraries that report to their makers read these when they are imported; this file comes before any of them.
 # ONNX Runtime would also write an id of the machine below HOME, which switching it off later does not undo.

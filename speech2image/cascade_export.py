@@ -7,7 +7,7 @@
                           words the text encoder knows
 
 All but text encoder and recognizer may stay in a direct model's folder beside this one, if the text encoder
-gives what its speech encoder gives (`training.text_alignment`). A folder without recognizer draws texts. It
+gives what its speech encoder gives (`train text-alignment`). A folder without recognizer draws texts. It
 appears only if ONNX Runtime then gives what torch gives.
 """
 
@@ -149,9 +149,9 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
     """
-    from speech2image.training.checkpoint import read_facts
-    from speech2image.training.speech_detector import load_speech_detector
-    from speech2image.training.text_encoder import load_text_encoder
+    from speech2image.training.core.checkpoint import read_facts
+    from speech2image.training.recipes.speech_detector import load_speech_detector
+    from speech2image.training.recipes.text_encoder import load_text_encoder
 
     check_folder(Path(folder))
     encoder = load_text_encoder(text_encoder)

@@ -282,8 +282,8 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
-    from speech2image.training.speech_detector import load_speech_detector
-    from speech2image.training.speech_embeddings import load_speech_encoder, stated_facts
+    from speech2image.training.recipes.speech_detector import load_speech_detector
+    from speech2image.training.recipes.speech_embeddings import load_speech_encoder, stated_facts
 
     check_folder(Path(folder))
     encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
@@ -315,9 +315,13 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
     Raises:
         CheckpointError: the file is damaged or of another kind.
     """
-    from speech2image.models.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
-    from speech2image.training.checkpoint import averaged_weights, load_checkpoint, stored_settings
-    from speech2image.training.checkpoint_checks import building_from
+    from speech2image.models.gan.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
+    from speech2image.training.core.checkpoint import (
+        averaged_weights,
+        building_from,
+        load_checkpoint,
+        stored_settings,
+    )
 
     state = load_checkpoint(path)
     with building_from(path):
@@ -329,7 +333,7 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
             tree.load_state_dict(averaged_weights(state))
             return PictureGenerator(tree), architecture.noise
     if state["kind"] == "stackgan_v1":
-        from speech2image.training import stackgan_v1
+        from speech2image.training.recipes import stackgan_v1
 
         return stackgan_v1.load_generator(path)
     raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
@@ -337,8 +341,8 @@ def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
 
 def _one_stage(state: dict[str, Any]) -> tuple[nn.Module, int]:
     """The generator of a one-stage-gan checkpoint, with its condition prior if it has one."""
-    from speech2image.models.one_stage_gan import GeneratorSettings, OneStageGenerator
-    from speech2image.training.checkpoint import averaged_weights, stored_settings
+    from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
+    from speech2image.training.core.checkpoint import averaged_weights, stored_settings
 
     sizes = GeneratorSettings(**stored_settings(state, "generator"))
     generator = OneStageGenerator(sizes)

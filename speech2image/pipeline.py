@@ -7,7 +7,7 @@
 
 A `Route` is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text
 in between; `cascade.CascadeRoute` goes through text. Training the two networks is
-`training/speech_encoder.py` and `training/stackgan_v2.py` or `training/one_stage_gan.py`; this file runs what
+`speech_encoder.py` and `stackgan_v2.py` or `one_stage_gan.py` in `training/recipes/`; this file runs what
 `export.py` made of them, with neither torch nor its weight.
 """
 

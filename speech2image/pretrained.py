@@ -47,7 +47,7 @@ DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
 DOMAIN_ERRORS = "domain_errors"
-"""What the card calls the mistakes of that output, as `training/domain_head.py` measured them."""
+"""What the card calls the mistakes of that output, as `training/recipes/domain_head.py` measured them."""
 FRONT_END = "front_end"
 """What the card calls the front end of the speech encoder (`audio/front_ends.py`)."""
 RECOGNIZER_CARD = "recognizer.json"

@@ -16,11 +16,12 @@ import speech2image
 from speech2image import cascade_export, cli, export, opening, pretrained
 from speech2image.cascade import CascadeRoute
 from speech2image.errors import CheckpointError, OutputError, SettingsError
-from speech2image.models import speech_detector, speech_recognizer, stackgan_v1
+from speech2image.models import speech_detector, speech_recognizer
+from speech2image.models.gan import stackgan_v1
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.text import LETTERS
-from speech2image.training.checkpoint import save_checkpoint
-from speech2image.training.text_encoder import embed_captions
+from speech2image.training.core.checkpoint import save_checkpoint
+from speech2image.training.recipes.text_encoder import embed_captions
 
 ENCODER = replace(PRESETS["toy"], output=16)
 STAGE = stackgan_v1.Architecture(size=64, generator_width=8, discriminator_width=8, noise=7, code=6)

@@ -511,7 +511,7 @@ def test_missing_extra_tells_the_pip_command(monkeypatch, capsys, command: str) 
 
 @needs_train
 def test_flags_of_a_training_change_its_preset() -> None:
-    from speech2image.training import speech_encoder
+    from speech2image.training.recipes import speech_encoder
 
     words = ["--preset=toy", "--data", "d", "--out", "o", "--steps", "7", "--encoder.hidden", "16"]
     files, settings = training._parse_job(speech_encoder, training.Files, "train", words)

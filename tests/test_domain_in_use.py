@@ -15,7 +15,7 @@ from tiny_networks import MatrixGenerator
 import speech2image
 from speech2image import cli, export, pretrained
 from speech2image.audio.front_ends import WHISPER
-from speech2image.commands import picture_jobs
+from speech2image.commands import drawing
 from speech2image.domains import Domains
 from speech2image.errors import CheckpointError
 from speech2image.models.pretrained_speech_encoder import (
@@ -163,7 +163,7 @@ def test_through_text_the_warning_is_one_line_too(models, tmp_path, monkeypatch,
 def test_every_clip_has_its_domain(models) -> None:
     result = speech2image.load(models["known"]).translate(CLIP)
     without = replace(result, domain=None, confidence=None)
-    told = picture_jobs._heard([without, result])
+    told = drawing.speech_as_json([without, result])
     assert told["domains"] == [None, result.domain]
     assert told["confidences"] == [None, round(result.confidence or 0, 4)]
 

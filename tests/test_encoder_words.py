@@ -16,7 +16,7 @@ from torch import nn
 import speech2image
 from speech2image import cli, export, pretrained
 from speech2image.audio.front_ends import WHISPER
-from speech2image.commands import picture_jobs
+from speech2image.commands import drawing
 from speech2image.errors import CheckpointError
 from speech2image.models.pretrained_speech_encoder import (
     PoolingHeadSettings,
@@ -108,10 +108,10 @@ def test_every_clip_of_the_json_has_its_words(folder, tmp_path, monkeypatch, cap
     assert all(0 <= word["confidence"] <= 1 for word in told["words"][0])
     assert shown.err == f'heard: "{expected.transcript}" (not used: drawn from the sound)\n'
     silent = replace(expected, transcript=None, words=())
-    aligned = picture_jobs._heard([silent, expected])
+    aligned = drawing.speech_as_json([silent, expected])
     assert aligned["transcripts"] == [None, expected.transcript]
     assert aligned["words"][0] == [] and len(aligned["words"][1]) == len(expected.words)
-    assert picture_jobs._heard([silent]) == {}
+    assert drawing.speech_as_json([silent]) == {}
 
 
 def test_http_and_page_tell_the_words(folder, tmp_path) -> None:

@@ -14,17 +14,18 @@ import speech2image
 from speech2image import audio, export, tracing
 from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.errors import CheckpointError, OutputError, SettingsError
-from speech2image.models import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.models import speech_encoder
+from speech2image.models.gan import one_stage, stackgan_v2
 from speech2image.models.pretrained_speech_encoder import (
     PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
 from speech2image.parity import Parity, check_parity
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.training.core.checkpoint import save_checkpoint
 
 ENCODER = speech_encoder.PRESETS["toy"]
-ONE_STAGE = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
+ONE_STAGE = one_stage.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
 TREE = stackgan_v2.Architecture(branches=2, generator_width=4, discriminator_width=4, noise=7, code=6)
 
 
@@ -109,7 +110,7 @@ def test_real_networks_from_checkpoints(tmp_path, kind: str) -> None:
     generator: nn.Module
     if kind == "one_stage_gan":
         generator, sizes = (
-            _stirred(one_stage_gan.OneStageGenerator(ONE_STAGE)),
+            _stirred(one_stage.OneStageGenerator(ONE_STAGE)),
             {"generator": vars(ONE_STAGE)},
         )
     else:
@@ -134,7 +135,7 @@ def test_padding_never_changes_an_embedding(tmp_path) -> None:
 
     torch.manual_seed(1)
     encoder = _stirred(speech_encoder.SpeechEncoder(ENCODER))
-    generator = one_stage_gan.OneStageGenerator(ONE_STAGE)
+    generator = one_stage.OneStageGenerator(ONE_STAGE)
     export.export_direct(encoder, generator, tmp_path / "m", name="m", licence="x", noise_size=7)
     session = Session(
         (tmp_path / "m" / "speech_encoder.onnx").read_bytes(),

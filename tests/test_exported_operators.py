@@ -9,15 +9,9 @@ import torch
 from torch import nn
 
 from speech2image.audio.front_ends import PAPER, WHISPER
-from speech2image.models import (
-    one_stage_gan,
-    speech_detector,
-    speech_encoder,
-    stackgan_v1,
-    stackgan_v2,
-    text_encoder,
-)
+from speech2image.models import speech_detector, speech_encoder, text_encoder
 from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.gan import one_stage, stackgan_v1, stackgan_v2
 from speech2image.models.pretrained_speech_encoder import (
     DomainSettings,
     PoolingHeadSettings,
@@ -42,7 +36,7 @@ ON_WHISPER = PretrainedEncoderSettings(
     WordsSettings(30, width=16, heads=2),
     DomainSettings(3, width=16),
 )
-ONE_STAGE = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
+ONE_STAGE = one_stage.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
 
 
 def stage_two() -> nn.Module:
@@ -69,7 +63,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
     "StackGAN v1, stage I": (lambda: stackgan_v1.LastPicture(stackgan_v1.StageOne(V1)), "generator", 16),
     "StackGAN v1, stage II": (stage_two, "generator", 16),
     "StackGAN v2": (lambda: stackgan_v2.PictureGenerator(stackgan_v2.TreeGenerator(V2)), "generator", 1024),
-    "one stage": (lambda: one_stage_gan.OneStageGenerator(ONE_STAGE), "generator", 1024),
+    "one stage": (lambda: one_stage.OneStageGenerator(ONE_STAGE), "generator", 1024),
     "condition prior": (lambda: ConditionPrior(16, 4, 7, 30), PRIOR, 16),
 }
 

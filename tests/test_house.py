@@ -71,7 +71,6 @@ def test_versions_agree() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == speech2image.__version__
-    assert (
-        "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
-        or project["version"] in (ROOT / "CHANGELOG.md").read_text()
-    )
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$", changes, re.M)
+    assert released[0] == project["version"]

@@ -13,8 +13,8 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
 )
-from speech2image.models.whisper_encoder import WhisperEncoder, WhisperSettings, sinusoids
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.models.whisper import WhisperEncoder, WhisperSettings, sinusoids
+from speech2image.training.core.checkpoint import save_checkpoint
 
 SETTINGS = WhisperSettings(width=64, layers=2, heads=1)
 LAYER = {  # ours: (Hugging Face's, CTranslate2's)

@@ -20,9 +20,11 @@ def client_of(
     from fastapi.testclient import TestClient
 
     from speech2image.web.app import make_app
-    from speech2image.web.settings import Settings
+    from speech2image.web.settings import ServerSettings
 
-    app = make_app(Settings(**{"models": (str(model),), "page": False, "threads": 1} | settings), service)
+    app = make_app(
+        ServerSettings(**{"models": (str(model),), "page": False, "threads": 1} | settings), service
+    )
     with TestClient(app, base_url=base_url, raise_server_exceptions=False, client=(peer, 50_000)) as client:
         yield client
 

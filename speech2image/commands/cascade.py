@@ -31,7 +31,7 @@ def prepare_recordings(
         skip_bad: leave out recordings that cannot be used, and say which.
         front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80 for `train words-head`.
     """
-    module, kind = import_training("data.recordings"), find_front_end(front_end)
+    module, kind = import_training("data.shards.recordings"), find_front_end(front_end)
     listed = module.list_recordings(root, skip_bad=skip_bad)
     recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad, front_end=kind)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
@@ -87,29 +87,28 @@ class FilesOfStages(FilesOfGan):
 
 
 def _train_speech_recognizer(arguments: list[str]) -> None:
-    module = import_training("training.speech_recognizer")
+    module = import_training("training.recipes.speech_recognizer")
     files, settings = parse_job(module, FilesWithRecordings, "train speech-recognizer", arguments)
-    corpora = {
-        folder.name: import_training("data.recordings").Recordings(folder) for folder in files.recordings
-    }
+    recordings = import_training("data.shards.recordings")
+    corpora = {folder.name: recordings.Recordings(folder) for folder in files.recordings}
     arrays = open_data(files.data) if files.data else None
     print(module.train(settings, arrays, corpora, files.out, start_from=files.start_from))
 
 
 def _train_stackgan_v1(arguments: list[str]) -> None:
-    module = import_training("training.stackgan_v1")
+    module = import_training("training.recipes.stackgan_v1")
     files, settings = parse_job(module, FilesOfStages, "train stackgan-v1", arguments)
     print(module.train(settings, open_conditions(files), files.out, files.stage_one))
 
 
 def _train_classifier(arguments: list[str]) -> None:
-    module = import_training("training.classifier")
+    module = import_training("training.recipes.classifier")
     files, settings = parse_job(module, Files, "train classifier", arguments)
     print(module.train(settings, open_data(files.data), files.out))
 
 
 def _train_text_encoder(arguments: list[str]) -> None:
-    module = import_training("training.text_encoder")
+    module = import_training("training.recipes.text_encoder")
     files, settings = parse_job(module, FilesOfText, "train text-encoder", arguments)
     print(module.train(settings, open_data(files.data), files.out, files.start_from))
 
@@ -134,7 +133,7 @@ def text_embeddings(
         captions: a text file, one caption a line.
         out: where the embeddings of `captions` go: NAME.npy, or a folder for pickles as published.
     """
-    module = import_training("training.text_embeddings")
+    module = import_training("training.recipes.text_embeddings")
     if (captions is None) != (out is None) or not (data or captions):
         raise SettingsError("give --data SHARDS, or --captions FILE with --out NAME.npy")
     for folder in data:
@@ -205,7 +204,7 @@ def text_alignment(text_encoder: Path, data: tuple[Path, ...], out: Path) -> Non
         data: shards folders with speech embeddings (train embeddings).
         out: checkpoint to write.
     """
-    print(import_training("training.text_alignment").align(text_encoder, open_data(data), out))
+    print(import_training("training.recipes.text_encoder").align(text_encoder, open_data(data), out))
 
 
 def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:

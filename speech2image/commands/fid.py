@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from speech2image.commands.picture_jobs import dump
+from speech2image.commands.drawing import dump
 from speech2image.errors import SettingsError, printable, require
 
 _SHOWN = 10

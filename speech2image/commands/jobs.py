@@ -109,7 +109,7 @@ def import_training(name: str) -> ModuleType:
 
 def open_data(data: tuple[Path, ...], **options: Any) -> Any:
     """One prepared data set, or several as one."""
-    return import_training("data.joined").open_arrays(data, **options)
+    return import_training("data.training_sets").open_arrays(data, **options)
 
 
 def open_conditions(files: FilesOfGan) -> Any:
@@ -120,4 +120,4 @@ def open_conditions(files: FilesOfGan) -> Any:
 def open_teacher(weights: Path) -> Any:
     """The image teacher, on the GPU if there is one."""
     device = "cuda" if require("torch", "train").cuda.is_available() else "cpu"
-    return import_training("models.image_teacher").load_teacher(weights).to(device)
+    return import_training("models.teacher.googlenet").load_teacher(weights).to(device)

@@ -1,32 +1,29 @@
-"""translate, say, interpolate, models: what needs no extra.
+"""translate, say, interpolate, models: the commands that need no extra.
 
-The flags of `translate` avoid `| None`, as those of `picture_jobs` do, which says why.
+The flags of `translate` avoid `| None`, as those of `drawing` do, which says why.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from speech2image import pretrained
-from speech2image.commands.picture_jobs import DrawingFlags, Job, Out, check_wav, dump, write_wav
+from speech2image.commands.drawing import (
+    PicturesFlags,
+    Row,
+    check_wav,
+    draw_pictures,
+    draw_row,
+    dump,
+    write_wav,
+)
 from speech2image.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from speech2image.pipeline import Route, Translation
-
-
-@dataclass
-class Row(Job):
-    """Flags of `interpolate`.
-
-    Attributes:
-        out: picture file to write (png, jpg, webp); - writes a PNG to standard output.
-    """
-
-    out: Out = Path("row.png")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -47,11 +44,13 @@ def run(command: str, arguments: list[str]) -> None:
 
 def translate(
     clips: tyro.conf.Positional[list],  # type: ignore[type-arg]  # list[str] makes tyro import typeguard
-    drawing: DrawingFlags,
+    drawing: PicturesFlags,
     text: str = "",
     recognizer: str = "own",
 ) -> None:
     """Turn recordings into pictures.
+
+    Example: speech2image translate clip.wav -n 8 -o flower.png
 
     Args:
         clips: recordings in any common format (wav, mp3, ogg, m4a, webm ...); - reads standard input.
@@ -68,16 +67,16 @@ def translate(
         )
     if clips.count("-") > 1:
         raise SettingsError("standard input (-) can be read only once")
-    if text and drawing.route == "own":
-        drawing.route = "cascade"
-    recordings = len(clips) or 1
-    drawing.check(recordings)
-    opened = drawing.load(recognizer, recordings)
     n, seed = drawing.n, drawing.seed
     if text:
-        drawing.finish(opened, [(text, _draw_text(opened, text, n, seed))])
+        flags = replace(drawing, route="cascade") if drawing.route == "own" else drawing
+        draw_pictures(
+            flags, [text], lambda route, text: _draw_text(route, text, n, seed), recognizer=recognizer
+        )
     else:
-        drawing.finish(opened, [(clip, opened.translate(clip, n, seed)) for clip in clips])
+        draw_pictures(
+            drawing, clips, lambda route, clip: route.translate(clip, n, seed), recognizer=recognizer
+        )
 
 
 def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
@@ -90,11 +89,13 @@ def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
 
 def say(
     text: tyro.conf.Positional[str],
-    drawing: DrawingFlags,
+    drawing: PicturesFlags,
     voice: str | None = None,
     keep_speech: Path | None = None,
 ) -> None:
     """Speak a sentence with an installed voice (Kokoro, Piper, flite, ...) and turn it into pictures.
+
+    Example: speech2image say "this flower has bright yellow petals" -o flower.png
 
     Args:
         text: the sentence, in quotes.
@@ -107,45 +108,44 @@ def say(
     from speech2image.audio import SAMPLE_RATE
     from speech2image.tts import find_voice, speak
 
-    drawing.check()
     if keep_speech is not None:
         check_wav(keep_speech)
-    speech = speak(text, find_voice(voice) if voice else None)
-    opened = drawing.load()
-    result = opened.translate((speech, SAMPLE_RATE), drawing.n, drawing.seed)
-    if keep_speech is not None:
-        write_wav(keep_speech, speech, SAMPLE_RATE)
-    drawing.finish(opened, [(text, result)])
+
+    def translate_spoken(route: "Route", text: str) -> "Translation":
+        speech = speak(text, find_voice(voice) if voice else None)
+        result = route.translate((speech, SAMPLE_RATE), drawing.n, drawing.seed)
+        if keep_speech is not None:
+            write_wav(keep_speech, speech, SAMPLE_RATE)
+        return result
+
+    draw_pictures(drawing, [text], translate_spoken)
 
 
 def interpolate(
     first: tyro.conf.Positional[str],
     second: tyro.conf.Positional[str],
-    job: Annotated[Row, tyro.conf.arg(name="")],
+    drawing: Annotated[Row, tyro.conf.arg(name="")],
     steps: int = 9,
 ) -> None:
     """Draw a row of pictures from one recording to another, under one noise.
 
+    Example: speech2image interpolate red.wav blue.wav --steps 9 -o row.png
+
     Args:
         first: the recording at the left end.
         second: the recording at the right end.
-        job: how to draw and where to.
+        drawing: how to draw and where to.
         steps: pictures in the row, both ends included.
     """
-    from speech2image import images
-
     if first == second == "-":
         raise SettingsError("standard input (-) can be read only once")
-    job.check()
-    opened = job.load()
-    images.check_sheet(job.out, steps, opened.picture_size, steps)
-    walk = opened.interpolate(first, second, steps, job.seed)
-    job.write(walk.grid(), job.out)
-    job.report(opened, {"clips": [first, second], "alphas": walk.alphas}, [job.out], steps, walk.timings)
+    draw_row(drawing, first, second, steps)
 
 
 def models(json: bool = False) -> None:
     """List the models that came with this installation.
+
+    Example: speech2image models
 
     Args:
         json: print everything their cards say, as JSON.

@@ -1,4 +1,4 @@
-"""record: the microphone in the terminal, with a level meter. Needs the `mic` extra and PortAudio."""
+"""record: the microphone in the terminal, with a level meter; needs the `mic` extra and PortAudio."""
 
 import math
 import select
@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
 from numpy.typing import NDArray
 
 from speech2image.audio import MAX_SECONDS
-from speech2image.commands.picture_jobs import DrawingFlags, check_wav, write_wav
+from speech2image.commands.drawing import PicturesFlags, check_wav, draw_pictures, write_wav
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
+
+if TYPE_CHECKING:
+    from speech2image.pipeline import Route, Translation
 
 _WIDTH = 30
 _QUIETEST_DB = -50.0
@@ -29,12 +32,14 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def record(
-    drawing: DrawingFlags,
+    drawing: PicturesFlags,
     seconds: float = 0.0,
     device: str = "",
     keep_speech: Path | None = None,
 ) -> None:
     """Speak into the microphone and turn it into pictures.
+
+    Example: speech2image record -o flower.png
 
     Args:
         drawing: what to draw, how and where to.
@@ -50,14 +55,16 @@ def record(
     if device == "list":
         print(portaudio.query_devices())
         return
-    drawing.check()
     if keep_speech is not None:
         check_wav(keep_speech)
-    opened = drawing.load()
-    samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
-    if keep_speech is not None:
-        write_wav(keep_speech, samples, rate)
-    drawing.finish(opened, [("microphone", opened.translate((samples, rate), drawing.n, drawing.seed))])
+
+    def translate_recorded(route: "Route", _: str) -> "Translation":
+        samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
+        if keep_speech is not None:
+            write_wav(keep_speech, samples, rate)
+        return route.translate((samples, rate), drawing.n, drawing.seed)
+
+    draw_pictures(drawing, ["microphone"], translate_recorded)
 
 
 def open_portaudio() -> ModuleType:

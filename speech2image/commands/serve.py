@@ -7,10 +7,10 @@ from speech2image.errors import require
 
 def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments` and serve until told to stop."""
-    from speech2image.web.settings import Settings
+    from speech2image.web.settings import ServerSettings
 
     settings = tyro.cli(
-        Settings,
+        ServerSettings,
         prog=f"speech2image {command}",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -106,7 +106,7 @@ def prepare_other(
         workers: processes.
         front_end: what makes the frames: whisper-80 for train domain-head.
     """
-    speaking, kind = _import("data.speaking"), find_front_end(front_end)
+    speaking, kind = _import("data.speech.speaking"), find_front_end(front_end)
     voice_plan = speaking.VoicePlan(
         (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
     )
@@ -182,20 +182,20 @@ class FilesOfAll(Files):
 
 
 def _train_direct(arguments: list[str]) -> None:
-    module = _import("training.direct")
+    module = _import("training.recipes.direct")
     files, settings = _parse_job(module, FilesOfAll, "train direct", arguments)
     arrays = _open(files.data)
     teacher = None if files.teacher is None else _teacher(files.teacher)
-    if teacher is None and files.preset == "toy" and _import("data.toy").is_toy(arrays.voices):
-        teacher = _import("models.toy_teacher").ToyTeacher()
+    if teacher is None and files.preset == "toy" and _import("data.corpora.toy").is_toy(arrays.voices):
+        teacher = _import("models.teacher.toy").ToyTeacher()
     card = {"name": files.name, "licence": files.licence}
     print(module.train(settings, arrays, teacher, files.out, card))
 
 
 def _train_speech_encoder(arguments: list[str]) -> None:
-    module = _import("training.speech_encoder")
+    module = _import("training.recipes.speech_encoder")
     files, settings = _parse_job(module, FilesOfSpeech, "train speech-encoder", arguments)
-    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     arrays = _open(files.data)
     print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
 
@@ -223,10 +223,10 @@ class FilesOfBackbone(Files):
 
 
 def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
-    module = _import("training.pretrained_speech_encoder")
+    module = _import("training.recipes.pretrained_speech_encoder")
     files, settings = _parse_job(module, FilesOfBackbone, "train pretrained-speech-encoder", arguments)
     arrays = _open(files.data, front_end=module.PretrainedSpeechEncoder.front_end)
-    recordings = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     print(module.train(settings, arrays, files.out, files.backbone, files.start_from, recordings))
 
 
@@ -250,11 +250,11 @@ class FilesOfWords:
 
 
 def _train_words_head(arguments: list[str]) -> None:
-    module = _import("training.words_head")
+    module = _import("training.recipes.words_head")
     files, settings = _parse_job(module, FilesOfWords, "train words-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     arrays = _open(files.data, front_end=front_end) if files.data else None
-    opened = [_import("data.recordings").Recordings(folder) for folder in files.recordings]
+    opened = [_import("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     recordings = {one.folder.name: one for one in opened}
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
@@ -280,23 +280,23 @@ class FilesOfDomains:
 
 
 def _train_domain_head(arguments: list[str]) -> None:
-    module = _import("training.domain_head")
+    module = _import("training.recipes.domain_head")
     files, settings = _parse_job(module, FilesOfDomains, "train domain-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     data = [_open((folder,), front_end=front_end) for folder in files.data]
-    other = [_import("data.recordings").Recordings(folder) for folder in files.other]
+    other = [_import("data.shards.recordings").Recordings(folder) for folder in files.other]
     print(module.train(settings, files.encoder, data, other, files.out))
 
 
 def _train_one_stage_gan(arguments: list[str]) -> None:
-    module = _import("training.one_stage_gan")
+    module = _import("training.recipes.one_stage_gan")
     files, settings = _parse_job(module, FilesWithTeacher, "train one-stage-gan", arguments)
     arrays, teacher = _open(files.data), _teacher(files.teacher)
     print(module.train(settings, arrays, teacher, files.out, files.start_from))
 
 
 def _train_stackgan_v2(arguments: list[str]) -> None:
-    module = _import("training.stackgan_v2")
+    module = _import("training.recipes.stackgan_v2")
     files, settings = _parse_job(module, FilesOfGan, "train stackgan-v2", arguments)
     print(module.train(settings, open_conditions(files), files.out))
 
@@ -318,7 +318,7 @@ class FilesOfSounds(Files):
 
 
 def _train_speech_detector(arguments: list[str]) -> None:
-    module = _import("training.speech_detector")
+    module = _import("training.recipes.speech_detector")
     files, settings = _parse_job(module, FilesOfSounds, "train speech-detector", arguments)
     print(module.train(settings, files.data, files.recordings, files.sounds, files.out))
 
@@ -336,7 +336,7 @@ def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classif
         conditions: which of the two; their embeddings lie apart.
     """
     arrays = _import("data.condition_pairs").open_conditions([data], conditions)
-    print(_import("training.direct").store_embeddings(arrays, encoder))
+    print(_import("training.recipes.direct").store_embeddings(arrays, encoder))
 
 
 def _fit_prior(arguments: list[str]) -> None:
@@ -355,7 +355,7 @@ def condition_prior(
         n_predicted: directions of the feature that are taken from the prediction.
         residual_blend: share of training pictures in these directions, 0 to 1.
     """
-    module = _import("training.conditions")
+    module = _import("training.recipes.condition_prior")
     settings = module.PriorSettings(n_predicted, residual_blend=residual_blend)
     print(module.refit_prior(generator, _open(data), out, settings))
 
@@ -379,7 +379,7 @@ def checkpoint(
         preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
             default that of the shipped models.
     """
-    print(_import("training.from_model").checkpoint_of(model, network, out, preset))
+    print(_import("training.recipes.from_model").checkpoint_of(model, network, out, preset))
 
 
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
@@ -440,7 +440,7 @@ def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] =
     from speech2image import audio
 
     module = _import("export")
-    detector = _import("training.speech_detector").load_speech_detector(checkpoint)
+    detector = _import("training.recipes.speech_detector").load_speech_detector(checkpoint)
     log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     off = module.add_speech_detector(model, detector, log_mels)
     print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from speech2image.data.bad_files import report_bad_files
+from speech2image.data.corpora.folder import read_jsonl
 from speech2image.data.entries import Entry, Recording, entries_digest, load_recording, sources_digest
-from speech2image.data.folder import read_jsonl
-from speech2image.data.names import listed_path, sample_id
+from speech2image.data.listings import listed_path, sample_id
 from speech2image.data.pairs import (
     RECORDED,
     UTTERANCES_PER_SHARD,
@@ -19,7 +19,7 @@ from speech2image.data.pairs import (
     speech_shard,
     write_speech_shard,
 )
-from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards, unfinished
+from speech2image.data.shards.plan import ShardPlan, make_shards, plan_shards, unfinished
 from speech2image.errors import DataError
 
 

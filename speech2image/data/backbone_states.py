@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
-from speech2image.data.joined import JoinedArrays, TrainingArrays, parts_of
 from speech2image.data.log_mels import LogMels, write_log_mels
 from speech2image.data.progress import progress_bar
-from speech2image.data.recordings import Recordings
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.recordings import Recordings
+from speech2image.data.training_sets import JoinedArrays, TrainingArrays, parts_of
 from speech2image.errors import DataError
 from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder

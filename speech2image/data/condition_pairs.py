@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
-from speech2image.data.arrays import PairArrays
-from speech2image.data.embedding_pickles import PublishedEmbeddings
-from speech2image.data.joined import JoinedArrays, TrainingArrays
-from speech2image.data.names import sample_id
+from speech2image.data.corpora.embedding_pickles import PublishedEmbeddings
+from speech2image.data.listings import sample_id
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.training_sets import JoinedArrays, TrainingArrays
 from speech2image.errors import DataError
 
 ConditionKind = Literal["speech", "classifier", "text"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speech2image.data.bad_files import report_bad_files
-from speech2image.data.names import check_id
+from speech2image.data.listings import check_id
 from speech2image.data.pairs import Sample, Utterance
 from speech2image.data.pictures import Box, shard_picture
-from speech2image.data.shard_header import SPLITS
+from speech2image.data.shards.header import SPLITS
 from speech2image.errors import DataError, SpeechError
 
 

@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.json_text import parse_json
 from speech2image.data.pairs import Sample, picture_shards
 from speech2image.data.pictures import open_picture, to_rgb
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_pictures
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
-from speech2image.models.image_teacher import FEATURE_SIZE, GoogLeNet, ten_crops
-from speech2image.models.toy_teacher import ToyTeacher
+from speech2image.models.teacher.googlenet import FEATURE_SIZE, GoogLeNet, ten_crops
+from speech2image.models.teacher.toy import ToyTeacher
 
 Teacher = GoogLeNet | ToyTeacher
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.audio.front_ends import PAPER, FrontEnd
-from speech2image.data.array_files import create_array, open_array
 from speech2image.data.end_to_end import EndToEnd
+from speech2image.data.shards.array_files import create_array, open_array
 from speech2image.errors import DataError, SpeechError
 
 

@@ -9,7 +9,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from speech2image import audio
-from speech2image.data.sounds import sound_files
+from speech2image.data.augment.sounds import sound_files
 from speech2image.errors import DataError, SettingsError, SpeechError
 
 Waveform = NDArray[np.float32]

@@ -1,5 +1,5 @@
 """Speaks sentences about other things (`other_captions.py`) as `prepare` speaks captions: what the domain
-head (`training/domain_head.py`) learns to turn away.
+head (`training/recipes/domain_head.py`) learns to turn away.
 
 The folder is one of `recordings.py`, a speaker is a voice, and the listing states the split. Every choice
 is a hash of (seed, sentence), so an interrupted call goes on with the part where it stopped, and a larger
@@ -17,17 +17,17 @@ from pathlib import Path
 from speech2image import tts
 from speech2image.audio.front_ends import WHISPER, FrontEnd
 from speech2image.data.log_mels import frames_of, write_log_mels
-from speech2image.data.other_captions import OtherSplit, other_sentences
-from speech2image.data.recordings import LISTING, RECORDINGS_PER_PART, Recordings, write_listing
-from speech2image.data.shard_plan import ShardPlan, make_shards, plan_shards
-from speech2image.data.speaking import (
+from speech2image.data.shards.plan import ShardPlan, make_shards, plan_shards
+from speech2image.data.shards.recordings import LISTING, RECORDINGS_PER_PART, Recordings, write_listing
+from speech2image.data.speech.other_sentences import OtherSplit, other_sentences
+from speech2image.data.speech.speaking import (
     UtteranceSpec,
     VoicePlan,
     single_utterance,
     speak_utterance,
     specs_digest,
 )
-from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
+from speech2image.data.speech.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.errors import DataError, SettingsError
 from speech2image.tts import espeak
 

@@ -25,8 +25,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from speech2image.data.names import check_id
-from speech2image.data.shard_header import HEADER, SPLITS, Header, header_bytes, read_header
+from speech2image.data.listings import check_id
+from speech2image.data.shards.header import HEADER, SPLITS, Header, header_bytes, read_header
 from speech2image.errors import DataError, require
 from speech2image.files import writing
 

@@ -18,7 +18,6 @@ from typing import Literal
 import tyro
 
 from speech2image.data.added_recordings import write_recordings
-from speech2image.data.corpus_shards import write_pictures
 from speech2image.data.entries import (
     Entry,
     check_entries,
@@ -31,10 +30,11 @@ from speech2image.data.pairs import (
     speech_shard,
     write_manifest,
 )
-from speech2image.data.readers import SpeakerPools
-from speech2image.data.shard_plan import make_shards, plan_shards, unfinished
-from speech2image.data.short_captions import short_entries
-from speech2image.data.speaking import (
+from speech2image.data.shards.corpus import write_pictures
+from speech2image.data.shards.plan import make_shards, plan_shards, unfinished
+from speech2image.data.speech.readers import SpeakerPools
+from speech2image.data.speech.short_captions import short_entries
+from speech2image.data.speech.speaking import (
     SoundSources,
     UtteranceSpec,
     VoicePlan,
@@ -43,8 +43,8 @@ from speech2image.data.speaking import (
     plan_utterances,
     specs_digest,
 )
-from speech2image.data.voices import choose_voices, kokoro_speakers, voices_here
-from speech2image.data.word_bank import WordBank
+from speech2image.data.speech.voices import choose_voices, kokoro_speakers, voices_here
+from speech2image.data.speech.word_bank import WordBank
 from speech2image.errors import SettingsError
 from speech2image.files import check_writable
 
@@ -140,7 +140,7 @@ def prepare(settings: PrepareSettings) -> Path:
     _check(settings)
     check_writable(settings.out / "manifest.jsonl")
     if settings.corpus == "toy":
-        from speech2image.data.toy import write_toy
+        from speech2image.data.corpora.toy import write_toy
 
         return write_toy(settings)
     entries = _limited(list_entries(settings), settings.limit)
@@ -178,11 +178,11 @@ def _name(settings: PrepareSettings) -> str:
 
 def list_entries(settings: PrepareSettings) -> list[Entry]:
     """The pictures of the corpus that `settings` name."""
-    from speech2image.data.cub import cub_entries
-    from speech2image.data.flickr8k import flickr8k_entries
-    from speech2image.data.folder import folder_entries
-    from speech2image.data.oxford102 import oxford102_entries
-    from speech2image.data.released_lists import released_entries
+    from speech2image.data.corpora.cub import cub_entries
+    from speech2image.data.corpora.flickr8k import flickr8k_entries
+    from speech2image.data.corpora.folder import folder_entries
+    from speech2image.data.corpora.oxford102 import oxford102_entries
+    from speech2image.data.corpora.released_lists import released_entries
 
     if settings.root is None:
         raise SettingsError(f"--root is missing: the folder (or manifest) of {settings.corpus}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from speech2image.data.array_files import create_array, open_array
+from speech2image.data.shards.array_files import create_array, open_array
 from speech2image.errors import DataError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from speech2image.data.json_text import parse_json
 from speech2image.data.pairs import Sample, ShardUtterance, Utterance, picture_shards, speech_shards
-from speech2image.data.shard_header import (
+from speech2image.data.shards.header import (
     ADVICE,
     contents,
     header_of,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
-from speech2image.data.alignment import AlignedWord, Aligner
-from speech2image.data.names import check_file_name
+from speech2image.data.corpora.transcribed import Transcribed, words_of
+from speech2image.data.listings import check_file_name
 from speech2image.data.progress import progress_bar
-from speech2image.data.transcribed import Transcribed, words_of
-from speech2image.data.word_bank import MARGIN, Clip, Reader
+from speech2image.data.speech.alignment import AlignedWord, Aligner
+from speech2image.data.speech.word_bank import MARGIN, Clip, Reader
 from speech2image.errors import DataError, SettingsError, SpeechError
 from speech2image.files import writing
 
@@ -88,8 +88,8 @@ def prepare_words(roots: Sequence[Path], out: Path, captions: Sequence[Path] = (
         DataError: a corpus or manifest is not there or damaged, or no word was kept.
         OutputError, MissingExtraError: see `build_word_bank`.
     """
-    from speech2image.data.folder import folder_entries
-    from speech2image.data.recordings import list_recordings
+    from speech2image.data.corpora.folder import folder_entries
+    from speech2image.data.shards.recordings import list_recordings
 
     recordings = [item for root in roots for item in list_recordings(root)]
     texts = [text for manifest in captions for entry in folder_entries(manifest) for text in entry.captions]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.drawing import DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.results import CEILING, SHUFFLED, Row

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_speech
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
 from speech2image.evaluation.utterances import caption_of
 from speech2image.pipeline import Route

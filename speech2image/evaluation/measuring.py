@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from speech2image.cascade import CascadeRoute
-from speech2image.data.arrays import PairArrays
 from speech2image.data.resumable_array import ResumableArray
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, sheet, spoken_set

@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from speech2image import __version__
 from speech2image.cascade import CascadeRoute
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
-from speech2image.data.shard_header import read_header
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
 from speech2image.evaluation.measuring import EvaluationPlan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.results import Results

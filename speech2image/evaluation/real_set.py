@@ -14,13 +14,13 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays, stored_side
 from speech2image.data.pairs import picture_shards
 from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import stream_pictures
+from speech2image.data.shards.arrays import PairArrays, stored_side
+from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.metrics.feature_network import FeatureNetwork

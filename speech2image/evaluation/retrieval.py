@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, TRUE_WORDS, Row

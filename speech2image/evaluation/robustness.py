@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
-from speech2image.data.arrays import PairArrays
+from speech2image.data.augment.acoustic_conditions import (
+    ACOUSTIC_CONDITIONS,
+    AcousticCondition,
+    changed,
+)
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
-from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, AcousticCondition, changed
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw
 from speech2image.evaluation.embeddings import recordings

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from speech2image import images
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import OutputError, require
 from speech2image.evaluation import provenance
 from speech2image.evaluation.measuring import Measuring, make_plan

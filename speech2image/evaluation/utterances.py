@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import speech_shards
-from speech2image.data.shard_header import read_header
-from speech2image.data.voices import KINDS, kind_of
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
+from speech2image.data.speech.voices import KINDS, kind_of
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours
 

@@ -1,0 +1,1 @@
+"""Training losses, as functions of tensors."""

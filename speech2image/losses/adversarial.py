@@ -1,4 +1,4 @@
-"""Adversarial losses: the multi-scale triplet loss of the paper, hinge losses."""
+"""Adversarial losses: the paper's multi-scale triplet loss, hinge losses, and contrast with the condition."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+from torch.nn import functional as F
 
 
 @runtime_checkable
 class Logits(Protocol):
-    """A discriminator's answer about a batch, each [batch] (`speech2image.models.stackgan_v2.Judged`)."""
+    """A discriminator's answer about a batch, each [batch] (`speech2image.models.gan.stackgan_v2.Judged`)."""
 
     @property
     def conditional(self) -> Tensor:
@@ -90,3 +91,17 @@ def hinge_discriminator(
 def hinge_generator(fake: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """The generator's side of the hinge loss: logits of fakes as high as can be."""
     return -fake.float().mean()
+
+
+def contrast_with_condition(maps: Tensor, condition: Tensor, centre: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of finding each picture's own condition among the batch's, by the teacher's last stage.
+
+    Args:
+        maps: last stage of the generated pictures, [batch, 1024, height, width].
+        condition: normalised conditions, [batch, 1024].
+        centre: mean of real pictures' maps, [1024].
+        temperature: of the cosines.
+    """
+    seen = F.normalize(maps.float().mean((2, 3)) - centre, dim=1)
+    logits = seen @ F.normalize(condition, dim=1).T / temperature
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

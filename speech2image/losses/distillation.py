@@ -1,4 +1,4 @@
-"""Losses that teach the speech encoder where the image teacher would put the described picture.
+"""Distillation losses: bring a speech embedding to the image teacher's feature of the described picture.
 
 Two ways: the teacher-student loss of Li et al. 2020, eq. (6)-(9), and InfoNCE (van den Oord et al. 2018;
 CLIP's symmetric form) with a small regression term. No gradient ever reaches the teacher.

@@ -1,5 +1,7 @@
-"""What brings captions and pictures into one space (Reed et al., "Learning Deep Representations of
-Fine-grained Visual Descriptions", CVPR 2016)."""
+"""Joint embedding loss of captions and pictures.
+
+Reed et al., "Learning Deep Representations of Fine-grained Visual Descriptions" (CVPR 2016).
+"""
 
 from dataclasses import dataclass
 

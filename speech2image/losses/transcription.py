@@ -1,4 +1,4 @@
-"""What teaches a network to write down what is said (Graves et al. 2006)."""
+"""CTC loss: teaches a network to transcribe speech without an alignment (Graves et al. 2006)."""
 
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -25,8 +25,7 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.metrics.picture_classifier import PictureClassifier
-from speech2image.models.inception_v3 import DIMS, SIDE, InceptionV3, LayerName
-from speech2image.models.inception_v3_weights import ALLOWED, build, read_weights
+from speech2image.models.inception import ALLOWED, DIMS, SIDE, InceptionV3, LayerName, build, read_weights
 
 BATCH = 16
 """Pictures that go through the network at once; more only takes more memory."""

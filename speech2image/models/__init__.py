@@ -1,0 +1,1 @@
+"""Networks in torch; none of them knows how it is trained."""

@@ -1,4 +1,4 @@
-"""Where bfloat16 pays."""
+"""bfloat16: which devices compute faster with it."""
 
 import torch
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from speech2image.audio.front_ends import DECADES, WHISPER
 from speech2image.models.speech_encoder import MaskedMean, check_lengths, valid_mask
-from speech2image.models.whisper_encoder import TransformerLayer, WhisperEncoder, WhisperSettings
+from speech2image.models.whisper import TransformerLayer, WhisperEncoder, WhisperSettings
 
 LOUDEST = 1.2
 """Where every clip's loudest frame is moved to, so that its level changes nothing: that of speech near full

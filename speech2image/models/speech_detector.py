@@ -1,8 +1,8 @@
-"""The speech detector: log-mel frames -> how likely someone speaks, for every 40 ms.
+"""Speech detector (VAD): log-mel frames -> the probability that someone speaks, for every 40 ms.
 
-Masked convolutions over time, so that a clip's answer does not depend on its padding; every answer rests on
-3.7 s, since music shows in its rhythm. Small on purpose: it listens before every translation, and turns
-silence, noise and music away.
+Masked convolutions over time, so that a clip's answer does not depend on its padding; each answer sees 3.7 s,
+since music shows in its rhythm. Small on purpose: it runs before every translation, and rejects silence,
+noise and music.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The text encoder: a caption, letter by letter -> a point in the image teacher's feature space.
+"""Text encoder: a caption, character by character -> a point in the image teacher's feature space.
 
 The character CNN-RNN of Reed et al., "Learning Deep Representations of Fine-grained Visual Descriptions"
 (CVPR 2016), which StackGAN's text embeddings come from: three convolutions with max-pools over 201

@@ -1,4 +1,4 @@
-"""Reading published weight files without running anything in them; errors say what else is allowed."""
+"""Readers of published weight files (safetensors, PyTorch's), which run nothing in them."""
 
 from pathlib import Path
 

@@ -1,0 +1,1 @@
+"""Trainings: `core` is what they share, `recipes` holds one a file."""

@@ -32,7 +32,7 @@ from speech2image.models.speech_recognizer import (
 from speech2image.parity import made_up_log_mels
 from speech2image.text import END, Vocabulary
 from speech2image.tracing import trace, with_float16_weights
-from speech2image.training.transcripts import TorchScorer, load_recognizer
+from speech2image.training.recipes.transcripts import TorchScorer, load_recognizer
 from speech2image.transcription import (
     CARD,
     DECODER,

@@ -100,7 +100,7 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) 
     @router.post(
         "/v1/interpolate",
         summary="Two recordings become a row of pictures between them",
-        responses=_REJECTIONS | _pictures_or_png(schemas.Walk),
+        responses=_REJECTIONS | _pictures_or_png(schemas.InterpolatedPictures),
         response_model=None,
         dependencies=protected,
         openapi_extra=_body(("first", "second"), raw=False),
@@ -114,7 +114,7 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) 
     ) -> Response:
         registry.find(model)
         with closing(await receive(request, ("first", "second"))) as files:
-            finish = _answer_row if format is Format.png else _json_of(schemas.walk)
+            finish = _answer_row if format is Format.png else _json_of(schemas.interpolation)
             both, wanted = (files["first"], files["second"]), RenderRequest(steps, seed, model)
             return await cancel_on_disconnect(
                 request, service.interpolate(both, wanted, client_of(request), finish)

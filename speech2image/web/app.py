@@ -1,4 +1,4 @@
-"""Puts the HTTP interface and the page together in one ASGI application."""
+"""ASGI application: the HTTP interface, its description, the page, and the bounds before all of them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,14 +15,12 @@ from starlette.requests import ClientDisconnect
 from speech2image import __version__
 from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
-from speech2image.web.api_docs import describe
 from speech2image.web.errors import RequestRejected
-from speech2image.web.middleware import RequestLimits
-from speech2image.web.origins import SameOriginOnly
-from speech2image.web.places import Slots
-from speech2image.web.proxies import TrustedProxies
+from speech2image.web.jobs import Slots
+from speech2image.web.middleware import RequestLimits, SameOriginOnly, TrustedProxies
+from speech2image.web.page.templates import api_docs
 from speech2image.web.service import Service
-from speech2image.web.settings import Settings
+from speech2image.web.settings import ServerSettings
 from speech2image.web.uploads import ClientDisconnected
 
 _ABOUT = """A recording of any common format goes in, pictures come out; one seed, the same pictures again.
@@ -35,7 +33,7 @@ ARRIVING = 4
 _COUNTED = ("/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics", "/docs", "/openapi.json")
 
 
-def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
+def make_app(settings: ServerSettings, service: Service | None = None) -> FastAPI:
     """The whole server as an ASGI application: HTTP interface, its description, and the page.
 
     Args:
@@ -59,14 +57,14 @@ def make_app(settings: Settings, service: Service | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(make_router(service, key))
-    _add_description(app)
+    _add_docs(app)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     _add_bounds(app, settings, service)
     return _with_page(app, service, key) if settings.page else _without_page(app)
 
 
-def _add_bounds(app: FastAPI, settings: Settings, service: Service) -> None:
+def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> None:
     """What stands before the routes, the innermost first."""
     methods = ["GET", "POST"]
     app.add_middleware(
@@ -94,10 +92,10 @@ def _lifespan(service: Service) -> Any:
     return lifespan
 
 
-def _add_description(app: FastAPI) -> None:
+def _add_docs(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(describe(app.openapi()))
+        return HTMLResponse(api_docs(app.openapi()))
 
 
 def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:

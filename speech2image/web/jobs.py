@@ -1,15 +1,15 @@
-"""Job queue: how many are accepted, how many are worked on at once, and for how long."""
+"""Job queue: how many requests are accepted, how many are worked on at once, and for how long."""
 
 import asyncio
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from speech2image.web.deadline import timed_out
-from speech2image.web.places import Slots
+from speech2image.web.errors import RequestRejected
 
 Result = TypeVar("Result")
 
@@ -125,3 +125,127 @@ def _look_at(future: "asyncio.Future[Any]") -> None:
     """Take note of an error, so that asyncio does not report it when nobody awaits it any more."""
     if not future.cancelled():
         future.exception()
+
+
+# ---- slots ---------------------------------------------------------------------------------------
+
+
+class Slots:
+    """A bounded number of places; all methods run in the event loop's thread, so nothing needs a lock.
+
+    Args:
+        most: places in all.
+        per_client: of these, places of one client.
+    """
+
+    def __init__(self, most: int, per_client: int) -> None:
+        self._most, self._per_client = most, per_client
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Slots taken."""
+        return self._taken.total()
+
+    def enter(self, client: str, wait: int) -> None:
+        """Take a place.
+
+        Args:
+            client: who takes it.
+            wait: seconds after which a place may be free.
+
+        Raises:
+            RequestRejected: 503, all are taken; 429, this client has taken all that one may have.
+        """
+        if self.taken >= self._most:
+            raise RequestRejected(
+                503, f"the server is busy: {self._most} requests wait; try again in {wait} s", wait
+            )
+        if self._taken[client] >= self._per_client:
+            raise RequestRejected(
+                429, f"{self._per_client} requests of yours are not finished; try again in {wait} s", wait
+            )
+        self._taken[client] += 1
+
+    def leave(self, client: str) -> None:
+        """Free a place of this client."""
+        self._taken[client] -= 1
+        if self._taken[client] == 0:
+            del self._taken[client]
+
+
+# ---- deadlines -----------------------------------------------------------------------------------
+
+
+class Deadline:
+    """From now on, so many seconds.
+
+    The queue answers a request that takes longer, but cannot stop its thread; this makes the thread stop by
+    itself between two steps, and between two reads of a recording.
+
+    Args:
+        seconds: of the whole work.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._end = seconds, time.monotonic() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self._end
+
+    def check(self) -> None:
+        """Stop when the time is over.
+
+        Raises:
+            RequestRejected: 503.
+        """
+        if self.is_over:
+            raise timed_out(self._seconds)
+
+    def watch(self, recording: Any) -> Any:
+        """A recording that seems to end when the time is over; what is no open file stays as it is."""
+        return _Watched(recording, self) if hasattr(recording, "read") else recording
+
+
+class _Watched:
+    """An open file that seems to end when the time is over, or when its request has ended and closed it.
+
+    It raises nothing: FFmpeg calls it, drops exceptions and prints their tracebacks.
+    """
+
+    def __init__(self, file: Any, deadline: Deadline) -> None:
+        self._file, self._deadline = file, deadline
+
+    def read(self, size: int = -1) -> bytes:
+        return self._unless_over(lambda: self._file.read(size), b"")
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._unless_over(lambda: self._file.seek(offset, whence), 0)
+
+    def tell(self) -> int:
+        return self._unless_over(self._file.tell, 0)
+
+    def seekable(self) -> bool:
+        return True
+
+    def _unless_over(self, act: Callable[[], Result], otherwise: Result) -> Result:
+        if self._deadline.is_over or self._file.closed:
+            return otherwise
+        try:
+            return act()
+        except ValueError:
+            if self._file.closed:  # since it was looked at
+                return otherwise
+            raise
+
+
+def timed_out(seconds: float, wait: int = 1) -> RequestRejected:
+    """The refusal of a request whose work took too long."""
+    return RequestRejected(
+        503,
+        f"the request took longer than {seconds:g} s and was given up; send a shorter recording or ask for "
+        "fewer pictures, or try again when the server is less busy",
+        wait,
+    )

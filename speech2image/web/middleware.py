@@ -1,14 +1,18 @@
-"""The bounds of every request's body, the count of every answer, and the headers that keep browsers safe."""
+"""ASGI middleware, the outermost first: trusted proxies, bounds of a request's body, same-origin requests."""
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Container, Iterable, Sequence
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from speech2image.web.errors import RequestRejected
+from speech2image.web.jobs import Slots
 from speech2image.web.metrics import Metrics
-from speech2image.web.places import Slots
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -25,6 +29,11 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+_HOST = re.compile(rb"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+
+
+# ---- bounds of a request's body ------------------------------------------------------------------
 
 
 class LimitExceeded(Exception):
@@ -185,3 +194,98 @@ class _Exchange:
         if problem.status == 413:
             await self.body.linger()
         await self._send({"type": "http.response.body", "body": b""})
+
+
+# ---- requests of other web sites -----------------------------------------------------------------
+
+
+class SameOriginOnly:
+    """ASGI middleware: what is posted by a script must come from a page of this server.
+
+    Browsers state the page's site in the header Origin; programs state none and are served.
+
+    Args:
+        app: what answers.
+        allowed: other sites whose scripts may call, such as https://example.org.
+    """
+
+    def __init__(self, app: Any, allowed: Iterable[str]) -> None:
+        self._app, self._allowed = app, frozenset(allowed)
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] not in _SAFE and not self._may(scope):
+            await _refuse(send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _may(self, scope: Scope) -> bool:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        origin = headers.get(b"origin")
+        return origin is None or origin in self._allowed or _is_at(origin, headers.get(b"host", ""))
+
+
+def _is_at(origin: str, host: str) -> bool:
+    """Whether a site is at this host. Some proxies pass the host without its port: then the names decide."""
+    try:
+        parts = urlsplit(origin)
+        return host != "" and host.lower() in (parts.netloc.lower(), parts.hostname)
+    except ValueError:
+        return False
+
+
+async def _refuse(send: Any) -> None:
+    detail = "the scripts of other web sites may not call this server; --origins names those that may"
+    content = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+# ---- reverse proxies -----------------------------------------------------------------------------
+
+
+def trusted(addresses: Sequence[str]) -> Container[str]:
+    """The addresses that these addresses and networks (10.0.0.0/8) stand for."""
+    found: Any = ProxyHeadersMiddleware(_nothing, list(addresses)).trusted_hosts
+    return cast(Container[str], found)
+
+
+async def _nothing(*_: Any) -> None:
+    """No application."""
+
+
+class TrustedProxies:
+    """ASGI middleware, the outermost: without a trusted proxy, all that a request says of one is taken away.
+
+    Args:
+        app: what answers.
+        addresses: of the trusted proxies, or networks of them (10.0.0.0/8).
+    """
+
+    def __init__(self, app: Any, addresses: Sequence[str]) -> None:
+        self._app, self._trusted = app, trusted(addresses)
+        self._believe: Any = ProxyHeadersMiddleware(app, list(addresses))
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope.get("client") and scope["client"][0] in self._trusted:
+            await self._believe({**scope, "headers": _with_forwarded_host(scope["headers"])}, receive, send)
+        else:
+            await self._app({**scope, "headers": _without_forwarded(scope["headers"])}, receive, send)
+
+
+def _without_forwarded(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [(n, v) for n, v in headers if n != b"forwarded" and not n.startswith(b"x-forwarded-")]
+
+
+def _with_forwarded_host(headers: Any) -> list[tuple[bytes, bytes]]:
+    """The last X-Forwarded-Host, which is the trusted proxy's own, in the place of Host."""
+    given = [
+        value.strip() for name, value in headers if name == b"x-forwarded-host" for value in value.split(b",")
+    ]
+    if not given or not _HOST.fullmatch(given[-1]):
+        return list(headers)
+    return [(name, value) for name, value in headers if name != b"host"] + [(b"host", given[-1])]

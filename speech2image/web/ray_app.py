@@ -11,7 +11,7 @@ that fail. `docs/serving.md` says more.
 from typing import Any
 
 from speech2image.errors import require
-from speech2image.web.settings import Settings
+from speech2image.web.settings import ServerSettings
 
 
 def app(arguments: dict[str, str]) -> Any:
@@ -27,11 +27,11 @@ def app(arguments: dict[str, str]) -> Any:
     serve = require("ray.serve", "ray")
     copies, cores = int(arguments.get("copies", 1)), int(arguments.get("cores", 1))
     models = tuple(name for name in arguments.get("models", "").split(",") if name)
-    settings = Settings(models=models, page=False, threads=cores, allowed_hosts=("*",))
+    settings = ServerSettings(models=models, page=False, threads=cores, allowed_hosts=("*",))
     return make_deployment(serve, settings, copies, cores).bind()
 
 
-def make_deployment(serve: Any, settings: Settings, copies: int, cores: int) -> Any:
+def make_deployment(serve: Any, settings: ServerSettings, copies: int, cores: int) -> Any:
     """A deployment of `copies` copies of the HTTP interface, each on `cores` cores."""
 
     def build() -> Any:

@@ -56,7 +56,7 @@ class Pictures(BaseModel):
     pictures: list[Picture]
 
 
-class Walk(BaseModel):
+class InterpolatedPictures(BaseModel):
     """What lies between two recordings."""
 
     model: str
@@ -120,9 +120,9 @@ def pictures(heard: RenderResult) -> Pictures:
     )
 
 
-def walk(result: Interpolation) -> Walk:
-    """An interpolation as `Walk`."""
-    return Walk(
+def interpolation(result: Interpolation) -> InterpolatedPictures:
+    """An interpolation as `InterpolatedPictures`."""
+    return InterpolatedPictures(
         model=result.model,
         seed=result.seed,
         seconds=round(result.seconds, 4),

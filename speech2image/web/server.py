@@ -1,16 +1,23 @@
-"""Runs the server until it is told to stop; what it began, it finishes."""
+"""Server process: bounded HTTP connections, start, and a stop that finishes what was begun."""
 
+import asyncio
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speech2image.web.app import make_app
-from speech2image.web.connections import bounded
-from speech2image.web.proxies import trusted
-from speech2image.web.settings import Settings
+from speech2image.web.middleware import trusted
+from speech2image.web.settings import ServerSettings
+
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
+    b"content-type: application/json\r\ncontent-length: 61\r\n\r\n"
+    b'{"detail": "too many connections are open; try again in 1 s"}'
+)
 
 
 class Server(uvicorn.Server):
@@ -33,7 +40,7 @@ class Server(uvicorn.Server):
             self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
@@ -49,7 +56,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        proxy_headers=False,  # see proxies.py
+        proxy_headers=False,  # see middleware.TrustedProxies
         http=bounded(settings.connections, trusted(settings.trusted_proxies)),
         ws="none",
     )
@@ -64,17 +71,117 @@ def _stopped(number: int, frame: Any) -> None:
     raise SystemExit(0)
 
 
-def _say(address: str, settings: Settings, app: Any) -> None:
+def _say(address: str, settings: ServerSettings, app: Any) -> None:
     models = ", ".join(app.state.service.registry.models)
     what = "page" if settings.page else "HTTP interface"
     print(f"{what}: {address}{settings.root_path}/   HTTP interface: {address}{settings.root_path}/docs")
     print(f"models: {models}; Ctrl-C stops", flush=True)
 
 
-def _warn(settings: Settings) -> None:
+def _warn(settings: ServerSettings) -> None:
     if not settings.is_local and settings.api_key() is None:
         print(
             "speech2image: warning: everyone who reaches this machine may use the server; "
             "set SPEECH2IMAGE_API_KEY or --api-key-file, or put a reverse proxy before it (docs/serving.md)",
             file=sys.stderr,
         )
+
+
+# ---- connections ---------------------------------------------------------------------------------
+
+
+class Connection(H11Protocol):
+    """uvicorn's HTTP connection with bounds; `bounded` sets them.
+
+    uvicorn waits for ever for the rest of a request's head, and for a client to take its answer.
+    """
+
+    most, per_client = 512, 256
+    trusted: Container[str] = ()
+    head_seconds = 10.0
+    read_bytes = 10_000
+
+    _waiting: asyncio.TimerHandle | None = None
+    _deaf: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection, or answer 503 when there are too many."""
+        super().connection_made(transport)
+        if self._is_one_too_many():
+            transport.write(_BUSY)
+            transport.close()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        for timer in (self._waiting, self._deaf):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as is written: look after it."""
+        super().pause_writing()
+        self._look_after(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
+
+    def _is_one_too_many(self) -> bool:
+        if len(self.connections) > self.most:
+            return True
+        own = self.client[0] if self.client else ""
+        clients = [getattr(other, "client", None) for other in self.connections]
+        same = sum(client is not None and client[0] == own for client in clients)
+        return same > self.per_client and own not in self.trusted
+
+    def _watch(self) -> None:
+        """Bound the time without a request that is worked on: however many bytes come, a whole head must."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        elif not busy and self._waiting is None:
+            self._waiting = self.loop.call_later(self.head_seconds, self._end)
+
+    def _end(self) -> None:
+        self._waiting = None
+        if self._deaf is None:  # else it still reads an answer, and is looked after
+            self.transport.abort()
+        else:
+            self._watch()
+
+    def _look_after(self, left: int) -> None:
+        self._deaf = self.loop.call_later(self.head_seconds, self._check_reader, left)
+
+    def _check_reader(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left > before - self.read_bytes:
+            self.transport.abort()
+        else:
+            self._look_after(left)
+
+
+def bounded(most: int, trusted: Container[str]) -> type[Connection]:
+    """A class of connections of which at most `most` are open, half of them of one address.
+
+    Args:
+        most: connections.
+        trusted: addresses of proxies, which bring the connections of others.
+    """
+    values = {"most": most, "per_client": max(1, most // 2), "trusted": trusted}
+    return type("BoundedConnection", (Connection,), values)

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline import Interpolation, Translation
-from speech2image.web.deadline import Deadline
 from speech2image.web.errors import RequestRejected
-from speech2image.web.jobs import JobQueue
+from speech2image.web.jobs import Deadline, JobQueue
 from speech2image.web.metrics import Metrics
 from speech2image.web.registry import ModelRegistry, Route, open_registry
-from speech2image.web.settings import Settings
+from speech2image.web.settings import ServerSettings
 
 Result = TypeVar("Result")
 
@@ -56,7 +55,7 @@ class Service:
         CheckpointError: a model is unknown or damaged, or there is none.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self.settings, self.metrics = settings, Metrics()
         self.registry: ModelRegistry = open_registry(settings.models, settings.threads or None)
         self.queue = JobQueue(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
@@ -95,7 +94,7 @@ class Service:
         client: str,
         finish: Callable[[Interpolation], Result],
     ) -> Result:
-        """Walk from the first recording to the second in `wanted.n` steps; raises as `translate`."""
+        """Interpolate from the first recording to the second in `wanted.n` steps; raises as `translate`."""
         name, route = self.registry.find(wanted.model, wanted.route)
         self._check_pictures(wanted.n)
         if not hasattr(route, "interpolate"):
@@ -105,9 +104,9 @@ class Service:
             deadline = Deadline(self.settings.request_seconds)
             waveforms = [self._decode(speech, route, deadline) for speech in speeches]
             first, second = ((waveform, audio.SAMPLE_RATE) for waveform in waveforms)
-            walk = route.interpolate(first, second, wanted.n, wanted.seed)
-            self._count(route, name, len(walk.images), *waveforms)
-            return finish(walk)
+            interpolation = route.interpolate(first, second, wanted.n, wanted.seed)
+            self._count(route, name, len(interpolation.images), *waveforms)
+            return finish(interpolation)
 
         return await self.queue.do(job, client)
 

@@ -13,7 +13,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """Serve a page to speak to, and an HTTP interface.
 
     Attributes:

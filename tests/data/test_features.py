@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from speech2image.data import features as module
-from speech2image.data.arrays import PairArrays
 from speech2image.data.features import cache_teacher_features
 from speech2image.data.pairs import Sample, write_shards
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.models.image_teacher import GoogLeNet, ten_crops
+from speech2image.models.teacher.googlenet import GoogLeNet, ten_crops
 
 N = 5
 

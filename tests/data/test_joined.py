@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_sets import sample
 
-from speech2image.data.arrays import PairArrays
-from speech2image.data.joined import JoinedArrays, JoinedRows, open_arrays, parts_of
 from speech2image.data.pairs import write_shards
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.training_sets import JoinedArrays, JoinedRows, open_arrays, parts_of
 from speech2image.errors import DataError
 
 

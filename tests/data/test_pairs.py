@@ -11,8 +11,8 @@ from small_sets import sample
 
 from speech2image.data import pairs
 from speech2image.data.pairs import write_shards
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import read_shards, stream_speech
+from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError, OutputError
 
 

@@ -10,14 +10,14 @@ import pytest
 from small_sets import encoded, own_folder, picture, tone, write_manifest
 
 from speech2image import audio, cli, tts
-from speech2image.data import speaking
-from speech2image.data import voices as data_voices
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.shard_header import read_header
 from speech2image.data.shard_reading import read_shards
-from speech2image.data.voices import choose_voices
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.header import read_header
+from speech2image.data.speech import speaking
+from speech2image.data.speech import voices as data_voices
+from speech2image.data.speech.voices import choose_voices
 from speech2image.errors import DataError, OutputError, SettingsError, SpeechError
 
 VOICES = ("one/a", "one/b", "two/c", "two/d")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from small_sets import encoded, own_folder, picture, tone
 
-from speech2image.data import shard_header
-from speech2image.data.arrays import PairArrays
 from speech2image.data.pairs import picture_shard, speech_shard
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.recordings import build_recordings, list_recordings
 from speech2image.data.shard_reading import read_shards
+from speech2image.data.shards import header
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.recordings import build_recordings, list_recordings
 from speech2image.errors import DataError
 
 
@@ -148,7 +148,7 @@ def test_shards_from_before_checksums_stay(
     settings: PrepareSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(shard_header, "_checksum", lambda said: None)
+        patch.setattr(header, "_checksum", lambda said: None)
         older = replace(settings, out=settings.out.with_name("older"))
         prepare(older)
     times = {path: path.stat().st_mtime_ns for path in older.out.glob("*.tar")}

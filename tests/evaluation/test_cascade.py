@@ -12,7 +12,7 @@ from tiny_cascade import Says, make_cascade
 from tiny_model import EMBEDDING, make_model
 
 from speech2image.cascade import CascadeRoute
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import EvaluationSettings, embeddings, evaluate
 from speech2image.evaluation import run as run_module

@@ -10,9 +10,9 @@ import torch
 from evaluation_parts import PIXELS, N, PerfectRoute, TinyNetwork, by_name, run, teacher, with_validation
 from numpy.typing import NDArray
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.toy import HELD_OUT_VOICE
 from speech2image.data.pairs import write_shards
-from speech2image.data.toy import HELD_OUT_VOICE
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError, SpeechError
 from speech2image.evaluation import colours
 from speech2image.evaluation.drawing import BLOCK

@@ -11,7 +11,7 @@ from tiny_model import make_model
 from speech2image import cli
 from speech2image.evaluation import run
 from speech2image.evaluation.paper import tables
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.training.core.checkpoint import save_checkpoint
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from speech2image.cli import main as speech2image
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.toy import toy_samples
 from speech2image.data.pairs import write_shards
-from speech2image.data.toy import toy_samples
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation.paper import trainings
 from speech2image.evaluation.paper.tables import TABLES, find_row
 from speech2image.evaluation.paper.trainings import BUDGETS, CHECKPOINT, Step, TrainingPlan
-from speech2image.training.checkpoint import load_checkpoint
+from speech2image.training.core.checkpoint import load_checkpoint
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speech2image.data.arrays import PairArrays
-from speech2image.data.toy import HELD_OUT_VOICE
+from speech2image.data.corpora.toy import HELD_OUT_VOICE
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, OutputError
 from speech2image.evaluation.real_set import halves
 from speech2image.evaluation.report.plots import svg

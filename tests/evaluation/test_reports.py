@@ -15,9 +15,9 @@ from tiny_model import EMBEDDING, SIZE, make_model
 
 from speech2image import cli
 from speech2image.commands import training
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import Sample, write_shards
-from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import (
     CheckpointError,
     DataError,

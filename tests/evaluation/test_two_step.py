@@ -11,8 +11,8 @@ from PIL import Image
 
 from speech2image import cli
 from speech2image.data.condition_pairs import CaptionPairs
-from speech2image.models.stackgan_v1 import Architecture, StageOne, StageTwo
-from speech2image.training.checkpoint import save_checkpoint
+from speech2image.models.gan.stackgan_v1 import Architecture, StageOne, StageTwo
+from speech2image.training.core.checkpoint import save_checkpoint
 
 ONE = Architecture(
     size=128, generator_width=8, discriminator_width=2, noise=3, code=4, residual_blocks=1, condition=6

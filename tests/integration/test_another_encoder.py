@@ -10,10 +10,10 @@ import tiny_whisper
 import speech2image
 from speech2image import cli
 from speech2image.audio.front_ends import WHISPER
-from speech2image.data.arrays import PairArrays
+from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import speech_shards, write_shards
 from speech2image.data.shard_reading import stream_speech
-from speech2image.data.toy import HELD_OUT_VOICE, toy_samples
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.pretrained import available_models, find
 
 SHIPPED = "flowers-and-birds"

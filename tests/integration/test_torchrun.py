@@ -32,20 +32,20 @@ print("done", flush=True)
 BODIES = {
     "one_stage_gan": """
 from test_one_stage_gan import TINY, TinyArrays
-from speech2image.models.image_teacher import GoogLeNet
-from speech2image.training.one_stage_gan import train
+from speech2image.models.teacher.googlenet import GoogLeNet
+from speech2image.training.recipes.one_stage_gan import train
 teacher = GoogLeNet().eval().requires_grad_(False)
 train(dataclasses.replace(TINY, steps=2), TinyArrays(), teacher, folder)
 """,
     "stackgan_v2": """
 import test_stackgan_v2
-from speech2image.training.stackgan_v2 import train
+from speech2image.training.recipes.stackgan_v2 import train
 arrays = test_stackgan_v2.arrays.__wrapped__()
 train(dataclasses.replace(test_stackgan_v2.TINY, steps=2), arrays, folder)
 """,
     "speech_encoder": """
 from test_speech_encoder import TINY, FakeArrays
-from speech2image.training.speech_encoder import train
+from speech2image.training.recipes.speech_encoder import train
 train(dataclasses.replace(TINY, steps=2), FakeArrays(), folder)
 """,
 }

@@ -8,7 +8,7 @@ from small_network import pictures
 
 from speech2image.errors import DataError
 from speech2image.metrics.feature_network import Inception, load_inception
-from speech2image.models.inception_v3 import InceptionV3
+from speech2image.models.inception import InceptionV3
 
 
 class Watcher(InceptionV3):

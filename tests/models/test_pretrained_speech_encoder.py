@@ -12,7 +12,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
     mean_of_pairs,
 )
-from speech2image.models.whisper_encoder import sinusoids
+from speech2image.models.whisper import sinusoids
 from speech2image.runtime import Session
 from speech2image.tracing import to_onnx, with_float16_weights
 

@@ -13,8 +13,8 @@ from speech2image.models.speech_recognizer import PRESETS, SpeechRecognizer
 from speech2image.parity import made_up_log_mels
 from speech2image.text import LETTERS
 from speech2image.training import recognizer_export
+from speech2image.training.recipes.transcripts import TorchScorer
 from speech2image.training.recognizer_export import export_recognizer
-from speech2image.training.transcripts import TorchScorer
 from speech2image.transcription import CtcDecoder, Search, Vocabulary, transcribe
 
 VOCABULARY = Vocabulary(tuple(LETTERS))

@@ -15,7 +15,7 @@ import speech2image
 from speech2image import audio
 from speech2image.errors import SettingsError
 from speech2image.web import middleware
-from speech2image.web.settings import Settings
+from speech2image.web.settings import ServerSettings
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -277,7 +277,7 @@ def test_key_files_that_hold_none(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     for name in ("empty", "absent"):
         with pytest.raises(SettingsError, match=name):
-            Settings(api_key_file=tmp_path / name).api_key()
+            ServerSettings(api_key_file=tmp_path / name).api_key()
 
 
 def test_no_other_site_may_call_unless_told(tiny: Path) -> None:
@@ -393,4 +393,4 @@ def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> N
 )
 def test_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(SettingsError):
-        Settings(**wrong)
+        ServerSettings(**wrong)

@@ -20,7 +20,7 @@ from web_server import client_of, server_of
 
 from speech2image.errors import CheckpointError
 from speech2image.web import middleware, registry
-from speech2image.web.page import login
+from speech2image.web.page import views
 
 EVIL = {"Origin": "https://evil.org"}
 POSTS = ("/v1/images", "/page/pictures")
@@ -44,7 +44,7 @@ def test_only_these_routes_are_there(page) -> None:
         ("GET", "/assets/{name}"),
         ("GET", "/examples/{name}"),
         ("POST", "/page/pictures"),
-        ("POST", "/page/walk"),
+        ("POST", "/page/interpolation"),
         ("POST", "/page/speech"),
         ("GET", "/docs"),
         ("GET", "/openapi.json"),
@@ -120,7 +120,7 @@ def test_nothing_is_kept_of_requests_that_are_done(page, clip: Path) -> None:
 # ---- scripts of other sites, and proxies that nobody trusts --------------------------------------
 
 
-@pytest.mark.parametrize("path", [*POSTS, "/page/walk", "/page/speech", "/v1/interpolate", "/nothing"])
+@pytest.mark.parametrize("path", [*POSTS, "/page/interpolation", "/page/speech", "/v1/interpolate", "/no"])
 @pytest.mark.parametrize(
     "origin",
     ["https://evil.org", "null", "http://127.0.0.1.evil.org", "http://127.0.0.1@evil.org", "x", "http://["],
@@ -189,9 +189,9 @@ def test_the_key_guards_the_page(tiny: Path, clip: Path, monkeypatch) -> None:
     content = clip.read_bytes()
     with client_of(tiny, page=True) as client:
         assert "s2i-talk" not in client.get("/").text
-        forged = {"Cookie": f"{login.COOKIE}=" + "0" * 64}
-        for headers in ({}, forged, {"Cookie": f"{login.COOKIE}=much secret"}):
-            for path in ("pictures", "walk", "speech"):
+        forged = {"Cookie": f"{views.COOKIE}=" + "0" * 64}
+        for headers in ({}, forged, {"Cookie": f"{views.COOKIE}=much secret"}):
+            for path in ("pictures", "interpolation", "speech"):
                 assert client.post(f"/page/{path}", content=content, headers=headers).status_code == 401
         for wrong in (
             {},
@@ -217,7 +217,7 @@ def test_the_cookie_travels_over_https_alone_where_there_is_https(tiny: Path, mo
             assert ("secure" in answer.headers["set-cookie"].lower()) == secure
 
 
-@pytest.mark.parametrize("path", [*POSTS, "/page/walk", "/login"])
+@pytest.mark.parametrize("path", [*POSTS, "/page/interpolation", "/login"])
 def test_bodies_have_one_bound(tiny: Path, path: str, monkeypatch) -> None:
     monkeypatch.setenv("SPEECH2IMAGE_API_KEY", "k")
     monkeypatch.setattr(middleware, "LINGER_SECONDS", 0.01)
@@ -258,7 +258,7 @@ CONTENTS = (
 
 
 @pytest.mark.parametrize(
-    "path", ["/page/pictures", "/page/walk", "/page/speech", "/v1/images", "/v1/interpolate"]
+    "path", ["/page/pictures", "/page/interpolation", "/page/speech", "/v1/images", "/v1/interpolate"]
 )
 def test_tampered_bodies_are_refused(page, path: str, monkeypatch) -> None:
     monkeypatch.setattr("speech2image.tts.available_voices", lambda **_: [])  # nothing is spoken
@@ -337,12 +337,16 @@ def test_temporary_files_of_uploads_go(served, temporary: Path, clip: Path, path
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-@pytest.mark.parametrize("path", [*POSTS, "/page/walk"])
+@pytest.mark.parametrize("path", [*POSTS, "/page/interpolation"])
 def test_an_upload_that_comes_too_slowly_leaves_no_file(
     tiny: Path, tmp_path: Path, path: str, monkeypatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    head = b"--x\r\nContent-Disposition: form-data; name=first; filename=a\r\n\r\n" if "walk" in path else b""
+    head = (
+        b"--x\r\nContent-Disposition: form-data; name=first; filename=a\r\n\r\n"
+        if "interpolation" in path
+        else b""
+    )
     kind = b"multipart/form-data; boundary=x" if head else b"audio/wav"
     held: list[int] = []
 

@@ -28,7 +28,7 @@ def both(tmp_path: Path) -> Path:
     return make_model(tmp_path / "mine")
 
 
-def _shelf(*names: Path) -> dict[str, list[str]]:
+def _routes_by_model(*names: Path) -> dict[str, list[str]]:
     registry = open_registry(names, 1)
     return {model: list(routes) for model, routes in registry.routes.items()}
 
@@ -75,9 +75,9 @@ def test_no_words_heard_is_a_refusal(tmp_path: Path, clip: Path) -> None:
 
 def test_what_cannot_hear_is_not_offered(tmp_path: Path) -> None:
     make_cascade(tmp_path / "mine-cascade", words=None)
-    assert _shelf(make_model(tmp_path / "mine")) == {"mine": ["direct"]}
+    assert _routes_by_model(make_model(tmp_path / "mine")) == {"mine": ["direct"]}
     with pytest.raises(CheckpointError, match="has it no recognizer"):
-        _shelf(tmp_path / "mine-cascade")
+        _routes_by_model(tmp_path / "mine-cascade")
 
 
 def test_installed_cascades_are_routes_of_their_models(tmp_path: Path, monkeypatch) -> None:
@@ -88,7 +88,7 @@ def test_installed_cascades_are_routes_of_their_models(tmp_path: Path, monkeypat
     make_cascade(tmp_path / "flowers-and-birds-cascade", words=None, recognizer="words")
     make_cascade(tmp_path / "texts-cascade", words=None)
     make_cascade(tmp_path / "alone-cascade")
-    assert _shelf() == {
+    assert _routes_by_model() == {
         "flowers-and-birds": ["direct", "cascade"],
         "alone-cascade": ["cascade"],
         "birds": ["direct"],

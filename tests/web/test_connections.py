@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from speech2image.web.connections import bounded
+from speech2image.web.server import bounded
 
 LARGE = 30_000_000
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
-from speech2image.web.deadline import Deadline
 from speech2image.web.errors import RequestRejected
-from speech2image.web.jobs import JobQueue
+from speech2image.web.jobs import Deadline, JobQueue
 
 
 def run(queue: JobQueue, scenario) -> None:

@@ -161,7 +161,7 @@ def assert_same(shown: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 
 def test_the_other_way_shows_its_words_and_that_it_is_chosen(visit: Visit) -> None:
-    visit.page.get_by_text("Number, seed, model, way").click()
+    visit.page.get_by_text("Number, seed, model, route").click()
     ways = visit.page.get_by_label("cascade"), visit.page.get_by_label("direct")
     ways[0].click()
     visit.page.click(".s2i-example >> nth=1")
@@ -269,23 +269,23 @@ def test_downloads(visit: Visit, tmp_path: Path) -> None:
 def test_from_one_to_another(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     page.get_by_role("tab", name="From one to another").click()
-    page.click("#walk-button")
+    page.click("#interpolate")
     page.get_by_text("Please record the first and the second description.").wait_for()
     visit.upload(SPOKEN, "first")
     visit.upload(OTHER, "second")
-    steps = visit.pictures("#walk .s2i-row img")
+    steps = visit.pictures("#interpolation .s2i-row img")
     out = tmp_path / "row.png"
     assert cli.main(["interpolate", str(SPOKEN), str(OTHER), "-o", str(out)]) == 0
     with Image.open(out) as row:
         size, sheet = row.height, np.asarray(row)
     assert_same(steps, [sheet[:, k * (size + 2) : k * (size + 2) + size] for k in range(9)])
-    slider = page.locator("#walk input[type=range]")
+    slider = page.locator("#interpolation input[type=range]")
     for key, step in (("ArrowRight", 1), ("End", 8), ("Home", 0)):
         slider.press(key)
-        assert np.array_equal(pixels(page.get_attribute("#walk .s2i-large", "src")), steps[step])
+        assert np.array_equal(pixels(page.get_attribute("#interpolation .s2i-large", "src")), steps[step])
     assert slider.get_attribute("aria-valuetext") == "100 % first, 0 % second"
-    page.click("#walk .s2i-step >> nth=4")
-    assert np.array_equal(pixels(page.get_attribute("#walk .s2i-large", "src")), steps[4])
+    page.click("#interpolation .s2i-step >> nth=4")
+    assert np.array_equal(pixels(page.get_attribute("#interpolation .s2i-large", "src")), steps[4])
 
 
 # ---- what can go wrong ---------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_phone(browser, address: str) -> None:
     visit.page.get_by_role("tab", name="From one to another").tap()
     visit.upload(SPOKEN, "first")
     visit.upload(OTHER, "second")
-    visit.pictures("#walk .s2i-row img")
+    visit.pictures("#interpolation .s2i-row img")
     assert visit.page.evaluate(wide) <= 390
     context.close()
 
@@ -392,7 +392,7 @@ def test_key_guards_the_page(browser) -> None:
         assert page.locator(".s2i-talk").count() == 0
         refused = page.request.post(f"{address}/login", form={"username": "me", "password": "wrong"})
         assert refused.status == 400
-        for path in ("pictures", "walk", "speech"):
+        for path in ("pictures", "interpolation", "speech"):
             assert page.request.post(f"{address}/page/{path}", data=b"x").status == 401
         page.get_by_label("username").fill("me")
         page.fill("input[type=password]", "secret key")
@@ -422,10 +422,10 @@ def test_routes_side_by_side(browser, tiny: Path, monkeypatch, tmp_path: Path) -
     from speech2image.web import registry
     from speech2image.web.app import make_app
     from speech2image.web.server import Server
-    from speech2image.web.settings import Settings
+    from speech2image.web.settings import ServerSettings
 
     monkeypatch.setitem(registry.OPENERS, "cascade", open_understood)
-    app = make_app(Settings(models=(str(tiny),), threads=1))
+    app = make_app(ServerSettings(models=(str(tiny),), threads=1))
     addresses, started = [], threading.Event()
 
     def listening(address: str) -> None:

@@ -17,7 +17,7 @@ from speech2image import audio, tts
 from speech2image.web.page import plots, templates
 from speech2image.web.page.views import find_examples, float_wav, render
 from speech2image.web.service import RenderResult, Service
-from speech2image.web.settings import Settings
+from speech2image.web.settings import ServerSettings
 
 
 def test_waveform_picture_follows_the_envelope() -> None:
@@ -99,11 +99,11 @@ def test_problems_are_told(page) -> None:
     assert "no model" in told(page.post("/page/pictures?model=horses", content=silence))
     assert "no body" in told(page.post("/page/pictures"))
     assert "n must be" in told(page.post("/page/pictures?n=17", content=silence))
-    assert "'second' is missing" in told(page.post("/page/walk", files={"first": silence}))
+    assert "'second' is missing" in told(page.post("/page/interpolation", files={"first": silence}))
 
 
 def test_names_and_captions_are_escaped_in_the_page(tiny: Path) -> None:
-    service = Service(Settings(models=(str(tiny),), threads=1))
+    service = Service(ServerSettings(models=(str(tiny),), threads=1))
     try:
         html = render(service, {"a.opus": "<script>alert(1)</script>"})
     finally:

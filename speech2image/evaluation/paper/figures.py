@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation import provenance
 from speech2image.evaluation.drawing import sheet

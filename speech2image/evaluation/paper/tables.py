@@ -34,7 +34,7 @@ from speech2image.evaluation.utterances import KEPT_OUT
 from speech2image.files import writing
 from speech2image.metrics.registry import Measure
 from speech2image.pretrained import CARD
-from speech2image.training.checkpoint import read_facts
+from speech2image.training.core.checkpoint import read_facts
 
 SPECIFICATION: Results = tomllib.loads(
     files("speech2image.evaluation.paper").joinpath("tables.toml").read_text(encoding="utf-8")

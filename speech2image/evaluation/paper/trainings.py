@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from speech2image.data.arrays import PairArrays
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError
 from speech2image.evaluation.paper.tables import SPECIFICATION, TABLES, PaperRow
 from speech2image.files import writing
-from speech2image.models.conditional_discriminator import SIZES
+from speech2image.models.gan.layers import SIZES
 
 CHECKPOINT = "checkpoint.safetensors"
 EMBEDDINGS = "speech_embeddings.npy"

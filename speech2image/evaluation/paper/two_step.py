@@ -19,9 +19,9 @@ from speech2image.evaluation.drawing import sheet
 from speech2image.evaluation.utterances import caption_of
 from speech2image.files import check_writable, writing
 from speech2image.images import save, to_image
-from speech2image.models.stackgan_v1 import StageTwo
-from speech2image.training.stacked import central_crops
-from speech2image.training.stackgan_v1 import load_stage
+from speech2image.models.gan.stackgan_v1 import StageTwo
+from speech2image.training.recipes.stackgan import central_crops
+from speech2image.training.recipes.stackgan_v1 import load_stage
 
 ENDING = "/WER"
 """How a word error rate's name ends in `log.jsonl`; what stands before names the utterances."""

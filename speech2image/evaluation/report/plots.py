@@ -35,7 +35,7 @@ def svg(chart: Chart) -> str:
     lines = list(dict.fromkeys(line for series in chart.series.values() for line in series))
     several = len(chart.series) > 1
     with matplotlib.rc_context(_STYLE):
-        height = 0.75 + (0.3 if several else 0.27) * len(lines) + 0.17 * (len(chart.series) if several else 0)
+        height = 1.1 + (0.3 if several else 0.27) * len(lines) + 0.17 * (len(chart.series) if several else 0)
         figure = figures.Figure(figsize=(6.2, height), layout="constrained")
         axes = figure.subplots()
         places = {line: -place for place, line in enumerate(lines)}

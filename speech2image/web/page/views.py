@@ -4,16 +4,18 @@ The page is HTML, CSS and JavaScript from `assets/`; nothing of it is fetched fr
 requests draw comes from `service.py`, as for the HTTP interface, so that bounds and pictures are the same.
 """
 
+import hashlib
+import hmac
 import json
+import secrets
 import struct
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import jinja2
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from numpy.typing import NDArray
 
 from speech2image import audio
@@ -21,17 +23,19 @@ from speech2image.errors import MissingExtraError
 from speech2image.web.api import client_of
 from speech2image.web.errors import RequestRejected
 from speech2image.web.page import templates
-from speech2image.web.page.login import Login
+from speech2image.web.page.templates import ASSETS, template
 from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service
 from speech2image.web.uploads import cancel_on_disconnect, closing, receive
 
-ASSETS = Path(__file__).parent / "assets"
 PICTURES = 8
 """Pictures drawn unless another number is chosen."""
 STEPS = 9
 """Pictures between two recordings, likewise."""
 SIDE_BY_SIDE = "side by side"
 """The choice to show all routes of a model."""
+
+COOKIE = "speech2image"
+"""Its value proves that a browser has sent the key."""
 
 _SERVED = {"page.css": "text/css", "page.js": "text/javascript", "recorder.js": "text/javascript"}
 _EXAMPLE_FOLDERS = (
@@ -42,9 +46,65 @@ _Seed = Annotated[int, Query(ge=0, le=2**64 - 1)]
 _Name = Annotated[str | None, Query()]
 
 
+# ---- sign-in -------------------------------------------------------------------------------------
+
+
+class Login:
+    """Who may use the page.
+
+    The cookie holds a digest of the key, not the key. Nothing is kept on the server, so that it holds after a
+    restart and on every server with the same key; another key ends all of them.
+
+    Args:
+        key: the server's key; None lets everyone in.
+    """
+
+    def __init__(self, key: str | None) -> None:
+        self._key = key
+        self._proof = hmac.new((key or "").encode(), b"speech2image page", hashlib.sha256).hexdigest()
+
+    def knows(self, request: Request) -> bool:
+        """Whether the request comes from a browser that sent the key before."""
+        given = request.cookies.get(COOKIE, "")
+        return self._key is None or secrets.compare_digest(given.encode(), self._proof.encode())
+
+    def check(self, request: Request) -> None:
+        """Let only those in that `knows` knows.
+
+        Raises:
+            RequestRejected: 401.
+        """
+        if not self.knows(request):
+            raise RequestRejected(401, "this page needs the server's key: load it again and sign in")
+
+    def page(self, wrong: bool = False) -> str:
+        """The page that asks for the key."""
+        return template("login.html").render(wrong=wrong)
+
+    def make_router(self) -> APIRouter:
+        """POST /login, with the form that the page sends."""
+        router = APIRouter(include_in_schema=False)
+        if self._key is not None:
+            router.add_api_route("/login", self._log_in, methods=["POST"], response_model=None)
+        return router
+
+    async def _log_in(self, request: Request) -> Response:
+        form = await request.form(max_files=0, max_fields=4)
+        given = str(form.get("password", ""))
+        if not secrets.compare_digest(given.encode(), (self._key or "").encode()):
+            return HTMLResponse(self.page(wrong=True), 400)
+        answer = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
+        secure = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, self._proof, secure=secure, httponly=True, samesite="strict")
+        return answer
+
+
+# ---- files of the page ------------------------------------------------------------------------
+
+
 def add_page(app: FastAPI, service: Service, key: str | None) -> None:
     """Add the page to the HTTP interface; with a `key`, the page asks for it."""
-    login = Login(key, _template("login.html"))
+    login = Login(key)
     folder, captions = find_examples()
     _add_files(app, login, render(service, captions))
     _add_examples(app, folder, captions)
@@ -61,14 +121,11 @@ def find_examples() -> tuple[Path, dict[str, str]]:
     return _EXAMPLE_FOLDERS[0], {}
 
 
-# ---- files of the page -------------------------------------------------------------------------
-
-
 def render(service: Service, captions: dict[str, str]) -> str:
     """The page of a service as HTML; `captions`: example file -> what it says."""
     limits, registry = service.settings, service.registry
     several = len(registry.route_names) > 1
-    return _template("page.html").render(
+    return template("page.html").render(
         captions=captions,
         max_seconds=limits.max_seconds,
         max_bytes=limits.max_bytes,
@@ -77,21 +134,16 @@ def render(service: Service, captions: dict[str, str]) -> str:
         pictures=min(PICTURES, limits.max_pictures),
         steps=min(STEPS, limits.max_pictures),
         models=registry.models,
-        ways=[*registry.route_names, *([SIDE_BY_SIDE] if several else [])],
+        routes=[*registry.route_names, *([SIDE_BY_SIDE] if several else [])],
         options_title=_options_title("Number", service, several),
         steps_title=_options_title("Steps", service, False),
         about=[_about(name, routes) for name, routes in registry.routes.items()],
     )
 
 
-def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(ASSETS)
-    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template(name)
-
-
-def _options_title(count: str, service: Service, ways: bool) -> str:
+def _options_title(count: str, service: Service, several_routes: bool) -> str:
     further = ["model"] if len(service.registry.models) > 1 else []
-    further += ["way"] if ways else []
+    further += ["route"] if several_routes else []
     return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
 
 
@@ -126,7 +178,7 @@ def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
 def _make_router(service: Service, login: Login) -> APIRouter:
     router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(login.check)])
     _add_pictures(router, service)
-    _add_walk(router, service)
+    _add_interpolation(router, service)
     _add_speech(router, service)
     return router
 
@@ -150,17 +202,19 @@ def _add_pictures(router: APIRouter, service: Service) -> None:
 
 
 def _shown(titled: bool, result: RenderResult) -> tuple[str, str]:
-    return templates.pictures(result, result.route if titled else None), templates.heard(result)
+    return templates.pictures(result, result.route if titled else None), templates.recording(result)
 
 
-def _add_walk(router: APIRouter, service: Service) -> None:
-    @router.post("/walk")
-    async def walk(request: Request, n: int = STEPS, seed: _Seed = 0, model: _Name = None) -> dict[str, str]:
+def _add_interpolation(router: APIRouter, service: Service) -> None:
+    @router.post("/interpolation")
+    async def interpolation(
+        request: Request, n: int = STEPS, seed: _Seed = 0, model: _Name = None
+    ) -> dict[str, str]:
         """Two recordings become the pictures between them."""
         with closing(await receive(request, ("first", "second"))) as files:
             both, wanted = (files["first"], files["second"]), RenderRequest(n, seed, model)
-            work = service.interpolate(both, wanted, client_of(request), templates.walk)
-            return {"walk": await cancel_on_disconnect(request, work)}
+            work = service.interpolate(both, wanted, client_of(request), templates.interpolation)
+            return {"interpolation": await cancel_on_disconnect(request, work)}
 
 
 def _add_speech(router: APIRouter, service: Service) -> None:

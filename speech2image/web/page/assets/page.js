@@ -57,7 +57,7 @@ const settingsOf = (form) => Object.fromEntries([...new FormData(form)].map(([na
 
 // ---- one recording -------------------------------------------------------------------------------
 
-function setUpSaying() {
+function setUpRecording() {
   const pictures = find('#pictures'), heard = find('#heard'), again = find('#again'), form = find('#say-options');
   let recording = null;
 
@@ -94,10 +94,10 @@ function setUpSaying() {
 
 // ---- between two recordings ----------------------------------------------------------------------
 
-function setUpWalk() {
-  const box = find('#walk'), form = find('#between-options'), recordings = {};
+function setUpInterpolation() {
+  const box = find('#interpolation'), form = find('#between-options'), recordings = {};
 
-  const walk = makeTask(box, async (signal) => {
+  const interpolate = makeTask(box, async (signal) => {
     const missing = ['first', 'second'].filter((name) => !recordings[name]);
     if (missing.length) {
       const text = `Please record the ${missing.join(' and the ')} description.`;
@@ -105,16 +105,16 @@ function setUpWalk() {
     }
     const body = new FormData();
     for (const name of ['first', 'second']) body.append(name, recordings[name], name);
-    show(box, (await (await ask('page/walk', settingsOf(form), body, signal)).json()).walk);
+    show(box, (await (await ask('page/interpolation', settingsOf(form), body, signal)).json()).interpolation);
   });
 
   for (const name of ['first', 'second']) {
     makeRecorder(find(`#recorder-${name}`), (blob) => {
       recordings[name] = blob;
-      if (recordings.first && recordings.second) walk();
+      if (recordings.first && recordings.second) interpolate();
     });
   }
-  find('#walk-button').addEventListener('click', () => walk());
+  find('#interpolate').addEventListener('click', () => interpolate());
   box.addEventListener('input', (event) => {
     if (event.target.matches('input[type=range]')) choose(box, Number(event.target.value));
   });
@@ -168,7 +168,7 @@ function setUpOptions() {
   });
 }
 
-setUpSaying();
-setUpWalk();
+setUpRecording();
+setUpInterpolation();
 setUpTabs();
 setUpOptions();

@@ -1,0 +1,276 @@
+"""Drawing jobs: flags of the commands that draw, and what these do: check, load, draw, write, report.
+
+The flags avoid `| None`: tyro checks such defaults with typeguard, whose import takes 60 ms.
+"""
+
+import json
+import os
+import sys
+import time
+import wave
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from speech2image import opening, pretrained
+from speech2image.domains import OTHER, something_else
+from speech2image.errors import OutputError, SettingsError, printable
+from speech2image.files import check_writable, writing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from speech2image.pipeline import Route, Translation
+
+STANDARD = Path("-")
+Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Flags of every command that draws.
+
+    Attributes:
+        out: picture file to write (png, jpg, webp); several pictures become one grid, a row for each of
+            several recordings; - writes a PNG to standard output.
+        seed: where the noise comes from; the same seed gives the same pictures.
+        model: a shipped model's name (see: speech2image models) or a model folder.
+        json: print what was done as JSON; where the model tells them, each clip's transcript, its words with
+            their confidences, and its domain (flower, bird, other ...) with its confidence, too.
+        threads: processor threads to use; 0 takes all.
+        route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
+            (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
+            which belongs to the one named; own is the model's.
+    """
+
+    out: Out = Path("picture.png")
+    seed: int = 0
+    model: str = pretrained.DEFAULT_MODEL
+    json: bool = False
+    threads: int = 0
+    route: Literal["own", "direct", "cascade"] = "own"
+
+
+@dataclass(frozen=True)
+class Pictures(Drawing):
+    """Flags of the commands that draw recordings one by one.
+
+    Attributes:
+        n: pictures for each recording, drawn from different noise.
+        separate: write every picture to a file of its own, out-1.png, out-2.png ...
+    """
+
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    separate: bool = False
+
+
+@dataclass(frozen=True)
+class Row(Drawing):
+    """Flags of `interpolate`.
+
+    Attributes:
+        out: picture file to write (png, jpg, webp); - writes a PNG to standard output.
+    """
+
+    out: Out = Path("row.png")
+
+
+PicturesFlags = Annotated[Pictures, tyro.conf.arg(name="")]
+"""As a parameter of a command: its flags go without a prefix."""
+
+
+def draw_pictures(
+    flags: Pictures,
+    sources: Sequence[str],
+    translate: "Callable[[Route, str], Translation]",
+    *,
+    recognizer: str = "own",
+) -> None:
+    """The whole job of a command that draws sources one by one.
+
+    Args:
+        flags: what to draw and where to.
+        sources: names of the recordings, or sentences.
+        translate: makes pictures of one source, once the flags have been checked and the model is open.
+        recognizer: what writes down speech in a cascade.
+
+    Raises:
+        SettingsError: a flag is out of its range, or two exclude each other.
+        OutputError: the pictures cannot be written where they should go.
+    """
+    from speech2image import images, runtime
+
+    started = time.perf_counter()
+    _check(flags)
+    runtime.check_count(flags.n)
+    if flags.out == STANDARD and flags.separate:
+        raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
+    files = _separate_files(flags, len(sources)) if flags.separate else [flags.out]
+    if flags.separate:
+        images.check_path(files[-1])
+    route = _load(flags, recognizer)
+    loaded = time.perf_counter()
+    columns = flags.n if len(sources) > 1 else None
+    if not flags.separate:  # before any work on pictures that no file could hold
+        images.check_sheet(flags.out, flags.n * len(sources), route.picture_size, columns)
+
+    results = [translate(route, source) for source in sources]
+    speech = [result for result in results if result.log_mel.size]  # a sentence was not heard
+    for source, result in zip(sources, speech, strict=False):
+        line = _line_of_speech(result, f"{printable(source)}: " if len(speech) > 1 else "")
+        if line:
+            print(line, file=sys.stderr)
+    pictures = [image for result in results for image in result.images]
+    sheets = pictures if flags.separate else [images.grid(pictures, columns)]
+    for image, file in zip(sheets, files, strict=True):
+        _write(image, file)
+    timings = {key: sum(result.timings[key] for result in results) for key in results[0].timings}
+    done = {"clips" if speech else "texts": list(sources)} | speech_as_json(speech)
+    _report(flags, route, done, files, len(pictures), {"load": loaded - started} | timings, started)
+
+
+def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
+    """The whole job of `interpolate`: a row of `steps` pictures from one recording to another.
+
+    Raises:
+        SettingsError: a flag is out of its range, or two exclude each other.
+        OutputError: the row cannot be written where it should go.
+    """
+    from speech2image import images
+
+    started = time.perf_counter()
+    _check(flags)
+    route = _load(flags, "own")
+    loaded = time.perf_counter()
+    images.check_sheet(flags.out, steps, route.picture_size, steps)
+    row = route.interpolate(first, second, steps, flags.seed)
+    _write(row.grid(), flags.out)
+    timings = {"load": loaded - started} | row.timings
+    done = {"clips": [first, second], "alphas": row.alphas}
+    _report(flags, route, done, [flags.out], steps, timings, started)
+
+
+def _check(flags: Drawing) -> None:
+    """Refuse, before any work, what cannot end well."""
+    from speech2image import images, runtime
+
+    runtime.check_seed(flags.seed)
+    if flags.out != STANDARD:
+        images.check_path(flags.out)
+    elif flags.json:
+        raise SettingsError("-o - writes a picture to standard output, so it excludes --json")
+
+
+def _load(flags: Drawing, recognizer: str) -> "Route":
+    route = None if flags.route == "own" else flags.route
+    return opening.load(flags.model, route=route, recognizer=recognizer, threads=flags.threads or None)
+
+
+def _separate_files(flags: Pictures, sources: int) -> list[Path]:
+    """out-1.png ... for one source; out-1-1.png, source before picture, for several."""
+    pictures = [f"{k:0{len(str(flags.n))}}" for k in range(1, flags.n + 1)]
+    each = [f"{c:0{len(str(sources))}}-" for c in range(1, sources + 1)] if sources > 1 else [""]
+    return [flags.out.with_stem(f"{flags.out.stem}-{source}{k}") for source in each for k in pictures]
+
+
+def _write(image: "Image.Image", file: Path) -> None:
+    """Write one picture to a file or to standard output."""
+    from speech2image import images
+
+    if file == STANDARD:
+        _write_to_standard_output(images.encode(image))
+    else:
+        images.save(image, file)
+
+
+def _report(
+    flags: Drawing,
+    route: "Route",
+    done: dict[str, Any],
+    files: list[Path],
+    pictures: int,
+    timings: dict[str, float],
+    started: float,
+) -> None:
+    """Say what was done, as a line or as JSON; nothing when the picture went to standard output."""
+    seconds = time.perf_counter() - started
+    if flags.json:
+        facts = {
+            "files": [str(file) for file in files],
+            "pictures": pictures,
+            "model": route.name,
+            "route": route.model.route,
+            "sha256": route.model.sha256,
+            "seed": flags.seed,
+            "seconds": round(seconds, 4),
+            "timings": {key: round(value, 4) for key, value in timings.items()},
+        }
+        print(dump(done | facts))
+    elif flags.out != STANDARD:
+        names = str(files[0]) if len(files) == 1 else f"{files[0]} ... {files[-1]}"
+        plural, model = "s" if pictures > 1 else "", printable(route.name)
+        done_line = f"{pictures} picture{plural}, model {model}, seed {flags.seed}, {seconds:.2f} s"
+        print(f"{printable(names)}: {done_line}")
+
+
+def _line_of_speech(result: "Translation", source: str) -> str:
+    """A line on what was heard, in `source` if it is named; "" if the model tells nothing."""
+    heard = "" if result.transcript is None else f'heard: "{printable(result.transcript)}"'
+    if result.domain == OTHER:
+        warning = f"speech2image: warning: {source}{printable(something_else(result.domains))}"
+        return f"{warning} ({heard})" if heard else warning
+    unused = "" if result.route == "cascade" else " (not used: drawn from the sound)"
+    return f"{source}{heard}{unused}" if heard else ""
+
+
+def speech_as_json(results: "Sequence[Translation]") -> dict[str, Any]:
+    """Transcripts, words and domains of all clips as JSON: null or an empty list for a clip without one; no
+    key where no clip has one."""
+    found: dict[str, list[Any]] = {
+        "transcripts": [result.transcript for result in results],
+        "words": [
+            [{"text": word.text, "confidence": round(word.confidence, 4)} for word in result.words]
+            for result in results
+        ],
+        "domains": [result.domain for result in results],
+        "confidences": [
+            None if result.confidence is None else round(result.confidence, 4) for result in results
+        ],
+    }
+    return {key: values for key, values in found.items() if any(values)}
+
+
+def dump(value: Any) -> str:
+    """JSON as the commands print it: in ASCII, which every encoding holds and no terminal obeys."""
+    return json.dumps(value, indent=2)
+
+
+def _write_to_standard_output(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # not an error: the reader has seen enough
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def check_wav(path: Path) -> None:
+    """Refuse what --keep-speech cannot write."""
+    if path.suffix.lower() != ".wav" or os.path.isdir(path):
+        raise OutputError(f"--keep-speech writes a wav file; '{path}' should end in .wav")
+    check_writable(path)
+
+
+def write_wav(path: Path, waveform: "NDArray[np.float32]", rate: int) -> None:
+    """Write samples [n] in [-1, 1] as 16-bit mono."""
+    with writing(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((waveform.clip(-1, 1) * 32767).round().astype("<i2").tobytes())

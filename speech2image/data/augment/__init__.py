@@ -1,0 +1,1 @@
+"""Augmentation of speech: waveforms, log-mels, acoustic conditions."""

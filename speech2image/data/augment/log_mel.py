@@ -1,0 +1,206 @@
+"""Random changes to batches of log-mels, so that a speech encoder minds the words and not the voice.
+
+All work on the spectrograms themselves, a whole batch at once: rate (SpecAugment's time-warp made even,
+Park et al. 2019), the length of the vocal tract (VTLP, Jaitly and Hinton 2013), a channel's frequency
+response, additive noise in the power domain, surroundings (`speech_surroundings`), masked bands and frames
+(SpecAugment).
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from speech2image.audio import FLOOR_DB, MIN_FRAMES
+from speech2image.audio.front_ends import PAPER, FrontEnd
+from speech2image.data.augment.surroundings import (
+    FLOOR,
+    NEPERS_PER_DB,
+    Backgrounds,
+    Surroundings,
+    surround,
+)
+
+
+@dataclass(frozen=True)
+class SpeechAugmentation:
+    """How much of each change; 0 turns one off. What is random is drawn anew for every clip.
+
+    Attributes:
+        rate: speed changes by a factor in 1 +- this.
+        vocal_tract: frequencies are scaled by a factor in 1 +- this.
+        response_db: standard deviation of a channel's smooth frequency response.
+        noise_probability: share of the clips that get noise.
+        noise_db: range of the noise level below the clip's loudest mel value.
+        time_masks: number of masked stretches of frames.
+        time_mask_share: longest such stretch, as a share of the clip.
+        band_masks: number of masked stretches of bands.
+        band_mask_width: widest such stretch, in bands.
+        surroundings: rooms, other sounds, telephones, silences; None for none of them.
+    """
+
+    rate: float = 0.15
+    vocal_tract: float = 0.12
+    response_db: float = 4.0
+    noise_probability: float = 0.3
+    noise_db: tuple[float, float] = (30.0, 70.0)
+    time_masks: int = 2
+    time_mask_share: float = 0.06
+    band_masks: int = 2
+    band_mask_width: int = 5
+    surroundings: Surroundings | None = field(default_factory=Surroundings)
+
+    def scaled(self, strength: float) -> "SpeechAugmentation":
+        """The same changes at a strength of 0 (none) to 1 (these)."""
+        return replace(
+            self,
+            rate=strength * self.rate,
+            vocal_tract=strength * self.vocal_tract,
+            response_db=strength * self.response_db,
+            noise_probability=strength * self.noise_probability,
+            time_mask_share=strength * self.time_mask_share,
+            band_mask_width=round(strength * self.band_mask_width),
+            surroundings=self.surroundings and self.surroundings.scaled(strength),
+        )
+
+
+def augment(
+    log_mel: Tensor,
+    n_frames: Tensor,
+    settings: SpeechAugmentation,
+    generator: torch.Generator,
+    backgrounds: Backgrounds | None = None,
+    front_end: FrontEnd = PAPER,
+) -> tuple[Tensor, Tensor]:
+    """Applies all changes to a batch on the CPU.
+
+    Args:
+        log_mel: frames of the front end, [batch, bands, frames].
+        n_frames: valid frames [batch].
+        settings: how much.
+        generator: where all randomness comes from.
+        backgrounds: sounds that may be put behind the speech.
+        front_end: whose frames they are.
+
+    Returns:
+        The changed batch, of another number of frames, and its valid frames.
+    """
+    log_mel, n_frames = as_nepers(log_mel, n_frames, front_end)
+    log_mel, n_frames = warp(log_mel, n_frames, settings.rate, settings.vocal_tract, generator, front_end)
+    if settings.surroundings is not None:
+        surroundings = settings.surroundings
+        log_mel, n_frames = surround(log_mel, n_frames, surroundings, generator, backgrounds, front_end)
+    batch, bands, _ = log_mel.shape
+    log_mel = log_mel + smooth_spectra(batch, settings.response_db, generator, bands)[..., None]
+    log_mel = relative_to_loudest(add_noise(log_mel, settings, generator), n_frames)
+    return as_frames(mask_stretches(log_mel, n_frames, settings, generator), n_frames, front_end)
+
+
+def as_nepers(log_mel: Tensor, n_frames: Tensor, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """A front end's frames as natural logs of power relative to each clip's loudest, without its padding."""
+    if front_end == PAPER:
+        return log_mel, n_frames
+    return relative_to_loudest(log_mel / front_end.per_neper, n_frames), n_frames - front_end.padding
+
+
+def as_frames(log_mel: Tensor, n_frames: Tensor, front_end: FrontEnd) -> tuple[Tensor, Tensor]:
+    """What `as_nepers` gave as the front end's frames again, the loudest value at 0, with its padding."""
+    if front_end == PAPER:
+        return log_mel, n_frames
+    longer = F.pad(log_mel, (0, front_end.padding))
+    silent = torch.arange(longer.shape[2]) >= n_frames[:, None]
+    quiet = longer.masked_fill(silent[:, None], FLOOR)
+    return quiet * front_end.per_neper, n_frames + front_end.padding
+
+
+def warp(
+    log_mel: Tensor,
+    n_frames: Tensor,
+    rate: float,
+    vocal_tract: float,
+    generator: torch.Generator,
+    front_end: FrontEnd = PAPER,
+) -> tuple[Tensor, Tensor]:
+    """Changes each clip's speed and the length of the speaker's vocal tract, in one bilinear resampling."""
+    speed = _around_one(len(log_mel), rate, generator)
+    changed = (n_frames / speed).round().long().clamp(min=MIN_FRAMES)
+    frames = torch.arange(int(changed.max())) * ((n_frames - 1) / (changed - 1))[:, None]
+    time = torch.minimum(frames, (n_frames - 1)[:, None]) * (2 / (log_mel.shape[2] - 1)) - 1
+    n_bands = log_mel.shape[1]
+    factors = _around_one(len(log_mel), vocal_tract, generator)
+    bands = warped_bands(factors, front_end) * (2 / (n_bands - 1)) - 1
+    shape = (len(log_mel), n_bands, frames.shape[1])
+    grid = torch.stack([time[:, None].expand(shape), bands[..., None].expand(shape)], dim=3)
+    warped = F.grid_sample(log_mel[:, None], grid, padding_mode="border", align_corners=True)
+    return warped[:, 0], changed
+
+
+def warped_bands(factors: Tensor, front_end: FrontEnd = PAPER) -> Tensor:
+    """For each factor [batch], the (fractional) band whose frequency is that of each band times the factor.
+
+    Returns:
+        [batch, bands], between 0 and the last; between two bands by their frequencies.
+    """
+    centres = torch.tensor(front_end.band_hertz)
+    wanted = (centres * factors[:, None]).clamp(centres[0], centres[-1])
+    above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
+    low, high = centres[above - 1], centres[above]
+    return above - 1 + (wanted - low) / (high - low)
+
+
+def smooth_spectra(
+    batch: int, deviation_db: float, generator: torch.Generator, bands: int, points: int = 5
+) -> Tensor:
+    """Random smooth curves over the bands, [batch, bands], natural log."""
+    knots = torch.randn(batch, 1, points, generator=generator) * (deviation_db * NEPERS_PER_DB)
+    return F.interpolate(knots, bands, mode="linear", align_corners=True)[:, 0]
+
+
+def add_noise(log_mel: Tensor, settings: SpeechAugmentation, generator: torch.Generator) -> Tensor:
+    """Adds the power of a steady noise with a random smooth spectrum to some of the clips."""
+    batch = len(log_mel)
+    if settings.noise_probability <= 0:
+        return log_mel
+    quietest, loudest = settings.noise_db[1], settings.noise_db[0]
+    level = -(loudest + (quietest - loudest) * torch.rand(batch, generator=generator)) * NEPERS_PER_DB
+    level[torch.rand(batch, generator=generator) >= settings.noise_probability] = -torch.inf
+    spectrum = level[:, None] + smooth_spectra(batch, 5.0, generator, log_mel.shape[1])
+    ripple = 0.6 * torch.randn(log_mel.shape, generator=generator)
+    return torch.logaddexp(log_mel, spectrum[..., None] + ripple)
+
+
+def relative_to_loudest(log_mel: Tensor, n_frames: Tensor) -> Tensor:
+    """Makes each clip's loudest value 0 again and cuts off at -80 dB, as `audio.log_mel` does."""
+    padding = torch.arange(log_mel.shape[2]) >= n_frames[:, None]
+    loudest = log_mel.amax(1).masked_fill(padding, -torch.inf).amax(1)
+    return (log_mel - loudest[:, None, None]).clamp(min=FLOOR_DB * NEPERS_PER_DB)
+
+
+def mask_stretches(
+    log_mel: Tensor, n_frames: Tensor, settings: SpeechAugmentation, generator: torch.Generator
+) -> Tensor:
+    """Replaces random stretches of frames and of bands by the clip's mean value (SpecAugment)."""
+    batch, bands, frames = log_mel.shape
+    longest = settings.time_mask_share * n_frames
+    time = _stretches(
+        torch.full((batch,), float(frames)).minimum(n_frames), longest, frames, settings.time_masks, generator
+    )
+    widest = torch.full((batch,), float(settings.band_mask_width))
+    band = _stretches(torch.full((batch,), float(bands)), widest, bands, settings.band_masks, generator)
+    mean = log_mel.mean(dim=(1, 2), keepdim=True)
+    return torch.where(time[:, None, :] | band[:, :, None], mean, log_mel)
+
+
+def _stretches(length: Tensor, longest: Tensor, size: int, number: int, generator: torch.Generator) -> Tensor:
+    """Where `number` random stretches lie within `length`, bool [batch, size]."""
+    draw = torch.rand(2, len(length), number, generator=generator)
+    width = draw[0] * (longest[:, None] + 1)
+    start = draw[1] * (length[:, None] - width).clamp(min=0)
+    position = torch.arange(size)[None, None]
+    inside = (position >= start[..., None].floor()) & (position < (start.floor() + width.floor())[..., None])
+    return inside.any(dim=1)
+
+
+def _around_one(batch: int, spread: float, generator: torch.Generator) -> Tensor:
+    return 1 + spread * (2 * torch.rand(batch, generator=generator) - 1)

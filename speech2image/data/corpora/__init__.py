@@ -1,0 +1,1 @@
+"""Corpora: each module lists one published data set, or makes one up."""

@@ -1,0 +1,1 @@
+"""Shards and arrays: a prepared data set on disk, written, resumed, checked and read."""

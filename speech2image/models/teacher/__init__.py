@@ -1,0 +1,1 @@
+"""Image teachers: the frozen networks whose features the encoders learn to predict."""

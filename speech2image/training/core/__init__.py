@@ -1,0 +1,1 @@
+"""What every training shares: the run's folder, checkpoints, the average, batches, learners."""

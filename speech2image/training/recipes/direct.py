@@ -1,0 +1,150 @@
+"""Direct route: every training from prepared data to a model folder, one after the other.
+
+Command: `speech2image train direct --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`. An interrupted
+run goes on with the same command. The toy set needs no weights (`--preset toy`).
+
+    teacher features -> RUN/speech_encoder -> speech embeddings -> RUN/generator -> RUN/model
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+
+from speech2image.data.backbone_states import with_cached_states
+from speech2image.data.corpora.toy import is_toy
+from speech2image.data.features import cache_teacher_features
+from speech2image.data.progress import track
+from speech2image.data.shards.arrays import PairArrays
+from speech2image.errors import SettingsError
+from speech2image.export import export_checkpoints
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
+from speech2image.models.teacher.googlenet import GoogLeNet
+from speech2image.models.teacher.toy import ToyTeacher
+from speech2image.training.recipes import one_stage_gan, speech_encoder, stackgan_v2
+from speech2image.training.recipes.speech_embeddings import Encoder, embed, load_speech_encoder
+
+UTTERANCES_AT_ONCE = 1024
+
+GeneratorTraining = (
+    Annotated[one_stage_gan.OneStageGanTraining, tyro.conf.subcommand("one-stage-gan")]
+    | Annotated[stackgan_v2.StackGanV2Training, tyro.conf.subcommand("stackgan-v2")]
+)
+"""Settings of either recipe; the names are for the command line, which keeps the preset's recipe."""
+
+
+@dataclass(frozen=True)
+class DirectTraining:
+    """Settings of both trainings.
+
+    Attributes:
+        encoder: speech -> the teacher's feature space.
+        generator: embedding -> picture, by either recipe.
+        crops: of each picture, whose teacher features are the encoder's targets: 10 (paper), 2 or 1.
+        max_bytes: the most each of the model folder's networks may take.
+    """
+
+    encoder: speech_encoder.SpeechEncoderTraining = field(
+        default_factory=speech_encoder.SpeechEncoderTraining
+    )
+    generator: GeneratorTraining = field(default_factory=one_stage_gan.OneStageGanTraining)
+    crops: int = 10
+    max_bytes: int = 25_000_000
+
+
+PRESETS: dict[str, DirectTraining] = {
+    "cpu": DirectTraining(),
+    "paper": DirectTraining(speech_encoder.PRESETS["paper"], stackgan_v2.PRESETS["paper"], max_bytes=10**8),
+    "toy": DirectTraining(speech_encoder.PRESETS["toy"], stackgan_v2.PRESETS["toy"], crops=1),
+}
+
+
+def train(
+    settings: DirectTraining,
+    arrays: PairArrays,
+    teacher: GoogLeNet | ToyTeacher | None,
+    folder: str | os.PathLike[str],
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Do whatever of the whole way is not done yet.
+
+    Args:
+        settings: see `DirectTraining`.
+        arrays: prepared data.
+        teacher: the frozen image network; None if its features are there and the generator does without it.
+            `ToyTeacher` with the toy set alone.
+        folder: of the run.
+        card: entries of the model's `model.json`; by default name "direct" and licence "unstated".
+
+    Returns:
+        The model folder, which `speech2image.load` takes.
+
+    Raises:
+        SettingsError: the one-stage generator without GoogLeNet, the toy teacher with photographs, or a
+            setting out of range.
+        DataError, CheckpointError, OutputError: as the steps say.
+    """
+    folder = Path(folder)
+    _check_teacher(settings, arrays, teacher)
+    if teacher is not None:
+        cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
+    encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
+    store_embeddings(arrays, encoder)
+    generator = _train_generator(settings.generator, arrays, teacher, folder / "generator")
+    stated = {"name": "direct", "licence": "unstated", **(card or {})}
+    export_checkpoints(encoder, generator, folder / "model", max_bytes=settings.max_bytes, **stated)
+    return folder / "model"
+
+
+def _check_teacher(
+    settings: DirectTraining, arrays: PairArrays, teacher: GoogLeNet | ToyTeacher | None
+) -> None:
+    one_stage = isinstance(settings.generator, one_stage_gan.OneStageGanTraining)
+    if one_stage and not isinstance(teacher, GoogLeNet):
+        raise SettingsError(
+            "the one-stage generator trains against the teacher; give its weights (--teacher)"
+        )
+    if isinstance(teacher, ToyTeacher) and not is_toy(arrays.voices):
+        raise SettingsError(
+            f"the toy teacher knows coloured shapes alone, and {arrays.folder} is not the toy set; "
+            "give GoogLeNet's weights (--teacher)"
+        )
+
+
+def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
+    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them.
+
+    Where a frozen backbone's states lie there already, only the head runs.
+    """
+    encoder = load_speech_encoder(checkpoint).to(_device())
+    speech = replace(arrays, front_end=encoder.front_end)
+    network: Encoder = encoder
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        states = with_cached_states(speech, encoder)
+        if states is not None:
+            speech, network = states, encoder.head
+    utterances = np.arange(len(arrays.utterance_sample))
+    parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
+    rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
+    return arrays.save_embeddings(np.concatenate(rows))
+
+
+def _train_generator(
+    settings: one_stage_gan.OneStageGanTraining | stackgan_v2.StackGanV2Training,
+    arrays: PairArrays,
+    teacher: GoogLeNet | ToyTeacher | None,
+    folder: Path,
+) -> Path:
+    if isinstance(settings, stackgan_v2.StackGanV2Training):
+        return stackgan_v2.train(settings, arrays, folder)
+    assert isinstance(teacher, GoogLeNet)
+    return one_stage_gan.train(settings, arrays, teacher, folder)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,331 @@
+"""One-stage GAN training against projected discriminators: the recipe of the shipped generator.
+
+Command: `speech2image train one-stage-gan --preset cpu --data SHARDS --teacher WEIGHTS --out RUN`.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from speech2image.data.training_sets import TrainingArrays
+from speech2image.errors import SettingsError
+from speech2image.losses.adversarial import contrast_with_condition, hinge_discriminator, hinge_generator
+from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.gan.one_stage import (
+    DiscriminatorSettings,
+    GeneratorSettings,
+    OneStageGenerator,
+    ProjectedDiscriminator,
+)
+from speech2image.models.teacher.googlenet import GoogLeNet
+from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
+from speech2image.training.core.picture_batches import ConditionSampler, PictureBatches
+from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.core.speech_batches import mean_teacher_feature
+from speech2image.training.recipes.condition_prior import (
+    PriorSettings,
+    draw_features,
+    fit_prior,
+    sample_inputs,
+)
+from speech2image.training.recipes.growing import begin_from
+
+KIND = "one_stage_gan"
+
+
+@dataclass(frozen=True)
+class OneStageGanTraining(GanSettings):
+    """Every setting of this recipe.
+
+    Attributes:
+        generator: sizes of the generator.
+        heads: sizes of the discriminator's heads.
+        steps: optimiser steps of generator and discriminator each.
+        batch_size: pictures a step and process.
+        learning_rate: Adam's, both sides.
+        betas: Adam's.
+        ema_decay: upper bound of the decay of the generator's average.
+        speech_fraction: how often the generator is asked for what the condition prior draws for a spoken
+            caption, rather than for the teacher's feature of a picture.
+        prior: how such a condition is drawn.
+        consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
+            its own condition.
+        temperature: of that term.
+        feature_size: side at which the teacher sees pictures.
+        detail_share: share of each batch that is seen not as a whole but through a cut-out of `feature_size`
+            at full size, so that pictures larger than that are sharp too; 0 for none.
+        detail_weight: of the cut-outs' loss.
+        translation, cutout: differentiable augmentation, parts of the side.
+        grid_every: steps between two sample sheets.
+    """
+
+    generator: GeneratorSettings = field(default_factory=GeneratorSettings)
+    heads: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    steps: int = 20_000
+    batch_size: int = 24
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.0, 0.99)
+    ema_decay: float = 0.999
+    speech_fraction: float = 0.5
+    prior: PriorSettings = field(default_factory=PriorSettings)
+    consistency: float = 0.5
+    temperature: float = 0.1
+    feature_size: int = 128
+    detail_share: float = 0.0
+    detail_weight: float = 0.5
+    translation: float = 0.0
+    cutout: float = 0.0
+    grid_every: int = 500
+    checkpoint_minutes: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise SettingsError(f"batch_size is {self.batch_size}; give at least 2")
+        if not 0 <= self.detail_share < 1 or self.batch_size - self.cutouts < 2:
+            raise SettingsError(
+                f"detail_share is {self.detail_share}; give 0 to less than 1, so that at least 2 of "
+                f"{self.batch_size} pictures are seen whole"
+            )
+        if self.detail_share and self.feature_size > self.generator.picture_size:
+            raise SettingsError(
+                f"feature_size {self.feature_size} is larger than the picture "
+                f"({self.generator.picture_size}): nothing can be cut out; set detail_share to 0"
+            )
+
+    @property
+    def cutouts(self) -> int:
+        """Pictures a batch that are seen through a cut-out."""
+        return round(self.batch_size * self.detail_share)
+
+
+CPU = OneStageGanTraining()
+PRESETS: dict[str, OneStageGanTraining] = {
+    "cpu": CPU,
+    "cpu-64": replace(
+        CPU, generator=GeneratorSettings(64, channels=(256, 256, 224, 128, 64)), feature_size=96
+    ),
+    "cpu-256": replace(
+        CPU,
+        generator=GeneratorSettings(256, channels=(256, 256, 224, 128, 64, 32, 16)),
+        heads=DiscriminatorSettings(details=True),
+        detail_share=1 / 3,
+    ),
+    "gpu": replace(
+        CPU,
+        batch_size=64,
+        steps=60_000,
+        translation=0.125,
+        cutout=0.25,
+        ema_decay=0.9995,
+        read_ahead=4,
+        channels_last=True,
+    ),
+    "toy": replace(
+        CPU,
+        generator=GeneratorSettings(32, code_size=64, channels=(64, 64, 32, 16)),
+        heads=DiscriminatorSettings(width=32),
+        feature_size=64,
+        steps=300,
+        grid_every=100,
+    ),
+}
+
+
+def train(
+    settings: OneStageGanTraining,
+    arrays: TrainingArrays,
+    teacher: GoogLeNet,
+    folder: str | os.PathLike[str],
+    start_from: str | os.PathLike[str] | None = None,
+    fabric: Fabric | None = None,
+) -> Path:
+    """Train until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
+
+    Args:
+        settings: see `OneStageGanTraining`.
+        arrays: prepared data with teacher features, and with speech embeddings if `speech_fraction` > 0.
+        teacher: the frozen image network; gradients pass through it to the picture, never into it.
+        folder: of the run.
+        start_from: checkpoint of a training at another size or with other conditions; when this run starts
+            (not when it resumes) all weights whose name and shape agree are taken from it, and a generator
+            of half the side is grown (`growing.py`).
+        fabric: devices and precision; made from the settings if absent.
+
+    Returns:
+        Path of the checkpoint (`ema/module` holds the generator to ship).
+
+    Raises:
+        SettingsError, DataError, CheckpointError, OutputError: as the parts say.
+    """
+    fabric = fabric or make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    batches = picture_batches(settings, arrays, fabric)
+    conditions = ConditionSampler(arrays, batches.indices, settings.speech_fraction)
+    generator = OneStageGenerator(settings.generator)
+    mean = mean_teacher_feature(arrays)
+    generator.condition_mean.copy_(torch.from_numpy(mean))
+    discriminator = ProjectedDiscriminator(settings.heads)
+    teacher = teacher.to(fabric.device)
+    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    gan = Adversaries(generator, discriminator, settings.ema_decay)
+    state = run.restore()
+    prior = None
+    if settings.speech_fraction and state is not None:
+        prior = ConditionPrior.from_state(state["prior"])
+    elif settings.speech_fraction:
+        prior = fit_prior(settings.prior, arrays, mean)
+    if state is None:
+        calibrated = start_from is not None and begin_from(
+            start_from, KIND, generator, discriminator, gan.ema, arrays
+        )
+        real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
+        whole, details = see(teacher.stages, real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        if not calibrated:
+            discriminator.calibrate(whole)
+        if details is not None:
+            discriminator.calibrate_details(details)
+    rates = (settings.learning_rate, settings.learning_rate)
+    step = gan.begin(fabric, state, rates, settings.betas, settings)
+    samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
+
+    def snapshot() -> dict[str, Any]:
+        drawn_by = {"prior": prior.state_dict()} if prior is not None else {}
+        return {"step": step, **gan.state_dict(), **drawn_by}
+
+    stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
+    next_batch = run.read_ahead(batches)
+    while not run.finished(step):
+        rng = step_rng(settings.seed, step, fabric.global_rank)
+        torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
+        batch = next_batch(step)
+        real, matching, mismatched = (
+            torch.from_numpy(part).to(fabric.device)
+            for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
+        )
+        asked = draw_features(prior, *conditions.draw(batch.indices, rng), torch_rng).to(fabric.device)
+        noise = torch.randn(len(real), settings.generator.noise_size, generator=torch_rng).to(fabric.device)
+        shown, said, wrong = (generator.normalise(c) for c in (matching, asked, mismatched))
+
+        # One pass of the frozen teacher over the fakes serves both sides.
+        fake = gan.make(asked, noise)
+        real_seen, fake_seen = (
+            augment_pictures(p.float(), settings.translation, settings.cutout, rng) for p in (real, fake)
+        )
+        with fabric.autocast():
+            with torch.no_grad():
+                real_whole, real_details = see(stages_of, real_seen, settings, rng)
+            fake_whole, fake_details = see(stages_of, fake_seen, settings, rng)
+        shown, said, wrong = (part[: len(fake_whole[0])] for part in (shown, said, wrong))
+
+        free, match, mismatch, detail = gan.judge(
+            side_by_side(real_whole, fake_whole),
+            torch.cat([shown, said]),
+            torch.cat([wrong, wrong]),
+            None if real_details is None else side_by_side(real_details, fake_details),
+        )
+        (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
+        d_free = hinge_discriminator(free_real, free_fake)
+        d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
+        d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
+        gan.improve_discriminator(d_free + d_match + settings.detail_weight * d_detail)
+
+        free, match, _, detail = gan.judge(fake_whole, said, None, fake_details)
+        g_free, g_match = hinge_generator(free), hinge_generator(match)
+        g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
+        centre = discriminator.centre
+        contrast = contrast_with_condition(fake_whole[-1], said, centre, settings.temperature)
+        gan.improve_generator(
+            g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
+        )
+        step += 1
+
+        losses = {"d_free": d_free, "d_match": d_match, "d_detail": d_detail}
+        losses |= {"g_free": g_free, "g_match": g_match, "g_detail": g_detail, "contrast": contrast}
+        run.log(step, losses)
+        if step % settings.grid_every == 0:
+            pictures = draw_samples(gan.ema.module, samples, fabric)
+            run.grid(step, pictures, columns=8)
+            for name, message in collapse_signs(pictures, real).items():
+                run.warn(name, message)
+        if run.checkpoint_due():
+            run.save(snapshot())
+    run.save(snapshot())
+    run.grid(step, draw_samples(gan.ema.module, samples, fabric), columns=8)
+    run.close()
+    return run.checkpoint
+
+
+def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, fabric: Fabric) -> PictureBatches:
+    """The training pictures with the teacher's features of them, in this process's share."""
+    return PictureBatches(
+        arrays,
+        arrays.samples_of("train"),
+        settings.generator.picture_size,
+        settings.batch_size,
+        settings.seed,
+        speech_fraction=0.0,
+        mismatched_pictures=False,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+Stages = tuple[Tensor, ...]
+"""The teacher's four maps of some pictures."""
+
+
+def see(
+    stages_of: Callable[[Tensor], Stages],
+    pictures: Tensor,
+    settings: OneStageGanTraining,
+    rng: np.random.Generator,
+) -> tuple[Stages, Stages | None]:
+    """The teacher's stages of pictures [batch, 3, side, side], seen by `stages_of`, its `stages`.
+
+    Returns:
+        Those of the first pictures, resized to `feature_size`; and those of a random cut-out of each of the
+        last `cutouts` pictures, or None if there are to be none. One pass of the teacher gives both.
+    """
+    size, whole = settings.feature_size, len(pictures) - settings.cutouts
+    views = pictures[:whole]
+    if pictures.shape[-1] != size:
+        views = F.interpolate(views, (size, size), mode="bilinear", align_corners=False, antialias=True)
+    if settings.cutouts:
+        views = torch.cat([views, cut_out(pictures[whole:], size, rng)])
+    # the teacher's pooling runs twice as fast on the CPU where channels lie together
+    stages = stages_of(views.contiguous(memory_format=torch.channels_last))
+    details = tuple(maps[whole:] for maps in stages) if settings.cutouts else None
+    return tuple(maps[:whole] for maps in stages), details
+
+
+def cut_out(pictures: Tensor, size: int, rng: np.random.Generator) -> Tensor:
+    """A random square of each picture, [batch, 3, size, size]."""
+    places = rng.integers(0, pictures.shape[-1] - size + 1, (len(pictures), 2)).tolist()
+    squares = [
+        p[:, top : top + size, left : left + size] for p, (top, left) in zip(pictures, places, strict=True)
+    ]
+    return torch.stack(squares)
+
+
+def side_by_side(real: Stages, fake: Stages | None) -> Stages:
+    """Maps of real pictures and, cut off from the generator, of drawn ones."""
+    assert fake is not None
+    return tuple(torch.cat([r, f.detach()]) for r, f in zip(real, fake, strict=True))
+
+
+@torch.no_grad()
+def draw_samples(generator: torch.nn.Module, samples: tuple[Tensor, Tensor], fabric: Fabric) -> Tensor:
+    """The averaged generator's pictures of `sample_inputs`, [32, 3, side, side]."""
+    features, noise = samples
+    with fabric.autocast():
+        pictures = generator(features.to(fabric.device), noise.to(fabric.device))
+    assert isinstance(pictures, Tensor)
+    return pictures.float()

@@ -1,0 +1,351 @@
+"""Training of a speech encoder on Whisper's pretrained encoder: first its head, then the whole network.
+
+Presets: `head` trains the head alone, on the frozen backbone's states, which are computed once and cached
+beside the shards (`data/backbone_states.py`); `tune` goes on from such a training (`--start-from`) and trains
+the whole network on augmented speech, its words head too if it has one, but not a domain head (train that
+last, or again: `train domain-head`); `teacher-student` is `head` with the paper's loss; `toy` is for tests.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.backbone_states import with_states
+from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
+from speech2image.data.training_sets import TrainingArrays
+from speech2image.errors import SettingsError
+from speech2image.losses.distillation import (
+    ContrastiveWeights,
+    TeacherStudentWeights,
+    start_temperature,
+)
+from speech2image.losses.transcription import ctc_loss
+from speech2image.models.pretrained_speech_encoder import (
+    PoolingHeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+)
+from speech2image.models.whisper import load_backbone
+from speech2image.pretrained import DOMAIN_ERRORS
+from speech2image.text import Vocabulary
+from speech2image.training.core.learner import Learner
+from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.schedules import cosine
+from speech2image.training.core.speech_batches import (
+    SpeechBatch,
+    SpeechBatches,
+    TranscribedBatch,
+    TranscribedBatches,
+    mean_teacher_feature,
+)
+from speech2image.training.recipes.speech_embeddings import load_pretrained, log_retrieval, stated_facts
+from speech2image.training.recipes.speech_encoder import (
+    KIND,
+    Transcription,
+    distillation_loss,
+    favoured,
+    training_recordings,
+)
+
+
+@dataclass(frozen=True)
+class PretrainedEncoderTraining(RunSettings):
+    """Everything that decides a training.
+
+    Attributes:
+        encoder: its shape; the backbone's is taken from the weights.
+        tuned_layers: so many of the backbone's last layers are trained along; 0 freezes it, as many as it
+            has trains its convolutions, too.
+        backbone_rate: learning rate of the backbone, as a share of the head's.
+        loss: InfoNCE, or the paper's teacher-student loss, with their weights.
+        utterances_a_picture: so many utterances of one picture come together, if it has them.
+        transcription: of the words head, trained along with the backbone where the encoder has one.
+        augmentation: changes to the training speech when the backbone is trained; None for none.
+        augmentation_ramp: steps over which the augmentation grows to its full strength.
+        held_out_voices: voices kept out of training, to test on.
+        favoured_voices: names or patterns ("reader/*") of voices drawn `favour` times as often as others.
+        favour: see there.
+        steps: optimiser steps; the learning rate falls along a half cosine until the last.
+        batch_size: utterances a step and process.
+        learning_rate: Adam's for the head, after the warm-up.
+        final_rate: share of it left at the last step; 1 keeps it constant.
+        warm_up: steps over which it rises from 0.
+        weight_decay: AdamW's.
+        clip: largest norm of the gradient.
+        ema_decay: of the averaged weights that are evaluated and shipped; 0 follows the live ones.
+        evaluation_utterances: spoken test captions whose retrieval is logged at every checkpoint.
+    """
+
+    encoder: PretrainedEncoderSettings = field(default_factory=PretrainedEncoderSettings)
+    tuned_layers: int = 0
+    backbone_rate: float = 0.1
+    loss: ContrastiveWeights | TeacherStudentWeights = field(
+        default_factory=lambda: ContrastiveWeights(same_class=0.3, several_positives=True)
+    )
+    utterances_a_picture: int = 2
+    transcription: Transcription = field(default_factory=Transcription)
+    augmentation: SpeechAugmentation | None = None
+    augmentation_ramp: int = 0
+    held_out_voices: tuple[str, ...] = ()
+    favoured_voices: tuple[str, ...] = ()
+    favour: int = 4
+    steps: int = 6_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    final_rate: float = 0.02
+    warm_up: int = 100
+    weight_decay: float = 0.01
+    clip: float = 5.0
+    ema_decay: float = 0.998
+    evaluation_utterances: int = 500
+    checkpoint_minutes: float = 5.0
+
+
+PRESETS = {
+    "head": PretrainedEncoderTraining(),
+    "tune": PretrainedEncoderTraining(
+        tuned_layers=4,
+        augmentation=SpeechAugmentation(vocal_tract=0.08),
+        augmentation_ramp=300,
+        batch_size=32,
+        learning_rate=3e-4,
+    ),
+    "teacher-student": PretrainedEncoderTraining(loss=TeacherStudentWeights()),
+    "toy": PretrainedEncoderTraining(
+        encoder=PretrainedEncoderSettings(head=PoolingHeadSettings(width=32, heads=2)),
+        loss=ContrastiveWeights(extra_pictures=0, several_positives=True),
+        steps=100,
+        batch_size=32,
+        learning_rate=3e-3,
+        warm_up=10,
+        ema_decay=0.95,
+        evaluation_utterances=100,
+    ),
+}
+
+
+class Distillation(nn.Module):
+    """The encoder with its loss, so that all trained parameters (the temperature too) are in one module.
+
+    Args:
+        encoder: to train.
+        loss: which, with its weights.
+        frozen: batches hold the backbone's states, not frames.
+        transcription_weight: of CTC's loss of the words head.
+    """
+
+    def __init__(
+        self,
+        encoder: PretrainedSpeechEncoder,
+        loss: ContrastiveWeights | TeacherStudentWeights,
+        frozen: bool,
+        transcription_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.loss, self.frozen = encoder, loss, frozen
+        self.transcription_weight = transcription_weight
+        self.log_temperature = start_temperature(loss)
+
+    def forward(
+        self, batch: SpeechBatch, transcribed: TranscribedBatch | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its items for the log."""
+        loss, items = self._distil(batch)
+        if transcribed is None:
+            return loss, items
+        assert self.encoder.words is not None
+        states, n_steps = self.encoder.states(transcribed.log_mel, transcribed.n_frames)
+        written = self.encoder.words(states, n_steps)
+        with torch.autocast(written.device.type, enabled=False):
+            ctc = ctc_loss(written.float(), n_steps, transcribed.tokens, transcribed.n_tokens)
+        return loss + self.transcription_weight * ctc, {**items, "ctc": ctc.detach()}
+
+    def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        network = self.encoder.head if self.frozen else self.encoder
+        speech = network(batch.log_mel, batch.n_frames)
+        return distillation_loss(speech, batch, self.loss, self.encoder.teacher_mean, self.log_temperature)
+
+
+def train(
+    settings: PretrainedEncoderTraining,
+    arrays: TrainingArrays,
+    folder: str | os.PathLike[str],
+    backbone: str | os.PathLike[str] | None = None,
+    start_from: str | os.PathLike[str] | None = None,
+    recordings: Sequence[Recordings] = (),
+    fabric: Fabric | None = None,
+) -> Path:
+    """Trains, or goes on with the training in `folder` as if it had never stopped.
+
+    Args:
+        settings: see PretrainedEncoderTraining and PRESETS.
+        arrays: the prepared data set, opened with `PretrainedSpeechEncoder.front_end`; the teacher's features
+            must be there.
+        folder: takes the checkpoint and the log.
+        backbone: Whisper's published weights (`whisper.load_backbone`).
+        start_from: checkpoint of another training of such an encoder, in place of `backbone`.
+        recordings: transcribed recordings of people, of that front end, for the words head.
+        fabric: devices and precision; made from the settings if absent.
+
+    Returns:
+        The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
+
+    Raises:
+        SettingsError: neither or both of `backbone` and `start_from` are given.
+        CheckpointError: what is given is damaged or something else.
+    """
+    fabric = fabric or make_fabric(settings.precision, settings.seed)
+    encoder, facts = starting_encoder(settings, backbone, start_from)
+    settings = replace(settings, encoder=encoder.settings)
+    run = Run(folder, KIND, settings, fabric)
+    freeze(encoder, settings.tuned_layers)
+    frozen = settings.tuned_layers == 0
+    if not frozen:
+        facts.pop(DOMAIN_ERRORS, None)  # they were measured on other states
+    if frozen:
+        arrays = with_states(arrays, encoder.to(fabric.device))
+    mean = torch.from_numpy(mean_teacher_feature(arrays)).to(encoder.teacher_mean)
+    if start_from is None:
+        encoder.head.set_teacher_mean(mean)
+    encoder.teacher_mean.copy_(mean)
+    transcribed = None
+    if encoder.words is not None and not frozen and settings.transcription.weight:
+        vocabulary = Vocabulary(tuple(facts["pieces"]))
+        transcribed = transcribed_batches(settings, arrays, recordings, vocabulary, fabric)
+    distillation = Distillation(encoder, settings.loss, frozen, settings.transcription.weight)
+    learner = Learner(distillation, encoder, optimizer(distillation, settings), settings.ema_decay)
+    batches = training_batches(settings, arrays, fabric)
+    step = learner.begin(fabric, run.restore())
+
+    def save() -> None:
+        run.save({"step": step, **facts, **learner.state_dict()})
+        averaged = learner.ema.module
+        assert isinstance(averaged, PretrainedSpeechEncoder)
+        log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
+
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
+    while not run.finished(step):
+        seed_step(settings.seed, step, fabric.global_rank)
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
+        norm = learner.step(loss, rate, settings.clip)
+        step += 1
+        run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
+        if run.checkpoint_due():
+            save()
+    save()
+    run.close()
+    return run.checkpoint
+
+
+def starting_encoder(
+    settings: PretrainedEncoderTraining,
+    backbone: str | os.PathLike[str] | None,
+    start_from: str | os.PathLike[str] | None,
+) -> tuple[PretrainedSpeechEncoder, dict[str, Any]]:
+    """The encoder as it is before the first step, in training mode, and what its checkpoints state besides:
+    which published weights it began with, and the pieces of text that its words head writes in, if any.
+
+    Raises:
+        SettingsError, CheckpointError: as `train`.
+    """
+    if (backbone is None) == (start_from is None):
+        raise SettingsError(
+            "give either the backbone's weights (--backbone: model.safetensors of openai/whisper-tiny.en, or "
+            "a faster-whisper folder) or a checkpoint to start from (--start-from)"
+        )
+    if start_from is not None:
+        return load_pretrained(start_from).train(), stated_facts(start_from)
+    assert backbone is not None
+    whisper = load_backbone(backbone)
+    encoder = PretrainedSpeechEncoder(replace(settings.encoder, backbone=whisper.encoder.settings))
+    encoder.backbone.load_state_dict(whisper.encoder.state_dict())
+    return encoder, {"backbone": {"name": whisper.name, "sha256": whisper.sha256}}
+
+
+def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
+    """Freeze the backbone but for its last layers (with as many as it has, all of it is trained), and a
+    domain head.
+
+    Raises:
+        SettingsError: it has fewer layers.
+    """
+    layers = encoder.backbone.layers
+    if not 0 <= tuned_layers <= len(layers):
+        raise SettingsError(f"tuned_layers is {tuned_layers}, this backbone has {len(layers)} layers")
+    encoder.backbone.requires_grad_(tuned_layers == len(layers))
+    for layer in layers[len(layers) - tuned_layers :]:
+        layer.requires_grad_(True)
+    encoder.backbone.norm.requires_grad_(tuned_layers > 0)
+    if encoder.words is not None:
+        encoder.words.requires_grad_(tuned_layers > 0)
+    if encoder.domain is not None:
+        encoder.domain.requires_grad_(False)
+
+
+def optimizer(distillation: Distillation, settings: PretrainedEncoderTraining) -> torch.optim.Optimizer:
+    """AdamW over what is not frozen; each group states its `share` of the learning rate."""
+    backbone = [p for p in distillation.encoder.backbone.parameters() if p.requires_grad]
+    names = {id(parameter) for parameter in backbone}
+    rest = [p for p in distillation.parameters() if p.requires_grad and id(p) not in names]
+    groups = [{"params": rest, "share": 1.0}]
+    if backbone:
+        groups.append({"params": backbone, "share": settings.backbone_rate})
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def training_batches(
+    settings: PretrainedEncoderTraining, arrays: TrainingArrays, fabric: Fabric
+) -> SpeechBatches:
+    """This process's batches; test classes and held-out voices are never among them."""
+    extra = settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0
+    return SpeechBatches(
+        arrays,
+        favoured(settings, arrays),
+        settings.batch_size,
+        settings.seed,
+        settings.augmentation,
+        extra,
+        settings.augmentation_ramp,
+        fabric.global_rank,
+        fabric.world_size,
+        together=settings.utterances_a_picture,
+        front_end=PretrainedSpeechEncoder.front_end,
+    )
+
+
+def transcribed_batches(
+    settings: PretrainedEncoderTraining,
+    arrays: TrainingArrays,
+    recordings: Sequence[Recordings],
+    vocabulary: Vocabulary,
+    fabric: Fabric,
+) -> TranscribedBatches:
+    """This process's batches of the words head: spoken captions and recordings of who is not held out."""
+    captions = SpokenCaptions(arrays, favoured(settings, arrays))
+    people = training_recordings(recordings, settings.held_out_voices)
+    parts = [(captions, np.arange(len(captions.texts)))]
+    task = settings.transcription
+    return TranscribedBatches(
+        JoinedSpeech(parts if people is None else [*parts, (people, np.arange(len(people.texts)))]),
+        vocabulary,
+        task.frames,
+        settings.seed,
+        longest_frames=task.longest_frames,
+        augmentation=settings.augmentation,
+        ramp=settings.augmentation_ramp,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        front_end=PretrainedSpeechEncoder.front_end,
+    )

@@ -1,0 +1,338 @@
+"""Speech-encoder training: brings a spoken description to the teacher's feature of the described picture.
+
+Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (that loss, the small encoder),
+`cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of
+other recordings may be, in a second task that teaches people's voices (`Transcription`).
+"""
+
+import fnmatch
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.augment.surroundings import OtherVoices
+from speech2image.data.shards.recordings import JoinedSpeech, Recordings
+from speech2image.data.speech.word_bank import VOICE_PREFIX
+from speech2image.losses.distillation import (
+    ContrastiveWeights,
+    TeacherStudentWeights,
+    contrastive_loss,
+    start_temperature,
+    teacher_student_loss,
+)
+from speech2image.losses.transcription import ctc_loss
+from speech2image.models.speech_encoder import PRESETS as ENCODERS
+from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, SpeechEncoderSettings
+from speech2image.text import LETTERS, Vocabulary
+from speech2image.training.core.learner import Learner
+from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.schedules import cosine
+from speech2image.training.core.speech_batches import (
+    SpeechArrays,
+    SpeechBatch,
+    SpeechBatches,
+    TranscribedBatch,
+    TranscribedBatches,
+    mean_teacher_feature,
+)
+from speech2image.training.recipes.speech_embeddings import load_speech_encoder, log_retrieval
+
+KIND = "speech_encoder"
+CHARACTERS = Vocabulary(tuple(LETTERS))
+
+
+@dataclass(frozen=True)
+class Transcription:
+    """The second task: writing down what people say in recordings that have nothing to do with pictures.
+
+    Attributes:
+        weight: of its CTC loss (per character).
+        frames: of recordings a step and process, padding counted.
+        longest_frames: longest recording used.
+    """
+
+    weight: float = 0.3
+    frames: int = 9_000
+    longest_frames: int = 1_500
+
+
+@dataclass(frozen=True)
+class SpeechEncoderTraining(RunSettings):
+    """Everything that decides a training.
+
+    Attributes:
+        encoder: its shape.
+        loss: the paper's teacher-student loss or the InfoNCE alternative, with their weights.
+        augmentation: changes to the training speech; None for none.
+        augmentation_ramp: steps over which the augmentation grows to its full strength; at full strength from
+            the start, a short training never leaves the plateau at chance.
+        held_out_voices: voices kept out of training, to test on; "reader/NAME" keeps that speaker's
+            recordings out too.
+        favoured_voices: names or patterns ("reader/*") of voices drawn `favour` times as often as others.
+        favour: see there.
+        transcription: the second task, if recordings are given.
+        steps: optimiser steps; the learning rate falls along a half cosine until the last.
+        batch_size: utterances a step and process.
+        learning_rate: Adam's, after the warm-up.
+        final_rate: share of it left at the last step; 1 keeps it constant.
+        warm_up: steps over which it rises from 0.
+        weight_decay: Adam's L2 penalty.
+        clip: largest norm of the gradient.
+        ema_decay: of the averaged weights that are evaluated and shipped; 0 follows the live ones.
+        evaluation_utterances: spoken test captions whose retrieval is logged at every checkpoint.
+    """
+
+    encoder: SpeechEncoderSettings = ENCODERS["small"]
+    loss: ContrastiveWeights | TeacherStudentWeights = field(default_factory=ContrastiveWeights)
+    augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation_ramp: int = 0
+    held_out_voices: tuple[str, ...] = ()
+    favoured_voices: tuple[str, ...] = ()
+    favour: int = 4
+    transcription: Transcription = field(default_factory=Transcription)
+    steps: int = 10_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    final_rate: float = 0.02
+    warm_up: int = 200
+    weight_decay: float = 0.0
+    clip: float = 5.0
+    ema_decay: float = 0.999
+    evaluation_utterances: int = 500
+    checkpoint_minutes: float = 3.0
+
+
+PRESETS = {
+    # 11,000 steps: 100 epochs of Oxford-102's 7,034 training pictures, one caption and one crop each a time
+    "paper": SpeechEncoderTraining(
+        encoder=ENCODERS["paper"],
+        loss=TeacherStudentWeights(),
+        augmentation=None,
+        steps=11_000,
+        batch_size=64,
+        learning_rate=1e-3,
+        final_rate=1.0,
+        warm_up=0,
+        weight_decay=1e-5,
+        ema_decay=0.0,
+    ),
+    "paper-cpu": SpeechEncoderTraining(
+        loss=TeacherStudentWeights(), weight_decay=1e-5, augmentation_ramp=1500
+    ),
+    # of every row of Table IV; started from the classifier, which has never seen the teacher
+    "ablation": SpeechEncoderTraining(
+        loss=TeacherStudentWeights(), augmentation=None, steps=600, final_rate=1.0, weight_decay=1e-5
+    ),
+    "cpu": SpeechEncoderTraining(augmentation_ramp=1500),
+    "toy": SpeechEncoderTraining(
+        encoder=ENCODERS["toy"],
+        loss=ContrastiveWeights(extra_pictures=0),
+        augmentation=SpeechAugmentation(
+            response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0, surroundings=None
+        ),
+        steps=300,
+        batch_size=32,
+        learning_rate=3e-3,
+        warm_up=10,
+        ema_decay=0.98,
+        evaluation_utterances=100,
+    ),
+}
+
+
+class VoiceSettings(Protocol):
+    """What `favoured` reads of a training's settings."""
+
+    @property
+    def held_out_voices(self) -> tuple[str, ...]: ...
+    @property
+    def favoured_voices(self) -> tuple[str, ...]: ...
+    @property
+    def favour(self) -> int: ...
+
+
+class Distillation(nn.Module):
+    """The encoder with its losses, so that all trained parameters (the temperature too) are in one module.
+
+    Args:
+        settings: of the training.
+        teacher_mean: mean teacher feature, [1024].
+        tokens: that transcripts are written in; 0 without the second task.
+    """
+
+    def __init__(self, settings: SpeechEncoderTraining, teacher_mean: Tensor, tokens: int = 0) -> None:
+        super().__init__()
+        self.encoder = SpeechEncoder(settings.encoder)
+        self.encoder.set_teacher_mean(teacher_mean)
+        self.loss, self.transcription_weight = settings.loss, settings.transcription.weight
+        self.characters = CharacterHead(2 * settings.encoder.hidden, tokens) if tokens else None
+        self.log_temperature = start_temperature(self.loss)
+
+    def forward(
+        self, batch: SpeechBatch, transcribed: TranscribedBatch | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its items for the log."""
+        loss, items = self._distil(batch)
+        if transcribed is None or self.characters is None:
+            return loss, items
+        states, n_steps = self.encoder.states(transcribed.log_mel, transcribed.n_frames)
+        with torch.autocast(states.device.type, enabled=False):
+            written, n_guesses = self.characters(states.float(), n_steps)
+            ctc = ctc_loss(written, n_guesses, transcribed.tokens, transcribed.n_tokens)
+        return loss + self.transcription_weight * ctc, {**items, "ctc": ctc.detach()}
+
+    def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        speech = self.encoder(batch.log_mel, batch.n_frames)
+        return distillation_loss(speech, batch, self.loss, self.encoder.teacher_mean, self.log_temperature)
+
+
+def distillation_loss(
+    speech: Tensor,
+    batch: SpeechBatch,
+    loss: ContrastiveWeights | TeacherStudentWeights,
+    teacher_mean: Tensor,
+    log_temperature: Tensor | None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The chosen loss of a batch's speech embeddings [n, 1024], in full precision, and its items."""
+    with torch.autocast(speech.device.type, enabled=False):
+        speech, image = speech.float(), batch.image.float()
+        if isinstance(loss, TeacherStudentWeights):
+            n = len(speech)
+            return teacher_student_loss(speech, image[:n], batch.labels[:n], loss)
+        return contrastive_loss(
+            speech, image, teacher_mean, batch.labels, batch.pictures, loss, log_temperature
+        )
+
+
+def train(
+    settings: SpeechEncoderTraining,
+    arrays: SpeechArrays,
+    folder: str | os.PathLike[str],
+    fabric: Fabric | None = None,
+    recordings: Sequence[Recordings] = (),
+    start_from: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Trains, or goes on with the training in `folder` as if it had never stopped.
+
+    Args:
+        settings: see SpeechEncoderTraining and PRESETS.
+        arrays: the prepared data set; the teacher's features must be there.
+        folder: takes the checkpoint and the log.
+        fabric: devices and precision; made from the settings if absent.
+        recordings: transcribed recordings of people for the second task, and to put behind other speech.
+        start_from: checkpoint of another training; its encoder is taken when this run starts (not when it
+            resumes).
+
+    Returns:
+        The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
+    """
+    fabric = fabric or make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    people = training_recordings(recordings, settings.held_out_voices)
+    batches = training_batches(settings, arrays, fabric, people)
+    transcribed = transcribed_batches(settings, people, fabric)
+    mean = torch.from_numpy(mean_teacher_feature(arrays))
+    distillation = Distillation(settings, mean, len(CHARACTERS) if transcribed else 0)
+    adam = torch.optim.Adam(
+        distillation.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    learner = Learner(distillation, distillation.encoder, adam, settings.ema_decay)
+    state = run.restore()
+    if state is None and start_from is not None:
+        learner.take(load_speech_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
+    step = learner.begin(fabric, state)
+
+    def save() -> None:
+        run.save({"step": step, **learner.state_dict()})
+        averaged = learner.ema.module
+        assert isinstance(averaged, SpeechEncoder)
+        log_retrieval(run, step, averaged, arrays, settings)
+
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
+    while not run.finished(step):
+        seed_step(settings.seed, step, fabric.global_rank)
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        rate = settings.learning_rate * share
+        norm = learner.step(loss, rate, settings.clip)
+        step += 1
+        run.log(
+            step,
+            {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate, **_scale(distillation)},
+        )
+        if run.checkpoint_due():
+            save()
+    save()
+    run.close()
+    return run.checkpoint
+
+
+def training_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:
+    """The recordings of all speakers that are not held out (as "reader/NAME"); None without any."""
+    left_out = [voice.removeprefix(VOICE_PREFIX) for voice in held_out if voice.startswith(VOICE_PREFIX)]
+    parts = [(r, np.flatnonzero(~np.isin(r.speakers, left_out))) for r in recordings]
+    return JoinedSpeech(parts) if parts else None
+
+
+def transcribed_batches(
+    settings: SpeechEncoderTraining, people: JoinedSpeech | None, fabric: Fabric
+) -> TranscribedBatches | None:
+    """This process's batches of the second task; None without recordings or with weight 0."""
+    task = settings.transcription
+    if people is None or not task.weight:
+        return None
+    return TranscribedBatches(
+        people,
+        CHARACTERS,
+        task.frames,
+        settings.seed,
+        longest_frames=task.longest_frames,
+        augmentation=settings.augmentation,
+        ramp=settings.augmentation_ramp,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+def training_batches(
+    settings: SpeechEncoderTraining, arrays: SpeechArrays, fabric: Fabric, people: JoinedSpeech | None = None
+) -> SpeechBatches:
+    """This process's batches; test classes and held-out voices are never among them."""
+    utterances = favoured(settings, arrays)
+    extra = settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0
+    return SpeechBatches(
+        arrays,
+        utterances,
+        settings.batch_size,
+        settings.seed,
+        settings.augmentation,
+        extra,
+        settings.augmentation_ramp,
+        fabric.global_rank,
+        fabric.world_size,
+        None if people is None else OtherVoices(people),
+    )
+
+
+def favoured(settings: VoiceSettings, arrays: SpeechArrays) -> NDArray[np.int64]:
+    """The utterances of an epoch: each once, those of favoured voices `favour` times."""
+    utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
+    voices = arrays.utterance_voice[utterances]
+    often = [v for v in set(voices.tolist()) for p in settings.favoured_voices if fnmatch.fnmatchcase(v, p)]
+    return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
+
+
+def _scale(distillation: Distillation) -> dict[str, Tensor]:
+    temperature = distillation.log_temperature
+    return {} if temperature is None else {"temperature": temperature.detach().exp()}

@@ -1,0 +1,214 @@
+"""StackGAN-v1 training: Stage I, then Stage II (the generator of the two-step system).
+
+Command: `speech2image train stackgan-v1 --conditions text --data SHARDS --out RUN/stage1`, then `... --out
+RUN/stage2 --preset paper-stage2 --stage-one RUN/stage1/checkpoint.safetensors`. Zhang et al., "StackGAN"
+(ICCV 2017).
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from speech2image.data.training_sets import TrainingArrays
+from speech2image.errors import SettingsError
+from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
+from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
+from speech2image.training.core.checkpoint import (
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    stored_settings,
+)
+from speech2image.training.core.gan import Adversaries
+from speech2image.training.core.run import Run, make_fabric
+from speech2image.training.core.schedules import halving
+from speech2image.training.recipes.stackgan import (
+    Progress,
+    StackSettings,
+    draw_noise,
+    picture_batches,
+    spread_of_conditions,
+)
+
+KIND = "stackgan_v1"
+
+
+@dataclass(frozen=True)
+class StackGanV1Training(StackSettings):
+    """Every setting of this recipe; the defaults are the paper's for CUB, Stage I.
+
+    Attributes:
+        networks: which stage, and sizes.
+        steps: optimiser steps of generator and discriminator each.
+        halve_every: steps after which both rates are halved, again and again; 0 for never.
+    """
+
+    networks: Architecture = field(default_factory=Architecture)
+    steps: int = 83_000
+    batch_size: int = 64
+    halve_every: int = 13_800
+    ema_decay: float = 0.0
+
+
+PAPER = StackGanV1Training()
+_SMALL = Architecture(size=128, generator_width=32, discriminator_width=32)
+_CPU = replace(
+    PAPER,
+    networks=_SMALL,
+    steps=20_000,
+    batch_size=24,
+    halve_every=8_000,
+    ema_decay=0.999,
+    standardise_condition=True,
+    grid_every=500,
+    checkpoint_minutes=4.0,
+)
+_TOY = replace(
+    _CPU,
+    networks=Architecture(
+        size=64, generator_width=8, discriminator_width=8, noise=8, code=16, residual_blocks=1
+    ),
+    steps=600,
+    batch_size=16,
+    grid_every=100,
+)
+# 83,000 steps: 600 epochs of CUB's 8,855 training pictures in batches of 64; halved every 100 epochs.
+PRESETS: dict[str, StackGanV1Training] = {
+    "paper": PAPER,
+    "paper-stage2": replace(PAPER, networks=Architecture(stage=2)),
+    "cpu": _CPU,
+    "cpu-stage2": replace(_CPU, networks=replace(_SMALL, stage=2), batch_size=16),
+    "toy": _TOY,
+    "toy-stage2": replace(_TOY, networks=replace(_TOY.networks, stage=2)),
+}
+
+
+def train(
+    settings: StackGanV1Training,
+    arrays: TrainingArrays,
+    folder: str | os.PathLike[str],
+    stage_one: str | os.PathLike[str] | None = None,
+    utterances: NDArray[np.int64] | None = None,
+) -> Path:
+    """Train one stage until `steps` or `minutes`, going on from the folder's checkpoint if there is one.
+
+    Args:
+        settings: see `StackGanV1Training`.
+        arrays: prepared data with embeddings; `condition_pairs.open_conditions(..., "text")` for the text
+            route.
+        folder: of the run: checkpoint, log, sample sheets (first row real, then one row a noise).
+        stage_one: checkpoint of Stage I, for Stage II.
+        utterances: those to take conditions from; default all.
+
+    Returns:
+        Path of the checkpoint; `load_generator` reads it.
+
+    Raises:
+        SettingsError: Stage II without Stage I or the other way round, or a setting out of range.
+        DataError, CheckpointError, OutputError: as for stackgan-v2.
+    """
+    a = settings.networks
+    fabric = make_fabric(settings.precision, settings.seed)
+    run = Run(folder, KIND, settings, fabric)
+    batches = picture_batches(settings, arrays, utterances, fabric)
+    generator = make_generator(a, stage_one)
+    if settings.standardise_condition:
+        generator.augmentation.standardise(*spread_of_conditions(batches, settings.seed))
+    discriminator = Discriminator(a.sizes[-1], a.discriminator_width, a.code)
+    gan = Adversaries(generator, discriminator, settings.ema_decay)
+    step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas, settings)
+    progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=2)
+
+    next_batch = run.read_ahead(batches)
+    while not run.finished(step):
+        gan.set_rates(*rates(settings, step))
+        batch = next_batch(step)
+        assert batch.mismatched_pictures is not None
+        condition = torch.from_numpy(batch.conditions).to(fabric.device)
+        real = torch.from_numpy(batch.pictures).to(fabric.device)
+        mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
+        noise, epsilon = draw_noise(settings, step, fabric, a.stage)
+        made = gan.make(condition, noise, epsilon)
+        picture, code = made.pictures[-1], made.mean.detach()
+
+        d_loss = discriminator_loss(*gan.judge([real, mismatched, picture.detach()], code))
+        gan.improve_discriminator(d_loss)
+
+        with fabric.autocast():
+            (fooled,) = discriminator([picture], made.mean)
+        g_loss = cross_entropy(fooled, True)
+        kl = kl_to_standard_normal(made.mean, made.log_variance)
+        gan.improve_generator(g_loss + settings.kl_weight * kl)
+        step += 1
+
+        progress.after(step, d_loss, g_loss, kl)
+    return progress.end(step)
+
+
+def discriminator_loss(real: Tensor, mismatched: Tensor, fake: Tensor) -> Tensor:
+    """real + (mismatched + fake) / 2, each a binary cross-entropy of logits [batch] (the authors' code)."""
+    return cross_entropy(real, True) + (cross_entropy(mismatched, False) + cross_entropy(fake, False)) / 2
+
+
+def rates(settings: StackGanV1Training, step: int) -> tuple[float, float]:
+    """Learning rates of generator and discriminator at step 0, 1, ...: halved again and again."""
+    share = halving(step, settings.halve_every)
+    return settings.learning_rate * share, settings.discriminator_rate * share
+
+
+def make_generator(
+    architecture: Architecture, stage_one: str | os.PathLike[str] | None = None
+) -> StageOne | StageTwo:
+    """An untrained stage; Stage II holds the trained Stage I of the checkpoint `stage_one`.
+
+    Raises:
+        SettingsError: Stage II without Stage I, Stage I with one, or a Stage I of other noise or condition.
+    """
+    if architecture.stage == 1:
+        if stage_one is not None:
+            raise SettingsError("Stage I takes no Stage I; choose the preset of Stage II")
+        return StageOne(architecture)
+    if stage_one is None:
+        raise SettingsError("Stage II draws from Stage I's pictures; give its checkpoint (--stage-one)")
+    first, _ = load_stage(stage_one)
+    if not isinstance(first, StageOne):
+        raise SettingsError(f"{stage_one} is a Stage II; give a Stage I")
+    for name in ("noise", "code", "condition"):
+        if getattr(first.architecture, name) != getattr(architecture, name):
+            raise SettingsError(
+                f"{name} is {getattr(architecture, name)}, but Stage I was trained with "
+                f"{getattr(first.architecture, name)}"
+            )
+    return StageTwo(architecture, first)
+
+
+def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Architecture]:
+    """The trained (averaged) stage of a checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: the file is damaged or holds something else.
+    """
+    state = load_checkpoint(path, KIND)
+    with building_from(path):
+        architecture = Architecture(**stored_settings(state, "networks"))
+        weights = averaged_weights(state)
+        generator: StageOne | StageTwo
+        if architecture.stage == 1:
+            generator = StageOne(architecture)
+        else:
+            width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
+            first = replace(architecture, stage=1, generator_width=width)
+            generator = StageTwo(architecture, StageOne(first))
+        generator.load_state_dict(weights)
+    return generator.eval(), architecture
+
+
+def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
+    """The generator of a checkpoint, (condition, noise) -> picture, and the length of its noise."""
+    generator, architecture = load_stage(path)
+    return LastPicture(generator), architecture.noise

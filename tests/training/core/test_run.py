@@ -1,0 +1,271 @@
+"""A run's folder: log, resume, refusal of other settings, when to stop."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from speech2image.errors import CheckpointError, OutputError, SettingsError
+from speech2image.training.core.gan import GanSettings
+from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int = 10
+    minutes: float | None = None
+    checkpoint_minutes: float = 0.0
+    log_every: int = 2
+    seed: int = 0
+    width: tuple[int, ...] = (1, 2)
+
+
+def make(folder: Path, **changes: object) -> Run:
+    return Run(folder, "test", Settings(**changes), make_fabric("32-true", 0))  # type: ignore[arg-type]
+
+
+def test_starts_empty_and_restores_what_was_saved(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert run.restore() is None
+    run.save({"step": 4, "weights": torch.arange(3.0)})
+    state = make(tmp_path, steps=20).restore()
+    assert state is not None and state["step"] == 4
+    assert torch.equal(state["weights"], torch.arange(3.0))
+
+
+def test_refuses_to_go_on_with_other_settings(tmp_path: Path) -> None:
+    make(tmp_path).save({"step": 1})
+    with pytest.raises(SettingsError, match=r"width \[1, 2\], now \[3\]"):
+        make(tmp_path, width=(3,)).restore()
+
+
+def test_how_fast_it_runs_may_change(tmp_path: Path) -> None:
+    def run(**changes: object) -> Run:
+        settings = GanSettings(**{"steps": 5, **changes})  # type: ignore[arg-type]
+        return Run(tmp_path, "test", settings, make_fabric("32-true", 0))
+
+    run().save({"step": 1})
+    assert run(read_ahead=2, compile=True, channels_last=True).restore() is not None
+    with pytest.raises(SettingsError, match="seed 0, now 1;"):
+        run(read_ahead=2, seed=1).restore()
+    make(tmp_path).save({"step": 1})  # as from before there were these settings
+    with pytest.raises(SettingsError, match="precision None, now 'auto', width") as refused:
+        run().restore()
+    assert "read_ahead" not in str(refused.value)
+
+
+def test_refuses_another_kind(tmp_path: Path) -> None:
+    make(tmp_path).save({"step": 1})
+    with pytest.raises(CheckpointError, match="holds a 'test'"):
+        Run(tmp_path, "other", Settings(), make_fabric("32-true", 0)).restore()
+
+
+def test_stops_by_steps_and_by_minutes_over_all_sessions(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    assert not run.finished(9) and run.finished(10)
+    run.save({"step": 1})
+    again = make(tmp_path, minutes=1.0)
+    assert not again.finished(1)
+    again.restore()
+    again._earlier_seconds = 61.0
+    assert again.finished(1)
+    again.close()
+    run.close()
+
+
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_training_after_its_step_with_a_checkpoint(
+    number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    run, step = make(tmp_path, checkpoint_minutes=60.0), 0
+    with pytest.raises(KeyboardInterrupt):
+        while not run.finished(step):
+            if step == 3:
+                os.kill(os.getpid(), number)
+            step += 1
+            if run.checkpoint_due():
+                run.save({"step": step})
+    assert step == 4
+    state = make(tmp_path).restore()
+    assert state is not None and state["step"] == 4
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_checkpoint_is_not_forgotten(number: signal.Signals, tmp_path: Path) -> None:
+    """Else what follows the training, such as the next one, would go on."""
+    run = make(tmp_path)
+    assert run.finished(10)
+    run.save({"step": 10})
+    os.kill(os.getpid(), number)
+    with pytest.raises(KeyboardInterrupt):
+        run.close()
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    run = make(tmp_path, checkpoint_minutes=60.0)
+    assert not run.finished(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not run.finished(0)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = make(tmp_path, checkpoint_minutes=60.0)
+    assert not run.finished(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not run.checkpoint_due()
+    run.close()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_signals_are_left_alone_elsewhere(tmp_path: Path) -> None:
+    """Handlers can be set in the main thread alone, and a finished training gives them back."""
+    before = signal.getsignal(signal.SIGINT)
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(make(tmp_path).finished(0)))
+    thread.start()
+    thread.join()
+    assert answers == [False] and signal.getsignal(signal.SIGINT) is before
+    run = make(tmp_path)
+    assert run.finished(10) and signal.getsignal(signal.SIGINT) is not before
+    run.close()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_logs_every_second_step_as_json(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    for step in range(1, 5):
+        run.log(step, {"loss": torch.tensor(float(step))})
+    run.warn("once", "look out")
+    run.warn("once", "look out")
+    run.close()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row.get("step") for row in rows] == [2, 4, None]
+    assert rows[1]["loss"] == 4.0 and rows[2]["warning"] == "once"
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def steps_logged(folder: Path) -> list[int | None]:
+    return [json.loads(line).get("step") for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """What TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("loss")]
+
+
+def train_to(folder: Path, last: int, saved: int, loss: float, *, broken_off: str = "") -> None:
+    """Log every step to the `last`, save and measure after the `saved` one, warn; then be killed."""
+    run = make(folder, log_every=1)
+    step = (run.restore() or {"step": 0})["step"]
+    while step < last:
+        step += 1
+        run.log(step, {"loss": loss})
+        if step == saved:
+            run.save({"step": step})
+            run.log(step, {"accuracy": 0.5}, now=True)
+    time.sleep(0.2)  # the log counts tenths of seconds
+    run.warn("late", "after the checkpoint")
+    run.close()
+    with open(folder / "log.jsonl", "a") as file:
+        file.write(broken_off)
+
+
+def test_a_killed_run_that_goes_on_repeats_no_step(tmp_path: Path) -> None:
+    train_to(tmp_path, 5, 3, loss=1.0, broken_off='{"step": 6, "lo')
+    assert steps_logged_before_the_kill(tmp_path) == [1, 2, 3, 3, 4, 5]
+    time.sleep(1.1)  # TensorBoard names its files by seconds
+    train_to(tmp_path, 6, 6, loss=2.0)
+    assert steps_logged(tmp_path) == [1, 2, 3, 3, 4, 5, 6, 6, None]
+    assert curve(tmp_path) == [(step, 1.0 if step <= 3 else 2.0) for step in range(1, 7)]
+
+
+def steps_logged_before_the_kill(folder: Path) -> list[int | None]:
+    lines = (folder / "log.jsonl").read_text().splitlines()[:-1]
+    return [json.loads(line)["step"] for line in lines if "step" in json.loads(line)]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path: Path) -> None:
+    train_to(tmp_path, 4, 99, loss=1.0)
+    train_to(tmp_path, 2, 2, loss=2.0)
+    assert steps_logged(tmp_path) == [1, 2, 2, None]
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 2.0
+
+
+def test_a_finished_run_called_again_logs_nothing_twice(tmp_path: Path) -> None:
+    train_to(tmp_path, 3, 3, loss=1.0)
+    before = steps_logged(tmp_path)[:4]
+    run = make(tmp_path, log_every=1)
+    state = run.restore()
+    assert state is not None and run.finished(10)
+    run.save(state)
+    run.log(3, {"accuracy": 0.5}, now=True)
+    run.log(3, {"another measure": 0.5}, now=True)
+    run.close()
+    assert steps_logged(tmp_path) == [*before, 3]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_behind_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=r"log\.jsonl: No space left"):
+        make(tmp_path).log(2, {"loss": 1.0})
+
+
+def test_grid_is_laid_out_by_rows(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = torch.linspace(-1, 1, 6)[:, None, None, None].expand(6, 3, 4, 4)
+    make(tmp_path).grid(7, pictures, columns=3)
+    sheet = Image.open(tmp_path / "samples" / "0000007.png")
+    assert sheet.size == (12, 8)
+    assert [sheet.getpixel((4 * i + 1, 4 * j + 1))[0] for j in range(2) for i in range(3)] == [
+        0,
+        51,
+        102,
+        153,
+        204,
+        255,
+    ]
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        make(tmp_path / "file")
+
+
+def test_random_numbers_depend_on_step_and_rank_only() -> None:
+    assert step_rng(1, 2).random() == step_rng(1, 2).random() != step_rng(1, 3).random()
+    draws = {torch.rand(1, generator=step_torch_rng(1, s, r)).item() for s in range(3) for r in range(2)}
+    assert len(draws) == 6
+
+
+@pytest.mark.parametrize(
+    ("precision", "seed", "message"), [("half", 0, "precision is 'half'"), ("auto", -1, "seed is -1")]
+)
+def test_bad_settings(precision: str, seed: int, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        make_fabric(precision, seed)
