@@ -5,10 +5,14 @@ The same figures give the same bytes; letters stay text, in the font of the page
 
 import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from speech2image.errors import require
 from speech2image.evaluation.report.sections import Chart
 from speech2image.metrics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK, BAR, SERIES = "#1c2024", "#3b76c4", ("#3b76c4", "#c8563b", "#3f9a63", "#8a63b8", "#b08a1e", "#4a9aa8")
 """The first is what the page's own colour takes the place of, so that plots follow its dark scheme."""
@@ -54,7 +58,7 @@ def svg(chart: Chart) -> str:
     return drawn[drawn.index("<svg") :].replace(INK, "currentColor")
 
 
-def _bars(axes: object, chart: Chart, figures: Mapping[str, Estimate], places: Mapping[str, int]) -> None:
+def _bars(axes: "Axes", chart: Chart, figures: Mapping[str, Estimate], places: Mapping[str, int]) -> None:
     form = chart.measure.format
     reach = max(max(abs(end) for end in (f.value, *(f.interval or ()))) for f in figures.values()) or 1.0
     for line, found in figures.items():
@@ -68,7 +72,7 @@ def _bars(axes: object, chart: Chart, figures: Mapping[str, Estimate], places: M
     axes.axvline(0, color=INK, linewidth=0.6)
 
 
-def _points(axes: object, chart: Chart, places: Mapping[str, int]) -> None:
+def _points(axes: "Axes", chart: Chart, places: Mapping[str, int]) -> None:
     form, n = chart.measure.format, len(chart.series)
     everything = [found.value for figures in chart.series.values() for found in figures.values()]
     for number, (name, figures) in enumerate(chart.series.items()):
