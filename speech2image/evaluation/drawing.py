@@ -10,7 +10,7 @@ from speech2image.data.progress import progress_bar
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.embeddings import Embeddings
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
 
 BLOCK = 16
 """Pictures held at once."""

@@ -23,7 +23,7 @@ from speech2image.evaluation.report_parts import Bar, Chart, Section
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out
 from speech2image.models.gan.layers import SIZES
-from speech2image.pretrained import CARD
+from speech2image.pipeline.registry import CARD
 from speech2image.training.core.checkpoint import read_facts
 
 _DIRECT = "speech2image train direct --preset paper --data {data} --teacher GOOGLENET --out {models}/{row}"

@@ -20,7 +20,7 @@ from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.sheets import sheet
 from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices
 from speech2image.evaluation.work_dir import check_out, finish_work, open_work
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _TEXTS = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from speech2image.cascade import CascadeRoute
+from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
@@ -36,8 +36,8 @@ from speech2image.evaluation.utterances import (
 )
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
-from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivityDetector
+from speech2image.pipeline.base import Route
+from speech2image.pipeline.cascade import CascadeRoute
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NETWORK_FILE = (

@@ -9,7 +9,6 @@ from typing import Any
 
 from PIL import Image
 
-from speech2image import images
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import require
 from speech2image.evaluation import provenance
@@ -22,7 +21,8 @@ from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.work_dir import check_out, finish_work, open_work
 from speech2image.files import writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
-from speech2image.opening import open_vad
+from speech2image.pipeline import images
+from speech2image.pipeline.loading import open_vad
 
 
 def report(settings: EvaluationSettings) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from html import escape
 
 from PIL import Image
 
-from speech2image import images
 from speech2image.evaluation.charts import svg
 from speech2image.evaluation.report_parts import Section
+from speech2image.pipeline import images
 
 _STYLE = """
 :root { color-scheme: light dark;

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.augment.acoustic_conditions import ACOUSTIC_CONDITIONS, AcousticCondition, changed
 from speech2image.data.progress import track
 from speech2image.data.resumable_array import ResumableArray
@@ -36,8 +37,7 @@ from speech2image.evaluation.utterances import (
 from speech2image.metrics.bootstrap import bootstrap_interval
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.colour_words import COLOURS
-from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivityDetector
+from speech2image.pipeline.base import Route
 
 BABBLE = 20
 """So many recordings of the group are the other voices of its babble."""

@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 from speech2image.errors import require
 from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.opening import load
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
+from speech2image.pipeline.loading import load
 
 ANY_SIZE = 10**10
 """Checkpoints are measured whatever they take; only models to ship are held to a size."""
@@ -26,7 +26,7 @@ def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
         return
     with TemporaryDirectory(prefix="speech2image-") as folder:
         model = Path(folder) / "model"
-        require("speech2image.export", "train").export_checkpoints(
+        require("speech2image.export.direct", "train").export_checkpoints(
             settings.speech_encoder,
             settings.generator,
             model,

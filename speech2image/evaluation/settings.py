@@ -6,8 +6,8 @@ from typing import Literal
 
 from speech2image.errors import SettingsError
 from speech2image.evaluation.utterances import GROUPS, VOICES
-from speech2image.pretrained import DEFAULT_MODEL
-from speech2image.runtime import check_count, check_seed
+from speech2image.pipeline.onnx import check_count, check_seed
+from speech2image.pipeline.registry import DEFAULT_MODEL
 
 OF_FEATURES = ("fid", "kid", "precision-recall", "inception-score", "class-map")
 """Measures that compare pictures in the feature space of `network`."""

@@ -176,7 +176,7 @@ def test_checkpoints_are_exported_for_the_occasion(
         seen.extend([encoder, generator, folder])
         make_model(folder, name=options["name"])
 
-    monkeypatch.setattr("speech2image.export.export_checkpoints", export_checkpoints)
+    monkeypatch.setattr("speech2image.export.direct.export_checkpoints", export_checkpoints)
     pair = [tmp_path / "runs" / name / "checkpoint.safetensors" for name in ("hearing", "gan64")]
     chosen = settings(shards, Path(), tmp_path / "out", measures=("retrieval",))
     results = evaluate(replace(chosen, speech_encoder=pair[0], generator=pair[1]))
