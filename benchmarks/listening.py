@@ -21,8 +21,8 @@ import tyro
 
 import speech2image
 from speech2image import audio
-from speech2image.pretrained import DEFAULT_MODEL
-from speech2image.recognizers import Whisper
+from speech2image.asr.backends import Whisper
+from speech2image.pipeline.registry import DEFAULT_MODEL
 
 
 @dataclass(frozen=True)

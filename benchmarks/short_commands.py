@@ -18,13 +18,13 @@ import tyro
 
 import speech2image
 from speech2image import audio
+from speech2image.asr.backends import Whisper
 from speech2image.data.pairs import ShardUtterance, part_shards
 from speech2image.data.shard_reading import stream_speech
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.colours import fit_reader
 from speech2image.evaluation.real_set import Photographs
 from speech2image.metrics.colour_words import main_colours
-from speech2image.recognizers import Whisper
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from speech2image import audio
+from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.augment.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 from speech2image.data.augment.sounds import excerpts, made_sound, read_sound, sound_files
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SpeechError
 from speech2image.evaluation.embeddings import recordings
-from speech2image.opening import open_vad
-from speech2image.pretrained import find
-from speech2image.voice_activity import VoiceActivityDetector
+from speech2image.pipeline.loading import open_vad
+from speech2image.pipeline.registry import find
 
 RATE = audio.SAMPLE_RATE
 

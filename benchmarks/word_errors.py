@@ -19,17 +19,17 @@ import numpy as np
 import tyro
 
 from speech2image import audio
+from speech2image.asr.backends import AsrBackend, BuiltinAsr, EncoderAsr, PocketSphinx, Whisper
+from speech2image.asr.ctc import Search
+from speech2image.asr.text import transcript
 from speech2image.data.pairs import speech_shards
 from speech2image.data.shard_reading import stream_speech
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import kept_out, list_recordings
 from speech2image.data.speech.voices import kind_of
 from speech2image.data.speech.word_bank import VOICE_PREFIX
-from speech2image.pretrained import CARD, read_card
-from speech2image.recognizers import AsrBackend, BuiltinAsr, EncoderAsr, PocketSphinx, Whisper
-from speech2image.text import transcript
+from speech2image.pipeline.registry import CARD, read_card
 from speech2image.training.recipes.transcripts import word_errors
-from speech2image.transcription import Search
 
 
 @dataclass(frozen=True)

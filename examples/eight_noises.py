@@ -6,7 +6,7 @@ python examples/eight_noises.py grid.png model clip.wav [more clips]
 import sys
 
 import speech2image
-from speech2image import images
+from speech2image.pipeline import images
 
 
 def main(out: str, model: str, *clips: str) -> None:

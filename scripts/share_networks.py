@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from speech2image.errors import Speech2ImageError
-from speech2image.model_folder import share_networks
-from speech2image.pretrained import read_card
+from speech2image.export.folder import share_networks
+from speech2image.pipeline.registry import read_card
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from speech2image.cascade import CascadeRoute
     from speech2image.errors import (
         CheckpointError,
         DataError,
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
         Speech2ImageError,
         SpeechError,
     )
-    from speech2image.opening import load
-    from speech2image.pipeline import DirectRoute, Interpolation, Route, Translation
-    from speech2image.pretrained import available_models
+    from speech2image.pipeline.base import DirectRoute, Interpolation, Route, Translation
+    from speech2image.pipeline.cascade import CascadeRoute
+    from speech2image.pipeline.loading import load
+    from speech2image.pipeline.registry import available_models
 
 __version__ = "0.2.0"
 
@@ -38,13 +38,13 @@ os.environ |= {
 }
 
 _HOME = {
-    "load": "opening",
-    "available_models": "pretrained",
-    "CascadeRoute": "cascade",
-    "DirectRoute": "pipeline",
-    "Interpolation": "pipeline",
-    "Route": "pipeline",
-    "Translation": "pipeline",
+    "load": "pipeline.loading",
+    "available_models": "pipeline.registry",
+    "CascadeRoute": "pipeline.cascade",
+    "DirectRoute": "pipeline.base",
+    "Interpolation": "pipeline.base",
+    "Route": "pipeline.base",
+    "Translation": "pipeline.base",
     "CheckpointError": "errors",
     "DataError": "errors",
     "MissingExtraError": "errors",

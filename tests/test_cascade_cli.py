@@ -12,13 +12,15 @@ from tiny_cascade import HEARD, Says, make_cascade
 from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
-from speech2image import cli, pretrained, recognizers, tts
+from speech2image import cli, tts
+from speech2image.asr import backends
+from speech2image.pipeline import registry
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """A working folder with a shipped direct model, two recordings and a cascade of one's own."""
-    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(registry, "MODELS_FOLDER", tmp_path / "shipped")
     make_model(tmp_path / "shipped" / "flowers-and-birds")
     folder = tmp_path / "here"
     make_cascade(folder / "mine")
@@ -145,7 +147,7 @@ def test_no_words_heard(here: Path, capsys) -> None:
 
 
 def test_another_recognizer(here: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(recognizers, "Whisper", lambda name, threads: Says(f"two {name} birds"))
+    monkeypatch.setattr(backends, "Whisper", lambda name, threads: Says(f"two {name} birds"))
     assert cli.main(["translate", "a.wav", "--model", "mine", "--recognizer", "whisper:base.en"]) == 0
     assert 'heard: "two base.en birds"' in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)

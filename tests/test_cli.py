@@ -14,9 +14,10 @@ from PIL import Image
 from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
-from speech2image import cli, pretrained
+from speech2image import cli
 from speech2image.commands import jobs, pictures, training
 from speech2image.errors import MissingExtraError, SettingsError
+from speech2image.pipeline import registry
 
 needs_train = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs the extra train")
 
@@ -24,7 +25,7 @@ needs_train = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """A working folder with a shipped model called flowers-and-birds and two recordings."""
-    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(registry, "MODELS_FOLDER", tmp_path / "shipped")
     make_model(tmp_path / "shipped" / "flowers-and-birds")
     folder = tmp_path / "here"
     folder.mkdir()
@@ -52,7 +53,7 @@ def test_translate_json(here: Path, capsys) -> None:
     assert told["files"] == ["picture.png"]
     assert (told["clips"], told["pictures"]) == (["a.wav", "b.wav"], 4)
     assert (told["model"], told["seed"]) == ("flowers-and-birds", 5)
-    assert told["sha256"] == pretrained.find("flowers-and-birds").sha256
+    assert told["sha256"] == registry.find("flowers-and-birds").sha256
     assert set(told["timings"]) == {"load", "listen", "embed", "draw"}
     assert told["seconds"] > sum(told["timings"].values()) * 0.9
     route = speech2image.load("flowers-and-birds")
@@ -129,7 +130,7 @@ def test_models(here: Path, capsys, monkeypatch) -> None:
     assert capsys.readouterr().out.startswith("flowers-and-birds  8 x 8, 0.0 MB, CC0-1.0")
     assert cli.main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["flowers-and-birds"]["noise_size"] == 6
-    monkeypatch.setattr(pretrained, "MODELS_FOLDER", here / "none")
+    monkeypatch.setattr(registry, "MODELS_FOLDER", here / "none")
     assert cli.main(["models"]) == 0
     assert "no models" in capsys.readouterr().out
 
@@ -369,7 +370,7 @@ def show(message, category, filename, lineno, file=None, line=None) -> None:
 def test_a_sheet_too_large_for_its_file_is_refused_before_it_is_drawn(
     here: Path, capsys, monkeypatch, words: list[str], message: str | None
 ) -> None:
-    from speech2image.pipeline import Route
+    from speech2image.pipeline.base import Route
 
     class Drawing(Exception):
         pass

@@ -19,11 +19,11 @@ def test_the_base_install_is_tested() -> None:
     """Which tests run without the extras is read from their imports; these must stay among them."""
     for name in (
         "audio/test_decode",
-        "test_pipeline",
-        "test_cascade",
+        "pipeline/test_base",
+        "pipeline/test_cascade",
         "test_cli",
-        "test_pretrained",
-        "test_runtime",
+        "pipeline/test_registry",
+        "pipeline/test_onnx",
     ):
         assert needs_no_extra(ROOT / "tests" / f"{name}.py"), name
 

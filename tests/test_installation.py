@@ -63,7 +63,7 @@ def test_ten_commands_leave_home_empty(tmp_path: Path) -> None:
 
 def test_libraries_are_told_before_they_are_imported() -> None:
     code = (
-        "import os, sys, speech2image; from speech2image.runtime import Session;"
+        "import os, sys, speech2image; from speech2image.pipeline.onnx import Session;"
         "assert 'onnxruntime' not in sys.modules; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'"
     )
     told_otherwise = environment(None) | {"ORT_DISABLE_TELEMETRY": "0"}

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from speech2image import opening
-from speech2image.pipeline import Translation
+from speech2image.pipeline import loading
+from speech2image.pipeline.base import Translation
 
 
 class UnderstoodRoute:
@@ -18,4 +18,4 @@ class UnderstoodRoute:
 
 
 def open_understood(model: str, threads) -> UnderstoodRoute:
-    return UnderstoodRoute(opening.load(model, threads=threads))
+    return UnderstoodRoute(loading.load(model, threads=threads))

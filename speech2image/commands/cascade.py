@@ -177,7 +177,7 @@ def export_cascade(
         captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
         max_megabytes: the most each of its networks may take; inf for any size.
     """
-    parity = import_training("cascade_export").export_checkpoints(
+    parity = import_training("export.cascade").export_checkpoints(
         text_encoder,
         generator,
         out,
@@ -218,7 +218,7 @@ def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Pa
     """
     from speech2image import audio
 
-    module = import_training("training.recognizer_export")
+    module = import_training("export.recognizer")
     log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     off = module.export_checkpoint(checkpoint, out, log_mels=log_mels, licence=licence)
     print(f"{out}: differs from torch by at most {off['float32']:.1e}")

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from speech2image import opening, pretrained
-from speech2image.domains import OTHER, something_else
 from speech2image.errors import OutputError, SettingsError, printable
 from speech2image.files import check_writable, writing
+from speech2image.pipeline import loading, registry
+from speech2image.pipeline.domains import OTHER, something_else
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
 
-    from speech2image.pipeline import Route, Translation
+    from speech2image.pipeline.base import Route, Translation
 
 STANDARD = Path("-")
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -50,7 +50,7 @@ class Drawing:
 
     out: Out = Path("picture.png")
     seed: int = 0
-    model: str = pretrained.DEFAULT_MODEL
+    model: str = registry.DEFAULT_MODEL
     json: bool = False
     threads: int = 0
     route: Literal["own", "direct", "cascade"] = "own"
@@ -103,11 +103,11 @@ def draw_pictures(
         SettingsError: a flag is out of its range, or two exclude each other.
         OutputError: the pictures cannot be written where they should go.
     """
-    from speech2image import images, runtime
+    from speech2image.pipeline import images, onnx
 
     started = time.perf_counter()
     _check(flags)
-    runtime.check_count(flags.n)
+    onnx.check_count(flags.n)
     if flags.out == STANDARD and flags.separate:
         raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
     files = _separate_files(flags, len(sources)) if flags.separate else [flags.out]
@@ -141,7 +141,7 @@ def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
         SettingsError: a flag is out of its range, or two exclude each other.
         OutputError: the row cannot be written where it should go.
     """
-    from speech2image import images
+    from speech2image.pipeline import images
 
     started = time.perf_counter()
     _check(flags)
@@ -157,9 +157,9 @@ def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
 
 def _check(flags: Drawing) -> None:
     """Refuse, before any work, what cannot end well."""
-    from speech2image import images, runtime
+    from speech2image.pipeline import images, onnx
 
-    runtime.check_seed(flags.seed)
+    onnx.check_seed(flags.seed)
     if flags.out != STANDARD:
         images.check_path(flags.out)
     elif flags.json:
@@ -168,7 +168,7 @@ def _check(flags: Drawing) -> None:
 
 def _load(flags: Drawing, recognizer: str) -> "Route":
     route = None if flags.route == "own" else flags.route
-    return opening.load(flags.model, route=route, recognizer=recognizer, threads=flags.threads or None)
+    return loading.load(flags.model, route=route, recognizer=recognizer, threads=flags.threads or None)
 
 
 def _separate_files(flags: Pictures, sources: int) -> list[Path]:
@@ -180,7 +180,7 @@ def _separate_files(flags: Pictures, sources: int) -> list[Path]:
 
 def _write(image: "Image.Image", file: Path) -> None:
     """Write one picture to a file or to standard output."""
-    from speech2image import images
+    from speech2image.pipeline import images
 
     if file == STANDARD:
         _write_to_standard_output(images.encode(image))

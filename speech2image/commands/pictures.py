@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from speech2image import pretrained
 from speech2image.commands.drawing import (
     PicturesFlags,
     Row,
@@ -21,9 +20,10 @@ from speech2image.commands.drawing import (
     write_wav,
 )
 from speech2image.errors import SettingsError, printable
+from speech2image.pipeline import registry
 
 if TYPE_CHECKING:
-    from speech2image.pipeline import Route, Translation
+    from speech2image.pipeline.base import Route, Translation
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -80,7 +80,7 @@ def translate(
 
 
 def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
-    from speech2image.cascade import CascadeRoute
+    from speech2image.pipeline.cascade import CascadeRoute
 
     if not isinstance(route, CascadeRoute):
         raise SettingsError(f"model '{route.name}' is of the {route.model.route} route, which reads no text")
@@ -150,7 +150,7 @@ def models(json: bool = False) -> None:
     Args:
         json: print everything their cards say, as JSON.
     """
-    found = [pretrained.find(name) for name in pretrained.available_models()]
+    found = [registry.find(name) for name in registry.available_models()]
     if json:
         print(dump({model.name: model.card for model in found}))
         return

@@ -19,7 +19,7 @@ from speech2image.commands.drawing import PicturesFlags, check_wav, draw_picture
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
 
 if TYPE_CHECKING:
-    from speech2image.pipeline import Route, Translation
+    from speech2image.pipeline.base import Route, Translation
 
 _WIDTH = 30
 _QUIETEST_DB = -50.0

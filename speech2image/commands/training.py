@@ -188,8 +188,10 @@ def _train_direct(arguments: list[str]) -> None:
     teacher = None if files.teacher is None else _teacher(files.teacher)
     if teacher is None and files.preset == "toy" and _import("data.corpora.toy").is_toy(arrays.voices):
         teacher = _import("models.teacher.toy").ToyTeacher()
+    trained, model = module.train(settings, arrays, teacher, files.out), files.out / "model"
     card = {"name": files.name, "licence": files.licence}
-    print(module.train(settings, arrays, teacher, files.out, card))
+    _import("export.direct").export_checkpoints(*trained, model, max_bytes=settings.max_bytes, **card)
+    print(model)
 
 
 def _train_speech_encoder(arguments: list[str]) -> None:
@@ -379,7 +381,7 @@ def checkpoint(
         preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
             default that of the shipped models.
     """
-    print(_import("training.recipes.from_model").checkpoint_of(model, network, out, preset))
+    print(_import("export.checkpoint").checkpoint_of(model, network, out, preset))
 
 
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
@@ -439,7 +441,7 @@ def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] =
     """
     from speech2image import audio
 
-    module = _import("export")
+    module = _import("export.direct")
     detector = _import("training.recipes.speech_detector").load_speech_detector(checkpoint)
     log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     off = module.add_speech_detector(model, detector, log_mels)
@@ -476,7 +478,7 @@ def export_checkpoints(
     from speech2image import audio
 
     max_bytes = bytes_of(max_megabytes)
-    module = _import("export")
+    module = _import("export.direct")
     parity = module.export_checkpoints(
         speech_encoder,
         generator,

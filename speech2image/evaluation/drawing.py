@@ -12,7 +12,7 @@ from speech2image.data.progress import progress_bar
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.embeddings import Embeddings
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
 
 LABEL_WIDTH, LABEL_LETTERS, HEAD_HEIGHT = 230, 34, 20
 """Of a sheet, in pixels and letters."""

@@ -17,7 +17,7 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError
 from speech2image.evaluation.utterances import caption_of
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
 
 
 @dataclass(frozen=True)

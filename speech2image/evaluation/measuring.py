@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from speech2image.cascade import CascadeRoute
+from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
@@ -39,8 +39,8 @@ from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.metrics.picture_sets import PictureFeatures
 from speech2image.metrics.registry import TABLES, WORDS
 from speech2image.metrics.word_errors import Transcripts
-from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivityDetector
+from speech2image.pipeline.base import Route
+from speech2image.pipeline.cascade import CascadeRoute
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NO_TEXT = "the direct route goes without text: there are no words to be wrong"

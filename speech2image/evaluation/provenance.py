@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from speech2image import __version__
-from speech2image.cascade import CascadeRoute
+from speech2image.asr.backends import BuiltinAsr
 from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
@@ -16,9 +16,9 @@ from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
-from speech2image.pipeline import Route
-from speech2image.pretrained import RECOGNIZER_CARD
-from speech2image.recognizers import BuiltinAsr
+from speech2image.pipeline.base import Route
+from speech2image.pipeline.cascade import CascadeRoute
+from speech2image.pipeline.registry import RECOGNIZER_CARD
 
 FORMAT = "speech2image evaluation 2"
 PACKAGES = ("numpy", "scipy", "torch", "onnxruntime", "av", "Pillow")

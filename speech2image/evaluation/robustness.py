@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.augment.acoustic_conditions import (
     ACOUSTIC_CONDITIONS,
     AcousticCondition,
@@ -42,8 +43,7 @@ from speech2image.metrics.colour_words import COLOURS
 from speech2image.metrics.estimate import Estimate, Sample
 from speech2image.metrics.refusals import Refusals
 from speech2image.metrics.registry import REFUSED
-from speech2image.pipeline import Route
-from speech2image.voice_activity import VoiceActivityDetector
+from speech2image.pipeline.base import Route
 
 BABBLE = 20
 """So many recordings of the group are the other voices of its babble."""

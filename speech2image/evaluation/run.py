@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
-from speech2image import images
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import OutputError, require
 from speech2image.evaluation import provenance
@@ -21,8 +20,9 @@ from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.files import check_writable, writing
 from speech2image.metrics.feature_network import FeatureNetwork, load_inception
-from speech2image.opening import load, open_vad
-from speech2image.pipeline import Route
+from speech2image.pipeline import images
+from speech2image.pipeline.base import Route
+from speech2image.pipeline.loading import load, open_vad
 
 NOTE = "run.json"
 """Of a work folder: which evaluation it belongs to, and whether that was finished."""
@@ -117,7 +117,7 @@ def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
         return
     with TemporaryDirectory(prefix="speech2image-") as folder:
         model = Path(folder) / "model"
-        require("speech2image.export", "train").export_checkpoints(
+        require("speech2image.export.direct", "train").export_checkpoints(
             settings.speech_encoder,
             settings.generator,
             model,

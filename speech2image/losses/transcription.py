@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from speech2image.text import BLANK
+from speech2image.asr.text import BLANK
 
 
 def ctc_loss(

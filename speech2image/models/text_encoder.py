@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image import text
-from speech2image.text import ALPHABET
+from speech2image.asr import text
+from speech2image.asr.text import ALPHABET
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
+from speech2image.asr.text import speakable
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError
-from speech2image.text import speakable
 from speech2image.tts import espeak, festival, flite, kokoro, piper
 from speech2image.tts.engine import Delivery, Engine
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, SettingsError, require
-from speech2image.onnx_file import VOICE
-from speech2image.runtime import Session
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.onnx_check import VOICE
 from speech2image.tts import kokoro_files
 from speech2image.tts.engine import Delivery
 

@@ -14,8 +14,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
 
-from speech2image.images import encode
-from speech2image.pipeline import Interpolation
+from speech2image.pipeline.base import Interpolation
+from speech2image.pipeline.images import encode
 from speech2image.web import metrics, schemas
 from speech2image.web.errors import RequestRejected
 from speech2image.web.service import RenderRequest, RenderResult, Service

@@ -6,33 +6,33 @@ returns None where the model lacks it. Page, HTTP interface and OpenAPI descript
 nothing else.
 
 A model offers the cascade if it is one, or if the cascade that belongs to it lies beside it (`NAME-cascade`,
-see `pretrained.companion`) and can hear: one without a speech recognizer draws texts alone.
+see `registry.companion`) and can hear: one without a speech recognizer draws texts alone.
 """
 
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from speech2image import opening, pretrained
 from speech2image.errors import CheckpointError
-from speech2image.pipeline import Route
+from speech2image.pipeline import loading, registry
+from speech2image.pipeline.base import Route
 from speech2image.web.errors import RequestRejected
 
 Opener = Callable[[str, int | None], Route | None]
 
 
 def _open_direct(model: str, threads: int | None) -> Route | None:
-    if pretrained.find(model).route == pretrained.CASCADE:
+    if registry.find(model).route == registry.CASCADE:
         return None
-    return opening.load(model, threads=threads)
+    return loading.load(model, threads=threads)
 
 
 def _open_cascade(model: str, threads: int | None) -> Route | None:
-    found = pretrained.find(model)
-    cascade = found if found.route == pretrained.CASCADE else pretrained.companion(found, pretrained.CASCADE)
+    found = registry.find(model)
+    cascade = found if found.route == registry.CASCADE else registry.companion(found, registry.CASCADE)
     if cascade is None or cascade.recognizer is None:
         return None
-    return opening.load(cascade.folder, threads=threads)
+    return loading.load(cascade.folder, threads=threads)
 
 
 OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}
@@ -105,20 +105,20 @@ def _checked_name(name: str) -> str:
     if not name.isprintable():
         raise CheckpointError(
             f"a model is called {name!r}; a name has no line breaks and nothing else that cannot be shown: "
-            f"change it in its {pretrained.CARD}"
+            f"change it in its {registry.CARD}"
         )
     return name
 
 
 def _installed() -> list[str]:
-    names = [name for name in pretrained.available_models() if not _only_a_part(pretrained.find(name))]
+    names = [name for name in registry.available_models() if not _only_a_part(registry.find(name))]
     if not names:
         raise CheckpointError("no models came with this installation; name a model folder with --models")
-    return sorted(names, key=lambda name: name != pretrained.DEFAULT_MODEL)
+    return sorted(names, key=lambda name: name != registry.DEFAULT_MODEL)
 
 
-def _only_a_part(model: pretrained.Model) -> bool:
+def _only_a_part(model: registry.Model) -> bool:
     """Whether this is a cascade that is offered as a route of another model, or that hears nothing."""
-    if model.route != pretrained.CASCADE:
+    if model.route != registry.CASCADE:
         return False
-    return model.recognizer is None or pretrained.companion(model, "direct") is not None
+    return model.recognizer is None or registry.companion(model, "direct") is not None

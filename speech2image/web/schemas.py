@@ -5,8 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from speech2image import audio, images
-from speech2image.pipeline import Interpolation
+from speech2image import audio
+from speech2image.pipeline import images
+from speech2image.pipeline.base import Interpolation
 from speech2image.web.service import RenderResult
 
 

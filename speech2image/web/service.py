@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
-from speech2image.pipeline import Interpolation, Translation
+from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Deadline, JobQueue
 from speech2image.web.metrics import Metrics

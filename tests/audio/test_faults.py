@@ -12,7 +12,7 @@ from spoken import FORMATS, encoded, likeness, model, remuxed, sentence, spoken
 
 from speech2image import audio
 from speech2image.errors import SpeechError
-from speech2image.pipeline import listen
+from speech2image.pipeline.base import listen
 
 CASES = sorted((Path(__file__).parents[1] / "cases").iterdir())
 KINDS = sorted(FORMATS)

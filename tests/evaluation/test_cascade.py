@@ -11,14 +11,14 @@ from evaluation_parts import TinyNetwork, run
 from tiny_cascade import Says, make_cascade
 from tiny_model import EMBEDDING, make_model
 
-from speech2image.cascade import CascadeRoute
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import EvaluationSettings, embeddings, evaluate
 from speech2image.evaluation import run as run_module
 from speech2image.evaluation.paper import tables
 from speech2image.evaluation.utterances import caption_of
-from speech2image.opening import load
+from speech2image.pipeline.cascade import CascadeRoute
+from speech2image.pipeline.loading import load
 
 MEASURES = ("retrieval", "colours", "words")
 

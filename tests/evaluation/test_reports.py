@@ -70,7 +70,7 @@ def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNet
     html = (out / "report.html").read_text()
     for written in (text, markdown, html):
         assert str(tmp_path) not in written and str(shards.parent) not in written
-    assert not re.search(r'(src|href)="(?!data:)', html) and "@import" not in html and "<script" not in html
+    assert not re.search(r'(src|href)="(?!data:|#)', html) and "@import" not in html and "<script" not in html
     assert html.count("<svg") >= 4 and "data:image/png;base64," in html
     with Image.open(out / "grid.png") as picture:
         assert picture.width == 230 + 4 * SIZE + 3 * 2
@@ -184,7 +184,7 @@ def test_checkpoints_are_exported_for_the_occasion(
         seen.extend([encoder, generator, folder])
         make_model(folder, name=options["name"])
 
-    monkeypatch.setattr("speech2image.export.export_checkpoints", export_checkpoints)
+    monkeypatch.setattr("speech2image.export.direct.export_checkpoints", export_checkpoints)
     pair = [tmp_path / "runs" / name / "checkpoint.safetensors" for name in ("hearing", "gan64")]
     chosen = settings(shards, Path(), tmp_path / "out", measures=("retrieval",))
     results = evaluate(replace(chosen, speech_encoder=pair[0], generator=pair[1]))

@@ -14,7 +14,7 @@ from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import speech_shards, write_shards
 from speech2image.data.shard_reading import stream_speech
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.pretrained import available_models, find
+from speech2image.pipeline.registry import available_models, find
 
 SHIPPED = "flowers-and-birds"
 PICTURES = 24

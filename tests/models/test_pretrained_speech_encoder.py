@@ -6,6 +6,7 @@ import torch
 
 from speech2image.audio.front_ends import WHISPER
 from speech2image.errors import SpeechError
+from speech2image.export.onnx import to_onnx, with_float16_weights
 from speech2image.models.pretrained_speech_encoder import (
     PoolingHeadSettings,
     PretrainedEncoderSettings,
@@ -13,8 +14,7 @@ from speech2image.models.pretrained_speech_encoder import (
     mean_of_pairs,
 )
 from speech2image.models.whisper import sinusoids
-from speech2image.runtime import Session
-from speech2image.tracing import to_onnx, with_float16_weights
+from speech2image.pipeline.onnx import Session
 
 SETTINGS = PretrainedEncoderSettings(tiny_whisper.SETTINGS, PoolingHeadSettings(width=32, heads=2, output=48))
 LENGTHS = [131, 114, 180]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from speech2image.errors import SpeechError
+from speech2image.export.onnx import trace
 from speech2image.models.speech_encoder import PRESETS, MaskedBatchNorm, SpeechEncoder, reverse_valid
-from speech2image.tracing import trace
 
 ALL = pytest.mark.parametrize("name", PRESETS)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from speech2image.asr.text import ALPHABET, CAPTION_LENGTH, NOTHING, PLACES
 from speech2image.errors import SettingsError
 from speech2image.models.text_encoder import PRESETS, TextEncoder, characters
-from speech2image.text import ALPHABET, CAPTION_LENGTH, NOTHING, PLACES
 
 
 def test_the_published_shape():

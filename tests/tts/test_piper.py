@@ -10,8 +10,8 @@ from onnx import TensorProto, helper
 
 from speech2image import tts
 from speech2image.errors import CheckpointError, MissingExtraError, SettingsError
-from speech2image.onnx_file import VOICE
-from speech2image.runtime import Session
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.onnx_check import VOICE
 from speech2image.tts import Voice, piper
 
 SENTENCE = "this flower has bright yellow petals and long green leaves"

@@ -12,8 +12,9 @@ from tiny_cascade import HEARD, make_cascade, make_recognizer
 from tiny_model import make_model
 from web_server import client_of
 
-from speech2image import audio, load, pretrained
+from speech2image import audio, load
 from speech2image.errors import CheckpointError
+from speech2image.pipeline import registry
 from speech2image.web.page import templates
 from speech2image.web.registry import open_registry
 from speech2image.web.service import RenderResult
@@ -81,7 +82,7 @@ def test_what_cannot_hear_is_not_offered(tmp_path: Path) -> None:
 
 
 def test_installed_cascades_are_routes_of_their_models(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(pretrained, "MODELS_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "MODELS_FOLDER", tmp_path)
     make_recognizer(tmp_path / "words")
     for name in ("flowers-and-birds", "birds"):
         make_model(tmp_path / name)

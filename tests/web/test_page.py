@@ -19,7 +19,8 @@ from tiny_model import write_wav
 from understood_route import open_understood
 from web_server import server_of
 
-from speech2image import audio, cli, pretrained, tts
+from speech2image import audio, cli, tts
+from speech2image.pipeline import registry
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -28,7 +29,7 @@ pytestmark = [
         importlib.util.find_spec("playwright") is None,
         reason="needs playwright",
     ),
-    pytest.mark.skipif(not pretrained.available_models(), reason="needs a shipped model"),
+    pytest.mark.skipif(not registry.available_models(), reason="needs a shipped model"),
 ]
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
 SPOKEN = RECORDINGS / "red-cluster-kal16.opus"

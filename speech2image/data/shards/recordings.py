@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.asr.text import transcript
 from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.bad_files import report_bad_files
 from speech2image.data.corpora.librispeech import librispeech
@@ -34,7 +35,6 @@ from speech2image.data.shards.plan import make_shards
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
 from speech2image.files import writing
-from speech2image.text import transcript
 
 RECORDINGS_PER_PART = 200
 LISTING = "recordings.jsonl"

@@ -17,7 +17,7 @@ from speech2image.evaluation.results import Results
 from speech2image.evaluation.run import check_out, finish_work, open_work, opened_route, write_files
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices
-from speech2image.pipeline import Route
+from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _TEXTS = {

@@ -33,7 +33,7 @@ from speech2image.evaluation.settings import EvaluationSettings, TableNumber
 from speech2image.evaluation.utterances import KEPT_OUT
 from speech2image.files import writing
 from speech2image.metrics.registry import Measure
-from speech2image.pretrained import CARD
+from speech2image.pipeline.registry import CARD
 from speech2image.training.core.checkpoint import read_facts
 
 SPECIFICATION: Results = tomllib.loads(

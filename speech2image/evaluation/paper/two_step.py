@@ -18,8 +18,8 @@ from speech2image.errors import DataError, SettingsError, require
 from speech2image.evaluation.drawing import sheet
 from speech2image.evaluation.utterances import caption_of
 from speech2image.files import check_writable, writing
-from speech2image.images import save, to_image
 from speech2image.models.gan.stackgan_v1 import StageTwo
+from speech2image.pipeline.images import save, to_image
 from speech2image.training.recipes.stackgan import central_crops
 from speech2image.training.recipes.stackgan_v1 import load_stage
 

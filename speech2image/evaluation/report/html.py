@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from speech2image import images
 from speech2image.errors import require
 from speech2image.evaluation.report.plots import svg
 from speech2image.evaluation.report.sections import Section
+from speech2image.pipeline import images
 
 
 def page(

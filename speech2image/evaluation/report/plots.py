@@ -30,6 +30,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
 }
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def svg(chart: Chart) -> str:
@@ -53,7 +54,7 @@ def svg(chart: Chart) -> str:
         better = "lower" if chart.measure.lower_is_better else "higher"
         axes.set_xlabel(f"{chart.measure.head} ({better} is better)")
         out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(out, format="svg", transparent=True, metadata=_NO_METADATA)
     drawn = out.getvalue()
     return drawn[drawn.index("<svg") :].replace(INK, "currentColor")
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from speech2image.errors import CheckpointError
-from speech2image.images import from_uint8
 from speech2image.models.teacher.caffemodel import read_caffemodel
 from speech2image.models.weight_files import fold_batch_norm, read_pth, read_safetensors
+from speech2image.pipeline.images import from_uint8
 
 # Output channels of an inception block: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection (table 1).
 BLOCKS: dict[str, tuple[int, int, int, int, int, int]] = {

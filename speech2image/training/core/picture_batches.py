@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.images import from_uint8
+from speech2image.pipeline.images import from_uint8
 
 
 @dataclass(frozen=True)

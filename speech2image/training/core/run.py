@@ -41,10 +41,10 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 from torch.utils.tensorboard import SummaryWriter
 
-from speech2image import images
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
+from speech2image.pipeline import images
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.core.prefetch import Batch, ReadAhead
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speech2image.asr.text import END, Vocabulary
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.augment.log_mel import SpeechAugmentation, augment
 from speech2image.data.augment.surroundings import Backgrounds
 from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.retrieval import picture_features
-from speech2image.text import END, Vocabulary
 
 POOL_BATCHES = 32
 """Batches sorted by length together: much less padding, still well mixed."""

@@ -7,10 +7,9 @@ run goes on with the same command. The toy set needs no weights (`--preset toy`)
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from speech2image.data.features import cache_teacher_features
 from speech2image.data.progress import track
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
-from speech2image.export import export_checkpoints
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.models.teacher.toy import ToyTeacher
@@ -64,14 +62,20 @@ PRESETS: dict[str, DirectTraining] = {
 }
 
 
+class TrainedNetworks(NamedTuple):
+    """Checkpoints of a direct route's networks."""
+
+    speech_encoder: Path
+    generator: Path
+
+
 def train(
     settings: DirectTraining,
     arrays: PairArrays,
     teacher: GoogLeNet | ToyTeacher | None,
     folder: str | os.PathLike[str],
-    card: Mapping[str, Any] | None = None,
-) -> Path:
-    """Do whatever of the whole way is not done yet.
+) -> TrainedNetworks:
+    """Do whatever of the whole way up to the export is not done yet.
 
     Args:
         settings: see `DirectTraining`.
@@ -79,10 +83,9 @@ def train(
         teacher: the frozen image network; None if its features are there and the generator does without it.
             `ToyTeacher` with the toy set alone.
         folder: of the run.
-        card: entries of the model's `model.json`; by default name "direct" and licence "unstated".
 
     Returns:
-        The model folder, which `speech2image.load` takes.
+        The checkpoints, which `export.direct.export_checkpoints` takes.
 
     Raises:
         SettingsError: the one-stage generator without GoogLeNet, the toy teacher with photographs, or a
@@ -95,10 +98,9 @@ def train(
         cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
     encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
     store_embeddings(arrays, encoder)
-    generator = _train_generator(settings.generator, arrays, teacher, folder / "generator")
-    stated = {"name": "direct", "licence": "unstated", **(card or {})}
-    export_checkpoints(encoder, generator, folder / "model", max_bytes=settings.max_bytes, **stated)
-    return folder / "model"
+    return TrainedNetworks(
+        encoder, _train_generator(settings.generator, arrays, teacher, folder / "generator")
+    )
 
 
 def _check_teacher(

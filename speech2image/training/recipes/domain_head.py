@@ -26,7 +26,6 @@ from speech2image.data.backbone_states import recordings_with_states, with_state
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, kept_out
 from speech2image.data.speech.word_bank import VOICE_PREFIX
-from speech2image.domains import OTHER, check_domains
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.pretrained_speech_encoder import (
     DomainHead,
@@ -35,7 +34,8 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
     with_new_head,
 )
-from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD
+from speech2image.pipeline.domains import OTHER, check_domains
+from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine

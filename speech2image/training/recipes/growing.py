@@ -53,8 +53,8 @@ def begin_from(
     """Take over another training's weights wherever name and shape agree; grow a generator of half the side.
 
     Args:
-        path: checkpoint of the other training, or one made of a model (`from_model.py`), which brings no
-            discriminator.
+        path: checkpoint of the other training, or one made of a model (`export/checkpoint.py`), which
+            brings no discriminator.
         kind: of that checkpoint.
         generator, discriminator, ema: what takes the weights.
         arrays: their teacher features are the conditions of the pictures that growing looks at.

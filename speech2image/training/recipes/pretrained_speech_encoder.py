@@ -17,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from speech2image.asr.text import Vocabulary
 from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.data.backbone_states import with_states
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
@@ -34,8 +35,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.models.whisper import load_backbone
-from speech2image.pretrained import DOMAIN_ERRORS
-from speech2image.text import Vocabulary
+from speech2image.pipeline.registry import DOMAIN_ERRORS
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speech2image import audio
+from speech2image.audio.vad import SPEECH_STEPS
 from speech2image.data.augment.sounds import excerpts, made_sound, read_sound, sound_files
 from speech2image.data.augment.waveform import add_noise, add_room, change_voice
 from speech2image.data.noises import make_noise
@@ -46,7 +47,6 @@ from speech2image.training.core.checkpoint import (
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
-from speech2image.voice_activity import SPEECH_STEPS
 
 Waveform = NDArray[np.float32]
 STEP_FRAMES = 4

@@ -16,7 +16,7 @@ from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.pretrained import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
+from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
 from speech2image.training.core.checkpoint import (
     averaged_weights,
     building_from,

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.asr.text import LETTERS, Vocabulary
 from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.data.augment.surroundings import OtherVoices
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings
@@ -32,7 +33,6 @@ from speech2image.losses.distillation import (
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, SpeechEncoderSettings
-from speech2image.text import LETTERS, Vocabulary
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine

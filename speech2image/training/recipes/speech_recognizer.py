@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speech2image.asr.text import END, Vocabulary
 from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.data.shards.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
 from speech2image.data.training_sets import TrainingArrays
@@ -26,7 +27,6 @@ from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
-from speech2image.text import END, Vocabulary
 from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step

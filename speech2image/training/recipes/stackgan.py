@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
-from speech2image.images import from_uint8
+from speech2image.pipeline.images import from_uint8
 from speech2image.training.core.ema import BATCHES, Ema, measure_statistics
 from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings
 from speech2image.training.core.picture_batches import PictureBatches

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.asr.text import transcript, words_of
 from speech2image.data.condition_pairs import CaptionPairs
 from speech2image.data.corpora.embedding_pickles import (
     EMBEDDINGS,
@@ -21,7 +22,6 @@ from speech2image.data.corpora.embedding_pickles import (
 )
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.files import writing
-from speech2image.text import transcript, words_of
 from speech2image.training.recipes.text_encoder import embed_captions, load_text_encoder
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]

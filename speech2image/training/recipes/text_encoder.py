@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.asr.text import words_of
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, contrastive_loss, start_temperature
@@ -25,8 +26,7 @@ from speech2image.metrics.retrieval import Retrieval, picture_features, retrieva
 from speech2image.models.condition_prior import unit
 from speech2image.models.text_encoder import PRESETS as ENCODERS
 from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings, characters
-from speech2image.pretrained import VOCABULARY
-from speech2image.text import words_of
+from speech2image.pipeline.registry import VOCABULARY
 from speech2image.training.core.checkpoint import (
     averaged_weights,
     building_from,

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speech2image.asr.ctc import token_limit
+from speech2image.asr.text import BLANK, END, LETTERS, Vocabulary
 from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
 from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
-from speech2image.text import BLANK, END, LETTERS, Vocabulary
 from speech2image.training.core.checkpoint import (
     averaged_weights,
     building_from,
@@ -24,7 +25,6 @@ from speech2image.training.core.checkpoint import (
     stored_settings,
 )
 from speech2image.training.core.speech_batches import padded
-from speech2image.transcription import token_limit
 
 KIND = "speech_recognizer"
 MOST_TOKENS = 1000
@@ -88,7 +88,7 @@ def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 class TorchScorer:
-    """A recognizer in torch as a `transcription.Scorer`."""
+    """A recognizer in torch as a `asr.ctc.Scorer`."""
 
     def __init__(self, recognizer: SpeechRecognizer) -> None:
         self.recognizer = recognizer.eval()

@@ -19,6 +19,8 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.asr.ctc import best_path
+from speech2image.asr.text import Vocabulary
 from speech2image.data.backbone_states import recordings_with_states, with_states
 from speech2image.data.shards.recordings import Recordings, TranscribedSpeech
 from speech2image.data.training_sets import TrainingArrays
@@ -31,7 +33,6 @@ from speech2image.models.pretrained_speech_encoder import (
     WordsSettings,
     with_new_head,
 )
-from speech2image.text import Vocabulary
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine
@@ -40,7 +41,6 @@ from speech2image.training.recipes.speech_embeddings import load_pretrained, sta
 from speech2image.training.recipes.speech_encoder import KIND
 from speech2image.training.recipes.speech_recognizer import TranscribedMaterial, gather_transcribed
 from speech2image.training.recipes.transcripts import learn_pieces, word_errors
-from speech2image.transcription import best_path
 
 BATCH = 32
 

@@ -10,9 +10,10 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from speech2image import audio, images
-from speech2image.domains import OTHER, something_else
-from speech2image.pipeline import Interpolation
+from speech2image import audio
+from speech2image.pipeline import images
+from speech2image.pipeline.base import Interpolation
+from speech2image.pipeline.domains import OTHER, something_else
 from speech2image.web.page.plots import plot_spectrogram, plot_waveform
 from speech2image.web.service import RenderResult
 

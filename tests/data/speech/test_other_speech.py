@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from speech2image import audio, cli, tts
+from speech2image.asr.text import transcript
 from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.data import other_speech
 from speech2image.data.other_speech import foreign_voices, plan_other, prepare_other
@@ -13,7 +14,6 @@ from speech2image.data.shards.recordings import Recordings
 from speech2image.data.speech.other_sentences import other_sentences
 from speech2image.data.speech.speaking import VoicePlan, speak_utterance
 from speech2image.errors import DataError, SettingsError
-from speech2image.text import transcript
 from speech2image.tts import espeak
 
 needs_engines = pytest.mark.skipif(

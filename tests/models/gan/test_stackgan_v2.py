@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from speech2image.errors import SettingsError
+from speech2image.export.onnx import trace
 from speech2image.models.gan.layers import JointConv, UpBlock, initialise_orthogonal, up_conv_as_transposed
 from speech2image.models.gan.stackgan_v2 import (
     Architecture,
@@ -18,7 +19,6 @@ from speech2image.models.gan.stackgan_v2 import (
     PictureGenerator,
     TreeGenerator,
 )
-from speech2image.tracing import trace
 
 SMALL = Architecture(branches=3, generator_width=8, discriminator_width=2, noise=5, code=6, condition=12)
 

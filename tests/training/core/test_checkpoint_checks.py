@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from speech2image.errors import CheckpointError
-from speech2image.export import load_generator
+from speech2image.export.direct import load_generator
 from speech2image.models import speech_encoder
 from speech2image.models.gan import one_stage
 from speech2image.training.core.checkpoint import (

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import tiny_whisper
 import torch
+from exported import save_trained
 from small_sets import sample, tone
 from tiny_networks import MatrixGenerator
 
-from speech2image import audio, export, pretrained
+from speech2image import audio
 from speech2image.audio.front_ends import WHISPER
 from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import Utterance, write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, build_recordings
 from speech2image.errors import CheckpointError, DataError, SettingsError
+from speech2image.export import direct
 from speech2image.models.pretrained_speech_encoder import (
     DomainHead,
     DomainSettings,
@@ -25,6 +27,7 @@ from speech2image.models.pretrained_speech_encoder import (
     WordsSettings,
     with_new_head,
 )
+from speech2image.pipeline import registry
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.recipes import pretrained_speech_encoder, words_head
 from speech2image.training.recipes.domain_head import (
@@ -226,17 +229,15 @@ def test_older_checkpoints_and_models_open(encoder):
 
 
 def test_the_exported_encoder_tells_the_domain(trained, tmp_path):
-    from test_export import _save
-
     from speech2image.models.gan.one_stage import OneStageGenerator
     from speech2image.training.recipes import one_stage_gan
 
     sizes = one_stage_gan.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))
     generator = tmp_path / "generator.safetensors"
     stored = {"generator": dataclasses.asdict(sizes)}
-    _save(generator, "one_stage_gan", stored, OneStageGenerator(sizes).eval())
-    export.export_checkpoints(trained, generator, tmp_path / "mine", name="mine", licence="CC0-1.0")
-    model, facts = pretrained.find(tmp_path / "mine"), load_checkpoint(trained)
+    save_trained(generator, "one_stage_gan", stored, OneStageGenerator(sizes).eval())
+    direct.export_checkpoints(trained, generator, tmp_path / "mine", name="mine", licence="CC0-1.0")
+    model, facts = registry.find(tmp_path / "mine"), load_checkpoint(trained)
     assert model.domains is not None and model.domains.names == ("flower", "bird", "other")
     assert model.domains.threshold == facts["other_threshold"]
     assert model.card["domain_errors"] == facts["domain_errors"]
@@ -244,12 +245,12 @@ def test_the_exported_encoder_tells_the_domain(trained, tmp_path):
 
 
 def test_a_domain_head_that_is_not_there(encoder, tmp_path):
-    from speech2image.domains import Domains
+    from speech2image.pipeline.domains import Domains
 
     bare: PretrainedSpeechEncoder = load_pretrained(encoder)
     options = {"noise_size": 7, "front_end": WHISPER, "domains": Domains(("flower", "other"), 0.5)}
     with pytest.raises(CheckpointError, match="no domain head"):
-        export.export_direct(
+        direct.export_direct(
             bare, MatrixGenerator(1024), tmp_path / "m", name="m", licence="CC0-1.0", **options
         )
     assert not (tmp_path / "m").exists()

@@ -186,7 +186,7 @@ def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: Goo
 
 def test_only_spoken_conditions_are_drawn(teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
-    prior = fit_prior(PriorSettings(told=4, noise_size=4), arrays, mean_teacher_feature(arrays))
+    prior = fit_prior(PriorSettings(n_predicted=4, noise_size=4), arrays, mean_teacher_feature(arrays))
     conditions, spoken = arrays.embeddings[:4], np.array([True, False, True, False])
 
     def draw(seed: int, prior: ConditionPrior | None = prior) -> torch.Tensor:
@@ -277,7 +277,7 @@ def test_a_prior_is_fitted_anew_and_the_generator_stays(teacher: GoogLeNet, tmp_
     arrays: Any = TinyArrays()
     first = load_checkpoint(train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "run"))
     arrays.embeddings = np.random.default_rng(7).random((12, 1024), np.float32)
-    settings = PriorSettings(told=3, noise_size=4, pictures=9, borrowed=0.5)
+    settings = PriorSettings(n_predicted=3, noise_size=4, pictures=9, residual_blend=0.5)
     path = refit_prior(
         tmp_path / "run/checkpoint.safetensors", arrays, tmp_path / "other.safetensors", settings
     )

@@ -10,10 +10,11 @@ import pytest
 import torch
 from fake_speech import FakeSpeech, spoken
 
+from speech2image.asr.ctc import Search, Vocabulary, transcribe
+from speech2image.asr.text import LETTERS
 from speech2image.data.augment.log_mel import SpeechAugmentation
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
-from speech2image.text import LETTERS
 from speech2image.training.core.checkpoint import read_facts
 from speech2image.training.core.prefetch import ReadAhead
 from speech2image.training.core.speech_batches import TranscribedBatches
@@ -35,7 +36,6 @@ from speech2image.training.recipes.transcripts import (
     transcripts,
     word_errors,
 )
-from speech2image.transcription import Search, Vocabulary, transcribe
 
 TINY = replace(
     PRESETS["toy"],

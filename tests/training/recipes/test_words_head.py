@@ -11,6 +11,7 @@ import torch
 from small_sets import sample
 
 from speech2image import audio
+from speech2image.asr.ctc import best_path
 from speech2image.audio.front_ends import PAPER, WHISPER
 from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import write_shards
@@ -21,7 +22,6 @@ from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.recipes import pretrained_speech_encoder
 from speech2image.training.recipes.speech_embeddings import load_pretrained
 from speech2image.training.recipes.words_head import PRESETS, train
-from speech2image.transcription import best_path
 
 TINY = dataclasses.replace(PRESETS["toy"], steps=4, frames=200, log_every=1, precision="32-true")
 

@@ -1,0 +1,1 @@
+"""Export: trained networks become model folders that run without torch, and checkpoints again."""

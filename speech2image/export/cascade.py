@@ -1,0 +1,234 @@
+"""A trained text encoder, generator and recognizer -> the model folder of the route through text.
+
+    text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]
+    generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, side, side]
+    recognizer/           what `export.recognizer` writes; or a folder beside it, for several models
+    model.json            as of the direct route, with "route": "cascade", the recognizer's folder and the
+                          words the text encoder knows
+
+All but text encoder and recognizer may stay in a direct model's folder beside this one, if the text encoder
+gives what its speech encoder gives (`train text-alignment`). A folder without recognizer draws texts. It
+appears only if ONNX Runtime then gives what torch gives.
+"""
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from speech2image.asr.ctc import CtcDecoder
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.export.direct import convert, detector_to_onnx, load_generator
+from speech2image.export.folder import (
+    MAX_BYTES,
+    borrowed_networks,
+    check_folder,
+    check_size,
+    write_folder,
+)
+from speech2image.export.onnx import to_onnx, with_float16_weights
+from speech2image.export.parity import (
+    SAME,
+    SAME_FLOAT16,
+    Inputs,
+    check_same,
+    compare_encoder,
+    made_up_log_mels,
+    of_captions,
+)
+from speech2image.pipeline.registry import (
+    CASCADE,
+    DETECTOR,
+    PRIOR,
+    VOCABULARY,
+    Model,
+    find,
+)
+from speech2image.reading import is_plain_name
+
+INSIDE = "recognizer"
+"""The folder of a recognizer that lies in its model's."""
+CAPTIONS = (
+    "a red flower with rounded petals",
+    "This bird has a white belly, a grey back & a short, pointed beak!",
+    "the petals of this flower are pink and the anther is yellow. " * 4,
+    "x",
+)
+"""Compared on, where no captions are given; one is longer than the encoder reads."""
+
+
+def export_cascade(
+    text_encoder: nn.Module,
+    generator: nn.Module | Model,
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    licence: str,
+    noise_size: int = 100,
+    recognizer: str | os.PathLike[str] | None = None,
+    shared_recognizer: str | None = None,
+    captions: Sequence[str] = (),
+    vocabulary: Sequence[str] = (),
+    max_bytes: int = MAX_BYTES,
+    speech_detector: nn.Module | None = None,
+    **card: Any,
+) -> dict[str, float]:
+    """Write the model folder of a route through text.
+
+    Args:
+        text_encoder: letters [batch, 201] -> [batch, size].
+        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side];
+            or a model beside `folder`, or a shipped one, whose generator and speech detector are used.
+        folder: to write; an older model folder there is replaced.
+        name: the model's name.
+        licence: of the weights.
+        noise_size: length of the noise vector of a generator that is no model's.
+        recognizer: an exported recognizer's folder, copied into the model's.
+        shared_recognizer: the name of an exported recognizer's folder that will lie beside the model's, or
+            came with the installation.
+        captions: to compare on, at least two; made-up ones by default.
+        vocabulary: words the text encoder knows: a text with none of them is refused. Empty takes any text.
+        max_bytes: the most each network in the folder may take.
+        speech_detector: refuses recordings without speech; None for that of the model whose generator is
+            used, or for a model that takes any sound.
+        **card: more JSON values for `model.json`.
+
+    Returns:
+        The differences found, which `model.json` states too.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch; the networks do not fit each other; the
+            recognizer's folder is damaged. Nothing is written.
+        SettingsError: a network larger than `max_bytes`; two recognizers, or no plain name of one; the model
+            whose generator is used lies elsewhere. Nothing is written.
+        OutputError: the folder cannot be written, or holds something that is no model.
+    """
+    folder, inputs = Path(folder), of_captions(captions or CAPTIONS)
+    check_folder(folder)
+    named = _named(recognizer, shared_recognizer)
+    borrowed: dict[str, dict[str, Any]] = {}
+    if isinstance(generator, Model):
+        borrowed = borrowed_networks(generator, folder, ("generator", PRIOR, DETECTOR))
+        contents, told = _convert_for(generator, text_encoder, inputs)
+    else:
+        contents, sizes, parity = convert(text_encoder, generator, inputs, noise_size)
+        told = {**sizes, "parity": asdict(parity)}
+    if speech_detector is not None:
+        borrowed.pop(DETECTOR, None)
+        contents[DETECTOR], detected = detector_to_onnx(speech_detector, made_up_log_mels())
+        told["parity"] |= detected
+    check_size(contents | _networks(recognizer), max_bytes)
+    known = {VOCABULARY: " ".join(vocabulary)} if vocabulary else {}
+    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told, **known}
+    write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
+    found: dict[str, float] = told["parity"]
+    return found
+
+
+def export_checkpoints(
+    text_encoder: str | os.PathLike[str],
+    generator: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    recognizer: str | os.PathLike[str] | None = None,
+    speech_detector: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """`export_cascade` for training checkpoints; their averaged weights are taken.
+
+    Args:
+        generator: a checkpoint, or the name or folder of a model whose generator is used.
+        recognizer: a checkpoint, or the folder of an exported recognizer; None for a model that draws texts.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
+    """
+    from speech2image.training.core.checkpoint import read_facts
+    from speech2image.training.recipes.speech_detector import load_speech_detector
+    from speech2image.training.recipes.text_encoder import load_text_encoder
+
+    check_folder(Path(folder))
+    encoder = load_text_encoder(text_encoder)
+    painter: nn.Module | Model
+    if Path(generator).suffix == ".safetensors":
+        painter, options["noise_size"] = load_generator(generator)
+    else:
+        painter = find(generator)
+    detector = None if speech_detector is None else load_speech_detector(speech_detector)
+    with _exported(recognizer) as ears:
+        return export_cascade(
+            encoder,
+            painter,
+            folder,
+            recognizer=ears,
+            vocabulary=_words(read_facts(text_encoder).get(VOCABULARY, []), text_encoder),
+            speech_detector=detector,
+            **options,
+        )
+
+
+def _words(vocabulary: Any, checkpoint: str | os.PathLike[str]) -> Sequence[str]:
+    if not isinstance(vocabulary, list) or not all(isinstance(word, str) for word in vocabulary):
+        raise CheckpointError(f"{checkpoint} is damaged: its '{VOCABULARY}' is no list of words")
+    return vocabulary
+
+
+@contextmanager
+def _exported(recognizer: str | os.PathLike[str] | None) -> Iterator[Path | None]:
+    """A recognizer's folder: the one given, or one made of a checkpoint for the occasion."""
+    if recognizer is None or Path(recognizer).is_dir():
+        yield None if recognizer is None else Path(recognizer)
+        return
+    from speech2image.export.recognizer import export_checkpoint
+
+    with TemporaryDirectory(prefix="speech2image-") as folder:
+        export_checkpoint(recognizer, Path(folder) / INSIDE)
+        yield Path(folder) / INSIDE
+
+
+def _convert_for(
+    lender: Model, text_encoder: nn.Module, inputs: Inputs
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The text encoder in ONNX with float16 weights; what `model.json` says of sizes and parity."""
+    encoder = copy.deepcopy(text_encoder).cpu().float().eval()
+    with torch.no_grad():
+        embeddings = encoder(*inputs.read(slice(0, inputs.count)))
+    if embeddings.shape[1] != lender.card["embedding_size"]:
+        raise CheckpointError(
+            f"the generator of '{lender.name}' draws from {lender.card['embedding_size']} numbers, this text "
+            f"encoder gives {embeddings.shape[1]}"
+        )
+    whole = to_onnx(encoder, inputs.read(slice(2)), inputs.encoder)
+    halved = with_float16_weights(whole)
+    parity = dict(lender.card.get("parity", {}))
+    for key, model, bound in (("embedding", whole, SAME), ("embedding_float16", halved, SAME_FLOAT16)):
+        parity[key] = compare_encoder(model, inputs, embeddings)
+        check_same(key, parity[key], bound)
+    keys = ("picture_size", "embedding_size", "noise_size", "prior_noise_size")
+    sizes = {key: lender.card[key] for key in keys if key in lender.card}
+    return {inputs.encoder: halved.SerializeToString()}, {**sizes, "parity": parity}
+
+
+def _named(recognizer: Any, shared: str | None) -> dict[str, str]:
+    """What `model.json` says of the recognizer."""
+    if recognizer is not None and shared is not None:
+        raise SettingsError("give a recognizer to put into the model's folder, or the name of a shared one")
+    if shared is not None and not is_plain_name(shared):
+        raise SettingsError(f"a shared recognizer is named by its folder, without a path; not {shared!r}")
+    if recognizer is None and shared is None:
+        return {}
+    return {"recognizer": INSIDE if shared is None else shared}
+
+
+def _networks(recognizer: str | os.PathLike[str] | None) -> dict[str, bytes]:
+    """The networks in a recognizer's folder, once it is found whole."""
+    if recognizer is None:
+        return {}
+    files = CtcDecoder(recognizer, threads=1).card["files"]
+    return {name.removesuffix(".onnx"): (Path(recognizer) / name).read_bytes() for name in files}

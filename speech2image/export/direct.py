@@ -1,0 +1,375 @@
+"""Trained networks -> a model folder that runs without torch.
+
+    speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024];
+                          40 of the paper's front end, as many as another one gives; of an encoder with
+                          a words head also ctc [batch, steps, tokens], with a domain head also
+                          domain [batch, domains], both log-probabilities
+    condition_prior.onnx  embedding [batch, 1024], noise [batch, 100] -> feature [batch, 1024], which is then
+                          the generator's condition; if the generator was trained with one
+    generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, size, size]
+    speech_detector.onnx  log_mel, n_frames -> speech_probability [batch, steps of 40 ms]; if one is given
+    model.json            name, licence, sizes, checksums, measured parity
+
+Generator and speech detector may stay in another model's folder beside this one.
+The route through text is `export/cascade.py`, with the same steps.
+Weights are stored as float16 and cast back to float32 when a session opens: half the size, same arithmetic.
+Where that would change pictures too much, as it may after a few steps of training, they stay float32.
+The folder appears only if ONNX Runtime then gives what torch gives.
+"""
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from speech2image.audio.front_ends import PAPER, FrontEnd
+from speech2image.errors import CheckpointError
+from speech2image.export.folder import (
+    MAX_BYTES,
+    borrowed_networks,
+    check_folder,
+    check_size,
+    write_again,
+    write_folder,
+)
+from speech2image.export.onnx import to_onnx, with_float16_weights
+from speech2image.export.parity import (
+    SAME,
+    SAME_CHANCES,
+    SAME_FLOAT16,
+    Inputs,
+    Parity,
+    check_parity,
+    check_same,
+    compare,
+    compare_detector,
+    compare_further,
+    expect,
+    fits_float16,
+    made_up_clips,
+    made_up_log_mels,
+    of_clips,
+)
+from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
+from speech2image.pipeline.domains import Domains, check_domains
+from speech2image.pipeline.registry import (
+    DETECTOR,
+    DOMAIN,
+    DOMAIN_ERRORS,
+    DOMAINS,
+    FRONT_END,
+    OTHER_THRESHOLD,
+    PIECES,
+    PRIOR,
+    WORDS,
+    Model,
+    find,
+    read_card,
+)
+
+HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
+"""Further output of a speech encoder -> the head that gives it."""
+
+
+def export_direct(
+    speech_encoder: nn.Module,
+    generator: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    name: str,
+    licence: str,
+    noise_size: int = 100,
+    clips: Sequence[NDArray[np.float32]] = (),
+    max_bytes: int = MAX_BYTES,
+    speech_detector: nn.Module | None = None,
+    front_end: FrontEnd = PAPER,
+    pieces: Sequence[str] = (),
+    generator_of: Model | None = None,
+    domains: Domains | None = None,
+    **card: Any,
+) -> Parity:
+    """Write the model folder of a direct route.
+
+    Args:
+        speech_encoder: (frames [batch, features, frames], n_frames [batch]) -> [batch, size].
+        generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side]; of
+            a `SpokenGenerator` prior and generator become networks of their own.
+        folder: to write; an older model folder there is replaced.
+        name: the model's name.
+        licence: of the weights.
+        noise_size: length of the noise vector.
+        clips: real recordings to compare on, samples at 16 kHz, at least two; made-up ones by default.
+        max_bytes: the most each network may take.
+        speech_detector: (log_mel, n_frames) -> probability of speech in every 40 ms; None for a model that
+            takes any sound.
+        front_end: what makes the encoder's frames.
+        pieces: of text that the encoder's words head writes in; it then gives words, too.
+        generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
+            in place of another copy, and its speech detector if none is given. A condition prior is not
+            shared.
+        domains: that the encoder's domain head tells apart; it then gives them, too.
+        **card: more JSON values for `model.json`: description, training data, voices, measures ...
+
+    Returns:
+        The differences found, which `model.json` states too.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
+        SettingsError: a network is larger than `max_bytes`, or `generator_of` lies elsewhere; nothing is
+            written.
+        OutputError: the folder cannot be written, or holds something that is no model.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    borrowed = (
+        {} if generator_of is None else borrowed_networks(generator_of, folder, ("generator", DETECTOR))
+    )
+    clips = clips or made_up_clips()
+    frames = [front_end.extract(clip) for clip in clips]
+    further = [name for name, given in ((WORDS, pieces), (DOMAIN, domains)) if given]
+    contents, sizes, parity = convert(
+        speech_encoder, generator, of_clips(frames), noise_size, further, generator_of
+    )
+    contents = {network: content for network, content in contents.items() if network not in borrowed}
+    if pieces:
+        card[PIECES] = list(pieces)
+    if domains:
+        card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
+    detected: dict[str, float] = {}
+    if generator_of is not None and DETECTOR in borrowed:
+        stated = generator_of.card.get("parity", {})
+        detected = {key: stated[key] for key in ("speech", "speech_float16") if key in stated}
+    if speech_detector is not None:
+        borrowed.pop(DETECTOR, None)
+        log_mels = [PAPER.extract(clip) for clip in clips]
+        contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
+    check_size(contents, max_bytes)
+    stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
+    told = stated | {"parity": asdict(parity) | detected}
+    write_folder(folder, contents, told, borrowed=borrowed)
+    return parity
+
+
+def convert(
+    encoder: nn.Module,
+    generator: nn.Module,
+    inputs: Inputs,
+    noise_size: int,
+    further: Sequence[str] = (),
+    generator_of: Model | None = None,
+) -> tuple[dict[str, bytes], dict[str, int], Parity]:
+    """All networks in ONNX, with float16 weights if they allow it; what `model.json` says of their sizes;
+    their parity.
+
+    `further` names what a PretrainedSpeechEncoder with more heads gives beside the embedding:
+    `registry.WORDS`, `DOMAIN`. With `generator_of`, the generator is that of this model, if it draws what
+    `generator` draws.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
+            what the encoder gives, or is another one than that of `generator_of`.
+    """
+    encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    prior_noise = painter.prior.noise_size if isinstance(painter, SpokenGenerator) else 0
+    try:
+        expected = expect(encoder, painter, inputs, noise_size, prior_noise)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise CheckpointError(
+            f"the generator does not draw from this encoder's embeddings: {reason}"
+        ) from error
+    traced = with_heads(encoder, further) if isinstance(encoder, PretrainedSpeechEncoder) else encoder
+    whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, further)}
+    conditions, z = expected.embeddings[:2], expected.noise[:2]
+    if isinstance(painter, SpokenGenerator):
+        whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
+        conditions, painter = painter.prior(conditions, z[:, :prior_noise]), painter.generator
+    whole["generator"] = to_onnx(painter, (conditions, z[:, prior_noise:]), "generator")
+    sizes = {
+        "picture_size": expected.pictures.shape[-1],
+        "embedding_size": expected.embeddings.shape[-1],
+        "noise_size": noise_size,
+    } | ({"prior_noise_size": prior_noise} if prior_noise else {})
+    shared = {} if generator_of is None else {"generator": _generator_of(generator_of, sizes)}
+    halved = {network: with_float16_weights(model) for network, model in whole.items()} | shared
+    exact = compare(whole, expected)
+    parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
+    if generator_of is not None:
+        check_same(f"the generator of '{generator_of.name}'", parity.picture_float16_mean, SAME_FLOAT16)
+    if not fits_float16(parity):
+        halved = whole | shared
+        parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
+    check_parity(parity)
+    if further:
+        for name, off in compare_further(halved[inputs.encoder], traced, inputs, further).items():
+            check_same(name, off, SAME_CHANCES)
+    return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
+
+
+def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
+    """The generator of another model, which must have the sizes stated."""
+
+    def told(card: dict[str, Any]) -> str:
+        own = card["noise_size"] - card.get("prior_noise_size", 0)
+        return f"{card['picture_size']} pixels from {card['embedding_size']} numbers and {own} of noise"
+
+    if told(lender.card) != told(sizes):
+        raise CheckpointError(
+            f"the generator of '{lender.name}' draws {told(lender.card)}, the one given {told(sizes)}: they "
+            "are not the same; nothing was written"
+        )
+    return onnx.load_from_string(lender.read("generator"))
+
+
+def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.Module:
+    """The encoder as it is traced: with the heads that give the further outputs.
+
+    Raises:
+        CheckpointError: it has not got one of them.
+    """
+    heads = [HEADS[name] for name in further]
+    for head in heads:
+        if getattr(encoder, head) is None:
+            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
+    return WithHeads(encoder, heads).eval() if heads else encoder
+
+
+def add_speech_detector(
+    folder: str | os.PathLike[str],
+    speech_detector: nn.Module,
+    log_mels: Sequence[NDArray[np.float32]] = (),
+    max_bytes: int = MAX_BYTES,
+) -> dict[str, float]:
+    """Give a model folder a speech detector, or another one; its other networks stay as they are.
+
+    Returns:
+        The differences of the probability from torch, which `model.json` states too.
+
+    Raises:
+        CheckpointError: the folder is no whole model, or ONNX Runtime gives something else than torch.
+        SettingsError, OutputError: as `export_direct`.
+    """
+    model = read_card(Path(folder))
+    contents = {network: model.read(network) for network in model.networks if network not in model.borrowed}
+    contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
+    check_size(contents, max_bytes)
+    borrowed = {network: entry for network, entry in model.borrowed.items() if network != DETECTOR}
+    write_again(model, contents, borrowed, {"parity": model.card.get("parity", {}) | detected})
+    return detected
+
+
+def export_checkpoints(
+    speech_encoder: str | os.PathLike[str],
+    generator: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    speech_detector: str | os.PathLike[str] | None = None,
+    generator_of: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Parity:
+    """`export_direct` for two or three training checkpoints; their averaged weights are taken.
+
+    `generator_of` is the name or folder of a model.
+
+    Raises:
+        CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
+    """
+    from speech2image.training.recipes.speech_detector import load_speech_detector
+    from speech2image.training.recipes.speech_embeddings import load_speech_encoder, stated_facts
+
+    check_folder(Path(folder))
+    encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
+    facts = stated_facts(speech_encoder)
+    stated = {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
+    domains = None
+    if DOMAINS in facts:
+        check_domains(facts[DOMAINS], facts.get(OTHER_THRESHOLD), str(speech_encoder))
+        domains = Domains(tuple(facts[DOMAINS]), facts[OTHER_THRESHOLD])
+    detector = None if speech_detector is None else load_speech_detector(speech_detector)
+    return export_direct(
+        encoder,
+        painter,
+        folder,
+        noise_size=noise_size,
+        speech_detector=detector,
+        front_end=encoder.front_end,
+        pieces=facts.get(PIECES, ()),
+        generator_of=None if generator_of is None else find(generator_of),
+        domains=domains,
+        **stated,
+        **options,
+    )
+
+
+def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
+    """The averaged generator of a one-stage-gan, stackgan-v2 or -v1 checkpoint, and the length of its noise.
+
+    Raises:
+        CheckpointError: the file is damaged or of another kind.
+    """
+    from speech2image.models.gan.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
+    from speech2image.training.core.checkpoint import (
+        averaged_weights,
+        building_from,
+        load_checkpoint,
+        stored_settings,
+    )
+
+    state = load_checkpoint(path)
+    with building_from(path):
+        if state["kind"] == "one_stage_gan":
+            return _one_stage(state)
+        if state["kind"] == "stackgan_v2":
+            architecture = Architecture(**stored_settings(state, "networks"))
+            tree = TreeGenerator(architecture)
+            tree.load_state_dict(averaged_weights(state))
+            return PictureGenerator(tree), architecture.noise
+    if state["kind"] == "stackgan_v1":
+        from speech2image.training.recipes import stackgan_v1
+
+        return stackgan_v1.load_generator(path)
+    raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
+
+
+def _one_stage(state: dict[str, Any]) -> tuple[nn.Module, int]:
+    """The generator of a one-stage-gan checkpoint, with its condition prior if it has one."""
+    from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
+    from speech2image.training.core.checkpoint import averaged_weights, stored_settings
+
+    sizes = GeneratorSettings(**stored_settings(state, "generator"))
+    generator = OneStageGenerator(sizes)
+    generator.load_state_dict(averaged_weights(state))
+    if "prior" not in state:
+        return generator, sizes.noise_size
+    spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)
+    return spoken, spoken.noise_size
+
+
+def detector_to_onnx(
+    detector: nn.Module, log_mels: Sequence[NDArray[np.float32]]
+) -> tuple[bytes, dict[str, float]]:
+    """The network with float16 weights, and how far it and the one with float32 weights are from torch.
+
+    Raises:
+        CheckpointError: ONNX Runtime gives something else than torch.
+    """
+    detector = copy.deepcopy(detector).cpu().float().eval()
+    longest = max(clip.shape[1] for clip in log_mels[:2])
+    example = torch.zeros(2, log_mels[0].shape[0], longest), torch.full((2,), longest)
+    whole = to_onnx(detector, example, DETECTOR)
+    halved = with_float16_weights(whole)
+    found = {
+        name: compare_detector(model, detector, log_mels)
+        for name, model in (("speech", whole), ("speech_float16", halved))
+    }
+    for (name, difference), bound in zip(found.items(), (SAME, SAME_FLOAT16), strict=True):
+        check_same(name, difference, bound)
+    return halved.SerializeToString(), found

@@ -1,0 +1,172 @@
+"""Writing a model folder: networks and `model.json`, whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speech2image import __version__
+from speech2image.errors import OutputError, SettingsError
+from speech2image.files import check_writable, writing
+from speech2image.pipeline.registry import (
+    CARD,
+    FORMATS,
+    MODELS_FOLDER,
+    RECOGNIZER_CARD,
+    Model,
+    check_model_card,
+    read_card,
+)
+
+MAX_BYTES = 25_000_000
+
+
+def check_size(contents: dict[str, bytes], max_bytes: int) -> None:
+    """Refuse networks of which one takes more than `max_bytes`."""
+    if max(map(len, contents.values())) > max_bytes:
+        each = ", ".join(f"{network} {len(content) / 1e6:.2f} MB" for network, content in contents.items())
+        raise SettingsError(
+            f"a network is too large ({each}), at most {max_bytes / 1e6:.2f} MB is allowed for each; "
+            "train narrower networks or allow more; nothing was written"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Never replace a folder that holds something else than a model."""
+    check_writable(folder)
+    if folder.exists() and not (folder.is_dir() and ((folder / CARD).is_file() or not any(folder.iterdir()))):
+        raise OutputError(f"{folder} exists and is not a model folder; choose a new folder")
+
+
+def write_folder(
+    folder: Path,
+    contents: dict[str, bytes],
+    card: dict[str, Any],
+    recognizer: Path | None = None,
+    borrowed: dict[str, dict[str, Any]] | None = None,
+) -> None:
+    """Write a model folder: networks, `model.json` and, if given, a copy of a recognizer's folder.
+
+    `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
+
+    Raises:
+        CheckpointError: the card could not be read again, for instance for a name of several lines.
+        OutputError: the folder cannot be written.
+    """
+    files = {
+        network: {"file": f"{network}.onnx", **told_content(content)} for network, content in contents.items()
+    } | (borrowed or {})
+    made_by = f"speech2image {__version__}"
+    whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
+    check_model_card(whole, folder / CARD)
+    with writing(folder) as temporary:
+        temporary.mkdir()
+        for network, content in contents.items():
+            (temporary / f"{network}.onnx").write_bytes(content)
+        if recognizer is not None:
+            (temporary / card["recognizer"]).mkdir()
+            for path in (recognizer / RECOGNIZER_CARD, *recognizer.glob("*.onnx")):
+                shutil.copy(path, temporary / card["recognizer"])
+        (temporary / CARD).write_text(
+            json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def write_again(
+    model: Model,
+    contents: dict[str, bytes],
+    borrowed: dict[str, dict[str, Any]],
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """`write_folder` for a model that is there: all else that its card says stays, and a recognizer inside.
+
+    Raises:
+        CheckpointError, OutputError: as `write_folder`.
+    """
+    card = {key: value for key, value in model.card.items() if key not in ("format", "files", "made_by")}
+    recognizer = model.folder / str(card.get("recognizer", ""))
+    inside = recognizer if recognizer != model.folder and recognizer.is_dir() else None
+    write_folder(model.folder, contents, {**card, **(changes or {})}, inside, borrowed)
+
+
+def borrowed_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What `model.json` in `folder` says of networks that stay in the lender's folder; those it has of them.
+
+    Raises:
+        SettingsError: the lender lies neither beside `folder` nor among the shipped models, is the model to
+            be written, or borrows one of the networks itself.
+    """
+    home, own = lender.folder.resolve(), folder.resolve()
+    shared = [network for network in lender.networks if network in networks]
+    beside = home.parent in (own.parent, MODELS_FOLDER.resolve()) and home != own
+    if not beside or any(network in lender.borrowed for network in shared):
+        raise SettingsError(
+            f"the generator of {home} can be shared by models beside it, if it is its own and not one it "
+            f"shares itself; {folder} lies elsewhere, or is that model"
+        )
+    return {network: lender.card["files"][network] | {"of": home.name} for network in shared}
+
+
+def share_networks(model: Model, lenders: Sequence[Model], **changes: Any) -> dict[str, str]:
+    """Keep networks that two models have in common, byte for byte, in one folder: that of a lender.
+
+    A lender that borrows from `model` takes what it borrows into its own folder first, so that the two change
+    places. No network is changed.
+
+    Args:
+        model: whose folder is written again without what a lender has, too.
+        lenders: models beside it, or shipped ones; the first that has a network lends it.
+        **changes: what its card shall say otherwise: name, description ...
+
+    Returns:
+        Network -> name of the folder it lies in, for all networks of `model` that lie elsewhere now.
+
+    Raises:
+        SettingsError: a lender lies elsewhere, or is the model itself; or a third model beside it borrows
+            what would leave its folder.
+        CheckpointError: a file is damaged.
+        OutputError: a folder cannot be written.
+    """
+    home, borrowed = model.folder.resolve().name, dict(model.borrowed)
+    for lender in lenders:
+        borrowed_networks(lender, model.folder, ())
+        taken = {network for network, entry in lender.borrowed.items() if entry["of"] == home}
+        if taken:
+            others = {network: entry for network, entry in lender.borrowed.items() if network not in taken}
+            contents = {network: lender.read(network) for network in lender.networks if network not in others}
+            write_again(lender, contents, others)
+    for lender in (read_card(lender.folder) for lender in reversed(lenders)):  # the first counts
+        same = [
+            network
+            for network in lender.networks
+            if network in model.networks
+            and network not in lender.borrowed
+            and lender.sha256[network] == model.sha256[network]
+        ]
+        for network in same:
+            lender.read(network)  # whole, before another copy of it goes
+        borrowed |= borrowed_networks(lender, model.folder, same)
+    contents = {network: model.read(network) for network in model.networks if network not in borrowed}
+    _check_borrowers(model, borrowed)
+    write_again(model, contents, borrowed, changes)
+    return {network: entry["of"] for network, entry in borrowed.items()}
+
+
+def _check_borrowers(model: Model, leaving: Container[str]) -> None:
+    """Refuse to take away what a third model draws with."""
+    home = model.folder.resolve()
+    for path in sorted(home.parent.glob(f"*/{CARD}")):
+        other = read_card(path.parent)
+        for network, entry in other.borrowed.items():
+            if network in leaving and entry["of"] == home.name:
+                raise SettingsError(
+                    f"'{other.name}' borrows the {network} of '{model.name}' in {home}, which would no "
+                    f"longer have it; let {path.parent} share with the lender first"
+                )
+
+
+def told_content(content: bytes) -> dict[str, Any]:
+    """What a card says of a file, so that damage is found: its length and checksum."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,145 @@
+"""The route through text: a recognizer writes down what is said, pictures are drawn from the words.
+
+    recording --recognizer------------> words, which are shown
+    words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space
+              --generator.onnx, noise-> pictures
+
+The two-step system that Li et al. (2020) compare the direct route with. A text can be drawn, too: what a
+recognizer without errors would reach.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speech2image import audio
+from speech2image.asr.backends import AsrBackend, Recognition, recognize
+from speech2image.asr.text import CAPTION_LENGTH, NOTHING, characters, transcript, words_of
+from speech2image.audio.vad import VoiceActivityDetector
+from speech2image.errors import SettingsError, SpeechError
+from speech2image.pipeline.base import EncodedSpeech, Route, Speech, Translation, listen, timed
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.registry import VOCABULARY, Model
+
+ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
+
+
+class CascadeRoute(Route):
+    """Speech to pictures through text: a result's `transcript` says what was heard.
+
+    Args:
+        model: the folder the networks came from.
+        recognizer: writes down what is said; None for a model that draws text alone.
+        text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
+        generator: as of `Route`.
+        vad: as of `Route`.
+        prior: as of `Route`.
+        require_words: refuse recordings of which no word is written down, or none that the text encoder
+            knows; else they are drawn all the same.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        recognizer: AsrBackend | None,
+        text_encoder: Session,
+        generator: Any,
+        vad: VoiceActivityDetector | None = None,
+        prior: Session | None = None,
+        require_words: bool = True,
+    ) -> None:
+        super().__init__(model, generator, vad, prior)
+        self.recognizer, self.require_words = recognizer, require_words
+        self._text_encoder = text_encoder
+        self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if require_words else set()
+
+    def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
+        """Turn a sentence into `n` pictures, without speech.
+
+        Args:
+            text: an English description; the first 201 characters count.
+            n: as of `translate`.
+            seed: as of `translate`.
+
+        Raises:
+            SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of
+                its range.
+        """
+        z = self._generator.noise(n, seed)
+        self._check_words(text)
+        timings: dict[str, float] = {}
+        with timed(timings, "embed"):
+            read = EncodedSpeech(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
+        return self._drawn(read, z, seed, timings)
+
+    def transcribe(self, speech: Speech) -> str:
+        """What is said in a recording: lower-case words.
+
+        Raises:
+            SpeechError, SettingsError: as `translate`.
+        """
+        recognizer = self._recognizer()
+        return self._written(recognizer, listen(speech, self.vad)[0]).text
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """Turn a sentence into its text embedding, float32 [1024].
+
+        Raises:
+            SettingsError: there is no word in `text`, or none that the model knows. Where recordings without
+                words are not refused (`require_words`), "" stands for one and is embedded.
+        """
+        if text or self.require_words:
+            self._check_words(text)
+        return self._embed(text)
+
+    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
+        recognizer = self._recognizer()
+        with timed(timings, "listen"):
+            clips = [listen(recording, self.vad) for recording in recordings]
+        with timed(timings, "transcribe"):
+            written = [self._written(recognizer, waveform) for waveform, _ in clips]
+        for text, *_ in written:
+            if not self._knows(text):
+                raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
+        with timed(timings, "embed"):
+            return [
+                EncodedSpeech(self._embed(one.text), log_mel, one.text, one.words, one.decision)
+                for one, (_, log_mel) in zip(written, clips, strict=True)
+            ]
+
+    def _recognizer(self) -> AsrBackend:
+        if self.recognizer is None:
+            raise SettingsError(
+                f"model '{self.name}' has no speech recognizer: give it a text (translate --text), or a "
+                "recognizer (--recognizer whisper:base.en, or pocketsphinx)"
+            )
+        return self.recognizer
+
+    def _written(self, recognizer: AsrBackend, waveform: NDArray[np.float32]) -> Recognition:
+        found = recognize(recognizer, waveform)
+        if transcript(found.text):
+            return found
+        if self.require_words:
+            raise SpeechError(
+                f"no words heard: the recognizer {recognizer.name} wrote down nothing of "
+                f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; say an English sentence, close to the microphone"
+            )
+        return Recognition("", decision=found.decision)
+
+    def _embed(self, text: str) -> NDArray[np.float32]:
+        letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
+        return self._generator.checked(self._text_encoder(letters=letters[None]), self._text_encoder)
+
+    def _check_words(self, text: str) -> None:
+        """Refuse a text that says nothing."""
+        characters(text)
+        if not transcript(text[:CAPTION_LENGTH]):
+            raise SettingsError(f"no word in {text[:40]!r}: give an English sentence")
+        if not self._knows(text):
+            raise SettingsError(f"no known word in {text[:40]!r}: {ADVICE}")
+
+    def _knows(self, text: str) -> bool:
+        """Whether the text encoder learnt from a word of this; always, if none are told or all is drawn."""
+        return not self._vocabulary or not self._vocabulary.isdisjoint(words_of([text[:CAPTION_LENGTH]]))

@@ -1,0 +1,151 @@
+"""The last step of every route: an embedding and noise -> pictures, through the generator."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.pipeline import images
+from speech2image.pipeline.onnx import MAX_PICTURES, check_count, noise
+from speech2image.pipeline.registry import Model
+
+
+class Generator:
+    """A generator and, where the model has one, the condition prior before it.
+
+    Args:
+        generator: condition [batch, size] and noise [batch, its noise] -> pictures [batch, 3, side, side].
+        prior: embedding [batch, size] and noise [batch, prior_noise] -> condition [batch, size]; None where
+            embeddings are the conditions.
+        prior_noise: so much of a noise vector goes into the prior, the rest into the generator.
+    """
+
+    def __init__(self, generator: Any, prior: Any = None, prior_noise: int = 0) -> None:
+        self.name: str = generator.name
+        self._generator, self._prior = generator, prior
+        self._prior_noise = 0 if prior is None else prior_noise
+
+    def conditions(self, embeddings: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the generator draws from: embeddings [batch, size], whole noise vectors [batch, noise]."""
+        if self._prior is None:
+            return embeddings
+        conditions: NDArray[np.float32] = self._prior(embedding=embeddings, noise=z[:, : self._prior_noise])
+        return conditions
+
+    def pictures(self, conditions: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pictures [batch, 3, side, side] in [-1, 1] of conditions and whole noise vectors."""
+        pictures: NDArray[np.float32] = self._generator(condition=conditions, noise=z[:, self._prior_noise :])
+        return pictures
+
+
+class ConditionedGenerator:
+    """Draws with a model's generator.
+
+    Args:
+        model: the folder the networks came from.
+        generator: its `Session`, or what stands around it; see `Generator`.
+        prior: `Session` of the condition prior, if the model has one.
+    """
+
+    def __init__(self, model: Model, generator: Any, prior: Any = None) -> None:
+        self.picture_size: int = model.card["picture_size"]
+        self.noise_size: int = model.card["noise_size"]
+        self.embedding_size: int = model.card["embedding_size"]
+        self._brush = Generator(generator, prior, model.card.get("prior_noise_size", 0))
+
+    def noise(self, n: int, seed: int) -> NDArray[np.float32]:
+        """Noise vectors of `n` pictures, [n, noise_size].
+
+        Raises:
+            SettingsError: `n` or `seed` is out of its range.
+        """
+        return noise(n, self.noise_size, seed)
+
+    def draw(self, embedding: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture.
+
+        Raises:
+            CheckpointError: the generator does not fit its `model.json`.
+        """
+        return self._picture(self._brush.conditions(embedding[None], z[None]), z[None])
+
+    def walk(
+        self,
+        first: NDArray[np.float32],
+        second: NDArray[np.float32],
+        alphas: NDArray[np.float32],
+        z: NDArray[np.float32],
+    ) -> list[Image.Image]:
+        """Pictures between two embeddings [size] under one noise vector: of alpha c1 + (1 - alpha) c2.
+
+        c1 and c2 are what the generator draws from for the two. To mix embeddings before a condition prior
+        would go in leaps, for it lends from other pictures at every step.
+
+        Raises:
+            CheckpointError: as `draw`.
+        """
+        both = self._brush.conditions(np.stack([first, second]), np.stack([z, z]))
+        return [self._picture(condition[None], z[None]) for condition in between(both[0], both[1], alphas)]
+
+    def _picture(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        picture = self._brush.pictures(condition, z)
+        expected = (1, 3, self.picture_size, self.picture_size)
+        if picture.shape != expected:
+            raise CheckpointError(
+                f"{self._brush.name} gave a picture of shape {list(picture.shape)}, "
+                f"its model.json states {list(expected)}"
+            )
+        return images.to_image(picture[0])
+
+    def generate(self, embedding: ArrayLike, n: int, seed: int) -> list[Image.Image]:
+        """Draw `n` pictures of one embedding [size]; picture k depends on `seed` and k alone.
+
+        Raises:
+            SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
+        """
+        condition = self._check(embedding)
+        return [self.draw(condition, row) for row in self.noise(n, seed)]
+
+    def checked(self, embedding: NDArray[np.float32], network: Any) -> NDArray[np.float32]:
+        """The one row of what `network` gave, [1, size] -> [size].
+
+        Raises:
+            CheckpointError: it is of another shape than `model.json` states.
+        """
+        if embedding.shape != (1, self.embedding_size):
+            raise CheckpointError(
+                f"{network.name} gave an embedding of shape {list(embedding.shape)}, "
+                f"its model.json states [1, {self.embedding_size}]"
+            )
+        row: NDArray[np.float32] = embedding[0]
+        return row
+
+    def _check(self, embedding: ArrayLike) -> NDArray[np.float32]:
+        condition = np.asarray(embedding, dtype=np.float32)
+        if condition.shape != (self.embedding_size,) or not np.isfinite(condition).all():
+            raise SettingsError(
+                f"an embedding of this model (speech embedding or text embedding) is {self.embedding_size} "
+                f"finite numbers, not an array of shape {list(condition.shape)}"
+            )
+        return condition
+
+
+def walk_alphas(steps: int) -> NDArray[np.float32]:
+    """The share of the first recording at each step of a walk, from 1 down to 0, [steps].
+
+    Raises:
+        SettingsError: `steps` is not a whole number from 2 to 10,000.
+    """
+    if check_count(steps, "steps") < 2:
+        raise SettingsError(f"steps must be a whole number from 2 to {MAX_PICTURES}, not {steps!r}")
+    return np.linspace(1, 0, steps, dtype=np.float32)
+
+
+def between(
+    first: NDArray[np.float32], second: NDArray[np.float32], alphas: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The embedding at each step of a walk, alpha f1 + (1 - alpha) f2, [steps, size]."""
+    shares = alphas[:, None]
+    return shares * first + (1 - shares) * second

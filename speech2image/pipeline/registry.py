@@ -1,0 +1,343 @@
+"""Trained models: a name or a path -> the model folder, its checksums, its licence; `loading.load` opens it.
+
+A model folder holds `model.json` (written by `export`), `speech_encoder.onnx`, `generator.onnx` and, if
+the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
+`speech_detector.onnx`, which tells speech from other sounds. One of the route through text
+(`"route": "cascade"`, written by `export/cascade.py`) has `text_encoder.onnx` in place of the speech encoder,
+and may name a speech recognizer: a folder in it, beside it or among the shipped models. In the same way
+models of both routes may draw with another model's generator. The shipped ones lie in
+`pretrained_models/<name>/` inside this package. `<name>-cascade` is the cascade that belongs to the model
+`<name>`.
+"""
+
+import difflib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speech2image.audio.front_ends import FrontEnd, stated_front_end
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.pipeline.card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
+from speech2image.pipeline.domains import Domains, check_domains
+
+MODELS_FOLDER = Path(__file__).parents[1] / "pretrained_models"
+CARD = "model.json"
+FORMAT = "speech2image direct route 1"
+CASCADE, CASCADE_FORMAT = "cascade", "speech2image cascade route 1"
+FORMATS = {"direct": FORMAT, CASCADE: CASCADE_FORMAT}
+"""Route of a model -> format of its `model.json`."""
+NETWORKS = ("speech_encoder", "generator")
+CASCADE_NETWORKS = ("text_encoder", "generator")
+SIGNATURES = {
+    "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
+    "condition_prior": (("embedding", "noise"), "feature"),
+    "generator": (("condition", "noise"), "picture"),
+    "speech_detector": (("log_mel", "n_frames"), "speech_probability"),
+    "text_encoder": (("letters",), "text_embedding"),
+}
+"""Network -> the names of its inputs and of its output."""
+SIZES = ("noise_size", "picture_size", "embedding_size")
+"""What a card says of the networks' sizes; of a model with a condition prior, "prior_noise_size" too."""
+WORDS, PIECES = "ctc", "pieces"
+"""The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
+text that its tokens stand for."""
+DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
+"""The output of a speech encoder that tells what domain a clip is about, and what the card calls the
+domains and the threshold of `domains.Domains`."""
+DOMAIN_ERRORS = "domain_errors"
+"""What the card calls the mistakes of that output, as `training/recipes/domain_head.py` measured them."""
+FRONT_END = "front_end"
+"""What the card calls the front end of the speech encoder (`audio/front_ends.py`)."""
+RECOGNIZER_CARD = "recognizer.json"
+"""What a recognizer's folder holds beside its networks; see `asr/ctc.py`."""
+VOCABULARY = "vocabulary"
+"""What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
+PRIOR, DETECTOR = "condition_prior", "speech_detector"
+"""The networks a model may do without."""
+DEFAULT_MODEL = "flowers-and-birds"
+ALIASES = {"flowers": DEFAULT_MODEL, "birds": DEFAULT_MODEL}
+"""Other names of shipped models, so that a program that asks for flowers still gets them."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder whose `model.json` was read and found whole; its networks are not read yet.
+
+    Attributes:
+        name: the model's name.
+        folder: where it lies.
+        card: everything `model.json` says: licence, sizes, measures, checksums, what it was trained on.
+    """
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+
+    @property
+    def route(self) -> str:
+        """direct or cascade."""
+        return str(self.card.get("route", "direct"))
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What makes frames for its speech encoder; the paper's in folders that state none."""
+        return stated_front_end(self.card.get(FRONT_END), str(self.folder / CARD))
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """An encoder, the generator and, where the model has them, a condition prior and a speech
+        detector."""
+        return (*needed_networks(self.route), *optional_networks(self.card["files"]))
+
+    @property
+    def recognizer(self) -> Path | None:
+        """The folder of the speech recognizer it names (or of a model whose speech encoder writes down words,
+        too), None if it names none.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        found = self._find_recognizer()
+        if found is None and "recognizer" in self.card:
+            raise CheckpointError(
+                f"model '{self.name}' hears with the recognizer '{self.card['recognizer']}', which lies "
+                f"neither in {self.folder} nor beside it, nor came with this installation; copy its folder "
+                "there, or choose another (--recognizer)"
+            )
+        return found
+
+    def _find_recognizer(self) -> Path | None:
+        name = self.card.get("recognizer")
+        if name is None:
+            return None
+        return self._find(name, RECOGNIZER_CARD) or self._find(name, CARD)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The pieces of text that its speech encoder writes in; none where it only embeds."""
+        return tuple(self.card.get(PIECES, ()))
+
+    @property
+    def domains(self) -> Domains | None:
+        """The domains that its speech encoder tells apart; None where it tells none."""
+        if DOMAINS not in self.card:
+            return None
+        return Domains(tuple(self.card[DOMAINS]), float(self.card[OTHER_THRESHOLD]))
+
+    @property
+    def further_outputs(self) -> tuple[str, ...]:
+        """What its speech encoder gives beside the embedding: `WORDS`, `DOMAIN`, both or none."""
+        given = ((WORDS, self.pieces), (DOMAIN, self.domains))
+        return tuple(output for output, there in given if there)
+
+    def _find(self, name: str, file: str) -> Path | None:
+        """The folder `name` with `file` in it: inside this one, beside it or among the shipped models."""
+        places = (self.folder, self.folder.resolve().parent, MODELS_FOLDER)
+        return next((place / name for place in places if os.path.isfile(place / name / file)), None)
+
+    @property
+    def borrowed(self) -> dict[str, dict[str, Any]]:
+        """What the card says of the networks that lie in another model's folder, named by "of"."""
+        files = self.card["files"]
+        return {network: files[network] for network in self.networks if "of" in files[network]}
+
+    def path(self, network: str) -> Path:
+        """The file of `network`, one of `networks`.
+
+        Raises:
+            CheckpointError: it belongs to another model, which is not there.
+        """
+        entry = self.card["files"][network]
+        file: str = entry["file"]
+        if network not in self.borrowed:
+            return self.folder / file
+        lender = self._find(entry["of"], file)
+        if lender is None:
+            raise CheckpointError(
+                f"model '{self.name}' uses the {network} of the model '{entry['of']}', which lies neither "
+                f"beside {self.folder} nor came with this installation; copy its folder there"
+            )
+        return lender / file
+
+    def read(self, network: str) -> bytes:
+        """Read the file of `network` and compare its SHA-256 with the stated one.
+
+        Raises:
+            CheckpointError: the file is missing, unreadable, or not the one that was published.
+        """
+        path, stated = self.path(network), self.card["files"][network]["sha256"]
+        content = read_content(path)
+        found = hashlib.sha256(content).hexdigest()
+        if found != stated:
+            raise CheckpointError(
+                f"{path} is damaged or was replaced: its SHA-256 is {found[:12]}..., {CARD} states "
+                f"{stated[:12]}...; install the package or fetch the model again"
+            )
+        return content
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """The stated checksum of each network, and that of the card of the recognizer it names."""
+        stated = {network: self.card["files"][network]["sha256"] for network in self.networks}
+        recognizer = self._find_recognizer()
+        if recognizer is not None:
+            card = recognizer / RECOGNIZER_CARD
+            card = card if card.is_file() else recognizer / CARD
+            stated["recognizer"] = hashlib.sha256(read_content(card, MAX_CARD_BYTES)).hexdigest()
+        return stated
+
+    @property
+    def size(self) -> int:
+        """Bytes of the networks on disk, without what lies in another folder."""
+        own = [self.path(network) for network in self.networks if network not in self.borrowed]
+        recognizer = self._find_recognizer()
+        if recognizer is not None and recognizer.parent == self.folder:
+            own += recognizer.glob("*.onnx")
+        return sum(path.stat().st_size for path in own)
+
+
+def needed_networks(route: str) -> tuple[str, ...]:
+    """The networks no model of a route goes without: its encoder and the generator."""
+    return CASCADE_NETWORKS if route == CASCADE else NETWORKS
+
+
+def optional_networks(files: Any) -> tuple[str, ...]:
+    """Of the networks a model may do without, those that its card's `files` names."""
+    return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
+
+
+def available_models() -> list[str]:
+    """The names of the models that came with this installation, in alphabetical order."""
+    return sorted(card.parent.name for card in MODELS_FOLDER.glob(f"*/{CARD}"))
+
+
+def find(name_or_path: str | os.PathLike[str]) -> Model:
+    """Find a model by the name of a shipped one, by its folder, or by a file in its folder.
+
+    Raises:
+        CheckpointError: no such model (the message lists the names there are), or its `model.json` is
+            missing, damaged or something else.
+    """
+    wanted = os.fspath(name_or_path)
+    shipped = available_models()
+    name = wanted if wanted in shipped else ALIASES.get(wanted, wanted)
+    if name in shipped:
+        return read_card(MODELS_FOLDER / name)
+    path = Path(wanted)
+    if os.path.isdir(path):  # Path.is_dir raises an error for names that are too long
+        return read_card(path)
+    if path.suffix == ".onnx" or path.name == CARD:
+        if os.path.isfile(path):
+            return read_card(path.parent)
+        raise CheckpointError(f"there is no file {path}")
+    if os.path.isfile(path):
+        raise CheckpointError(
+            f"{path} is not a model folder with {CARD}; "
+            "speech2image export makes one from training checkpoints"
+        )
+    raise CheckpointError(_unknown(wanted))
+
+
+def find_route(name_or_path: str | os.PathLike[str], route: str) -> Model:
+    """Find a model of a route: the one named, or the one that belongs to it and lies beside it.
+
+    `<name>-cascade` belongs to `<name>`.
+
+    Raises:
+        CheckpointError: as `find`; or there is no such model of that route.
+        SettingsError: there is no such route.
+    """
+    if route not in FORMATS:
+        raise SettingsError(f"unknown route '{route}'; there are: {', '.join(FORMATS)}")
+    model = find(name_or_path)
+    found = model if model.route == route else companion(model, route)
+    if found is None:
+        raise CheckpointError(_no_route(model, route))
+    return found
+
+
+def companion(model: Model, route: str) -> Model | None:
+    """The model of another route that belongs to `model` and lies beside it, None if there is none.
+
+    Raises:
+        CheckpointError: its `model.json` is damaged or something else.
+    """
+    own = model.folder.resolve()
+    base = own.name.removesuffix(f"-{model.route}")
+    for name in filter(None, (f"{base}-{route}", base)):
+        folder = own.with_name(name)
+        if folder != own and os.path.isfile(folder / CARD):
+            other = read_card(folder)
+            if other.route == route:
+                return other
+    return None
+
+
+def _no_route(model: Model, route: str) -> str:
+    name = model.folder.resolve().name
+    what = f"model '{model.name}' is of the {model.route} route, and no '{name}-{route}' lies beside it"
+    if route != CASCADE:
+        return f"{what}; name a model of the {route} route (--model)"
+    return (
+        f"{what}. Name a model of the cascade (--model FOLDER), or make one: train speech-recognizer, "
+        "text-encoder and a generator with --conditions text, then speech2image export cascade "
+        f"... --out {name}-{CASCADE} (docs/recipes.md, section 5)"
+    )
+
+
+def _unknown(wanted: str) -> str:
+    names = available_models()
+    close = difflib.get_close_matches(wanted.lower(), names, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    shipped = ", ".join(names) or "none"
+    return f"unknown model '{wanted}', and no folder of that name; {guess}shipped models: {shipped}"
+
+
+def read_card(folder: Path) -> Model:
+    """Read and check `model.json` of a model folder.
+
+    Raises:
+        CheckpointError: it is missing, not JSON, of another format, or states what no model has: files
+            outside its folder or without checksum, sizes out of range, a name of several lines.
+    """
+    path = folder / CARD
+    if not os.path.isfile(path):
+        raise CheckpointError(
+            f"{folder} is not a model folder: it has no {CARD} (speech2image export writes one)"
+        )
+    card = read_json_card(path)
+    check_model_card(card, path)
+    return Model(name_of(card, path), folder, card)
+
+
+def check_model_card(card: dict[str, Any], path: Path) -> None:
+    """Refuse a card that no model of this version has.
+
+    Args:
+        card: what `model.json` holds.
+        path: where it lies or will lie, for messages.
+
+    Raises:
+        CheckpointError: as `read_card`.
+    """
+    found, route = card.get("format"), card.get("route", "direct")
+    if found not in FORMATS.values():
+        known = " and ".join(repr(name) for name in dict.fromkeys(FORMATS.values()))
+        raise CheckpointError(f"{path} is of the format {found!r}, this version reads {known}")
+    if not isinstance(route, str) or FORMATS.get(route) != found:
+        raise CheckpointError(f"{path} is damaged: {found!r} has no route {route!r}")
+    networks = (*needed_networks(route), *optional_networks(card.get("files")))
+    check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
+    stated_front_end(card.get(FRONT_END), str(path))
+    pieces = card.get(PIECES, [])
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
+        raise CheckpointError(f"{path} is damaged: '{PIECES}' is not a list of pieces of text")
+    if DOMAINS in card:
+        check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
+    if not isinstance(card.get(VOCABULARY, ""), str):
+        raise CheckpointError(
+            f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"
+        )
+    name_of(card, path)

@@ -1,0 +1,189 @@
+"""A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
+
+import json
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_whisper
+import torch
+from tiny_model import make_model, speech, write_wav
+from tiny_networks import MatrixGenerator
+from torch import nn
+
+import speech2image
+from speech2image import cli
+from speech2image.asr.backends import EncoderAsr, open_recognizer
+from speech2image.asr.ctc import CtcAlone, TranscribedWord, best_path, best_path_words, transcribe
+from speech2image.asr.text import LETTERS, Vocabulary
+from speech2image.audio.front_ends import WHISPER
+from speech2image.commands import drawing
+from speech2image.errors import CheckpointError
+from speech2image.export import direct
+from speech2image.models.pretrained_speech_encoder import (
+    PoolingHeadSettings,
+    PretrainedEncoderSettings,
+    PretrainedSpeechEncoder,
+    WordsSettings,
+)
+from speech2image.pipeline import registry
+
+CLIP = speech(1.5)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> PretrainedSpeechEncoder:
+    shape = PretrainedEncoderSettings(
+        tiny_whisper.SETTINGS,
+        PoolingHeadSettings(width=16, heads=2, output=16),
+        WordsSettings(2 + len(LETTERS), width=16, heads=2),
+    )
+    torch.manual_seed(3)
+    made = PretrainedSpeechEncoder(shape).eval()
+    made.backbone.load_state_dict(tiny_whisper.encoder().state_dict())
+    assert made.words is not None
+    nn.init.normal_(made.words.read.weight, std=0.5)  # so that some letter is likely at every step
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(encoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "mine"
+    options = {"noise_size": 7, "front_end": WHISPER, "pieces": tuple(LETTERS)}
+    direct.export_direct(encoder, MatrixGenerator(), path, name="mine", licence="CC0-1.0", **options)
+    return path
+
+
+class InTorch:
+    """The encoder's words as its ONNX form gives them."""
+
+    name = "torch"
+
+    def __init__(self, encoder: PretrainedSpeechEncoder) -> None:
+        self.encoder = encoder
+
+    @torch.no_grad()
+    def all(self, log_mel: np.ndarray, n_frames: np.ndarray) -> list[np.ndarray]:
+        assert self.encoder.words is not None
+        heard = self.encoder.states(torch.from_numpy(log_mel), torch.from_numpy(n_frames))
+        return [self.encoder.words(*heard).numpy()]
+
+
+def test_the_words_are_those_of_torch(encoder, folder) -> None:
+    recognizer = open_recognizer(f"own:{folder}")
+    assert isinstance(recognizer, EncoderAsr)
+    said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
+    frames = WHISPER.extract(CLIP)
+    (ctc,) = InTorch(encoder).all(frames[None], np.array([frames.shape[1]]))
+    expected = transcribe(CtcAlone(ctc[0]), vocabulary, frames, recognizer.search).text
+    assert len(said) > 3 and set(said) <= set(LETTERS)
+    assert SequenceMatcher(None, said, expected, autojunk=False).ratio() > 0.8  # weights are float16
+
+
+def test_the_direct_route_embeds_with_the_same_file(encoder, folder) -> None:
+    frames = torch.from_numpy(WHISPER.extract(CLIP))[None]
+    with torch.no_grad():
+        expected = encoder(frames, torch.tensor([frames.shape[2]]))[0].numpy()
+    found = speech2image.load(folder).embed((CLIP, 16_000))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_the_direct_route_tells_the_words_it_heard(encoder, folder) -> None:
+    result = speech2image.load(folder).translate((CLIP, 16_000))
+    (ctc,) = InTorch(encoder).all(WHISPER.extract(CLIP)[None], np.array([WHISPER.extract(CLIP).shape[1]]))
+    path = Vocabulary(tuple(LETTERS)).text(best_path(ctc[0]))
+    assert result.transcript == " ".join(word.text for word in result.words)
+    assert SequenceMatcher(None, result.transcript, path, autojunk=False).ratio() > 0.8
+    assert all(0 < word.confidence <= 1 for word in result.words) and result.route == "direct"
+
+
+def test_every_clip_of_the_json_has_its_words(folder, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav(tmp_path / "a.wav", 1.5)
+    assert cli.main(["translate", "a.wav", "--model", str(folder), "--json"]) == 0
+    shown, expected = capsys.readouterr(), speech2image.load(folder).translate("a.wav")
+    told = json.loads(shown.out)
+    assert told["transcripts"] == [expected.transcript]
+    assert [word["text"] for word in told["words"][0]] == [word.text for word in expected.words]
+    assert all(0 <= word["confidence"] <= 1 for word in told["words"][0])
+    assert shown.err == f'heard: "{expected.transcript}" (not used: drawn from the sound)\n'
+    silent = replace(expected, transcript=None, words=())
+    aligned = drawing.speech_as_json([silent, expected])
+    assert aligned["transcripts"] == [None, expected.transcript]
+    assert aligned["words"][0] == [] and len(aligned["words"][1]) == len(expected.words)
+    assert drawing.speech_as_json([silent]) == {}
+
+
+def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
+    pytest.importorskip("fastapi")
+    from web_server import client_of
+
+    from speech2image.web.page import templates
+    from speech2image.web.service import RenderResult
+
+    result = speech2image.load(folder).translate((CLIP, 16_000))
+    with client_of(folder) as client:
+        content = write_wav(tmp_path / "a.wav", 1.5).read_bytes()
+        answer = client.post("/v1/images?format=json", content=content).json()
+        assert (answer["route"], answer["transcript"]) == ("direct", result.transcript)
+        assert [word["text"] for word in answer["words"]] == [word.text for word in result.words]
+        schema = client.get("/openapi.json").json()["components"]["schemas"]
+        assert set(schema["Word"]["properties"]) == {"text", "confidence"}
+        assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
+    words = (TranscribedWord("red", 0.9), TranscribedWord("<b>", 0.43))
+    shown = templates.pictures(
+        RenderResult(CLIP, replace(result, transcript="red <b>", words=words), "direct")
+    )
+    assert "Understood: <q>red <span" in shown and "shown, not used" in shown
+    assert 'title="unsure of this word: 43 %">&lt;b&gt;<' in shown and "(unsure)" in shown
+    through_text = replace(result, transcript="red", words=words[:1], route="cascade")
+    shown = templates.pictures(RenderResult(CLIP, through_text, "cascade"))
+    assert "Understood: <q>red</q></p>" in shown and "not used" not in shown
+
+
+def test_words_and_how_sure_they_are() -> None:
+    pieces = Vocabulary(("a", " ", "re", " d", "b"))
+    ctc = np.log(np.full((9, 7), 1e-3, np.float32))
+    for step, (token, chance) in enumerate(
+        [(4, 0.5), (4, 0.8), (0, 0.9), (2, 0.2), (5, 0.9), (5, 0.4), (3, 0.7), (0, 0.9), (6, 0.6)]
+    ):
+        ctc[step, token] = np.log(chance)
+    found = best_path_words(ctc, pieces)
+    assert [word.text for word in found] == ["rea", "d", "b"]  # re re . a " d" " d" " " . b
+    sure = [(0.8 * 0.2) ** 0.5, 0.9, 0.6]
+    np.testing.assert_allclose([word.confidence for word in found], sure, rtol=1e-5)
+    assert best_path_words(np.log(np.array([[0.9, 0.05, 0.05]], np.float32)), Vocabulary(("a",))) == ()
+
+
+def test_a_cascade_names_the_model_as_its_recognizer(folder, tmp_path) -> None:
+    from exported import write_cascade
+
+    write_cascade(folder.parent / "mine-cascade", shared_recognizer="mine")
+    model = registry.find(folder.parent / "mine-cascade")
+    assert model.recognizer is not None and model.recognizer.resolve() == folder.resolve()
+    assert model.sha256["recognizer"]
+    opened = speech2image.load(folder, route="cascade")
+    result = opened.translate((CLIP, 16_000))
+    assert result.transcript == open_recognizer(f"own:{folder}").transcribe(CLIP)
+    assert result.transcript == " ".join(word.text for word in result.words)
+    assert all(0 < word.confidence <= 1 for word in result.words)
+
+
+def test_an_encoder_without_words_is_no_recognizer(folder, tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="writes down no words"):
+        open_recognizer(f"own:{make_model(tmp_path / 'plain')}")
+    path = folder / "model.json"
+    card = json.loads(path.read_text())
+    try:
+        path.write_text(json.dumps(card | {"pieces": ["a", "b"]}))
+        with pytest.raises(CheckpointError, match="4 tokens at every step; it does not fit its card"):
+            open_recognizer(f"own:{folder}").transcribe(CLIP)
+    finally:
+        path.write_text(json.dumps(card))
+    for pieces in ("abc", [1], [""]):
+        broken = make_model(tmp_path / f"broken{pieces!r}"[:12], pieces=pieces)
+        with pytest.raises(CheckpointError, match="'pieces' is not a list"):
+            registry.find(broken)
+    assert card["pieces"] == list(LETTERS)
