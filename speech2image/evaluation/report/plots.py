@@ -5,6 +5,7 @@ The same figures give the same bytes; letters stay text, in the font of the page
 
 import io
 from collections.abc import Mapping
+from html import escape
 from typing import TYPE_CHECKING
 
 from speech2image.errors import require
@@ -55,8 +56,8 @@ def svg(chart: Chart) -> str:
         axes.set_xlabel(f"{chart.measure.head} ({better} is better)")
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata=_NO_METADATA)
-    drawn = out.getvalue()
-    return drawn[drawn.index("<svg") :].replace(INK, "currentColor")
+    drawn = out.getvalue().partition("<svg")[2].replace(INK, "currentColor")
+    return f'<svg role="img" aria-label="{escape(chart.title)}"{drawn}'
 
 
 def _bars(axes: "Axes", chart: Chart, figures: Mapping[str, Estimate], places: Mapping[str, int]) -> None:
