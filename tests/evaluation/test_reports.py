@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_model import EMBEDDING, SIZE, make_model
 
 from speech2image import cli
-from speech2image.commands import training
+from speech2image.commands import flags, train
 from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import Sample, write_shards
 from speech2image.data.shards.arrays import PairArrays
@@ -131,7 +131,7 @@ def test_commands_of_the_tables_are_commands(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = training._import("training.recipes.direct")
+    module = flags.import_training("training.recipes.direct")
     for planned in experiments.TABLES[number]:
         told = planned.missing(EvaluationSettings(data=Path("D"), out=Path("O"), models=Path("M")))
         commands = told.partition("train it with: ")[2].split(" && ")
@@ -140,7 +140,7 @@ def test_commands_of_the_tables_are_commands(
                 _check_command(command)
             continue
         words = commands[0].partition("speech2image train direct ")[2].split()
-        files, parsed = training._parse_job(module, training.FilesOfAll, "train direct", words)
+        files, parsed = flags.parse_job(module, train.DirectFiles, "train direct", words)
         assert files.out == Path("M") / planned.row and files.data == (Path("D"),)
         if planned.row == "loss-norm":
             assert parsed.encoder.loss.joint_embedding == parsed.encoder.loss.distribution == 0
@@ -284,4 +284,4 @@ def test_interrupted_evaluation_of_another_model_is_not_overwritten(
 
 def test_missing_module_is_not_called_a_missing_extra() -> None:
     with pytest.raises(Speech2ImageError, match=r"incomplete.*speech2image\.no_such_module"):
-        training._import("no_such_module")
+        flags.import_training("no_such_module")
