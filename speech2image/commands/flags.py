@@ -135,7 +135,7 @@ def open_data(data: tuple[Path, ...], **options: Any) -> Any:
 
 def open_conditions(files: GanFiles) -> Any:
     """Prepared data with the embeddings a generator draws from."""
-    return import_training("data.condition_pairs").open_conditions(files.data, files.conditions)
+    return import_training("data.training_sets").open_conditions(files.data, files.conditions)
 
 
 def open_teacher(weights: Path) -> Any:

@@ -46,7 +46,7 @@ def prepare_recordings(
         front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80 for `train words-head`.
     """
     module, kind = import_training("data.shards.recordings"), find_front_end(front_end)
-    listed = module.list_recordings(root, skip_bad=skip_bad)
+    listed = import_training("data.corpora.registry").list_recordings(root, skip_bad=skip_bad)
     recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad, front_end=kind)
     print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
 
@@ -62,7 +62,7 @@ def prepare_words(roots: tuple[Path, ...], out: Path, captions: tuple[Path, ...]
         captions: manifests of captions, or the folders they lie in; only their words are kept; by default
             all are.
     """
-    print(import_training("data.word_cutting").prepare_words(roots, out, captions))
+    print(import_training("data.speech.word_bank").prepare_words(roots, out, captions))
 
 
 def prepare_other(
@@ -104,7 +104,7 @@ def prepare_other(
     voice_plan = speaking.VoicePlan(
         (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
     )
-    made = import_training("data.other_speech").prepare_other(
+    made = import_training("data.speech.other_sentences").prepare_other(
         out, voices, voice_plan, n, split, workers, kind
     )
     print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")

@@ -256,7 +256,7 @@ def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classif
         encoder: checkpoint of a speech-encoder or classifier training.
         conditions: which of the two; their embeddings lie apart.
     """
-    arrays = import_training("data.condition_pairs").open_conditions([data], conditions)
+    arrays = import_training("data.training_sets").open_conditions([data], conditions)
     print(import_training("training.recipes.direct").store_embeddings(arrays, encoder))
 
 
@@ -411,7 +411,7 @@ def text_embeddings(
     if (captions is None) != (out is None) or not (data or captions):
         raise SettingsError("give --data SHARDS, or --captions FILE with --out NAME.npy")
     for folder in data:
-        arrays = import_training("data.condition_pairs").CaptionPairs.open(folder)
+        arrays = import_training("data.training_sets").CaptionPairs.open(folder)
         print(module.store_text_embeddings(arrays, encoder))
     if captions is not None:
         print(module.write_caption_embeddings(read_lines(captions), encoder, out))
