@@ -30,7 +30,7 @@ from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from speech2image.data.picture_files import list_pictures, read_picture, stream_pictures
+from speech2image.data.pictures import list_pictures, read_picture, stream_pictures
 from speech2image.metrics.feature_network import load_inception
 from speech2image.metrics.frechet import FewPicturesWarning, Moments, frechet_distance
 

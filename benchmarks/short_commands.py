@@ -19,8 +19,7 @@ import tyro
 import speech2image
 from speech2image import audio
 from speech2image.asr.backends import Whisper
-from speech2image.data.pairs import ShardUtterance, part_shards
-from speech2image.data.shard_reading import stream_speech
+from speech2image.data.pairs import ShardUtterance, part_shards, stream_speech
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.colours import fit_reader
 from speech2image.evaluation.real_set import Photographs

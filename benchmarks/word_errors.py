@@ -22,10 +22,10 @@ from speech2image import audio
 from speech2image.asr.backends import AsrBackend, BuiltinAsr, EncoderAsr, PocketSphinx, Whisper
 from speech2image.asr.ctc import Search
 from speech2image.asr.text import transcript
-from speech2image.data.pairs import speech_shards
-from speech2image.data.shard_reading import stream_speech
+from speech2image.data.corpora.registry import list_recordings
+from speech2image.data.pairs import speech_shards, stream_speech
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.data.shards.recordings import kept_out, list_recordings
+from speech2image.data.shards.recordings import kept_out
 from speech2image.data.speech.voices import kind_of
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.pipeline.registry import CARD, read_card

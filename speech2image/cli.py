@@ -29,12 +29,12 @@ COMMANDS = {
     "record": ("record", "speak into the microphone and turn it into pictures"),
     "serve": ("serve", "a web page to speak to, and an HTTP interface"),
     "models": ("pictures", "list the models that came with this installation"),
-    "prepare": ("training", "turn a data set into shards"),
-    "train": ("training", "train a network"),
-    "evaluate": ("training", "measure a model on prepared data"),
+    "prepare": ("prepare", "turn a data set into shards"),
+    "train": ("train", "train a network"),
+    "evaluate": ("measure", "measure a model on prepared data"),
     "tables": ("tables", "train and measure the models of the paper's tables"),
-    "fid": ("fid", "compare two folders of pictures: FID, KID, precision, recall"),
-    "export": ("training", "make a model folder from trained networks"),
+    "fid": ("measure", "compare two folders of pictures: FID, KID, precision, recall"),
+    "export": ("export", "make a model folder from trained networks"),
 }
 """Subcommand -> (module in `commands/`, what it does)."""
 

@@ -12,8 +12,14 @@ from PIL import Image
 from tiny_model import EMBEDDING
 
 from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
-from speech2image.data.pairs import Sample, speech_shards, write_shards, write_speech_shard
-from speech2image.data.shard_reading import read_shards, stream_speech
+from speech2image.data.pairs import (
+    Sample,
+    read_shards,
+    speech_shards,
+    stream_speech,
+    write_shards,
+    write_speech_shard,
+)
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.measuring import Measuring, make_plan
 from speech2image.evaluation.real_set import Photographs

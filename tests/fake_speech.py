@@ -18,7 +18,7 @@ def spoken(text: str, seed: int = 0) -> NDArray[np.float32]:
 
 
 class FakeSpeech:
-    """`data.recordings.TranscribedSpeech` of random words, or of given ones."""
+    """`shards.recordings.TranscribedSpeech` of random words, or of given ones."""
 
     def __init__(self, number: int = 8, seed: int = 0, texts: list[str] | None = None) -> None:
         rng = np.random.default_rng(seed)

@@ -8,24 +8,24 @@ import pytest
 from small_sets import tone
 
 from speech2image import audio, cli
-from speech2image.commands import cascade, jobs
+from speech2image.commands import flags, train
 
 
 @pytest.mark.parametrize(
     ("name", "files"),
     [
-        ("speech_recognizer", cascade.FilesWithRecordings),
-        ("text_encoder", jobs.Files),
-        ("classifier", jobs.Files),
-        ("stackgan_v1", cascade.FilesOfStages),
-        ("stackgan_v2", jobs.FilesOfGan),
+        ("speech_recognizer", train.RecognizerFiles),
+        ("text_encoder", flags.TrainingFiles),
+        ("classifier", flags.TrainingFiles),
+        ("stackgan_v1", train.StackganV1Files),
+        ("stackgan_v2", flags.GanFiles),
     ],
 )
 def test_every_preset_passes_through_the_command_line_unchanged(name: str, files: type) -> None:
-    module = jobs.import_training(f"training.{name}")
+    module = flags.import_training(f"training.recipes.{name}")
     for preset, settings in module.PRESETS.items():
         words = ["--preset", preset, "--data", "d", "e", "--out", "o"]
-        parsed, found = jobs.parse_job(module, files, "train", words)
+        parsed, found = flags.parse_job(module, files, "train", words)
         assert found == settings and parsed.data == (Path("d"), Path("e"))
 
 

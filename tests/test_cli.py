@@ -15,7 +15,7 @@ from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
 from speech2image import cli
-from speech2image.commands import jobs, pictures, training
+from speech2image.commands import flags, pictures, train
 from speech2image.errors import MissingExtraError, SettingsError
 from speech2image.pipeline import registry
 
@@ -400,7 +400,7 @@ def test_max_megabytes(capsys, command: list[str], megabytes: str) -> None:
     words = [*command, encoder, "e", "--generator", "g", "--out", "o", "--name", "n", "--licence", "l"]
     assert cli.main([*words, "--max-megabytes", megabytes]) == 2
     assert "must be above 0" in capsys.readouterr().err
-    assert jobs.bytes_of(float("inf")) == sys.maxsize and jobs.bytes_of(0.5) == 500_000
+    assert flags.bytes_of(float("inf")) == sys.maxsize and flags.bytes_of(0.5) == 500_000
 
 
 @pytest.mark.parametrize("flag", ["--max-megabytes", "--max-seconds", "--grace-seconds"])
@@ -472,6 +472,7 @@ def test_no_command_is_wrong_usage(capsys) -> None:
         "models",
         pytest.param("prepare", marks=needs_train),
         "train",
+        "tables",
         "export",
     ],
 )
@@ -481,7 +482,7 @@ def test_help_of_each_command(command: str, capsys) -> None:
 
 
 @needs_train
-@pytest.mark.parametrize("recipe", list(training.RECIPES))
+@pytest.mark.parametrize("recipe", list(train.RECIPES))
 def test_help_of_each_recipe(recipe: str, capsys) -> None:
     assert cli.main(["train", recipe, "--help"]) == 0
     assert ("--model" if recipe == "checkpoint" else "--data") in capsys.readouterr().out
@@ -515,7 +516,7 @@ def test_flags_of_a_training_change_its_preset() -> None:
     from speech2image.training.recipes import speech_encoder
 
     words = ["--preset=toy", "--data", "d", "--out", "o", "--steps", "7", "--encoder.hidden", "16"]
-    files, settings = training._parse_job(speech_encoder, training.Files, "train", words)
+    files, settings = flags.parse_job(speech_encoder, flags.TrainingFiles, "train", words)
     assert (files.data, files.out) == ((Path("d"),), Path("o"))
     toy = speech_encoder.PRESETS["toy"]
     assert (settings.steps, settings.encoder.hidden) == (7, 16)
@@ -526,15 +527,15 @@ def test_flags_of_a_training_change_its_preset() -> None:
 @needs_train
 @pytest.mark.parametrize("name", ["speech_encoder", "one_stage_gan", "stackgan_v2", "direct"])
 def test_every_preset_passes_through_the_command_line_unchanged(name: str) -> None:
-    module = training._import(f"training.{name}")
+    module = flags.import_training(f"training.recipes.{name}")
     for preset, settings in module.PRESETS.items():
         words = ["--preset", preset, "--data", "d", "--out", "o"]
-        assert training._parse_job(module, training.Files, "train", words)[1] == settings
+        assert flags.parse_job(module, flags.TrainingFiles, "train", words)[1] == settings
 
 
 def test_missing_extra_is_an_import_error_too(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match="'torch'"):
-        training.train(["speech-encoder"])
+        train.run("train", ["speech-encoder"])
     with pytest.raises(SettingsError):
-        training.train(["nonsense"])
+        train.run("train", ["nonsense"])

@@ -19,6 +19,7 @@ from speech2image.commands.drawing import (
     dump,
     write_wav,
 )
+from speech2image.commands.flags import NO_PAIRS, parse
 from speech2image.errors import SettingsError, printable
 from speech2image.pipeline import registry
 
@@ -34,12 +35,7 @@ def run(command: str, arguments: list[str]) -> None:
         "interpolate": interpolate,
         "models": models,
     }
-    tyro.cli(
-        functions[command],
-        prog=f"speech2image {command}",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    parse(functions[command], command, arguments, config=NO_PAIRS)
 
 
 def translate(

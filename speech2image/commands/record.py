@@ -11,11 +11,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from speech2image.audio import MAX_SECONDS
 from speech2image.commands.drawing import PicturesFlags, check_wav, draw_pictures, write_wav
+from speech2image.commands.flags import NO_PAIRS, parse
 from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _TICK = 0.1
 
 def run(command: str, arguments: list[str]) -> None:
     """Parse `arguments` and do it."""
-    tyro.cli(record, prog=f"speech2image {command}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    parse(record, command, arguments, config=NO_PAIRS)
 
 
 def record(

@@ -4,24 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from speech2image.commands.jobs import call
+from speech2image.commands.flags import call
 from speech2image.errors import SettingsError, require
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Parse `arguments` and do it."""
-    commands: dict[str, Callable[..., None]] = {"train": train, "build": build, "two-step": two_step}
-    if arguments[:1] and arguments[0] in commands:
-        call(commands[arguments[0]], f"{command} {arguments[0]}", arguments[1:])
+    """Do what the first word says."""
+    part, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if part in ("", "-h", "--help"):
+        print("usage: speech2image tables PART [OPTIONS]\n\nparts:")
+        for name, (_, text) in PARTS.items():
+            print(f"  {name:10} {text}")
+        print("\nexample: speech2image tables train --data shards/flowers --out models")
+        if not part:
+            raise SystemExit(2)
         return
-    print(
-        f"usage: speech2image {command} train|build|two-step [OPTIONS]\n\n"
-        "train     train the models of the paper's tables, every row of a table under one budget\n"
-        "build     measure them on every data set and write one document\n"
-        "two-step  draw what the two-step system leaves to look at"
-    )
-    if arguments[:1] not in (["-h"], ["--help"]):
-        raise SettingsError(f"{command} takes train, build or two-step")
+    if part not in PARTS:
+        raise SettingsError(f"unknown part '{part}'; there are: {', '.join(PARTS)}")
+    call(PARTS[part][0], f"tables {part}", rest)
 
 
 def train(
@@ -37,6 +37,8 @@ def train(
     """Train the models of the paper's tables, every row of a table under one budget.
 
     The same command goes on after an interruption, and with more tables or seeds.
+
+    Example: speech2image tables train --data shards/flowers --out models
 
     Args:
         data: shards folders with teacher features, trained on as one.
@@ -68,6 +70,8 @@ def build(
     `out/tables.md` has all tables, `out/tables.json` their figures. The same command goes on after an
     interruption; rows whose model is not there yet stay empty.
 
+    Example: speech2image tables build --models models/seed-0 --data shards/flowers --out tables
+
     Args:
         models: folders of models, one a seed (docs/evaluation.md says what lies where).
         data: shards folders.
@@ -92,6 +96,8 @@ def two_step(
 ) -> None:
     """Draw what the two-step system leaves to look at: both stages' pictures, the recognizer's WER curve.
 
+    Example: speech2image tables two-step --recognizer runs/recognizer --out artefacts
+
     Args:
         out: folder to write: stages.png, word-errors.svg and word-errors.json.
         data: shards folder with text embeddings.
@@ -109,3 +115,10 @@ def two_step(
         print(module.draw_stages(data, stage_two, out, captions, noises))
     if recognizer is not None:
         print(module.draw_curve(recognizer, out))
+
+
+PARTS: dict[str, tuple[Callable[..., None], str]] = {
+    "train": (train, "train every row, all rows of a table under one budget"),
+    "build": (build, "measure them on every data set and write one document"),
+    "two-step": (two_step, "pictures and word errors of the two-step system"),
+}

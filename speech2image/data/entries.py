@@ -1,4 +1,4 @@
-"""A picture of a corpus before it is read: what corpus modules list and `prepare` turns into shards."""
+"""Entries: pictures of a corpus on disk, as corpus modules list them and `prepare` checks them."""
 
 import hashlib
 import json
@@ -9,12 +9,38 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speech2image.data.bad_files import report_bad_files
 from speech2image.data.listings import check_id
 from speech2image.data.pairs import Sample, Utterance
 from speech2image.data.pictures import Box, shard_picture
 from speech2image.data.shards.header import SPLITS
 from speech2image.errors import DataError, SpeechError
+
+SHOWN = 10
+
+
+def report_bad_files(problems: Sequence[str], *, skip: bool) -> None:
+    """Tell of files that cannot be used; `problems` says of each what is wrong.
+
+    Raises:
+        DataError: there are some and `skip` is off.
+
+    Warns:
+        UserWarning: there are some and `skip` is on.
+    """
+    if not problems:
+        return
+    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    listed = "; ".join(problems[:SHOWN]) + more
+    if skip:
+        count = "1 bad file was" if len(problems) == 1 else f"{len(problems)} bad files were"
+        warnings.warn(f"{count} left out: {listed}", stacklevel=3)
+        return
+    if len(problems) == 1:
+        raise DataError(f"{listed}; mend it or take it out of the set, or go on without it: --skip-bad")
+    raise DataError(
+        f"{len(problems)} files cannot be used: {listed}; mend them or take them out of the set, "
+        "or go on without them: --skip-bad"
+    )
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""Names in data sets: sample ids out of file names in any script, and checks of names read from files."""
+"""Listings: JSON, names, ids and paths in files that others wrote, checked as they are read."""
 
 import hashlib
+import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from speech2image.errors import DataError
 
@@ -62,3 +65,77 @@ def listed_path(root: Path, name: str) -> Path:
     """The file that a list calls `name`, below `root`. Lists made on Windows part folders by backslashes."""
     path = root / name
     return path if "\\" not in name or os.path.isfile(path) else root / name.replace("\\", "/")
+
+
+def parse_json(text: str | bytes, place: str, advice: str = "") -> Any:
+    """The value that JSON text stands for; `place` is what an error calls it, `advice` what it ends in.
+
+    Raises:
+        DataError: no JSON; nested too deep; a number of thousands of digits; a text that is no Unicode (half
+            of a surrogate pair).
+    """
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise DataError(f"{place} is nested too deep{advice}") from error
+    except UnicodeError as error:
+        raise DataError(f"{place} holds text that is no Unicode: {error}{advice}") from error
+    except ValueError as error:
+        raise DataError(f"{place} is not JSON: {error}{advice}") from error
+    return value
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield every file below `folder`, in no certain order, apart from hidden ones and hidden folders.
+
+    Links to folders are followed, but never in a circle.
+
+    Raises:
+        DataError: a folder in it cannot be listed, so that its files would be missed.
+    """
+    yield from _below(folder, (_identity(folder),))
+
+
+def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    try:
+        items = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(
+            f"cannot list {folder}: {error.strerror}; check that you may open the folder"
+        ) from error
+    for item in items:
+        if item.name.startswith("."):
+            continue
+        if not item.is_dir():
+            yield Path(item.path)
+        elif (own := _identity(Path(item.path))) not in above:
+            yield from _below(Path(item.path), (*above, own))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise DataError(f"cannot open {folder}: {error.strerror}; check that you may open it") from error
+    return status.st_dev, status.st_ino
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ("file line n", object) for every line that is not blank.
+
+    Raises:
+        DataError: not UTF-8, or a line is no JSON object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"unreadable manifest {path}: {error}") from error
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path} line {number}"
+        row = parse_json(line, place, "; a manifest has one JSON object a line")
+        if not isinstance(row, dict):
+            raise DataError(f"{place} is {type(row).__name__}, must be a JSON object")
+        yield place, row

@@ -13,15 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from speech2image.data.added_recordings import write_recordings
-from speech2image.data.entries import (
-    Entry,
-    check_entries,
-)
+from speech2image.data.corpora.registry import CORPORA
+from speech2image.data.entries import Entry, check_entries
 from speech2image.data.pairs import (
     RECORDED,
     SAMPLES_PER_SHARD,
@@ -30,7 +27,7 @@ from speech2image.data.pairs import (
     speech_shard,
     write_manifest,
 )
-from speech2image.data.shards.corpus import write_pictures
+from speech2image.data.shards.corpus import write_pictures, write_recordings
 from speech2image.data.shards.plan import make_shards, plan_shards, unfinished
 from speech2image.data.speech.readers import SpeakerPools
 from speech2image.data.speech.short_captions import short_entries
@@ -48,13 +45,18 @@ from speech2image.data.speech.word_bank import WordBank
 from speech2image.errors import SettingsError
 from speech2image.files import check_writable
 
+if TYPE_CHECKING:
+    CorpusName = str
+else:  # so that --help lists the names and no other is taken
+    CorpusName = Literal[(*CORPORA, "toy")]
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
     """Turn a corpus into shards; run it again to go on after an interruption or to add speech.
 
     Attributes:
-        corpus: oxford102, cub or flickr8k in their publishers' layouts; lists: train.json and test.json as
+        corpus: published data sets by name, in their publishers' layouts; lists: train.json and test.json as
             released with the paper (birds, flowers, Places-subset); folder: your own manifest; toy: made up.
         out: shards folder to write.
         root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
@@ -93,7 +95,7 @@ class PrepareSettings:
         utterances_per_shard: spoken utterances a shard.
     """
 
-    corpus: tyro.conf.Positional[Literal["oxford102", "cub", "flickr8k", "lists", "folder", "toy"]]
+    corpus: tyro.conf.Positional[CorpusName]
     out: Path
     root: Path | None = None
     protocol: Literal["zero-shot", "published"] = "zero-shot"
@@ -178,23 +180,10 @@ def _name(settings: PrepareSettings) -> str:
 
 def list_entries(settings: PrepareSettings) -> list[Entry]:
     """The pictures of the corpus that `settings` name."""
-    from speech2image.data.corpora.cub import cub_entries
-    from speech2image.data.corpora.flickr8k import flickr8k_entries
-    from speech2image.data.corpora.folder import folder_entries
-    from speech2image.data.corpora.oxford102 import oxford102_entries
-    from speech2image.data.corpora.released_lists import released_entries
-
     if settings.root is None:
         raise SettingsError(f"--root is missing: the folder (or manifest) of {settings.corpus}")
-    if settings.corpus == "oxford102":
-        return oxford102_entries(settings.root, settings.protocol)
-    listing = {
-        "cub": cub_entries,
-        "flickr8k": flickr8k_entries,
-        "lists": released_entries,
-        "folder": folder_entries,
-    }
-    return listing[settings.corpus](settings.root)
+    options = {"protocol": settings.protocol} if settings.corpus == "oxford102" else {}
+    return CORPORA[settings.corpus](settings.root, **options)
 
 
 def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from speech2image.data.progress import progress_bar
-from speech2image.data.resumable_array import ResumableArray
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.pipeline.base import Route

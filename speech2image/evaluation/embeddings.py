@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.pairs import speech_shards
+from speech2image.data.pairs import speech_shards, stream_speech
 from speech2image.data.progress import track
-from speech2image.data.resumable_array import ResumableArray
-from speech2image.data.shard_reading import stream_speech
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.errors import CheckpointError, DataError, SettingsError, SpeechError

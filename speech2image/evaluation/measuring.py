@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from speech2image.audio.vad import VoiceActivityDetector
-from speech2image.data.resumable_array import ResumableArray
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness

@@ -14,11 +14,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.pairs import picture_shards
+from speech2image.data.pairs import picture_shards, stream_pictures
 from speech2image.data.pictures import central_square
 from speech2image.data.progress import track
-from speech2image.data.resumable_array import ResumableArray
-from speech2image.data.shard_reading import stream_pictures
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays, stored_side
 from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError

@@ -21,7 +21,7 @@ from speech2image.data.augment.acoustic_conditions import (
     changed,
 )
 from speech2image.data.progress import track
-from speech2image.data.resumable_array import ResumableArray
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.colours import ColourRows, numbers
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw

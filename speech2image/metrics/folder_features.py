@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.entries import file_digest
-from speech2image.data.picture_files import list_pictures, stream_pictures
+from speech2image.data.pictures import list_pictures, stream_pictures
 from speech2image.data.progress import progress_bar
 from speech2image.errors import DataError, OutputError
 from speech2image.files import check_writable, writing

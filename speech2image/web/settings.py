@@ -16,6 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class ServerSettings:
     """Serve a page to speak to, and an HTTP interface.
 
+    Example: speech2image serve --port 7860 --models flowers-and-birds
+
     Attributes:
         host: address to listen on; 127.0.0.1 is reached from this machine alone, 0.0.0.0 from everywhere.
         port: port to listen on; 0 takes a free one.

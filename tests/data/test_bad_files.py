@@ -8,11 +8,11 @@ import pytest
 from small_sets import own_folder, write_manifest
 
 from speech2image import cli
-from speech2image.data.pairs import picture_shards, speech_shards
+from speech2image.data.corpora.registry import list_recordings
+from speech2image.data.pairs import picture_shards, read_shards, speech_shards
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.shard_reading import read_shards
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.data.shards.recordings import Recordings, build_recordings, list_recordings
+from speech2image.data.shards.recordings import Recordings, build_recordings
 from speech2image.errors import DataError
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from speech2image.data.added_recordings import part_name
 from speech2image.data.listings import check_file_name, check_id, sample_id
+from speech2image.data.shards.corpus import part_name
 from speech2image.errors import DataError
 
 

@@ -10,8 +10,7 @@ import webdataset
 from small_sets import sample
 
 from speech2image.data import pairs
-from speech2image.data.pairs import write_shards
-from speech2image.data.shard_reading import read_shards, stream_speech
+from speech2image.data.pairs import read_shards, stream_speech, write_shards
 from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError, OutputError
 

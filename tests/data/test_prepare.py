@@ -10,9 +10,8 @@ import pytest
 from small_sets import encoded, own_folder, picture, tone, write_manifest
 
 from speech2image import audio, cli, tts
-from speech2image.data.pairs import picture_shards, speech_shards
+from speech2image.data.pairs import picture_shards, read_shards, speech_shards
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.shard_reading import read_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.data.speech import speaking

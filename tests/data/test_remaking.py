@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from small_sets import encoded, own_folder, picture, tone
 
-from speech2image.data.pairs import picture_shard, speech_shard
+from speech2image.data.corpora.registry import list_recordings
+from speech2image.data.pairs import picture_shard, read_shards, speech_shard
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.shard_reading import read_shards
 from speech2image.data.shards import header
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.data.shards.recordings import build_recordings, list_recordings
+from speech2image.data.shards.recordings import build_recordings
 from speech2image.errors import DataError
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_model import EMBEDDING, SIZE, make_model
 
 from speech2image import cli
-from speech2image.commands import training
+from speech2image.commands import flags
 from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import Sample, write_shards
 from speech2image.data.shards.arrays import PairArrays
@@ -292,4 +292,4 @@ def test_interrupted_evaluation_of_another_model_is_not_overwritten(
 
 def test_missing_module_is_not_called_a_missing_extra() -> None:
     with pytest.raises(Speech2ImageError, match=r"incomplete.*speech2image\.no_such_module"):
-        training._import("no_such_module")
+        flags.import_training("no_such_module")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from speech2image import cli
-from speech2image.data.condition_pairs import CaptionPairs
+from speech2image.data.training_sets import CaptionPairs
 from speech2image.models.gan.stackgan_v1 import Architecture, StageOne, StageTwo
 from speech2image.training.core.checkpoint import save_checkpoint
 

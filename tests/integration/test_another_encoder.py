@@ -11,8 +11,7 @@ import speech2image
 from speech2image import cli
 from speech2image.audio.front_ends import WHISPER
 from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
-from speech2image.data.pairs import speech_shards, write_shards
-from speech2image.data.shard_reading import stream_speech
+from speech2image.data.pairs import speech_shards, stream_speech, write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.pipeline.registry import available_models, find
 

@@ -17,7 +17,7 @@ from small_sets import own_folder
 import speech2image
 from speech2image.cli import main
 from speech2image.data.corpora.toy import COLOURS, GROUNDS, HELD_OUT_VOICE
-from speech2image.data.shard_reading import read_shards
+from speech2image.data.pairs import read_shards
 from speech2image.training.core.run import Run
 
 SHORT = {"encoder.steps": 200, "generator.steps": 300, "generator.grid-every": 100}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 from small_network import RandomNetwork, pictures
 
-from speech2image.data.picture_files import list_pictures, read_picture
+from speech2image.data.pictures import list_pictures, read_picture
 from speech2image.errors import DataError
 from speech2image.metrics.feature_network import load_inception
 from speech2image.metrics.frechet import Moments, frechet_distance

@@ -1,6 +1,7 @@
-"""Acoustic conditions: noise, other voices, rooms, telephone lines, speed, silence.
+"""Acoustic conditions of the robustness table: noise, other voices, rooms, lines, speed, silence.
 
-Each condition changes a clean recording [n] at 16 kHz; what is random is drawn by the generator given.
+Each changes a clean recording [n] at 16 kHz by one of `effects` at a fixed strength; what is random is drawn
+by the generator given.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +11,17 @@ from functools import partial
 import numpy as np
 
 from speech2image.audio import SAMPLE_RATE
-from speech2image.data.augment.effects import telephone
-from speech2image.data.augment.waveform import Waveform, add_noise, add_room, set_level, stretch
-from speech2image.data.noises import make_noise
-from speech2image.data.timing import add_edges, add_pauses
+from speech2image.data.augment.effects import (
+    Waveform,
+    add_edges,
+    add_noise,
+    add_pauses,
+    add_room,
+    set_level,
+    stretch,
+    telephone,
+)
+from speech2image.data.augment.sounds import make_noise
 
 Change = Callable[[Waveform, np.random.Generator, Sequence[Waveform]], Waveform]
 CLEAN = "clean"

@@ -7,7 +7,7 @@ Where:      https://www.vision.caltech.edu/datasets/cub_200_2011/ and
 Licence:    for non-commercial research and education; photographs belong to their authors.
 Citation:   C. Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", CNS-TR-2011-001; P. Welinder et al.,
             "Caltech-UCSD Birds 200", CNS-TR-2010-001. Captions: S. Reed et al., CVPR 2016 (`text_c10`),
-            or this project's own for the pictures of the 2010 edition (`data.own_captions`).
+            or this project's own for the pictures of the 2010 edition (`corpora.publishers`).
 Layout:     2011: root/images.txt, image_class_labels.txt, bounding_boxes.txt,
             images/<class>/<image>.jpg
             2010: root/lists/files.txt, images/<class>/<image>.jpg, annotations-mat/<class>/<image>.mat
@@ -23,10 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from speech2image.data.corpora.own_captions import SOURCE, own_captions
 from speech2image.data.corpora.publishers import (
+    SOURCE,
     is_number,
     load_mat,
+    own_captions,
     read_class_list,
     read_numbered,
     read_text_captions,

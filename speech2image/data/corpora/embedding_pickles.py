@@ -1,4 +1,4 @@
-"""The published text embeddings (char-CNN-RNN, Reed et al. 2016; StackGAN), read and written as data.
+"""Published text embeddings (char-CNN-RNN, Reed et al. 2016; StackGAN), read and written as data.
 
     <split>/char-CNN-RNN-embeddings.pickle   float32 [pictures, captions, 1024]
     <split>/filenames.pickle                 names of the pictures, without suffix

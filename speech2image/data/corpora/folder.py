@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.data.entries import Entry, Recording
-from speech2image.data.json_text import parse_json
-from speech2image.data.listings import listed_path, sample_id
+from speech2image.data.listings import listed_path, read_jsonl, sample_id
 from speech2image.errors import DataError
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -51,26 +50,6 @@ def _manifest_path(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"no such manifest: {path}")
     return path
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield ("file line n", object) for every line that is not blank.
-
-    Raises:
-        DataError: not UTF-8, or a line is no JSON object.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"unreadable manifest {path}: {error}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path} line {number}"
-        row = parse_json(line, place, "; a manifest has one JSON object a line")
-        if not isinstance(row, dict):
-            raise DataError(f"{place} is {type(row).__name__}, must be a JSON object")
-        yield place, row
 
 
 def _labels(classes: list[Any]) -> dict[Any, int]:

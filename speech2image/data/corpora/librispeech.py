@@ -8,7 +8,7 @@ Citation:   V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "Librispeech: an ASR 
             audio books", ICASSP 2015.
 Layout:     root/dev-clean/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt   "<utterance id> THE WORDS", one
             a line; <utterance id>.flac beside it (other kinds of recording are found as well);
-            or root/utterances.jsonl: audio, speaker, text (`data.transcribed`).
+            or root/utterances.jsonl: audio, speaker, text (`corpora.transcribed`).
 Text:       upper case without punctuation as published; lower case here.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speech2image.data.corpora.transcribed import Transcribed, checked, clip_at, read_utterances, utterance
-from speech2image.data.file_trees import files_below
+from speech2image.data.listings import files_below
 from speech2image.errors import DataError
 
 

@@ -6,7 +6,7 @@ Licence:    public domain, the books as well.
 Citation:   K. Ito and L. Johnson, "The LJ Speech Dataset", 2017.
 Layout:     root/metadata.csv "<id>|text|text with numbers and abbreviations in words", one a line, no header;
             root/wavs/<id>.wav  (other kinds of recording, such as .opus, are found as well);
-            or root/utterances.jsonl: audio, speaker, text (`data.transcribed`).
+            or root/utterances.jsonl: audio, speaker, text (`corpora.transcribed`).
 """
 
 import os

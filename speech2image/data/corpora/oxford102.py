@@ -6,7 +6,7 @@ Where:      https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz,
 Licence:    none stated; gathered from the web, for research.
 Citation:   M.-E. Nilsback and A. Zisserman, "Automated flower classification over a large number of classes",
             ICVGIP 2008. Captions: S. Reed et al., "Learning deep representations of fine-grained visual
-            descriptions", CVPR 2016 (`text_c10`), or this project's own (`data.own_captions`).
+            descriptions", CVPR 2016 (`text_c10`), or this project's own (`corpora.publishers`).
 Layout:     root/jpg/image_00001.jpg ... image_08189.jpg
             root/imagelabels.mat                           labels [1, 8189], 1 to 102
             root/setid.mat                                 for protocol "published"
@@ -23,10 +23,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.data.corpora.own_captions import SOURCE, own_captions
 from speech2image.data.corpora.publishers import (
+    SOURCE,
     is_number,
     load_mat,
+    own_captions,
     picture_folder,
     read_class_list,
     read_text_captions,

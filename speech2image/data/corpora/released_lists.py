@@ -18,8 +18,8 @@ Layout:     root/train.json, root/test.json: {"image_base_path": ..., "audio_bas
             Recordings may be missing altogether: `prepare` then speaks the captions.
 Protocol:   zero-shot for birds and flowers (the lists hold different classes); for Places pictures of the
             same seven classes, 10,933 and 2,870.
-Pictures:   birds are cropped to their box, as in `data.cub`, if images.txt and bounding_boxes.txt lie beside
-            them; the others are whole. The paper draws Places at 128 x 128.
+Pictures:   birds are cropped to their box, as in `corpora.cub`, if images.txt and bounding_boxes.txt lie
+            beside them; the others are whole. The paper draws Places at 128 x 128.
 """
 
 import os
@@ -32,8 +32,7 @@ from typing import Any
 from speech2image.data.corpora.cub import boxes_2011
 from speech2image.data.corpora.publishers import is_number
 from speech2image.data.entries import Entry, Recording
-from speech2image.data.json_text import parse_json
-from speech2image.data.listings import listed_path, sample_id
+from speech2image.data.listings import listed_path, parse_json, sample_id
 from speech2image.data.pictures import Box
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError

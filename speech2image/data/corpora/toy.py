@@ -1,4 +1,4 @@
-"""The toy set, made on the fly: coloured shapes, and captions spoken by made-up voices.
+"""Toy set: coloured shapes, and captions spoken by made-up voices, made on the fly.
 
 Nothing is needed but numpy and Pillow, no speaking engine. A picture is a red, green ... disc, square ... on
 a dark or light ground; its class is colour and shape together, and some combinations are seen in test alone.

@@ -1,4 +1,4 @@
-"""Recordings of people with what they say in words: the one type the speech corpora are listed as."""
+"""Transcribed utterances: recordings of people with their words, as speech corpora are listed."""
 
 import os
 import re
@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from speech2image.data.bad_files import report_bad_files
-from speech2image.data.corpora.folder import read_jsonl
-from speech2image.data.listings import listed_path
+from speech2image.data.entries import report_bad_files
+from speech2image.data.listings import listed_path, read_jsonl
 from speech2image.errors import DataError
 
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")

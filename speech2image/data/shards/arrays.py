@@ -1,4 +1,4 @@
-"""Random access to a prepared data set for training: memory-mapped arrays, built once beside the shards.
+"""Pair arrays: random access to a prepared data set for training, memory-mapped, built beside the shards.
 
 The arrays are named after the content of the shards they come from, and log-mels lie in one array a speech
 shard: adding speech builds the new shards' log-mels alone, and an interrupted build goes on where it stopped.
@@ -18,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
-from speech2image.data.json_text import parse_json
-from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
-from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards
+from speech2image.data.listings import parse_json
+from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards, stream_pictures, stream_speech
 from speech2image.data.pictures import central_square
-from speech2image.data.shard_reading import stream_pictures, stream_speech
 from speech2image.data.shards.array_files import allocate_array, create_array, open_array
 from speech2image.data.shards.header import Header, read_header
 from speech2image.data.shards.plan import make_shards
-from speech2image.data.shards.rows import Rows
+from speech2image.data.shards.rows import LogMels, Rows, frames_of, write_log_mels
 from speech2image.errors import DataError
 from speech2image.files import writing
 
@@ -89,7 +87,7 @@ class PairArrays(Rows):
         if not pictures:
             raise DataError(
                 f"no picture shards (pictures-*.tar) in {folder}; make them with: "
-                f"speech2image prepare oxford102|cub|flickr8k|lists|folder|toy --out {folder}"
+                f"speech2image prepare CORPUS --out {folder}, where CORPUS is one that prepare --help lists"
             )
         speech = [(path, read_header(path, "speech")) for path in speech_shards(folder)]
         rows = [row for _, header in pictures for row in header.rows]

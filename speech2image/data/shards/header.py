@@ -1,4 +1,4 @@
-"""Header of a shard: its first member, which repeats the rows of all others, with checksums."""
+"""Shard header: the first member of a shard, which repeats the rows of all others, with checksums."""
 
 import hashlib
 import json
@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speech2image.data.json_text import parse_json
-from speech2image.data.listings import check_id
+from speech2image.data.listings import check_id, parse_json
 from speech2image.errors import DataError
 
 HEADER = "__shard__"

@@ -1,7 +1,7 @@
-"""Making shards one after another so that interrupted work goes on where it stopped.
+"""Shard plan: which shards there will be and from what each is made, so that interrupted work goes on.
 
-A plan says beforehand which shards there will be and from what each is made (its digest). Shards on disk with
-that digest are skipped; a shard made from something else is never silently replaced.
+A plan states each shard's digest beforehand. Shards on disk with that digest are skipped; a shard made from
+something else is never silently replaced.
 """
 
 import multiprocessing
@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
 
+from speech2image.data.pairs import is_intact, is_whole
 from speech2image.data.progress import progress_bar
-from speech2image.data.shard_reading import is_intact, is_whole
 from speech2image.data.shards.header import Header, read_header
 from speech2image.errors import DataError, Speech2ImageError
 

@@ -1,8 +1,8 @@
-"""Transcribed speech as memory-mapped log-mels: recordings of corpora, and spoken captions beside them.
+"""Transcribed recordings as memory-mapped frames: of speech corpora, and spoken captions beside them.
 
     FOLDER/recordings.jsonl              the front end (of spoken sentences the split, too), then speaker
                                          and text of every recording, in order
-    FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`log_mels.py`), or another
+    FOLDER/log_mel-<part>-<digest>.npy   log-mels of some hundred recordings (`shards.rows`), or another
                                          front end's frames under its name
 
 Built once; an interrupted build goes on where it stopped.
@@ -22,16 +22,11 @@ from numpy.typing import NDArray
 
 from speech2image.asr.text import transcript
 from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
-from speech2image.data.bad_files import report_bad_files
-from speech2image.data.corpora.librispeech import librispeech
-from speech2image.data.corpora.ljspeech import ljspeech
 from speech2image.data.corpora.transcribed import Transcribed
-from speech2image.data.end_to_end import EndToEnd
-from speech2image.data.entries import file_digest
-from speech2image.data.json_text import parse_json
-from speech2image.data.listings import check_file_name
-from speech2image.data.log_mels import LogMels, frames_of, write_log_mels
+from speech2image.data.entries import file_digest, report_bad_files
+from speech2image.data.listings import check_file_name, parse_json
 from speech2image.data.shards.plan import make_shards
+from speech2image.data.shards.rows import EndToEnd, LogMels, frames_of, write_log_mels
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
 from speech2image.files import writing
@@ -66,7 +61,7 @@ class Recordings:
         folder: where they lie.
 
     Attributes:
-        split: "train" or "test" where the listing states one (`other_speech.py`); None for a corpus.
+        split: "train" or "test" where the listing states one (`speech.other_sentences`); None for a corpus.
 
     Raises:
         DataError: there are none, or some are missing.
@@ -182,20 +177,6 @@ def kept_out(speakers: NDArray[np.str_]) -> NDArray[np.bool_]:
     if len(names) >= 8:
         return np.isin(speakers, names[::8])
     return np.arange(len(speakers)) % 20 == 0
-
-
-def list_recordings(root: str | os.PathLike[str], *, skip_bad: bool = False) -> list[Transcribed]:
-    """A corpus in LJSpeech's layout (metadata.csv), LibriSpeech's, or this project's (utterances.jsonl).
-
-    Args:
-        root: its folder.
-        skip_bad: leave out recordings that are not there.
-
-    Raises:
-        DataError: it is none of these, or not whole.
-    """
-    listing = ljspeech if (Path(root) / "metadata.csv").is_file() else librispeech
-    return listing(root, skip_bad=skip_bad)
 
 
 def build_recordings(

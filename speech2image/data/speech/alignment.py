@@ -1,4 +1,4 @@
-"""Forced alignment: when each word of a transcript is said in its recording.
+"""Forced alignment: when each word of a transcript is spoken in its recording.
 
 PocketSphinx (Huggins-Daines et al. 2006; pip package `pocketsphinx`, which brings an acoustic model of
 American English and the CMU dictionary) searches the likeliest path through the words, with optional

@@ -1,4 +1,4 @@
-"""Readers of a word bank as voices: who may be seen through whom, and who says the words nobody said."""
+"""Readers of a word bank as voices: whose words each may use, and which engine says the words nobody said."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.speech.splicing import Fallback, Spliced, splice, towards
-from speech2image.data.speech.word_bank import VOICE_PREFIX, WordBank
-from speech2image.data.word_cutting import pitch_of
+from speech2image.data.speech.word_bank import VOICE_PREFIX, WordBank, pitch_of
 
 Waveform = NDArray[np.float32]
 

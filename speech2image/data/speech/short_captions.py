@@ -1,4 +1,4 @@
-"""Short spoken forms of a caption, by rule: "a red flower", "yellow petals", "a blue bird with white wings".
+"""Short captions: brief spoken forms of a caption, by rule: "a red flower", "yellow petals".
 
 A caption is searched for phrases of words before a noun that hold a colour ("deep golden *orange petals*").
 What is said of the whole (petals count as the flower) gives the main colours; everything said in a short form

@@ -1,6 +1,6 @@
-"""Speaking captions that have no recording: a plan of who says what, and the making of one shard of it.
+"""Speaking of captions: a plan of who says what (`UtteranceSpec`), and the making of one speech shard of it.
 
-A voice is an engine's ("flite/slt") or a reader of a word bank ("reader/251", `data.splicing`).
+A voice is an engine's ("flite/slt") or a reader of a word bank ("reader/251", `speech.splicing`).
 
 Every choice is a hash of (seed, picture, caption, voice), so neither the order of work, nor an interruption,
 nor the number of processes changes a result.
@@ -37,7 +37,7 @@ class VoicePlan:
         seed: of all draws.
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
         pools: who speaks with whom, when readers of a word bank are among the voices.
-        effects: "default" for `augment.Augmentation`, "strong" for `augment.STRONG`.
+        effects: "default" for `augment.WaveformAugmentation`, "strong" for `augment.STRONG_EFFECTS`.
         delivery: "even", or "varied": every utterance at a speed of its own, Piper's with its own variation.
         speakers: Kokoro's speakers that `MIXTURE` mixes.
     """
@@ -221,8 +221,8 @@ def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float3
 def _augment(
     waveform: NDArray[np.float32], spec: UtteranceSpec, sources: SoundSources
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    from speech2image.data.augment.waveform import STRONG, augment
-    from speech2image.data.noises import noise_recordings
+    from speech2image.data.augment.sounds import noise_recordings
+    from speech2image.data.augment.waveform import STRONG_EFFECTS, augment
     from speech2image.data.speech.readers import babble
 
     if spec.effects == "default":
@@ -231,7 +231,7 @@ def _augment(
     voices, noises = [], sources.noise and noise_recordings(sources.noise)
     if sources.word_bank and spec.pool:
         voices = babble(sources.word_bank, spec.pool.readers, rng, 6.0)
-    return augment(waveform, rng, STRONG, voices, noises or ())
+    return augment(waveform, rng, STRONG_EFFECTS, voices, noises or ())
 
 
 def _long_enough(waveform: NDArray[np.float32]) -> NDArray[np.float32]:

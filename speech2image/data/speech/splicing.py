@@ -1,4 +1,4 @@
-"""Sentences put together from single words that people said.
+"""Splicing: sentences put together from single words that people said.
 
 Each word is a take of the one reader; a word the reader never said comes from one of those of the bank who
 sound most alike, moved half-way to the reader's pitch; a word nobody said is spoken by a synthesizer.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.audio import SAMPLE_RATE
-from speech2image.data.augment.waveform import play_faster
+from speech2image.data.augment.effects import play_faster
 from speech2image.data.corpora.transcribed import words_of
 from speech2image.data.speech.word_bank import MARGIN, WordBank
 from speech2image.errors import SettingsError

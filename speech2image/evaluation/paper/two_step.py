@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from speech2image.data.condition_pairs import CaptionPairs
+from speech2image.data.training_sets import CaptionPairs
 from speech2image.errors import DataError, SettingsError, require
 from speech2image.evaluation.drawing import sheet
 from speech2image.evaluation.utterances import caption_of

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from speech2image.asr.text import END, Vocabulary
 from speech2image.audio.front_ends import PAPER, FrontEnd
-from speech2image.data.augment.log_mel import SpeechAugmentation, augment
-from speech2image.data.augment.surroundings import Backgrounds
+from speech2image.data.augment.log_mel import Backgrounds, LogMelAugmentation, augment
 from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.retrieval import picture_features
@@ -123,7 +122,7 @@ class SpeechBatches:
         utterances: NDArray[np.int64],
         batch_size: int,
         seed: int,
-        augmentation: SpeechAugmentation | None = None,
+        augmentation: LogMelAugmentation | None = None,
         extra_pictures: int = 0,
         ramp: int = 0,
         rank: int = 0,
@@ -264,7 +263,7 @@ class TranscribedBatches:
         seed: int,
         *,
         longest_frames: int = 2000,
-        augmentation: SpeechAugmentation | None = None,
+        augmentation: LogMelAugmentation | None = None,
         ramp: int = 0,
         rank: int = 0,
         world_size: int = 1,

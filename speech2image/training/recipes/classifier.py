@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.errors import DataError
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
@@ -53,7 +53,7 @@ class ClassifierTraining(RunSettings):
     """
 
     encoder: SpeechEncoderSettings = ENCODERS["small"]
-    augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation: LogMelAugmentation | None = field(default_factory=LogMelAugmentation)
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     steps: int = 10_000

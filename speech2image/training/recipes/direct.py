@@ -15,9 +15,8 @@ import numpy as np
 import torch
 import tyro
 
-from speech2image.data.backbone_states import with_cached_states
 from speech2image.data.corpora.toy import is_toy
-from speech2image.data.features import cache_teacher_features
+from speech2image.data.features import cache_teacher_features, with_cached_states
 from speech2image.data.progress import track
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError

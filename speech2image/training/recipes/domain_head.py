@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.backbone_states import recordings_with_states, with_states
+from speech2image.data.features import recordings_with_states, with_states
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, kept_out
 from speech2image.data.speech.word_bank import VOICE_PREFIX

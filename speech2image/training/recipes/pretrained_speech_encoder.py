@@ -1,7 +1,7 @@
 """Training of a speech encoder on Whisper's pretrained encoder: first its head, then the whole network.
 
 Presets: `head` trains the head alone, on the frozen backbone's states, which are computed once and cached
-beside the shards (`data/backbone_states.py`); `tune` goes on from such a training (`--start-from`) and trains
+beside the shards (`data/features.py`); `tune` goes on from such a training (`--start-from`) and trains
 the whole network on augmented speech, its words head too if it has one, but not a domain head (train that
 last, or again: `train domain-head`); `teacher-student` is `head` with the paper's loss; `toy` is for tests.
 """
@@ -18,8 +18,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from speech2image.asr.text import Vocabulary
-from speech2image.data.augment.log_mel import SpeechAugmentation
-from speech2image.data.backbone_states import with_states
+from speech2image.data.augment.log_mel import LogMelAugmentation
+from speech2image.data.features import with_states
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
@@ -92,7 +92,7 @@ class PretrainedEncoderTraining(RunSettings):
     )
     utterances_a_picture: int = 2
     transcription: Transcription = field(default_factory=Transcription)
-    augmentation: SpeechAugmentation | None = None
+    augmentation: LogMelAugmentation | None = None
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     favoured_voices: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ PRESETS = {
     "head": PretrainedEncoderTraining(),
     "tune": PretrainedEncoderTraining(
         tuned_layers=4,
-        augmentation=SpeechAugmentation(vocal_tract=0.08),
+        augmentation=LogMelAugmentation(vocal_tract=0.08),
         augmentation_ramp=300,
         batch_size=32,
         learning_rate=3e-4,

@@ -26,12 +26,10 @@ from torch.nn import functional as F
 
 from speech2image import audio
 from speech2image.audio.vad import SPEECH_STEPS
-from speech2image.data.augment.sounds import excerpts, made_sound, read_sound, sound_files
-from speech2image.data.augment.waveform import add_noise, add_room, change_voice
-from speech2image.data.noises import make_noise
-from speech2image.data.pairs import speech_shards
+from speech2image.data.augment.effects import add_noise, add_room, change_voice, limit_band
+from speech2image.data.augment.sounds import excerpts, made_sound, make_noise, read_sound, sound_files
+from speech2image.data.pairs import speech_shards, stream_speech
 from speech2image.data.progress import track
-from speech2image.data.shard_reading import stream_speech
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.data.speech.word_bank import VOICE_PREFIX
@@ -205,7 +203,7 @@ class SceneBatches:
         if spoken and rng.random() < settings.noise_share:
             sound = add_noise(sound, *self._noise(rng, n))
         if rng.random() < settings.band_share:
-            sound = band_limited(sound, rng.uniform(20, 350), rng.uniform(2500, 7000))
+            sound = limit_band(sound, rng.uniform(20, 350), rng.uniform(2500, 7000))
         sound = sound / max(float(np.abs(sound).max()), 1e-9)
         if rng.random() < 0.8:  # a microphone's own noise
             sound = sound + 10.0 ** rng.uniform(-4.5, -2.5) * rng.standard_normal(n)
@@ -292,12 +290,6 @@ def step_labels(hops: NDArray[np.bool_], frames: int) -> NDArray[np.float32]:
     own = hops[1 : frames + 1]  # a frame's middle lies 12.5 ms after its start
     held[: len(own)] = own
     return (held.reshape(steps, STEP_FRAMES).mean(axis=1) >= 0.5).astype(np.float32)
-
-
-def band_limited(sound: Waveform, low: float, high: float) -> Waveform:
-    """Only what lies between two frequencies in Hz, by a Butterworth filter of fourth order."""
-    band = scipy.signal.butter(4, [low, high], "bandpass", fs=audio.SAMPLE_RATE, output="sos")
-    return scipy.signal.sosfilt(band, sound).astype(np.float32)
 
 
 KIND = "speech_detector"

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.asr.text import LETTERS, Vocabulary
-from speech2image.data.augment.log_mel import SpeechAugmentation
-from speech2image.data.augment.surroundings import OtherVoices
+from speech2image.data.augment.log_mel import LogMelAugmentation, OtherVoices
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.losses.distillation import (
@@ -93,7 +92,7 @@ class SpeechEncoderTraining(RunSettings):
 
     encoder: SpeechEncoderSettings = ENCODERS["small"]
     loss: ContrastiveWeights | TeacherStudentWeights = field(default_factory=ContrastiveWeights)
-    augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation: LogMelAugmentation | None = field(default_factory=LogMelAugmentation)
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     favoured_voices: tuple[str, ...] = ()
@@ -136,7 +135,7 @@ PRESETS = {
     "toy": SpeechEncoderTraining(
         encoder=ENCODERS["toy"],
         loss=ContrastiveWeights(extra_pictures=0),
-        augmentation=SpeechAugmentation(
+        augmentation=LogMelAugmentation(
             response_db=2.0, noise_probability=0.3, time_masks=0, band_masks=0, surroundings=None
         ),
         steps=300,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speech2image.asr.text import END, Vocabulary
-from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.data.shards.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
@@ -67,7 +67,7 @@ class RecognizerTraining(RunSettings):
 
     recognizer: SpeechRecognizerSettings = RECOGNIZERS["cpu"]
     pieces: int = 0
-    augmentation: SpeechAugmentation | None = field(default_factory=SpeechAugmentation)
+    augmentation: LogMelAugmentation | None = field(default_factory=LogMelAugmentation)
     augmentation_ramp: int = 0
     held_out_voices: tuple[str, ...] = ()
     recordings_repeated: int = 1
@@ -218,7 +218,7 @@ def train(
     Args:
         settings: see RecognizerTraining and PRESETS.
         arrays: prepared data whose captions are spoken, or None.
-        recordings: further corpora by name (`data.recordings.Recordings`).
+        recordings: further corpora by name (`shards.recordings.Recordings`).
         folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
         fabric: devices and precision; made from the settings if absent.
         start_from: checkpoint of another training; its recognizer and pieces of text are taken when this run

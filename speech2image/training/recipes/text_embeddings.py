@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.asr.text import transcript, words_of
-from speech2image.data.condition_pairs import CaptionPairs
 from speech2image.data.corpora.embedding_pickles import (
     EMBEDDINGS,
     PublishedEmbeddings,
     read_published,
     write_published,
 )
+from speech2image.data.training_sets import CaptionPairs
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.files import writing
 from speech2image.training.recipes.text_encoder import embed_captions, load_text_encoder

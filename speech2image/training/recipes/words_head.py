@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from speech2image.asr.ctc import best_path
 from speech2image.asr.text import Vocabulary
-from speech2image.data.backbone_states import recordings_with_states, with_states
+from speech2image.data.features import recordings_with_states, with_states
 from speech2image.data.shards.recordings import Recordings, TranscribedSpeech
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.files import writing

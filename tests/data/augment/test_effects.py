@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from small_sets import tone
 
 from speech2image import audio
-from speech2image.data.augment.effects import low_bit_rate, mu_law, telephone
-from speech2image.data.augment.waveform import STRONG, Augmentation, augment
-from speech2image.data.noises import make_noise, noise_recordings
-from speech2image.data.timing import add_edges, add_pauses
+from speech2image.data.augment.effects import add_edges, add_pauses, low_bit_rate, mu_law, telephone
+from speech2image.data.augment.sounds import make_noise, noise_recordings
+from speech2image.data.augment.waveform import STRONG_EFFECTS, WaveformAugmentation, augment
 from speech2image.errors import DataError, SettingsError
 
 
@@ -96,8 +95,8 @@ def test_what_cannot_be_encoded_comes_back_as_it_is() -> None:
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
 def test_strongly_changed_clips_are_repeatable_and_fit_the_encoder(seed: int) -> None:
-    one, done = augment(two_words(), seed, STRONG)
-    two, _ = augment(two_words(), seed, STRONG)
+    one, done = augment(two_words(), seed, STRONG_EFFECTS)
+    two, _ = augment(two_words(), seed, STRONG_EFFECTS)
     np.testing.assert_array_equal(one, two)
     assert np.isfinite(one).all() and np.abs(one).max() <= 1.0
     audio.log_mel(one)
@@ -108,7 +107,7 @@ def test_strongly_changed_clips_are_repeatable_and_fit_the_encoder(seed: int) ->
 
 
 def test_shares_of_strong_effects() -> None:
-    done = [augment(tone(200, 0.3), seed, STRONG)[1] for seed in range(200)]
+    done = [augment(tone(200, 0.3), seed, STRONG_EFFECTS)[1] for seed in range(200)]
     for name, share in (("pauses", 0.3), ("edges", 0.5), ("telephone", 0.15), ("bit_rate", 0.15)):
         assert share - 0.12 < sum(name in one for one in done) / 200 < share + 0.12
     assert all(0 <= side <= 1 for one in done for side in one.get("edges", ()))
@@ -117,7 +116,7 @@ def test_shares_of_strong_effects() -> None:
 
 def test_new_effects_that_are_off_leave_older_draws_as_they_were() -> None:
     _, done = augment(tone(200, 0.8), 5)
-    _, strong = augment(tone(200, 0.8), 5, Augmentation(edge_share=1.0))
+    _, strong = augment(tone(200, 0.8), 5, WaveformAugmentation(edge_share=1.0))
     assert {name: strong[name] for name in done} == done
 
 
@@ -140,4 +139,4 @@ def test_recorded_noise(tmp_path) -> None:
 
 def test_seconds_below_zero_are_refused() -> None:
     with pytest.raises(SettingsError, match="must not be negative"):
-        Augmentation(pause_seconds=(-0.1, 0.2))
+        WaveformAugmentation(pause_seconds=(-0.1, 0.2))

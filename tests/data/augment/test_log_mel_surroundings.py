@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from speech2image.audio.front_ends import PAPER
-from speech2image.data.augment.surroundings import (
+from speech2image.data.augment.log_mel import (
     FLOOR,
     NEPERS_PER_DB,
+    LogMelSurroundings,
     OtherVoices,
-    Surroundings,
     add_background,
     add_echo,
     add_silence,
@@ -17,7 +17,7 @@ from speech2image.data.augment.surroundings import (
     telephone,
 )
 
-NEVER = Surroundings(background=0, room=0, telephone=0, silence=0)
+NEVER = LogMelSurroundings(background=0, room=0, telephone=0, silence=0)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -41,7 +41,7 @@ def test_nothing_happens_where_nothing_is_asked_for() -> None:
 
 def test_silence_is_put_in_and_every_frame_of_speech_stays_in_order() -> None:
     log_mel, n_frames = clips(32)
-    longer, n_longer = add_silence(log_mel, n_frames, Surroundings(silence=1.0), generator())
+    longer, n_longer = add_silence(log_mel, n_frames, LogMelSurroundings(silence=1.0), generator())
     assert (n_longer > n_frames).any() and (n_longer >= n_frames).all()
     assert longer.shape[2] == int(n_longer.max())
     for clip, n, before in zip(longer, n_longer, range(32), strict=True):
@@ -53,7 +53,7 @@ def test_silence_is_put_in_and_every_frame_of_speech_stays_in_order() -> None:
 def test_an_echo_trails_and_falls_by_sixty_decibels_in_its_time() -> None:
     click = torch.full((1, 40, 100), -40.0)
     click[:, :, 10] = 0.0
-    settings = Surroundings(room=1.0, room_seconds=(0.5, 0.5), room_db=(0.0, 0.0))
+    settings = LogMelSurroundings(room=1.0, room_seconds=(0.5, 0.5), room_db=(0.0, 0.0))
     heard = add_echo(click, settings, generator())[0, 0]
     assert heard[9] == pytest.approx(-40.0, abs=1.0)
     assert float(heard[21] - heard[31]) / NEPERS_PER_DB == pytest.approx(60 * 0.1 / 0.5, abs=0.1)
@@ -64,7 +64,7 @@ def test_an_echo_trails_and_falls_by_sixty_decibels_in_its_time() -> None:
 def test_backgrounds_come_at_the_level_asked_for() -> None:
     log_mel = torch.full((4, 40, 90), FLOOR)
     log_mel[:, :, 5] = -1.0
-    settings = Surroundings(background=1.0, background_db=(20.0, 20.0))
+    settings = LogMelSurroundings(background=1.0, background_db=(20.0, 20.0))
     noisy = add_background(log_mel, lambda n, frames, _: torch.zeros(n, 40, frames), settings, generator())
     torch.testing.assert_close(
         noisy[:, :, 50], torch.full((4, 40), -1.0 - 20 * NEPERS_PER_DB), atol=1e-3, rtol=0
@@ -99,7 +99,7 @@ def test_other_voices_are_as_long_as_asked_and_loudest_at_zero() -> None:
 
 def test_the_same_generator_gives_the_same_surroundings() -> None:
     log_mel, n_frames = clips()
-    always = Surroundings(background=1, room=1, telephone=0.5, silence=1)
+    always = LogMelSurroundings(background=1, room=1, telephone=0.5, silence=1)
     voices = OtherVoices(TwoVoices())
     one, other = (surround(log_mel, n_frames, always, generator(s), voices) for s in (5, 5))
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])

@@ -1,4 +1,4 @@
-"""Augmentation: each effect does what its number says, and nothing else."""
+"""WaveformAugmentation: each effect does what its number says, and nothing else."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,16 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech2image.data.augment.waveform import (
-    Augmentation,
+from speech2image.data.augment.effects import (
     add_noise,
     add_room,
-    augment,
     change_voice,
-    make_noise,
     play_faster,
     set_level,
     stretch,
 )
-from speech2image.data.noises import NOISES
+from speech2image.data.augment.sounds import NOISES
+from speech2image.data.augment.waveform import WaveformAugmentation, augment, make_noise
 from speech2image.errors import SettingsError
 
 RATE = 16_000
@@ -146,7 +144,7 @@ def test_the_same_seed_gives_the_same_clip(seed: int) -> None:
 
 
 def test_draws_stay_in_their_ranges_and_are_as_frequent_as_asked() -> None:
-    ranges = Augmentation(
+    ranges = WaveformAugmentation(
         rate=(0.9, 1.1), voice=(1.0, 1.0), room_share=0.25, noise_share=1.0, noise_db=(20.0, 21.0)
     )
     done = [augment(vowel(0.2), seed, ranges, [vowel(0.5)], [vowel(0.4)])[1] for seed in range(120)]
@@ -158,7 +156,7 @@ def test_draws_stay_in_their_ranges_and_are_as_frequent_as_asked() -> None:
 
 
 def test_everything_off_changes_only_the_level() -> None:
-    off = Augmentation(
+    off = WaveformAugmentation(
         rate=(1.0, 1.0), voice=(1.0, 1.0), level_db=(-6.0, -6.0), room_share=0.0, noise_share=0.0
     )
     changed, done = augment(vowel(), 0, off)
@@ -171,7 +169,7 @@ def test_the_input_is_left_as_it_was() -> None:
     speech.setflags(write=False)
     babble[0].setflags(write=False)
     for seed in range(8):
-        augment(speech, seed, Augmentation(room_share=1.0, noise_share=1.0), babble)
+        augment(speech, seed, WaveformAugmentation(room_share=1.0, noise_share=1.0), babble)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +178,7 @@ def test_the_input_is_left_as_it_was() -> None:
 )
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(wrong))):
-        Augmentation(**wrong)  # type: ignore[arg-type]
+        WaveformAugmentation(**wrong)  # type: ignore[arg-type]
 
 
 def test_noise_that_cannot_be_made() -> None:

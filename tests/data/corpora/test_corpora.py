@@ -14,8 +14,8 @@ from scipy.io import savemat
 from small_sets import encoded, load_entry, picture
 
 from speech2image.data.corpora.cub import cub_entries
-from speech2image.data.corpora.own_captions import own_captions, pack
 from speech2image.data.corpora.oxford102 import oxford102_entries
+from speech2image.data.corpora.publishers import own_captions, pack
 from speech2image.data.entries import check_entries
 from speech2image.errors import DataError
 

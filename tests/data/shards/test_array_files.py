@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speech2image.data.log_mels import LogMels, write_log_mels
 from speech2image.data.shards import array_files
 from speech2image.data.shards.array_files import create_array, open_array
+from speech2image.data.shards.rows import LogMels, write_log_mels
 from speech2image.errors import DataError, OutputError
 
 

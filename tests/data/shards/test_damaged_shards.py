@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from small_sets import sample
 
-from speech2image.data.pairs import Sample, picture_shard, speech_shard, write_shards
-from speech2image.data.shard_reading import read_shards
+from speech2image.data.pairs import Sample, picture_shard, read_shards, speech_shard, write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import HEADER, read_header
 from speech2image.errors import DataError

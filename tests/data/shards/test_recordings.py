@@ -8,13 +8,13 @@ import pytest
 from small_sets import tone
 
 from speech2image import audio
+from speech2image.data.corpora.registry import list_recordings
 from speech2image.data.shards import recordings
 from speech2image.data.shards.recordings import (
     JoinedSpeech,
     Recordings,
     build_recordings,
     kept_out,
-    list_recordings,
 )
 from speech2image.errors import DataError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speech2image.data.resumable_array import ResumableArray
 from speech2image.data.shards import array_files
+from speech2image.data.shards.array_files import ResumableArray
 from speech2image.errors import OutputError
 
 

@@ -8,10 +8,14 @@ import pytest
 from speech2image import audio, cli, tts
 from speech2image.asr.text import transcript
 from speech2image.audio.front_ends import PAPER, WHISPER
-from speech2image.data import other_speech
-from speech2image.data.other_speech import foreign_voices, plan_other, prepare_other
 from speech2image.data.shards.recordings import Recordings
-from speech2image.data.speech.other_sentences import other_sentences
+from speech2image.data.speech import other_sentences as module
+from speech2image.data.speech.other_sentences import (
+    foreign_voices,
+    other_sentences,
+    plan_other,
+    prepare_other,
+)
 from speech2image.data.speech.speaking import VoicePlan, speak_utterance
 from speech2image.errors import DataError, SettingsError
 from speech2image.tts import espeak
@@ -44,12 +48,12 @@ def test_frames_are_those_of_the_spoken_captions_codec(tmp_path):
 
 @needs_engines
 def test_more_sentences_go_on_from_those_that_are_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(other_speech, "RECORDINGS_PER_PART", 2)
+    monkeypatch.setattr(module, "RECORDINGS_PER_PART", 2)
     whole = prepare_other(tmp_path / "whole", VOICES, PLAN, 6, "train")
     prepare_other(tmp_path / "parts", VOICES, PLAN, 4, "train")
     counted = []
-    original = other_speech.speak_utterance
-    monkeypatch.setattr(other_speech, "speak_utterance", lambda line: counted.append(line) or original(line))
+    original = module.speak_utterance
+    monkeypatch.setattr(module, "speak_utterance", lambda line: counted.append(line) or original(line))
     parts = prepare_other(tmp_path / "parts", VOICES, PLAN, 6, "train")
     assert len(counted) == 2 and same(whole, parts)
     prepare_other(tmp_path / "parts", VOICES, PLAN, 6, "train")
@@ -58,8 +62,8 @@ def test_more_sentences_go_on_from_those_that_are_there(tmp_path, monkeypatch):
 
 @needs_engines
 def test_an_interrupted_part_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(other_speech, "RECORDINGS_PER_PART", 2)
-    original, count = other_speech.speak_utterance, []
+    monkeypatch.setattr(module, "RECORDINGS_PER_PART", 2)
+    original, count = module.speak_utterance, []
 
     def breaks(line):
         count.append(line)
@@ -67,12 +71,12 @@ def test_an_interrupted_part_is_not_there(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return original(line)
 
-    monkeypatch.setattr(other_speech, "speak_utterance", breaks)
+    monkeypatch.setattr(module, "speak_utterance", breaks)
     with pytest.raises(KeyboardInterrupt):
         prepare_other(tmp_path / "made", VOICES, PLAN, 4, "train")
     left = sorted(path.name for path in (tmp_path / "made").iterdir())
     assert len(left) == 2 and all("-00000-" in name for name in left)
-    monkeypatch.setattr(other_speech, "speak_utterance", original)
+    monkeypatch.setattr(module, "speak_utterance", original)
     again = prepare_other(tmp_path / "made", VOICES, PLAN, 4, "train")
     assert same(again, prepare_other(tmp_path / "whole", VOICES, PLAN, 4, "train"))
 

@@ -10,9 +10,8 @@ import pytest
 from small_sets import own_folder, tone
 
 from speech2image import tts
-from speech2image.data.pairs import speech_shards
+from speech2image.data.pairs import read_shards, speech_shards, stream_speech
 from speech2image.data.prepare import PrepareSettings, prepare
-from speech2image.data.shard_reading import read_shards, stream_speech
 from speech2image.data.shards.header import read_header
 from speech2image.data.speech import readers
 from speech2image.data.speech import voices as data_voices

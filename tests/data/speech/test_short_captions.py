@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from speech2image.data.corpora.own_captions import own_captions
+from speech2image.data.corpora.publishers import own_captions
 from speech2image.data.corpora.transcribed import words_of
 from speech2image.data.entries import Entry
 from speech2image.data.speech.short_captions import phrases_of, short_caption, short_entries, short_forms

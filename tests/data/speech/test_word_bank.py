@@ -11,9 +11,10 @@ from small_sets import tone
 from speech2image import audio
 from speech2image.data.corpora.transcribed import Transcribed, words_of
 from speech2image.data.speech.alignment import AlignedWord, spelled_sounds
-from speech2image.data.speech.word_bank import MARGIN, WordBank
-from speech2image.data.word_cutting import (
+from speech2image.data.speech.word_bank import (
+    MARGIN,
     Cutting,
+    WordBank,
     brightness_of,
     build_word_bank,
     pitch_of,

@@ -11,8 +11,8 @@ import torch
 from small_sets import sample
 
 from speech2image.audio.front_ends import FRONT_ENDS, PAPER, WHISPER
-from speech2image.data.augment.log_mel import SpeechAugmentation
-from speech2image.data.backbone_states import weights_digest, with_states
+from speech2image.data.augment.log_mel import LogMelAugmentation
+from speech2image.data.features import weights_digest, with_states
 from speech2image.data.pairs import write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.training_sets import JoinedArrays
@@ -45,7 +45,7 @@ TINY = dataclasses.replace(
     precision="32-true",
     evaluation_utterances=4,
 )
-TUNED = dataclasses.replace(TINY, tuned_layers=2, augmentation=SpeechAugmentation())
+TUNED = dataclasses.replace(TINY, tuned_layers=2, augmentation=LogMelAugmentation())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from speech2image.data.augment.log_mel import (
-    SpeechAugmentation,
+    LogMelAugmentation,
     add_noise,
     augment,
     mask_stretches,
@@ -74,7 +74,7 @@ TINY = dataclasses.replace(
     log_every=1,
     precision="32-true",
     evaluation_utterances=10,
-    augmentation=SpeechAugmentation(),
+    augmentation=LogMelAugmentation(),
     encoder=dataclasses.replace(PRESETS["toy"].encoder, channels=(16, 16), hidden=8, dropout=0.2),
 )
 
@@ -134,16 +134,16 @@ def test_test_classes_and_held_out_voices_stay_out(arrays):
 
 def test_batches_depend_on_step_and_seed_alone(arrays):
     utterances = arrays.utterances_of("train")
-    first = SpeechBatches(arrays, utterances, 8, 0, SpeechAugmentation())
-    again = SpeechBatches(arrays, utterances, 8, 0, SpeechAugmentation())
-    other = SpeechBatches(arrays, utterances, 8, 1, SpeechAugmentation())
+    first = SpeechBatches(arrays, utterances, 8, 0, LogMelAugmentation())
+    again = SpeechBatches(arrays, utterances, 8, 0, LogMelAugmentation())
+    other = SpeechBatches(arrays, utterances, 8, 1, LogMelAugmentation())
     first(3)
     assert torch.equal(first(41).log_mel, again(41).log_mel)
     assert not torch.equal(first(41).n_frames, other(41).n_frames)
 
 
 def test_augmentation_grows_along_the_ramp(arrays):
-    utterances, full = arrays.utterances_of("train"), SpeechAugmentation()
+    utterances, full = arrays.utterances_of("train"), LogMelAugmentation()
     clean, growing, at_once = (
         SpeechBatches(arrays, utterances, 8, 0, augmentation, ramp=ramp)
         for augmentation, ramp in ((None, 0), (full, 10), (full, 0))
@@ -208,7 +208,7 @@ def test_clip_never_gets_shorter_than_the_encoder_takes():
 
 def test_noise_adds_power():
     quiet = torch.full((200, 40, 30), -18.0)
-    noisy = add_noise(quiet, SpeechAugmentation(noise_probability=0.5, noise_db=(20.0, 40.0)), generator())
+    noisy = add_noise(quiet, LogMelAugmentation(noise_probability=0.5, noise_db=(20.0, 40.0)), generator())
     assert (noisy >= quiet).all()
     changed = (noisy.mean((1, 2)) > -17).float().mean()
     assert 0.35 < changed < 0.65
@@ -223,7 +223,7 @@ def test_loudest_is_zero_and_the_floor_80_db():
 
 
 def test_masks_are_within_their_limits():
-    settings = SpeechAugmentation(time_masks=1, time_mask_share=0.1, band_masks=0)
+    settings = LogMelAugmentation(time_masks=1, time_mask_share=0.1, band_masks=0)
     clips = torch.randn(64, 40, 100)
     masked = mask_stretches(clips, torch.full((64,), 100), settings, generator()) != clips
     frames = masked.all(1).sum(1)
@@ -234,7 +234,7 @@ def test_masks_are_within_their_limits():
 def test_augmentation_keeps_shapes_and_is_finite():
     clips = torch.randn(6, 40, 120).clamp(max=0)
     changed, lengths = augment(
-        clips, torch.tensor([120, 100, 90, 80, 70, 64]), SpeechAugmentation(), generator()
+        clips, torch.tensor([120, 100, 90, 80, 70, 64]), LogMelAugmentation(), generator()
     )
     assert changed.shape[:2] == (6, 40)
     assert changed.shape[2] == lengths.max()

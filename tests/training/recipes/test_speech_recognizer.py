@@ -12,7 +12,7 @@ from fake_speech import FakeSpeech, spoken
 
 from speech2image.asr.ctc import Search, Vocabulary, transcribe
 from speech2image.asr.text import LETTERS
-from speech2image.data.augment.log_mel import SpeechAugmentation
+from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
 from speech2image.training.core.checkpoint import read_facts
@@ -40,7 +40,7 @@ from speech2image.training.recipes.transcripts import (
 TINY = replace(
     PRESETS["toy"],
     recognizer=replace(PRESETS["toy"].recognizer, dropout=0.1),
-    augmentation=SpeechAugmentation(),
+    augmentation=LogMelAugmentation(),
     steps=6,
     frames=400,
     warm_up=2,
@@ -182,7 +182,7 @@ def test_batches_hold_every_utterance_once_and_no_more_frames_than_allowed():
 def test_batches_depend_on_step_and_seed_alone():
     speech = FakeSpeech(50)
     first, again, other = (
-        TranscribedBatches(speech, LETTERS_ALONE, 500, seed, augmentation=SpeechAugmentation())
+        TranscribedBatches(speech, LETTERS_ALONE, 500, seed, augmentation=LogMelAugmentation())
         for seed in (0, 0, 1)
     )
     first(1)
@@ -194,7 +194,7 @@ def test_batches_read_ahead_across_epochs_are_the_same():
     """Several threads find out where an epoch begins."""
 
     def batches():
-        return TranscribedBatches(FakeSpeech(9), LETTERS_ALONE, 200, 0, augmentation=SpeechAugmentation())
+        return TranscribedBatches(FakeSpeech(9), LETTERS_ALONE, 200, 0, augmentation=LogMelAugmentation())
 
     plain, ahead = batches(), ReadAhead(batches(), threads=4)
     for step in range(40):

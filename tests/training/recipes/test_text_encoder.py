@@ -8,7 +8,6 @@ import pytest
 import torch
 from small_sets import sample
 
-from speech2image.data.condition_pairs import CaptionPairs, ClassifierPairs, open_conditions
 from speech2image.data.corpora.embedding_pickles import PublishedEmbeddings, read_published, write_published
 from speech2image.data.pairs import (
     ShardUtterance,
@@ -18,6 +17,7 @@ from speech2image.data.pairs import (
     write_speech_shard,
 )
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.training_sets import CaptionPairs, ClassifierPairs, open_conditions
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
 from speech2image.losses.joint_embedding import JointEmbeddingWeights

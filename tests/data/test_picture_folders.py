@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from speech2image.data import file_trees, picture_files
-from speech2image.data.picture_files import list_pictures, read_picture, stream_pictures
+from speech2image.data import listings, pictures
+from speech2image.data.pictures import list_pictures, read_picture, stream_pictures
 from speech2image.errors import DataError, SettingsError
 
 
@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scandir(folder)
 
-    monkeypatch.setattr(file_trees.os, "scandir", refuse)
+    monkeypatch.setattr(listings.os, "scandir", refuse)
     with pytest.raises(DataError, match=r"cannot list .*locked: Permission denied"):
         list_pictures(tmp_path)
 
@@ -147,14 +147,14 @@ def test_only_broken_files(tmp_path):
 def test_what_pillow_stumbles_upon_is_no_end(tmp_path, monkeypatch):
     save(tmp_path / "a.png", flat(1, 1, 1))
     save(tmp_path / "b.png", flat(2, 2, 2))
-    real = picture_files.open_picture
+    real = pictures.open_picture
 
     def stumble(data, name):
         if name.endswith("a.png"):
             raise RuntimeError("deep inside a decoder")
         return real(data, name)
 
-    monkeypatch.setattr(picture_files, "open_picture", stumble)
+    monkeypatch.setattr(pictures, "open_picture", stumble)
     (batch,) = stream_pictures(tmp_path)
     assert batch.names == ["b.png"]
     assert "deep inside" in batch.broken[0][1]
@@ -173,7 +173,7 @@ def test_batches_are_bounded_in_number_and_in_bytes(tmp_path, monkeypatch):
     for i in range(10):
         save(tmp_path / f"{i}.png", flat(0, 0, 0))
     assert [len(batch.names) for batch in stream_pictures(tmp_path, batch_size=4)] == [4, 4, 2]
-    monkeypatch.setattr(picture_files, "_HELD", 2 * 8 * 8 * 3)
+    monkeypatch.setattr(pictures, "_HELD", 2 * 8 * 8 * 3)
     assert [len(batch.names) for batch in stream_pictures(tmp_path, batch_size=4)] == [2] * 5
 
 

@@ -1,4 +1,4 @@
-"""fid: thin; compares two folders of pictures. Needs the `train` extra."""
+"""evaluate, fid: measures of models and of folders of pictures; need the `train` extra."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,27 @@ from typing import Literal
 import tyro
 
 from speech2image.commands.drawing import dump
+from speech2image.commands.flags import NO_PAIRS, import_training, parse
 from speech2image.errors import SettingsError, printable, require
 
 _SHOWN = 10
 
 
 def run(command: str, arguments: list[str]) -> None:
-    """Parse `arguments` and do it."""
-    tyro.cli(fid, prog=f"speech2image {command}", args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    """Parse `arguments` for `command` and do it."""
+    if command == "evaluate":
+        evaluate(arguments)
+    else:
+        parse(fid, command, arguments, config=NO_PAIRS)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Measure a model on prepared data."""
+    module = import_training("evaluation")
+    settings = parse(module.EvaluationSettings, "evaluate", arguments)
+    module.evaluate(settings)
+    for line in (settings.out / "results.md").read_text(encoding="utf-8").splitlines():
+        print(printable(line))
 
 
 def fid(
@@ -31,6 +44,8 @@ def fid(
     """Compare two folders of pictures: FID as pytorch-fid defines it, KID, precision and recall.
 
     Features are computed once and kept; run the command again to go on after an interruption.
+
+    Example: speech2image fid photographs/ drawn/ --network pt_inception-2015-12-05-6726825d.pth
 
     Args:
         real: folder of real pictures, subfolders included; precision and recall are measured against these.

@@ -1,7 +1,12 @@
-"""What the commands that train share: flags made from settings, and what they open."""
+"""Flags made from settings and functions, and what the commands that train open."""
 
+import argparse
+import contextlib
 import dataclasses
+import io
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +15,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from speech2image.errors import MissingExtraError, SettingsError, Speech2ImageError, require
+from speech2image.errors import DataError, MissingExtraError, SettingsError, Speech2ImageError, require
 
 CONFIG = (tyro.conf.AvoidSubcommands,)
+NO_PAIRS = (tyro.conf.FlagCreatePairsOff,)
+"""For commands without --no-FLAG beside each --FLAG."""
 
 
 @dataclass(frozen=True)
-class Files:
+class TrainingFiles:
     """Where a training reads and writes.
 
     Attributes:
@@ -31,7 +38,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class FilesOfGan(Files):
+class GanFiles(TrainingFiles):
     """Where a training reads and writes.
 
     Attributes:
@@ -59,23 +66,37 @@ def parse_job(module: ModuleType, files: type[Any], prog: str, arguments: list[s
         ],
         frozen=True,
     )
-    job.__doc__ = module.__doc__
+    required = [field.name for field in dataclasses.fields(files) if _is_required(field)]
+    example = f"Example: speech2image {prog} " + " ".join(f"--{name} {name.upper()}" for name in required)
+    job.__doc__ = f"{module.__doc__}\n\n{example}"
     parsed = parse(job, prog, arguments)
     return parsed.files, parsed.settings
 
 
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    no_factory = field.default_factory is dataclasses.MISSING
+    return field.default is tyro.MISSING or (field.default is dataclasses.MISSING and no_factory)
+
+
 def _preset(arguments: list[str], default: str) -> str:
-    for index, word in enumerate(arguments):
-        if word.startswith("--preset="):
-            return word.partition("=")[2]
-        if word == "--preset" and index + 1 < len(arguments):
-            return arguments[index + 1]
-    return default
+    """The preset asked for, which decides the defaults of the flags that tyro reads afterwards."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?", default=default)
+    return parser.parse_known_args(arguments)[0].preset or default
 
 
-def parse(kind: Any, prog: str, arguments: list[str]) -> Any:
-    """Flags made from a dataclass or function."""
-    return tyro.cli(kind, prog=f"speech2image {prog}", args=arguments, config=CONFIG)
+def parse(kind: Any, prog: str, arguments: list[str], *, config: tuple[Any, ...] = CONFIG) -> Any:
+    """Flags made from a dataclass or function, called with them; its docstring is the help."""
+    shown = io.TextIOWrapper(io.BytesIO(), sys.stdout.encoding or "utf-8", errors="backslashreplace")
+    asked_for_help = {"-h", "--help"} & set(arguments)
+    try:
+        with contextlib.redirect_stdout(shown) if asked_for_help else contextlib.nullcontext():
+            return tyro.cli(kind, prog=f"speech2image {prog}", args=arguments, config=config)
+    finally:
+        width = shutil.get_terminal_size().columns
+        shown.seek(0)
+        for line in shown.read().splitlines():  # tyro wraps what stands in its boxes alone
+            print(textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line)
 
 
 def call(function: Callable[..., None], prog: str, arguments: list[str]) -> None:
@@ -112,12 +133,24 @@ def open_data(data: tuple[Path, ...], **options: Any) -> Any:
     return import_training("data.training_sets").open_arrays(data, **options)
 
 
-def open_conditions(files: FilesOfGan) -> Any:
+def open_conditions(files: GanFiles) -> Any:
     """Prepared data with the embeddings a generator draws from."""
-    return import_training("data.condition_pairs").open_conditions(files.data, files.conditions)
+    return import_training("data.training_sets").open_conditions(files.data, files.conditions)
 
 
 def open_teacher(weights: Path) -> Any:
     """The image teacher, on the GPU if there is one."""
     device = "cuda" if require("torch", "train").cuda.is_available() else "cpu"
     return import_training("models.teacher.googlenet").load_teacher(weights).to(device)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        DataError: it cannot be read as UTF-8.
+    """
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"unreadable text file {path}: {error}") from error

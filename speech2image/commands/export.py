@@ -1,0 +1,164 @@
+"""export: makes model folders from trained networks; needs the `train` extra."""
+
+from pathlib import Path
+
+from speech2image.commands.flags import bytes_of, call, import_training, read_lines
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Export what the first word says, or a model of the direct route."""
+    if arguments[:1] and arguments[0] in PARTS:
+        call(PARTS[arguments[0]], f"export {arguments[0]}", arguments[1:])
+    else:
+        call(export_checkpoints, "export", arguments)
+
+
+def export_checkpoints(
+    speech_encoder: Path,
+    generator: Path,
+    out: Path,
+    name: str,
+    licence: str,
+    description: str = "",
+    speech_detector: Path | None = None,
+    generator_of: str | None = None,
+    clips: tuple[Path, ...] = (),
+    max_megabytes: float = 25.0,
+) -> None:
+    """Make a model folder, which translate and load take, from training checkpoints.
+
+    Example: speech2image export --speech-encoder runs/speech/checkpoint.safetensors --generator
+    runs/gan/checkpoint.safetensors --out my_model --name my_model --licence CC-BY-4.0
+
+    Args:
+        speech_encoder: checkpoint of a speech-encoder training.
+        generator: checkpoint of a one-stage-gan or stackgan-v2 training.
+        out: model folder to write.
+        name: the model's name.
+        licence: of the weights, for instance CC-BY-4.0.
+        description: one line that speech2image models shows.
+        speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
+        generator_of: a model beside this one, or a shipped one, that has this very generator, which is then
+            not stored twice, nor its speech detector if none is given.
+        clips: recordings on which ONNX is compared with torch; made-up sounds by default.
+        max_megabytes: the most each of its networks may take; inf for any size.
+    """
+    from speech2image import audio
+
+    max_bytes = bytes_of(max_megabytes)
+    module = import_training("export.direct")
+    parity = module.export_checkpoints(
+        speech_encoder,
+        generator,
+        out,
+        name=name,
+        licence=licence,
+        description=description,
+        speech_detector=speech_detector,
+        generator_of=generator_of,
+        clips=[audio.load(clip) for clip in clips],
+        max_bytes=max_bytes,
+    )
+    print(f"{out}: differs from torch by at most {parity.embedding:.1e} and {parity.picture:.1e}")
+
+
+def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] = ()) -> None:
+    """Give a model that is already there a speech detector; its other networks stay as they are.
+
+    Example: speech2image export speech-detector --checkpoint runs/detector/checkpoint.safetensors
+    --model my_model
+
+    Args:
+        checkpoint: of a speech-detector training.
+        model: model folder to change.
+        clips: recordings on which ONNX is compared with torch; made-up sounds by default.
+    """
+    from speech2image import audio
+
+    module = import_training("export.direct")
+    detector = import_training("training.recipes.speech_detector").load_speech_detector(checkpoint)
+    log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
+    off = module.add_speech_detector(model, detector, log_mels)
+    print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")
+
+
+def export_cascade(
+    text_encoder: Path,
+    generator: str,
+    out: Path,
+    name: str,
+    licence: str,
+    recognizer: Path | None = None,
+    shared_recognizer: str | None = None,
+    description: str = "",
+    speech_detector: Path | None = None,
+    captions: Path | None = None,
+    max_megabytes: float = 25.0,
+) -> None:
+    """Make a model folder of the route through text from training checkpoints.
+
+    NAME-cascade beside the model NAME is what translate --route cascade takes for it. Without recognizer the
+    model draws texts (translate --text).
+
+    Example: speech2image export cascade --text-encoder runs/aligned.safetensors --generator my_model
+    --out my_model-cascade --name my_model-cascade --licence CC-BY-4.0
+
+    Args:
+        text_encoder: checkpoint of a text-encoder training.
+        generator: checkpoint of a stackgan-v1 (either stage) or stackgan-v2 training with --conditions text
+            (others draw from the image teacher's space, too); or a direct model beside this one, or a shipped
+            one, whose generator is shared: the text encoder then comes from train text-alignment.
+        out: model folder to write.
+        name: the model's name.
+        licence: of the weights, for instance CC-BY-4.0.
+        recognizer: checkpoint of a speech-recognizer training, or a folder that export recognizer wrote; it
+            becomes a part of the model.
+        shared_recognizer: name of a recognizer's folder that lies beside the model's.
+        description: one line that speech2image models shows.
+        speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
+        captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
+        max_megabytes: the most each of its networks may take; inf for any size.
+    """
+    parity = import_training("export.cascade").export_checkpoints(
+        text_encoder,
+        generator,
+        out,
+        recognizer,
+        speech_detector,
+        name=name,
+        licence=licence,
+        shared_recognizer=shared_recognizer,
+        description=description,
+        captions=() if captions is None else read_lines(captions),
+        max_bytes=bytes_of(max_megabytes),
+    )
+    off = max(parity["embedding"], parity.get("picture", 0.0))
+    print(f"{out}: differs from torch by at most {off:.1e}")
+
+
+def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:
+    """Make a speech recognizer's folder, which several models may share.
+
+    Example: speech2image export recognizer --checkpoint runs/recognizer/checkpoint.safetensors --out
+    words --licence CC-BY-4.0
+
+    Args:
+        checkpoint: of a speech-recognizer training.
+        out: folder to write.
+        licence: of the weights, for instance CC-BY-4.0.
+        clips: recordings on which ONNX is compared with torch; made-up sounds by default.
+    """
+    from speech2image import audio
+
+    module = import_training("export.recognizer")
+    log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
+    off = module.export_checkpoint(checkpoint, out, log_mels=log_mels, licence=licence)
+    print(f"{out}: differs from torch by at most {off['float32']:.1e}")
+
+
+PARTS = {
+    "speech-detector": add_speech_detector,
+    "cascade": export_cascade,
+    "recognizer": export_recognizer,
+}
+"""What else can be exported."""

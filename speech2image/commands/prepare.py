@@ -1,0 +1,119 @@
+"""prepare: turns data sets into what trainings read; needs the `train` extra."""
+
+from pathlib import Path
+from typing import Literal
+
+from speech2image.audio.front_ends import PAPER, find_front_end
+from speech2image.commands.flags import call, import_training, open_data, open_teacher, parse
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Prepare what the first word says, or the corpus that it names."""
+    if arguments[:1] and arguments[0] in PARTS:
+        call(PARTS[arguments[0]], f"prepare {arguments[0]}", arguments[1:])
+        return
+    module = import_training("data.prepare")
+    print(module.prepare(parse(module.PrepareSettings, "prepare", arguments)))
+
+
+def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:
+    """Compute the image teacher's features of every picture and cache them beside the shards.
+
+    Example: speech2image prepare teacher --data shards/flowers --weights bvlc_googlenet.caffemodel
+
+    Args:
+        data: shards folder that prepare wrote.
+        weights: GoogLeNet as bvlc_googlenet.caffemodel, torchvision's googlenet-1378be20.pth or safetensors.
+        crops: crops of each picture: 10 (paper), 2 or 1.
+    """
+    arrays, teacher = open_data((data,)), open_teacher(weights)
+    print(import_training("data.features").cache_teacher_features(arrays, teacher, crops=crops))
+
+
+def prepare_recordings(
+    root: Path, out: Path, workers: int = 1, skip_bad: bool = False, front_end: str = PAPER.name
+) -> None:
+    """Turn a corpus of transcribed speech into frames, for `train speech-recognizer` and `train words-head`.
+
+    Example: speech2image prepare recordings --root LJSpeech-1.1 --out recordings/ljspeech
+
+    Args:
+        root: of LJSpeech (metadata.csv), LibriSpeech or a part of it, or utterances.jsonl (audio, speaker,
+            text).
+        out: folder to write.
+        workers: processes.
+        skip_bad: leave out recordings that cannot be used, and say which.
+        front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80 for `train words-head`.
+    """
+    module, kind = import_training("data.shards.recordings"), find_front_end(front_end)
+    listed = import_training("data.corpora.registry").list_recordings(root, skip_bad=skip_bad)
+    recordings = module.build_recordings(listed, out, workers, skip_bad=skip_bad, front_end=kind)
+    print(f"{out}: {len(recordings.texts)} recordings, {recordings.n_frames().sum() / 360_000:.1f} hours")
+
+
+def prepare_words(roots: tuple[Path, ...], out: Path, captions: tuple[Path, ...] = ()) -> None:
+    """Cut the words of captions out of transcribed recordings, for `prepare --word-bank`.
+
+    Example: speech2image prepare words --roots LibriSpeech LJSpeech-1.1 --out words
+
+    Args:
+        roots: folders of LibriSpeech or LJSpeech, in their publishers' layouts.
+        out: folder of the word bank to write.
+        captions: manifests of captions, or the folders they lie in; only their words are kept; by default
+            all are.
+    """
+    print(import_training("data.speech.word_bank").prepare_words(roots, out, captions))
+
+
+def prepare_other(
+    out: Path,
+    n: int = 2000,
+    split: Literal["train", "test"] = "train",
+    voices: tuple[str, ...] = (),
+    held_out_voices: tuple[str, ...] = (),
+    seed: int = 0,
+    augment: float = 0.5,
+    effects: Literal["default", "strong"] = "default",
+    delivery: Literal["even", "varied"] = "even",
+    workers: int = 1,
+    front_end: str = "whisper-80",
+) -> None:
+    """Speak sentences about other things than flowers, birds and rooms, for `train domain-head --other`.
+
+    Half describe things with colours and parts, three tenths are what people say to a microphone, one fifth
+    is German, French, Spanish and Italian, spoken by espeak-ng where it is installed. Speak them as the
+    captions were spoken (voices, augmentation, effects, delivery), so that the voice tells nothing. Running
+    it again goes on where it stopped, or with more sentences.
+
+    Example: speech2image prepare other --n 4000 --out recordings/other
+
+    Args:
+        out: folder to write; a speaker in it is a voice.
+        n: sentences.
+        split: train, or test for things and sentences that train never has, to measure on.
+        voices: that speak, as names or patterns such as "flite/*" (default: all found).
+        held_out_voices: that never speak here, likewise.
+        seed: of sentences, voices and augmentation.
+        augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
+        effects: default, or strong for pauses, silence, telephone lines and low bit rates, too.
+        delivery: even, or varied: every sentence at a speed of its own.
+        workers: processes.
+        front_end: what makes the frames: whisper-80 for train domain-head.
+    """
+    speaking, kind = import_training("data.speech.speaking"), find_front_end(front_end)
+    voice_plan = speaking.VoicePlan(
+        (), held_out_voices, augment=augment, seed=seed, effects=effects, delivery=delivery
+    )
+    made = import_training("data.speech.other_sentences").prepare_other(
+        out, voices, voice_plan, n, split, workers, kind
+    )
+    print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")
+
+
+PARTS = {
+    "teacher": prepare_teacher,
+    "recordings": prepare_recordings,
+    "words": prepare_words,
+    "other": prepare_other,
+}
+"""What trainings take besides a corpus of pictures."""
