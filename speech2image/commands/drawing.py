@@ -11,7 +11,7 @@ import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -53,7 +53,7 @@ class Drawing:
     model: str = registry.DEFAULT_MODEL
     json: bool = False
     threads: int = 0
-    route: Literal["own", "direct", "cascade"] = "own"
+    route: str = "own"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from speech2image.evaluation.utterances import (
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline.base import Route
-from speech2image.pipeline.cascade import CascadeRoute
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NETWORK_FILE = (
@@ -75,11 +74,11 @@ def check_route(settings: EvaluationSettings, route: Route) -> None:
         SettingsError: captions are to be drawn by a model that reads no text, or speech is to be written down
             by one without a recognizer.
     """
-    if settings.captions and not hasattr(route, "embed_text"):
+    if settings.captions and not route.capabilities.text:
         raise SettingsError(
             f"--captions is for models of the route through text; '{route.name}' is none (model.json: route)"
         )
-    if isinstance(route, CascadeRoute) and route.recognizer is None and not settings.captions:
+    if route.capabilities.text and route.recognizer is None and not settings.captions:
         raise SettingsError(
             f"model '{route.name}' has no speech recognizer: measure it on captions (--captions), or choose "
             "one (--recognizer)"
@@ -258,7 +257,7 @@ class Measuring:
     def _words(self) -> list[dict[str, Any]]:
         """What a route through text wrote down; the direct route writes nothing."""
         asked = "words" in self.settings.measures and not self.settings.captions
-        if not asked or not hasattr(self.route, "transcribe"):
+        if not asked or not self.route.capabilities.text:
             return []
         rows, as_spoken = [], unchanged(self.arrays)
         for voices in VOICES:
@@ -285,7 +284,7 @@ class Measuring:
         """Measures that were asked for and cannot be taken, with what to do."""
         asked = self.settings.measures
         reasons = {} if self.network else {m: NETWORK_FILE for m in asked if m in OF_FEATURES}
-        if "words" in asked and not hasattr(self.route, "transcribe"):
+        if "words" in asked and not self.route.capabilities.text:
             reasons["words"] = words.NO_TEXT
         if self.settings.captions:
             reasons |= {m: words.NOT_HEARD for m in ("words", "robustness") if m in asked}

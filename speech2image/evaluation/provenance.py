@@ -17,7 +17,6 @@ from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline.base import Route
-from speech2image.pipeline.cascade import CascadeRoute
 from speech2image.pipeline.registry import RECOGNIZER_CARD
 
 FORMAT = "speech2image evaluation 2"
@@ -61,7 +60,7 @@ def describe_model(route: Route) -> dict[str, Any]:
 
 def _describe_recognizer(route: Route) -> dict[str, Any]:
     """Name of what wrote down speech, and the checksum of its card if it is this project's."""
-    ears = route.recognizer if isinstance(route, CascadeRoute) else None
+    ears = route.recognizer
     if ears is None:
         return {}
     told = {"name": ears.name}

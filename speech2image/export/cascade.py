@@ -43,14 +43,8 @@ from speech2image.export.parity import (
     made_up_log_mels,
     of_captions,
 )
-from speech2image.pipeline.registry import (
-    CASCADE,
-    DETECTOR,
-    PRIOR,
-    VOCABULARY,
-    Model,
-    find,
-)
+from speech2image.pipeline.registry import VOCABULARY, Model, find
+from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.reading import is_plain_name
 
 INSIDE = "recognizer"
@@ -126,7 +120,7 @@ def export_cascade(
         told["parity"] |= detected
     check_size(contents | _networks(recognizer), max_bytes)
     known = {VOCABULARY: " ".join(vocabulary)} if vocabulary else {}
-    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told, **known}
+    told = {"route": "cascade", "name": name, "licence": licence, **named, **card, **told, **known}
     write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
     found: dict[str, float] = told["parity"]
     return found

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ class Session:
 
     Args:
         model: the bytes of an ONNX file.
-        inputs: the names of the inputs it must have.
-        output: the name of the output `__call__` returns.
+        inputs: the names of the inputs it must have, in the order in which arrays are given.
+        outputs: the names of outputs it must have; `__call__` returns the first.
         name: what to call it in errors, usually its path.
         threads: threads of one call; by default all cores this process may use.
         allowed: operators it may use.
@@ -46,41 +46,45 @@ class Session:
     def __init__(
         self,
         model: bytes,
-        inputs: tuple[str, ...],
-        output: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
         name: str,
         threads: int | None = None,
         allowed: Allowed = EXPORTED,
     ) -> None:
-        self.name, self.inputs, self.output = name, inputs, output
+        self.name, self.inputs, self.outputs = name, tuple(inputs), tuple(outputs)
         check_network(model, name, allowed)
         self._session = _open(model, name, threads)
         found = {node.name: node.type for node in self._session.get_inputs()}
-        outputs = {node.name: node.type for node in self._session.get_outputs()}
-        if set(found) != set(inputs) or output not in outputs:
+        given = {node.name: node.type for node in self._session.get_outputs()}
+        if set(found) != set(inputs) or not set(outputs) <= set(given):
             raise CheckpointError(
-                f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(outputs)}, "
-                f"where {sorted(inputs)} and '{output}' are needed"
+                f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(given)}, "
+                f"where {sorted(inputs)} and {', '.join(map(repr, outputs))} are needed"
             )
-        if not set(found.values()) <= set(_NUMBERS) or outputs[output] != _NUMBERS[0]:
+        if not set(found.values()) <= set(_NUMBERS) or {given[output] for output in outputs} != {_NUMBERS[0]}:
             raise CheckpointError(
-                f"{name} is not this project's: it takes {found} and gives {outputs}, "
+                f"{name} is not this project's: it takes {found} and gives {given}, "
                 f"where {' or '.join(_NUMBERS)} and {_NUMBERS[0]} are needed"
             )
 
-    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Run the network on named arrays.
+    def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the network on arrays, in the order of `inputs`; its first output.
 
         Raises:
             CheckpointError: the network refuses arrays of this shape, so it is not what its folder says; or
                 it gives numbers that are not finite.
         """
-        return self.run((self.output,), inputs)[0]
+        return self._run(self.outputs[:1], inputs)[0]
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Run the network; these of its outputs, in this order. Errors as of `__call__`."""
+    def all(self, *inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Run the network; all of `outputs` by name, in their order. Errors as of `__call__`."""
+        return dict(zip(self.outputs, self._run(self.outputs, inputs), strict=True))
+
+    def _run(self, outputs: Sequence[str], inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        named = dict(zip(self.inputs, inputs, strict=True))
         try:
-            found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+            found: list[NDArray[np.float32]] = self._session.run(list(outputs), named)
         except Exception as error:
             if not _from_onnxruntime(error):
                 raise

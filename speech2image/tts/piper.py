@@ -128,7 +128,7 @@ class _Voice:
         }
         if config.num_speakers > 1:
             arrays["sid"] = np.array([config.default_speaker_id], dtype=np.int64)
-        return self.session(**arrays).reshape(-1)
+        return self.session(*(arrays[name] for name in self.session.inputs)).reshape(-1)
 
 
 @lru_cache(maxsize=4)
@@ -140,7 +140,7 @@ def _open(file: str, threads: int | None) -> _Voice:
         raise CheckpointError(f"{file}.json is not the settings of a Piper voice: {error!r}") from error
     speaker = ("sid",) if config.num_speakers > 1 else ()
     inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
-    session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads, VOICE)
+    session = Session(_with_noise_inputs(Path(file)), inputs, ("output",), file, threads, VOICE)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
 
 
