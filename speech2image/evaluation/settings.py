@@ -6,7 +6,7 @@ from typing import Literal
 
 from speech2image.errors import SettingsError
 from speech2image.evaluation.utterances import GROUPS, VOICES
-from speech2image.pipeline.onnx import check_count, check_seed
+from speech2image.pipeline.noise import check_count, check_seed
 from speech2image.pipeline.registry import DEFAULT_MODEL
 
 OF_FEATURES = ("fid", "kid", "precision-recall", "inception-score", "class-map")

@@ -43,9 +43,9 @@ from speech2image.export.parity import (
     made_up_log_mels,
     of_captions,
 )
+from speech2image.files import is_plain_name
 from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
-from speech2image.reading import is_plain_name
 
 INSIDE = "recognizer"
 """The folder of a recognizer that lies in its model's."""

@@ -14,7 +14,8 @@ from speech2image.asr.text import characters
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
 from speech2image.pipeline.generator import Generator
-from speech2image.pipeline.onnx import Session, noise
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.routes import PRIOR
 
 SAME = 2e-3

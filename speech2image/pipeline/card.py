@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.errors import CheckpointError, printable
-from speech2image.reading import is_one_line, is_plain_name, parse_json, read_file
+from speech2image.files import is_one_line, is_plain_name, parse_json, read_file
 
 MAX_CARD_BYTES = 4_000_000
 MAX_NETWORK_BYTES = 1_000_000_000
@@ -40,7 +40,7 @@ def read_json_card(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: as `read_content`, or it is not JSON, or nested too deeply, or holds what cannot be
-            written again (see `reading.parse_json`).
+            written again (see `files.parse_json`).
     """
     content = read_content(path, MAX_CARD_BYTES)
     try:

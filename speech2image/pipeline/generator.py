@@ -8,7 +8,7 @@ from PIL import Image
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import images
-from speech2image.pipeline.onnx import MAX_PICTURES, check_count, noise
+from speech2image.pipeline.noise import MAX_PICTURES, check_count, noise
 from speech2image.pipeline.registry import Model
 
 

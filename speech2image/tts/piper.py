@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, MissingExtraError, SettingsError, require
+from speech2image.files import read_file
 from speech2image.pipeline.card import MAX_NETWORK_BYTES
-from speech2image.pipeline.onnx import Session, noise
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.onnx_check import VOICE, check_network
-from speech2image.reading import read_file
 from speech2image.tts import voice_files
 from speech2image.tts.engine import Delivery
 from speech2image.tts.programs import spoken_by

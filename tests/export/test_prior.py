@@ -15,7 +15,7 @@ from speech2image.export import cascade
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.pipeline import images, registry
 from speech2image.pipeline.direct import DirectRoute
-from speech2image.pipeline.onnx import noise
+from speech2image.pipeline.noise import noise
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from tiny_model import EMBEDDING, NOISE, SIZE, encoder_network, generator_networ
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import onnx
-from speech2image.pipeline.onnx import Session, noise
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
 
 GENERATOR = (("condition", "noise"), ("picture",), "g.onnx")
 FIRST = [0.918484, 1.609997, 0.241825, 0.167796]
