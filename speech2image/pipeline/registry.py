@@ -40,6 +40,8 @@ SIZES = ("noise_size", "picture_size", "embedding_size")
 WORDS, PIECES = "ctc", "pieces"
 """The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
 text that its tokens stand for."""
+DECODER_PIECES = "decoder_pieces"
+"""What the card calls the pieces of text that the decoder beside a speech encoder writes in."""
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
