@@ -1,6 +1,7 @@
 """A tiny Whisper encoder with random weights, in both published layouts and as a speech encoder's."""
 
 import dataclasses
+import json
 import struct
 from pathlib import Path
 
@@ -104,18 +105,11 @@ def _name(name: str) -> bytes:
     return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
 
 
-DECODER = WhisperDecoderSettings(tokens=9, width=64, layers=2, heads=1, positions=12, dropout=0.0)
-PUBLISHED_PIECES = (
-    "a",
-    "b",
-    "'",
-    "\u0120a",
-    "\u0120The",
-    "\u0120red",
-    "\u0120bi",
-    "rd",
-    "\u0120zebra",
-    "\u00c3\u00a9",
+DECODER = WhisperDecoderSettings(tokens=9, width=64, layers=2, heads=1, positions=100, dropout=0.0)
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
+PUBLISHED_PIECES = tuple(
+    piece.replace(" ", "\u0120")
+    for piece in (*LETTERS, " a", " The", " red", " bi", "rd", " zebra", "\u00c3\u00a9")
 )
 TOKENIZER = {
     "model": {"vocab": {piece: number for number, piece in enumerate(PUBLISHED_PIECES)}},
@@ -160,7 +154,7 @@ def decoder_tensors() -> dict[str, torch.Tensor]:
 
     tensors = {
         "embed_tokens.weight": made(len(PUBLISHED_PIECES) + 3, 64),
-        "embed_positions.weight": made(12, 64),
+        "embed_positions.weight": made(100, 64),
         "layer_norm.weight": made(64),
         "layer_norm.bias": made(64),
     }
@@ -192,3 +186,11 @@ def decoder_variables() -> dict[str, np.ndarray]:
                 joined.setdefault(f"decoder/layer_{i}/{theirs}/{part}", []).append(value)
         found |= {name: torch.cat(values) for name, values in joined.items()}
     return {name: value.numpy() for name, value in found.items()}
+
+
+def write_decoder(folder: Path) -> Path:
+    """A folder with `decoder_tensors` and their tokeniser."""
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    save_file(decoder_tensors(), folder / "model.safetensors")
+    return folder
