@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         Speech2ImageError,
         SpeechError,
     )
-    from speech2image.pipeline.base import DirectRoute, Interpolation, Route, Translation
+    from speech2image.pipeline.base import Interpolation, Route, Translation
     from speech2image.pipeline.cascade import CascadeRoute
+    from speech2image.pipeline.direct import DirectRoute
     from speech2image.pipeline.loading import load
     from speech2image.pipeline.registry import available_models
 
@@ -41,7 +42,7 @@ _HOME = {
     "load": "pipeline.loading",
     "available_models": "pipeline.registry",
     "CascadeRoute": "pipeline.cascade",
-    "DirectRoute": "pipeline.base",
+    "DirectRoute": "pipeline.direct",
     "Interpolation": "pipeline.base",
     "Route": "pipeline.base",
     "Translation": "pipeline.base",

@@ -1,6 +1,7 @@
 """A tiny Whisper encoder with random weights, in both published layouts and as a speech encoder's."""
 
 import dataclasses
+import json
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedSpeechEncoder,
 )
 from speech2image.models.whisper import WhisperEncoder, WhisperSettings, sinusoids
+from speech2image.models.whisper_decoder import WhisperDecoder, WhisperDecoderSettings
 from speech2image.training.core.checkpoint import save_checkpoint
 
 SETTINGS = WhisperSettings(width=64, layers=2, heads=1)
@@ -86,8 +88,12 @@ def ctranslate2_bytes(
 ) -> bytes:
     """A model.bin of CTranslate2; beside the encoder a variable of the decoder, a scalar and an alias."""
     dtype = {0: np.float32, 1: np.int8, 4: np.float16}[kind]
-    out = struct.pack("<I", version) + _name(spec) + struct.pack("<II", 3, len(values) + 2)
-    for name, value in (*values.items(), ("decoder/embeddings/weight", np.zeros((2, 3)))):
+    out = (
+        struct.pack("<I", version)
+        + _name(spec)
+        + struct.pack("<II", 3, len({"decoder/embeddings/weight", *values}) + 1)
+    )
+    for name, value in ({"decoder/embeddings/weight": np.zeros((2, 3))} | values).items():
         content = np.ascontiguousarray(value.astype(dtype)).tobytes()
         out += _name(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
         out += struct.pack("<BI", kind, len(content)) + content
@@ -97,3 +103,94 @@ def ctranslate2_bytes(
 
 def _name(name: str) -> bytes:
     return struct.pack("<H", len(name) + 1) + name.encode() + b"\0"
+
+
+DECODER = WhisperDecoderSettings(tokens=9, width=64, layers=2, heads=1, positions=100, dropout=0.0)
+LETTERS = " 'abcdefghijklmnopqrstuvwxyz"
+PUBLISHED_PIECES = tuple(
+    piece.replace(" ", "\u0120")
+    for piece in (*LETTERS, " a", " The", " red", " bi", "rd", " zebra", "\u00c3\u00a9")
+)
+TOKENIZER = {
+    "model": {"vocab": {piece: number for number, piece in enumerate(PUBLISHED_PIECES)}},
+    "added_tokens": [
+        {"content": content, "id": len(PUBLISHED_PIECES) + i}
+        for i, content in enumerate(("<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"))
+    ],
+}
+"""What a tokenizer.json says; a byte-level tokeniser writes a blank as \u0120."""
+DECODER_LAYER = {  # Hugging Face's: (CTranslate2's, which part of it)
+    "self_attn_layer_norm": ("self_attention/layer_norm", 0),
+    "self_attn.q_proj": ("self_attention/linear_0", 0),
+    "self_attn.k_proj": ("self_attention/linear_0", 1),
+    "self_attn.v_proj": ("self_attention/linear_0", 2),
+    "self_attn.out_proj": ("self_attention/linear_1", 0),
+    "encoder_attn_layer_norm": ("attention/layer_norm", 0),
+    "encoder_attn.q_proj": ("attention/linear_0", 0),
+    "encoder_attn.k_proj": ("attention/linear_1", 0),
+    "encoder_attn.v_proj": ("attention/linear_1", 1),
+    "encoder_attn.out_proj": ("attention/linear_2", 0),
+    "final_layer_norm": ("ffn/layer_norm", 0),
+    "fc1": ("ffn/linear_0", 0),
+    "fc2": ("ffn/linear_1", 0),
+}
+
+
+def decoder(seed: int = 0) -> WhisperDecoder:
+    """Random weights that all matter."""
+    torch.manual_seed(seed)
+    made = WhisperDecoder(DECODER).eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def decoder_tensors() -> dict[str, torch.Tensor]:
+    """A decoder under Hugging Face's names, with random weights."""
+    random = torch.Generator().manual_seed(3)
+
+    def made(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random)
+
+    tensors = {
+        "embed_tokens.weight": made(len(PUBLISHED_PIECES) + 3, 64),
+        "embed_positions.weight": made(100, 64),
+        "layer_norm.weight": made(64),
+        "layer_norm.bias": made(64),
+    }
+    for i in range(DECODER.layers):
+        for name in DECODER_LAYER:
+            out, inputs = {"fc1": (256, 64), "fc2": (64, 256)}.get(name, (64, 64))
+            norm = name.endswith("layer_norm")
+            tensors[f"layers.{i}.{name}.weight"] = made(64) if norm else made(out, inputs)
+            if not name.endswith("k_proj"):
+                tensors[f"layers.{i}.{name}.bias"] = made(out)
+    return {f"model.decoder.{name}": value for name, value in tensors.items()}
+
+
+def decoder_variables() -> dict[str, np.ndarray]:
+    """The same under CTranslate2's names, queries, keys and values joined."""
+    tensors = {name.removeprefix("model.decoder."): value for name, value in decoder_tensors().items()}
+    found = {
+        "decoder/embeddings/weight": tensors["embed_tokens.weight"],
+        "decoder/position_encodings/encodings": tensors["embed_positions.weight"],
+        "decoder/layer_norm/gamma": tensors["layer_norm.weight"],
+        "decoder/layer_norm/beta": tensors["layer_norm.bias"],
+    }
+    for i in range(DECODER.layers):
+        joined: dict[str, list[torch.Tensor]] = {}
+        for name, (theirs, _) in DECODER_LAYER.items():  # in the order of the parts
+            parts = ("gamma", "beta") if name.endswith("layer_norm") else ("weight", "bias")
+            for ours, part in zip(("weight", "bias"), parts, strict=True):
+                value = tensors.get(f"layers.{i}.{name}.{ours}", torch.zeros(64))
+                joined.setdefault(f"decoder/layer_{i}/{theirs}/{part}", []).append(value)
+        found |= {name: torch.cat(values) for name, values in joined.items()}
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def write_decoder(folder: Path) -> Path:
+    """A folder with `decoder_tensors` and their tokeniser."""
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    save_file(decoder_tensors(), folder / "model.safetensors")
+    return folder

@@ -19,7 +19,6 @@ from speech2image import audio
 from speech2image.asr.ctc import (
     CtcAlone,
     CtcDecoder,
-    RecognizerSession,
     Search,
     TranscribedWord,
     check_ctc,
@@ -28,7 +27,8 @@ from speech2image.asr.ctc import (
 from speech2image.asr.text import Vocabulary, transcript
 from speech2image.errors import CheckpointError, SettingsError, require
 from speech2image.pipeline.domains import Decision, decided
-from speech2image.pipeline.registry import CARD, DOMAIN, SIGNATURES, WORDS, Model, read_card
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.registry import CARD, DOMAIN, WORDS, Model, read_card
 
 ENCODER = "speech_encoder"
 WHISPER_WINDOW = 30.0
@@ -129,8 +129,8 @@ class EncoderAsr:
             raise CheckpointError(f"the speech encoder of model '{model.name}' writes down no words")
         self.search, self._front_end = search or Search(ctc_weight=1.0), model.front_end
         self._vocabulary, self._domains = Vocabulary(model.pieces), model.domains
-        signature = (SIGNATURES[ENCODER][0], model.further_outputs)
-        self._network = RecognizerSession(model.read(ENCODER), signature, str(model.path(ENCODER)), threads)
+        inputs, (_, *outputs) = model.signature(ENCODER)
+        self._network = Session(model.read(ENCODER), inputs, outputs, str(model.path(ENCODER)), threads)
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
@@ -140,8 +140,7 @@ class EncoderAsr:
         """The words, how sure CTC is of each, and what the recording is about if the encoder tells it."""
         frames = self._front_end.extract(waveform)
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
-        found = self._network.all(log_mel=frames[None], n_frames=n_frames)
-        given = dict(zip(self._network.outputs, found, strict=True))
+        given = self._network.all(frames[None], n_frames)
         ctc = check_ctc(given[WORDS], len(self._vocabulary), self._network.name)
         written = transcribe(CtcAlone(ctc), self._vocabulary, frames, self.search)
         decision = decided(self._domains, given.get(DOMAIN), self._network.name)

@@ -315,15 +315,15 @@ class Networks:
                  encoder's -> log-probabilities of the next token [n, tokens], keys and values one longer
 
     Args:
-        encoder, decoder: opened with `RecognizerSession`.
+        encoder, decoder: opened with the names in `ENCODER` and `DECODER`.
     """
 
-    def __init__(self, encoder: "RecognizerSession", decoder: "RecognizerSession") -> None:
+    def __init__(self, encoder: Session, decoder: Session) -> None:
         self.encoder, self.decoder = encoder, decoder
 
     def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
         n_frames = np.array([log_mel.shape[1]], dtype=np.int64)
-        ctc, keys, values = self.encoder.all(log_mel=log_mel[None], n_frames=n_frames)
+        ctc, keys, values = self.encoder.all(log_mel[None], n_frames).values()
         if ctc.ndim != 3 or len(ctc) != 1 or ctc.shape[1] > log_mel.shape[1] or keys.ndim != 5:
             raise CheckpointError(
                 f"{self.encoder.name} gave arrays of shapes {list(ctc.shape)} and {list(keys.shape)}, not "
@@ -333,10 +333,8 @@ class Networks:
         return ctc[0], (empty, empty, keys, values)
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
-        keys, values, memory_keys, memory_values = state
-        inputs = {"keys": keys, "values": values, "memory_keys": memory_keys, "memory_values": memory_values}
-        following, keys, values = self.decoder.all(tokens=tokens, **inputs)
-        return following, (keys, values, memory_keys, memory_values)
+        following, keys, values = self.decoder.all(tokens, *state).values()
+        return following, (keys, values, *state[2:])
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         keys, values, memory_keys, memory_values = state
@@ -363,35 +361,6 @@ class CtcAlone:
         return state
 
 
-class RecognizerSession(Session):
-    """A `Session` with several outputs.
-
-    Args:
-        model: the bytes of an ONNX file.
-        signature: `ENCODER` or `DECODER`.
-        name: what to call it in errors.
-        threads: as of `Session`.
-    """
-
-    def __init__(
-        self,
-        model: bytes,
-        signature: tuple[tuple[str, ...], tuple[str, ...]],
-        name: str,
-        threads: int | None = None,
-    ) -> None:
-        super().__init__(model, signature[0], signature[1][0], name, threads)
-        self.outputs = signature[1]
-
-    def all(self, **inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """Run the network; all outputs in order.
-
-        Raises:
-            CheckpointError: the network does not fit these arrays.
-        """
-        return self.run(self.outputs, inputs)
-
-
 class CtcDecoder:
     """An exported recognizer: recordings to words, without torch.
 
@@ -415,7 +384,7 @@ class CtcDecoder:
         self.vocabulary = Vocabulary(tuple(self.card["pieces"]))
         self._networks = Networks(
             *(
-                RecognizerSession(content, signature, str(self.folder / name), threads)
+                Session(content, *signature, str(self.folder / name), threads)
                 for content, signature, name in zip(
                     contents, (ENCODER, DECODER), (ENCODER_FILE, DECODER_FILE), strict=True
                 )

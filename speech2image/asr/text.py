@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,14 +161,20 @@ class Vocabulary:
         """Tokens -> text, blanks at its ends and doubled ones taken away."""
         return " ".join("".join(self.pieces[t - FIRST_PIECE] for t in tokens if t >= FIRST_PIECE).split())
 
+    @cached_property
+    def _index(self) -> tuple[dict[str, int], int]:
+        """The token of every piece, and the length of the longest piece."""
+        index = {piece: FIRST_PIECE + i for i, piece in enumerate(self.pieces)}
+        return index, max(map(len, self.pieces))
+
     def encode(self, text: str) -> list[int]:
         """Text -> tokens, the longest piece first at every place.
 
         Raises:
             SettingsError: a character no piece begins with.
         """
-        index = {piece: FIRST_PIECE + i for i, piece in enumerate(self.pieces)}
-        longest, tokens, place = max(map(len, self.pieces)), [], 0
+        index, longest = self._index
+        tokens, place = [], 0
         while place < len(text):
             ends = range(min(len(text), place + longest), place, -1)
             end = next((end for end in ends if text[place:end] in index), None)

@@ -7,6 +7,7 @@ FLAC, AIFF, AU, MP4 and the rest need no help here: FFmpeg tells the length they
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -30,6 +31,9 @@ _EBML |= {bytes([number]) for number in (0xEC, 0xBF, 0xE7, 0xA7, 0xAB, 0xA3, 0xA
 _OPEN = 0x7F00_0000  # so many bytes or more are put in by writers that do not know the size
 _FLAC = b"fLaC\x00\x00\x00\x22"
 _OGG_PAGE = 27 + 255 + 255 * 255
+_OGG_HEAD = re.compile(rb"OggS(?=\0[\0-\7])")
+"""How a page begins: its mark, version 0 and three flags. The mark alone also stands in the head of a page
+whose packets have 79, 103, 103 and 83 bytes."""
 
 
 def parts(file: Window) -> list[Part]:
@@ -132,9 +136,10 @@ def _ogg_is_cut(file: Window) -> bool:
     """Whether the last page goes beyond the end; what is appended to a whole page does not matter."""
     file.seek(max(0, file.size - _OGG_PAGE))
     tail = file.read()
-    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    if not page:
+    starts = [found.start() for found in _OGG_HEAD.finditer(tail)]
+    if not starts:
         return False
+    page = tail[starts[-1] :]
     return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 

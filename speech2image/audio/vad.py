@@ -20,7 +20,7 @@ class Network(Protocol):
     @property
     def name(self) -> str: ...
 
-    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]: ...
+    def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]: ...
 
 
 class VoiceActivityDetector:
@@ -40,7 +40,7 @@ class VoiceActivityDetector:
             CheckpointError: the network gives something else than it should.
         """
         frames = log_mel.shape[1]
-        found = self._detector(log_mel=log_mel[None], n_frames=np.array([frames], dtype=np.int64))
+        found = self._detector(log_mel[None], np.array([frames], dtype=np.int64))
         if found.shape != (1, -(-frames // 4)):
             raise CheckpointError(
                 f"{self._detector.name} gave an array of shape {list(found.shape)} for {frames} frames, "

@@ -11,7 +11,7 @@ import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -53,7 +53,7 @@ class Drawing:
     model: str = registry.DEFAULT_MODEL
     json: bool = False
     threads: int = 0
-    route: Literal["own", "direct", "cascade"] = "own"
+    route: str = "own"
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,11 @@ def draw_pictures(
         SettingsError: a flag is out of its range, or two exclude each other.
         OutputError: the pictures cannot be written where they should go.
     """
-    from speech2image.pipeline import images, onnx
+    from speech2image.pipeline import images, noise
 
     started = time.perf_counter()
     _check(flags)
-    onnx.check_count(flags.n)
+    noise.check_count(flags.n)
     if flags.out == STANDARD and flags.separate:
         raise SettingsError("-o - writes one picture to standard output, so it excludes --separate")
     files = _separate_files(flags, len(sources)) if flags.separate else [flags.out]
@@ -157,9 +157,9 @@ def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
 
 def _check(flags: Drawing) -> None:
     """Refuse, before any work, what cannot end well."""
-    from speech2image.pipeline import images, onnx
+    from speech2image.pipeline import images, noise
 
-    onnx.check_seed(flags.seed)
+    noise.check_seed(flags.seed)
     if flags.out != STANDARD:
         images.check_path(flags.out)
     elif flags.json:

@@ -76,10 +76,7 @@ def translate(
 
 
 def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
-    from speech2image.pipeline.cascade import CascadeRoute
 
-    if not isinstance(route, CascadeRoute):
-        raise SettingsError(f"model '{route.name}' is of the {route.model.route} route, which reads no text")
     return route.draw_text(text, n, seed)
 
 

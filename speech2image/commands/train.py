@@ -132,12 +132,15 @@ class PretrainedEncoderFiles(TrainingFiles):
             backbone.
         recordings: folders that `prepare recordings --front-end whisper-80` wrote, for tuning an encoder
             with a words head.
+        decoder: Whisper's published weights with tokenizer.json beside them: its text decoder is tuned along
+            with the words head and then writes the words.
     """
 
     preset: str = "head"
     backbone: Path | None = None
     start_from: Path | None = None
     recordings: tuple[Path, ...] = ()
+    decoder: Path | None = None
 
 
 def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
@@ -145,7 +148,10 @@ def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
     files, settings = parse_job(module, PretrainedEncoderFiles, "train pretrained-speech-encoder", arguments)
     arrays = open_data(files.data, front_end=module.PretrainedSpeechEncoder.front_end)
     recordings = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
-    print(module.train(settings, arrays, files.out, files.backbone, files.start_from, recordings))
+    checkpoint = module.train(
+        settings, arrays, files.out, files.backbone, files.start_from, recordings, files.decoder
+    )
+    print(checkpoint)
 
 
 @dataclass(frozen=True)

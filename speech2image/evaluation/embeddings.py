@@ -62,7 +62,7 @@ def _sayings(
             if not caption_of(arrays, u):
                 raise DataError(f"the words of utterance {u} of {arrays.folder} are not known (--captions)")
             yield u, caption_of(arrays, u)
-    elif hasattr(route, "embed_text"):
+    elif route.capabilities.text:
         yield from transcripts(route, arrays, utterances, work)
     else:
         yield from recordings(arrays, utterances)

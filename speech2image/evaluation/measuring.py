@@ -40,7 +40,6 @@ from speech2image.metrics.picture_sets import PictureFeatures
 from speech2image.metrics.registry import TABLES, WORDS
 from speech2image.metrics.word_errors import Transcripts
 from speech2image.pipeline.base import Route
-from speech2image.pipeline.cascade import CascadeRoute
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NO_TEXT = "the direct route goes without text: there are no words to be wrong"
@@ -80,11 +79,11 @@ def check_route(settings: EvaluationSettings, route: Route) -> None:
         SettingsError: captions are to be drawn by a model that reads no text, or speech is to be written down
             by one without a recognizer.
     """
-    if settings.captions and not hasattr(route, "embed_text"):
+    if settings.captions and not route.capabilities.text:
         raise SettingsError(
             f"--captions is for models of the route through text; '{route.name}' is none (model.json: route)"
         )
-    if isinstance(route, CascadeRoute) and route.recognizer is None and not settings.captions:
+    if route.capabilities.text and route.recognizer is None and not settings.captions:
         raise SettingsError(
             f"model '{route.name}' has no speech recognizer: measure it on captions (--captions), or choose "
             "one (--recognizer)"
@@ -262,7 +261,7 @@ class Measuring:
     def _words(self) -> list[Row]:
         """What a route through text wrote down; the direct route writes nothing."""
         asked = "words" in self.settings.measures and not self.settings.captions
-        if not asked or not hasattr(self.route, "transcribe"):
+        if not asked or not self.route.capabilities.text:
             return []
         rows, as_spoken = [], unchanged(self.arrays)
         for voices in VOICES:
@@ -296,7 +295,7 @@ class Measuring:
                 continue
             if "network" in measure.needs and self.network is None:
                 reasons[measure.option] = NETWORK_FILE
-            if "transcripts" in measure.needs and not hasattr(self.route, "transcribe"):
+            if "transcripts" in measure.needs and not self.route.capabilities.text:
                 reasons[measure.option] = NO_TEXT
         if self.settings.captions:
             reasons |= {option: CAPTIONS_DRAWN for option in ("words", "robustness") if option in asked}

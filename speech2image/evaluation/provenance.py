@@ -17,7 +17,6 @@ from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline.base import Route
-from speech2image.pipeline.cascade import CascadeRoute
 from speech2image.pipeline.registry import RECOGNIZER_CARD
 
 FORMAT = "speech2image evaluation 2"
@@ -61,7 +60,7 @@ def describe_model(route: Route) -> Results:
 
 def _describe_recognizer(route: Route) -> Results:
     """Name of what wrote down speech, and the checksum of its card if it is this project's."""
-    asr = route.recognizer if isinstance(route, CascadeRoute) else None
+    asr = route.recognizer
     if asr is None:
         return {}
     described = {"name": asr.name}

@@ -8,7 +8,7 @@ from speech2image.errors import SettingsError
 from speech2image.evaluation.utterances import GROUPS, VOICES
 from speech2image.metrics.registry import OPTIONS as MEASURES
 from speech2image.metrics.registry import PICTURES
-from speech2image.pipeline.onnx import check_count, check_seed
+from speech2image.pipeline.noise import check_count, check_seed
 from speech2image.pipeline.registry import DEFAULT_MODEL
 
 OF_FEATURES = tuple(dict.fromkeys(measure.option for measure in PICTURES))

@@ -43,15 +43,9 @@ from speech2image.export.parity import (
     made_up_log_mels,
     of_captions,
 )
-from speech2image.pipeline.registry import (
-    CASCADE,
-    DETECTOR,
-    PRIOR,
-    VOCABULARY,
-    Model,
-    find,
-)
-from speech2image.reading import is_plain_name
+from speech2image.files import is_plain_name
+from speech2image.pipeline.registry import VOCABULARY, Model, find
+from speech2image.pipeline.routes import DETECTOR, PRIOR
 
 INSIDE = "recognizer"
 """The folder of a recognizer that lies in its model's."""
@@ -126,7 +120,7 @@ def export_cascade(
         told["parity"] |= detected
     check_size(contents | _networks(recognizer), max_bytes)
     known = {VOCABULARY: " ".join(vocabulary)} if vocabulary else {}
-    told = {"route": CASCADE, "name": name, "licence": licence, **named, **card, **told, **known}
+    told = {"route": "cascade", "name": name, "licence": licence, **named, **card, **told, **known}
     write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
     found: dict[str, float] = told["parity"]
     return found

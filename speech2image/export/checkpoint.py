@@ -48,7 +48,7 @@ from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.models.whisper import WhisperSettings
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import SIGNATURES, VOCABULARY, Model, find
+from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.training.core.checkpoint import save_checkpoint
 from speech2image.training.recipes import (
     domain_head,
@@ -220,9 +220,8 @@ def _of_generator(model: str | os.PathLike[str], preset: str | None) -> dict[str
     inputs = [torch.rand(2, n, generator=rng) for n in (CONDITION_SIZE, settings.generator.noise_size)]
     example = (inputs[0], inputs[1])
     take_weights(network, {"": stored}, lambda one: {"": to_onnx(one, example, GENERATOR)})
-    names, output = SIGNATURES[GENERATOR]
-    session = Session(stored.SerializeToString(), names, output, str(found.path(GENERATOR)))
-    drawn = session(**dict(zip(names, (one.numpy() for one in example), strict=True)))
+    session = Session(stored.SerializeToString(), *found.signature(GENERATOR), str(found.path(GENERATOR)))
+    drawn = session(*(one.numpy() for one in example))
     with torch.no_grad():
         _check(float(np.abs(network(*example).numpy() - drawn).max()))
     return {"kind": one_stage_gan.KIND, "settings": dataclasses.asdict(settings), "network": network}

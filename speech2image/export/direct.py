@@ -62,19 +62,18 @@ from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.registry import (
-    DETECTOR,
     DOMAIN,
     DOMAIN_ERRORS,
     DOMAINS,
     FRONT_END,
     OTHER_THRESHOLD,
     PIECES,
-    PRIOR,
     WORDS,
     Model,
     find,
     read_card,
 )
+from speech2image.pipeline.routes import DETECTOR, PRIOR
 
 HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
 """Further output of a speech encoder -> the head that gives it."""

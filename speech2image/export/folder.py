@@ -7,18 +7,20 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from speech2image import __version__
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.pipeline.registry import (
     CARD,
-    FORMATS,
     MODELS_FOLDER,
     RECOGNIZER_CARD,
     Model,
     check_model_card,
     read_card,
 )
+from speech2image.pipeline.routes import ROUTES
 
 MAX_BYTES = 25_000_000
 
@@ -56,10 +58,11 @@ def write_folder(
         OutputError: the folder cannot be written.
     """
     files = {
-        network: {"file": f"{network}.onnx", **told_content(content)} for network, content in contents.items()
+        network: {"file": f"{network}.onnx", **describe_content(content), **describe_arrays(content)}
+        for network, content in contents.items()
     } | (borrowed or {})
     made_by = f"speech2image {__version__}"
-    whole = {"format": FORMATS[card.get("route", "direct")], **card, "files": files, "made_by": made_by}
+    whole = {"format": ROUTES[card.get("route", "direct")].format, **card, "files": files, "made_by": made_by}
     check_model_card(whole, folder / CARD)
     with writing(folder) as temporary:
         temporary.mkdir()
@@ -167,6 +170,12 @@ def _check_borrowers(model: Model, leaving: Container[str]) -> None:
                 )
 
 
-def told_content(content: bytes) -> dict[str, Any]:
+def describe_arrays(content: bytes) -> dict[str, list[str]]:
+    """What a card says of a network's inputs and outputs: their names, in order."""
+    graph = onnx.load_from_string(content).graph
+    return {"inputs": [one.name for one in graph.input], "outputs": [one.name for one in graph.output]}
+
+
+def describe_content(content: bytes) -> dict[str, Any]:
     """What a card says of a file, so that damage is found: its length and checksum."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

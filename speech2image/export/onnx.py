@@ -14,7 +14,7 @@ from torch import nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError
-from speech2image.pipeline.registry import DETECTOR, SIGNATURES, WORDS
+from speech2image.pipeline.registry import DOMAIN, WORDS
 
 OPSET = 17
 SMALLEST_HALVED = 1024
@@ -23,24 +23,28 @@ HALVED = "_float16"
 """How a weight's name ends that is stored as float16."""
 
 
+ARRAYS: dict[str, tuple[dict[str, dict[int, str]], dict[str, dict[int, str]]]] = {
+    "speech_encoder": ({"log_mel": {2: "frames"}, "n_frames": {}}, {"speech_embedding": {}}),
+    "condition_prior": ({"embedding": {}, "noise": {}}, {"feature": {}}),
+    "generator": ({"condition": {}, "noise": {}}, {"picture": {}}),
+    "speech_detector": ({"log_mel": {2: "frames"}, "n_frames": {}}, {"speech_probability": {1: "steps"}}),
+    "text_encoder": ({"letters": {}}, {"text_embedding": {}}),
+}
+"""Network as it is written -> inputs and outputs, each with the dimensions whose length is not fixed (the
+batch, dimension 0, never is). A model's card states the names; readers take them from there."""
+FURTHER: dict[str, dict[int, str]] = {WORDS: {1: "steps"}, DOMAIN: {}}
+"""The same of what a speech encoder may give beside the embedding."""
+
+
 def to_onnx(
     module: nn.Module, example: tuple[torch.Tensor, ...], network: str, further: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """`trace` for a network of a model folder, whose inputs and output `registry.SIGNATURES` names.
-
-    A speech encoder may give more than the embedding: `further` names it, `registry.WORDS`, `DOMAIN` or
-    both.
-    """
-    inputs, output = SIGNATURES[network]
-    outputs = (output, *further)
-    free = {name: {0: "batch"} for name in (*inputs, *outputs)}
-    if WORDS in further:
-        free[WORDS][1] = "steps"
-    if "log_mel" in free:
-        free["log_mel"][2] = "frames"
-    if network == DETECTOR:
-        free[output][1] = "steps"
-    return trace(module, example, inputs, outputs, free)
+    """`trace` for a network of a model folder, one of `ARRAYS`; `further` names outputs of `FURTHER` that a
+    speech encoder gives beside the embedding."""
+    inputs, outputs = ARRAYS[network]
+    outputs = outputs | {name: FURTHER[name] for name in further}
+    free = {name: {0: "batch", **lengths} for name, lengths in (inputs | outputs).items()}
+    return trace(module, example, tuple(inputs), tuple(outputs), free)
 
 
 def trace(

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from speech2image import audio
-from speech2image.asr.ctc import RecognizerSession
 from speech2image.asr.text import characters
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
 from speech2image.pipeline.generator import Generator
-from speech2image.pipeline.onnx import Session, noise
-from speech2image.pipeline.registry import PRIOR, SIGNATURES
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.routes import PRIOR
 
 SAME = 2e-3
 """The most ONNX with float32 weights may differ from torch; in a picture a quarter of one of 256 levels."""
@@ -61,7 +61,7 @@ class Inputs:
     """What an encoder is compared on.
 
     Attributes:
-        encoder: its network, one of `registry.SIGNATURES`.
+        encoder: its network, one of `onnx.ARRAYS`.
         count: samples.
         read: rows -> its inputs for those samples as one batch.
     """
@@ -134,11 +134,10 @@ def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[flo
 
 def compare_encoder(model: onnx.ModelProto, inputs: Inputs, embeddings: torch.Tensor) -> float:
     """The largest difference of an embedding, relative to the largest value of all; as in `compare`."""
-    names, encoder = SIGNATURES[inputs.encoder][0], _session(model, inputs.encoder)
-    off = []
+    encoder, off = _session(model, inputs.encoder), []
     for rows in _alone_and_together(inputs.count):
-        given = dict(zip(names, (tensor.numpy() for tensor in inputs.read(rows)), strict=True))
-        off.append(np.abs(encoder(**given) - embeddings[rows].numpy()).max())
+        given = (tensor.numpy() for tensor in inputs.read(rows))
+        off.append(np.abs(encoder(*given) - embeddings[rows].numpy()).max())
     return _largest(off) / float(embeddings.abs().max())
 
 
@@ -152,7 +151,7 @@ def compare_detector(
     off = []
     for rows in _alone_and_together(len(clips)):
         log_mel, n_frames = _padded(clips[rows])
-        found = session(log_mel=log_mel.numpy(), n_frames=n_frames.numpy())
+        found = session(log_mel.numpy(), n_frames.numpy())
         off.append(np.abs(found - detector(log_mel, n_frames).numpy()).max())
     return _largest(off)
 
@@ -170,19 +169,19 @@ def compare_further(
         inputs: clips.
         further: names of the outputs, in that order.
     """
-    names, _ = SIGNATURES[inputs.encoder]
-    session = RecognizerSession(model.SerializeToString(), (names, tuple(further)), f"{inputs.encoder}.onnx")
+    session = _session(model, inputs.encoder)
     off: dict[str, list[np.floating]] = {name: [] for name in further}
     for k in range(inputs.count):
         given = inputs.read(slice(k, k + 1))
-        found = session.all(**dict(zip(names, (tensor.numpy() for tensor in given), strict=True)))
-        for name, one, other in zip(further, network(*given)[1:], found, strict=True):
-            off[name].append(np.abs(np.maximum(one.numpy(), LIKELY) - np.maximum(other, LIKELY)).max())
+        found = session.all(*(tensor.numpy() for tensor in given))
+        for name, one in zip(further, network(*given)[1:], strict=True):
+            off[name].append(np.abs(np.maximum(one.numpy(), LIKELY) - np.maximum(found[name], LIKELY)).max())
     return {name: _largest(differences) for name, differences in off.items()}
 
 
 def _session(model: onnx.ModelProto, network: str) -> Session:
-    return Session(model.SerializeToString(), *SIGNATURES[network], name=f"{network}.onnx")
+    inputs, outputs = ([one.name for one in arrays] for arrays in (model.graph.input, model.graph.output))
+    return Session(model.SerializeToString(), inputs, outputs, f"{network}.onnx")
 
 
 def _alone_and_together(count: int) -> list[slice]:

@@ -28,11 +28,10 @@ from speech2image.asr.ctc import (
     ENCODER_FILE,
     FORMAT,
     Networks,
-    RecognizerSession,
 )
 from speech2image.asr.text import END, Vocabulary
 from speech2image.errors import CheckpointError, OutputError
-from speech2image.export.folder import told_content
+from speech2image.export.folder import describe_content
 from speech2image.export.onnx import trace, with_float16_weights
 from speech2image.export.parity import made_up_log_mels
 from speech2image.files import check_writable, writing
@@ -42,6 +41,7 @@ from speech2image.models.speech_recognizer import (
     RecognizerEncoder,
     SpeechRecognizer,
 )
+from speech2image.pipeline.onnx import Session
 from speech2image.training.recipes.transcripts import TorchScorer, load_recognizer
 
 SAME = 2e-3
@@ -156,8 +156,8 @@ def compare(
     hypotheses grown over some steps with the cache."""
     torch_scorer = TorchScorer(recognizer)
     onnx_scorer = Networks(
-        RecognizerSession(models[ENCODER_FILE].SerializeToString(), ENCODER, ENCODER_FILE),
-        RecognizerSession(models[DECODER_FILE].SerializeToString(), DECODER, DECODER_FILE),
+        Session(models[ENCODER_FILE].SerializeToString(), *ENCODER, ENCODER_FILE),
+        Session(models[DECODER_FILE].SerializeToString(), *DECODER, DECODER_FILE),
     )
     differences = [0.0]
     for clip in clips:
@@ -206,7 +206,7 @@ def _to_onnx(
 
 
 def _write(folder: Path, contents: dict[str, bytes], card: dict[str, object]) -> None:
-    files = {name: told_content(content) for name, content in contents.items()}
+    files = {name: describe_content(content) for name, content in contents.items()}
     whole = {"format": FORMAT, **card, "files": files, "made_by": f"speech2image {__version__}"}
     with writing(folder) as temporary:
         temporary.mkdir()

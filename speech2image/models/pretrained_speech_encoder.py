@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from speech2image.audio.front_ends import DECADES, WHISPER
 from speech2image.models.speech_encoder import MaskedMean, check_lengths, valid_mask
 from speech2image.models.whisper import TransformerLayer, WhisperEncoder, WhisperSettings
+from speech2image.models.whisper_decoder import WhisperDecoder, WhisperDecoderSettings
 
 LOUDEST = 1.2
 """Where every clip's loudest frame is moved to, so that its level changes nothing: that of speech near full
@@ -83,22 +84,25 @@ class PretrainedEncoderSettings:
         head: of what embeds.
         words: of what writes down the words; None without.
         domain: of what tells the domain; None without.
+        decoder: of Whisper's decoder; None without.
     """
 
     backbone: WhisperSettings = field(default_factory=WhisperSettings)
     head: PoolingHeadSettings = field(default_factory=PoolingHeadSettings)
     words: WordsSettings | None = None
     domain: DomainSettings | None = None
+    decoder: WhisperDecoderSettings | None = None
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "PretrainedEncoderSettings":
         """What `dataclasses.asdict` made of them."""
-        words, domain = stored.get("words"), stored.get("domain")
+        words, domain, decoder = (stored.get(part) for part in ("words", "domain", "decoder"))
         return cls(
             WhisperSettings(**stored["backbone"]),
             PoolingHeadSettings(**stored["head"]),
             None if words is None else WordsSettings(**words),
             None if domain is None else DomainSettings(**domain),
+            None if decoder is None else WhisperDecoderSettings(**decoder),
         )
 
 
@@ -199,6 +203,7 @@ class PretrainedSpeechEncoder(nn.Module):
         head: what embeds; trained first, alone.
         words: what writes down the words; None without.
         domain: what tells the domain; None without.
+        decoder: Whisper's decoder, which writes down the words from the states of every 20 ms; None without.
     """
 
     front_end = WHISPER
@@ -212,6 +217,7 @@ class PretrainedSpeechEncoder(nn.Module):
         words, domain = settings.words, settings.domain
         self.words = None if words is None else WordsHead(settings.backbone.width, words)
         self.domain = None if domain is None else DomainHead(settings.backbone.width, domain)
+        self.decoder = None if settings.decoder is None else WhisperDecoder(settings.decoder)
 
     @property
     def teacher_mean(self) -> Tensor:
@@ -269,9 +275,9 @@ class WithHeads(nn.Module):
 
 
 def with_new_head(
-    encoder: PretrainedSpeechEncoder, **head: WordsSettings | DomainSettings
+    encoder: PretrainedSpeechEncoder, **head: WordsSettings | DomainSettings | WhisperDecoderSettings
 ) -> PretrainedSpeechEncoder:
-    """The same encoder with a new head, `words` or `domain`, in place of the one it has, if any."""
+    """The same encoder with a new `words`, `domain` or `decoder` in place of the one it has, if any."""
     whole = PretrainedSpeechEncoder(replace(encoder.settings, **head))  # type: ignore[arg-type]
     old = {key: value for key, value in encoder.state_dict().items() if key.split(".")[0] not in head}
     whole.load_state_dict(whole.state_dict() | old)

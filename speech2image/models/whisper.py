@@ -161,18 +161,23 @@ def load_backbone(path: str | os.PathLike[str]) -> Backbone:
     Raises:
         CheckpointError: no such file; it is damaged or something else.
     """
-    file = _file_of(Path(path))
+    file = weights_file(Path(path))
     with open(file, "rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     if file.suffix == ".bin":
-        tensors, names = _read_ctranslate2(file), _ctranslate2_names
+        tensors, names = read_ctranslate2(file), _ctranslate2_names
     else:
         tensors, names = read_safetensors(file, ALLOWED), _hugging_face_names
     encoder = _filled(tensors, names, file)
     return Backbone(encoder.eval(), sha256, PUBLISHED.get(sha256, "unknown"))
 
 
-def _file_of(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
+    """The file of published weights that is named, or that lies in the folder named.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     candidates = [path / name for name in FILES] if path.is_dir() else [path]
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:
@@ -255,14 +260,16 @@ def _ctranslate2_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _read_ctranslate2(path: Path) -> dict[str, Tensor]:
-    """The encoder's variables of a CTranslate2 file; every length is checked against what the file holds.
+def read_ctranslate2(path: Path, prefix: str = "encoder/") -> dict[str, Tensor]:
+    """The variables of a CTranslate2 file whose names begin with `prefix`.
+
+    Every length is checked against what the file holds.
 
     Raises:
         CheckpointError: it is cut short, of another version, or something else.
     """
     with open(path, "rb") as file:
-        reader = _Reader(file, path)
+        reader = _Reader(file, path, prefix)
         version = reader.number("<I")
         if version != CTRANSLATE2_VERSION:
             raise reader.error(f"it is of version {version}, not {CTRANSLATE2_VERSION}")
@@ -279,8 +286,8 @@ def _read_ctranslate2(path: Path) -> dict[str, Tensor]:
 class _Reader:
     """Reads the pieces of a CTranslate2 file, none of which may reach beyond its end."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.file, self.path = file, path
+    def __init__(self, file: BinaryIO, path: Path, prefix: str) -> None:
+        self.file, self.path, self.prefix = file, path, prefix
         self.left = path.stat().st_size
 
     def error(self, reason: str) -> CheckpointError:
@@ -304,7 +311,7 @@ class _Reader:
         return self.take(size).rstrip(b"\0").decode("ascii", errors="replace")
 
     def variable(self) -> tuple[str, Tensor | None]:
-        """A variable of the encoder, or another one's name alone."""
+        """A variable whose name begins with the prefix, or another one's name alone."""
         name = self.text()
         shape = [self.number("<I") for _ in range(self.number("<B"))]
         kind, size = self.number("<B"), self.number("<I")
@@ -313,7 +320,7 @@ class _Reader:
         if dtype is None or numbers > MOST_NUMBERS or numbers * dtype.itemsize != size:
             raise self.error(f"'{name}' of the type {kind} and the shape {shape} cannot take {size} bytes")
         content = self.take(size)
-        if not name.startswith("encoder/") or name.endswith("/num_heads"):
+        if not name.startswith(self.prefix) or numbers == 1:  # single numbers are options, not weights
             return name, None
         if dtype not in (np.float16, np.float32):
             raise self.error(f"'{name}' is stored as {dtype}, which rounds too much to learn from")

@@ -1,14 +1,13 @@
-"""START HERE. From a recording to pictures: log-mel -> speech encoder -> generator.
+"""Route: from a recording to pictures. START HERE.
 
     recording --audio.load, audio.log_mel--> log-mel [40, frames]
               --speech_detector.onnx------> does anyone speak? (models that have one)
               --model's front end, speech_encoder.onnx--> speech embedding f [1024]
               --generator.onnx, noise z---> pictures
 
-A `Route` is one way from speech to pictures. `DirectRoute` is the paper's (Li et al. 2020, Fig. 2): no text
-in between; `pipeline.cascade.CascadeRoute` goes through text. Training the two networks is
-`speech_encoder.py` and `stackgan_v2.py` or `one_stage_gan.py` in `training/recipes/`; this file runs what
-`export/direct.py` made of them, with neither torch nor its weight.
+A `Route` is one way from speech to pictures: `direct.DirectRoute`, the paper's (Li et al. 2020, Fig. 2), has
+no text in between; `cascade.CascadeRoute` goes through text. `routes.ROUTES` lists them. Their networks are
+trained in `training/recipes/` and written by `export/`; this runs them with ONNX Runtime, without torch.
 """
 
 import os
@@ -18,22 +17,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from speech2image import audio
-from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc
-from speech2image.asr.text import Vocabulary
-from speech2image.audio.front_ends import PAPER
+from speech2image.asr.ctc import TranscribedWord
 from speech2image.audio.vad import VoiceActivityDetector
+from speech2image.errors import SettingsError
 from speech2image.pipeline import images
-from speech2image.pipeline.domains import Decision, decided
+from speech2image.pipeline.domains import Decision
 from speech2image.pipeline.generator import ConditionedGenerator, between, walk_alphas
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import DOMAIN, WORDS, Model
+from speech2image.pipeline.registry import Model
+from speech2image.pipeline.routes import ROUTES
+
+if TYPE_CHECKING:
+    from speech2image.asr.backends import AsrBackend
 
 Speech = audio.Source
 """What a recording may be handed in as: see `audio.load`."""
@@ -140,6 +142,46 @@ class EncodedSpeech(NamedTuple):
     decision: Decision = Decision()
 
 
+class Capabilities(NamedTuple):
+    """What a route can do with its model.
+
+    Attributes:
+        text: goes through text: `draw_text`, `embed_text` and `transcribe` work.
+        transcript: results carry the words heard.
+        words: the model's own speech encoder tells them, each with its confidence.
+        domain: results say what a recording is about.
+    """
+
+    text: bool
+    transcript: bool
+    words: bool
+    domain: bool
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What `loading.load` opened of a model, from which a route's `open_route` makes the route.
+
+    Attributes:
+        model: the folder they came from.
+        encoder: the network that `routes.ROUTES` names for the route.
+        generator, prior, vad: as of `Route`.
+        threads: processor threads for what the route opens itself; None takes all.
+        recognizer: of routes through text: "own", another choice of `asr.backends.open_recognizer`, or a
+            backend.
+        strict: refuse recordings that say nothing.
+    """
+
+    model: Model
+    encoder: Session
+    generator: Session
+    prior: Session | None = None
+    vad: VoiceActivityDetector | None = None
+    threads: int | None = None
+    recognizer: "str | AsrBackend" = "own"
+    strict: bool = True
+
+
 class Route(ABC):
     """One way from speech to pictures. Made by `speech2image.load`.
 
@@ -154,6 +196,7 @@ class Route(ABC):
         self, model: Model, generator: Any, vad: VoiceActivityDetector | None, prior: Session | None
     ) -> None:
         self.model, self.vad = model, vad
+        self.recognizer: AsrBackend | None = None
         self.name: str = model.name
         self._generator = ConditionedGenerator(model, generator, prior)
         self.picture_size = self._generator.picture_size
@@ -212,6 +255,39 @@ class Route(ABC):
         mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this route can do with this model."""
+        text, words = ROUTES[self.model.route].text, bool(self.model.pieces)
+        return Capabilities(text, text or words, words, self.model.domains is not None)
+
+    def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
+        """Turn a sentence into `n` pictures, without speech; see `cascade.CascadeRoute`.
+
+        Raises:
+            SettingsError: this route reads no text (`capabilities.text`).
+        """
+        raise self._reads_no_text()
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        """Turn a sentence into its text embedding, float32 [1024].
+
+        Raises:
+            SettingsError: as `draw_text`.
+        """
+        raise self._reads_no_text()
+
+    def transcribe(self, speech: Speech) -> str:
+        """What a recognizer writes down of a recording: the words that pictures are drawn from.
+
+        Raises:
+            SettingsError: as `draw_text`.
+        """
+        raise self._reads_no_text()
+
+    def _reads_no_text(self) -> SettingsError:
+        return SettingsError(f"model '{self.name}' is of the {self.model.route} route, which reads no text")
+
     @abstractmethod
     def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
         """Listen to recordings and embed what is heard, noting the seconds of each step."""
@@ -233,57 +309,6 @@ class Route(ABC):
             encoded.words,
             *encoded.decision,
         )
-
-
-class DirectRoute(Route):
-    """Speech to pictures without text in between.
-
-    Args:
-        model: the folder the networks came from.
-        speech_encoder: frames [1, features, frames] of the model's front end and n_frames [1] -> speech
-            embedding [1, 1024].
-        generator: as of `Route`.
-        vad: as of `Route`.
-        prior: as of `Route`.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        speech_encoder: Session,
-        generator: Any,
-        vad: VoiceActivityDetector | None = None,
-        prior: Session | None = None,
-    ) -> None:
-        super().__init__(model, generator, vad, prior)
-        self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
-
-    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
-        with timed(timings, "listen"):
-            clips = [listen(recording, self.vad) for recording in recordings]
-            frames = [self._frames(*one) for one in clips]
-        with timed(timings, "embed"):
-            return [self._embed(own, log_mel) for own, (_, log_mel) in zip(frames, clips, strict=True)]
-
-    def _embed(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> EncodedSpeech:
-        """The embedding and, of an encoder that tells more, the words it heard and what they are about."""
-        network, vocabulary = self._speech_encoder, self._vocabulary
-        n_frames = np.array([frames.shape[1]], dtype=np.int64)
-        inputs: dict[str, NDArray[Any]] = {"log_mel": frames[None], "n_frames": n_frames}
-        outputs = (network.output, *self.model.further_outputs)
-        given = dict(zip(outputs, network.run(outputs, inputs), strict=True))
-        words: tuple[TranscribedWord, ...] = ()
-        if WORDS in given:
-            words = best_path_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
-        transcript = " ".join(word.text for word in words) or None
-        decision = decided(self.model.domains, given.get(DOMAIN), network.name)
-        embedding = self._generator.checked(given[network.output], network)
-        return EncodedSpeech(embedding, log_mel, transcript, words, decision)
-
-    def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the encoder takes: the log-mel that the detector took, or another front end's frames."""
-        front_end = self.model.front_end
-        return log_mel if front_end == PAPER else front_end.extract(waveform)
 
 
 def listen(

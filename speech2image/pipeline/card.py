@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from speech2image.errors import CheckpointError, printable
-from speech2image.reading import is_one_line, is_plain_name, parse_json, read_file
+from speech2image.files import is_one_line, is_plain_name, parse_json, read_file
 
 MAX_CARD_BYTES = 4_000_000
 MAX_NETWORK_BYTES = 1_000_000_000
 MAX_SIZE = 16_384
 """The longest noise or embedding, and the most pixels of a picture's side, that a card may state."""
 MAX_NAME = 200
+MAX_ARRAYS = 16
+"""The most inputs or outputs a network may have."""
 MAX_PIECES = 65_536
 """The most pieces of text a recognizer's card may list."""
 
@@ -38,7 +40,7 @@ def read_json_card(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: as `read_content`, or it is not JSON, or nested too deeply, or holds what cannot be
-            written again (see `reading.parse_json`).
+            written again (see `files.parse_json`).
     """
     content = read_content(path, MAX_CARD_BYTES)
     try:
@@ -95,6 +97,22 @@ def check_file(entry: Any, network: str, path: Path) -> None:
             f"{path} does not state the SHA-256 of '{network}', so a damaged or exchanged file could not be "
             "told; speech2image export states it"
         )
+    if "inputs" in entry or "outputs" in entry:
+        for key in ("inputs", "outputs"):
+            if not _are_names(entry.get(key)):
+                raise CheckpointError(
+                    f"{path} is damaged: '{key}' of '{network}' is no list of 1 to {MAX_ARRAYS} different "
+                    "names"
+                )
+
+
+def _are_names(names: Any) -> bool:
+    return (
+        isinstance(names, list)
+        and 1 <= len(names) <= MAX_ARRAYS
+        and all(isinstance(name, str) and 1 <= len(name) <= MAX_NAME and is_one_line(name) for name in names)
+        and len(set(names)) == len(names)
+    )
 
 
 def check_recognizer_card(card: dict[str, Any], path: Path, files: Sequence[str]) -> None:

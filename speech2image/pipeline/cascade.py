@@ -15,15 +15,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image import audio
-from speech2image.asr.backends import AsrBackend, Recognition, recognize
+from speech2image.asr.backends import AsrBackend, Recognition, open_recognizer, recognize
 from speech2image.asr.text import CAPTION_LENGTH, NOTHING, characters, transcript, words_of
 from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.errors import SettingsError, SpeechError
-from speech2image.pipeline.base import EncodedSpeech, Route, Speech, Translation, listen, timed
+from speech2image.pipeline.base import EncodedSpeech, Parts, Route, Speech, Translation, listen, timed
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import VOCABULARY, Model
 
 ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
+
+
+def open_route(parts: Parts) -> "CascadeRoute":
+    """The route of a model that was opened (`routes.RouteKind.module`).
+
+    Raises:
+        SettingsError: there is no such recognizer.
+        CheckpointError: it cannot be opened.
+        MissingExtraError: its package is not installed.
+    """
+    model, chosen = parts.model, parts.recognizer
+    backend = (
+        open_recognizer(chosen, model.recognizer if chosen == "own" else None, parts.threads)
+        if isinstance(chosen, str)
+        else chosen
+    )
+    return CascadeRoute(
+        model, backend, parts.encoder, parts.generator, parts.vad, parts.prior, require_words=parts.strict
+    )
 
 
 class CascadeRoute(Route):
@@ -130,7 +149,7 @@ class CascadeRoute(Route):
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
-        return self._generator.checked(self._text_encoder(letters=letters[None]), self._text_encoder)
+        return self._generator.checked(self._text_encoder(letters[None]), self._text_encoder)
 
     def _check_words(self, text: str) -> None:
         """Refuse a text that says nothing."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError
-from speech2image.reading import is_one_line
+from speech2image.files import is_one_line
 
 OTHER = "other"
 """The domain of what no other domain of a model fits."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import images
-from speech2image.pipeline.onnx import MAX_PICTURES, check_count, noise
+from speech2image.pipeline.noise import MAX_PICTURES, check_count, noise
 from speech2image.pipeline.registry import Model
 
 
@@ -31,12 +31,12 @@ class Generator:
         """What the generator draws from: embeddings [batch, size], whole noise vectors [batch, noise]."""
         if self._prior is None:
             return embeddings
-        conditions: NDArray[np.float32] = self._prior(embedding=embeddings, noise=z[:, : self._prior_noise])
+        conditions: NDArray[np.float32] = self._prior(embeddings, z[:, : self._prior_noise])
         return conditions
 
     def pictures(self, conditions: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
         """Pictures [batch, 3, side, side] in [-1, 1] of conditions and whole noise vectors."""
-        pictures: NDArray[np.float32] = self._generator(condition=conditions, noise=z[:, self._prior_noise :])
+        pictures: NDArray[np.float32] = self._generator(conditions, z[:, self._prior_noise :])
         return pictures
 
 

@@ -1,22 +1,14 @@
-"""Opens a trained model: its networks become a route that turns speech into pictures."""
+"""Loading: opens a trained model; its networks become a route that turns speech into pictures."""
 
+import importlib
 import os
 import warnings
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from speech2image.errors import SettingsError
-from speech2image.pipeline.registry import (
-    CASCADE,
-    DEFAULT_MODEL,
-    DETECTOR,
-    PRIOR,
-    SIGNATURES,
-    Model,
-    find,
-    find_route,
-    needed_networks,
-)
+from speech2image.pipeline.registry import DEFAULT_MODEL, Model, find, find_route
+from speech2image.pipeline.routes import DETECTOR, GENERATOR, PRIOR, ROUTES
 
 if TYPE_CHECKING:
     from speech2image.asr.backends import AsrBackend
@@ -63,43 +55,42 @@ def load(
             stacklevel=2,
         )
         vad = detect_speech
-    from speech2image.pipeline.base import DirectRoute
-    from speech2image.pipeline.onnx import Session
+    from speech2image.pipeline.base import Parts
 
     model = find(name_or_path) if route is None else find_route(name_or_path, route)
-    if model.route != CASCADE and recognizer != "own":
+    kind = ROUTES[model.route]
+    if not kind.text and recognizer != "own":
         raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recognizer")
-    own, _ = needed_networks(model.route)
-    encoder, encoder_name = model.read(own), str(model.path(own))
-    generator = _shared(model, "generator", threads)
-    prior = _shared(model, PRIOR, threads) if PRIOR in model.networks else None
-    detector = open_vad(model) if vad else None
-    if model.route != CASCADE:
-        heard = Session(encoder, *SIGNATURES[own], encoder_name, threads)
-        return DirectRoute(model, heard, generator, detector, prior)
+    # Everything is read and checked before the route opens more, such as a recognizer.
+    parts = Parts(
+        model,
+        encoder=_session(model, kind.encoder, threads),
+        generator=_shared(model, GENERATOR, threads),
+        prior=_shared(model, PRIOR, threads) if PRIOR in model.networks else None,
+        vad=open_vad(model) if vad else None,
+        threads=threads,
+        recognizer=recognizer,
+        strict=vad,
+    )
+    opened: Route = importlib.import_module(kind.module).open_route(parts)
+    return opened
 
-    from speech2image.asr.backends import open_recognizer
-    from speech2image.pipeline.cascade import CascadeRoute
 
-    read = Session(encoder, *SIGNATURES[own], encoder_name, threads)
-    asr: AsrBackend | None
-    if isinstance(recognizer, str):
-        asr = open_recognizer(recognizer, model.recognizer if recognizer == "own" else None, threads)
-    else:
-        asr = recognizer
-    return CascadeRoute(model, asr, read, generator, detector, prior, require_words=vad)
+def _session(model: Model, network: str, threads: int | None) -> "Session":
+    """A network of a model, opened with the inputs and outputs that the model's card states."""
+    from speech2image.pipeline.onnx import Session
+
+    return Session(model.read(network), *model.signature(network), str(model.path(network)), threads)
 
 
 def _shared(model: Model, network: str, threads: int | None) -> "Session":
     """The session of a model's generator or condition prior; one open already, where two models share it."""
-    from speech2image.pipeline.onnx import Session
-
-    content = model.read(network)
-    key = model.card["files"][network]["sha256"], threads  # read has compared it
+    key = model.card["files"][network]["sha256"], threads
     session = _SHARED.get(key)
     if session is None:
-        name = str(model.path(network))
-        session = _SHARED[key] = Session(content, *SIGNATURES[network], name, threads)
+        session = _SHARED[key] = _session(model, network, threads)
+    else:
+        model.read(network)  # This model's file must be whole, too, although another's session is used.
     return session
 
 
@@ -110,10 +101,8 @@ def open_vad(model: Model) -> "VoiceActivityDetector | None":
         CheckpointError: its file is damaged or something else.
     """
     from speech2image.audio.vad import VoiceActivityDetector
-    from speech2image.pipeline.onnx import Session
 
     if DETECTOR not in model.networks:
         return None
-    name = str(model.path(DETECTOR))
     # So small a network is fastest on one thread.
-    return VoiceActivityDetector(Session(model.read(DETECTOR), *SIGNATURES[DETECTOR], name, threads=1))
+    return VoiceActivityDetector(_session(model, DETECTOR, threads=1))

@@ -1,18 +1,15 @@
-"""ONNX Runtime: the only file that knows it. Sessions, threads, and noise from a seed."""
+"""ONNX Runtime, which no other file imports: sessions that check what they open and what they give."""
 
-import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.errors import CheckpointError, SettingsError
+from speech2image.errors import CheckpointError
+from speech2image.pipeline.noise import check_whole
 from speech2image.pipeline.onnx_check import EXPORTED, Allowed, check_network
-
-MAX_PICTURES = 10_000
-"""The most pictures one call may ask for."""
 
 _FATAL_ONLY = 4
 _NUMBERS = ("tensor(float)", "tensor(int64)")
@@ -31,8 +28,8 @@ class Session:
 
     Args:
         model: the bytes of an ONNX file.
-        inputs: the names of the inputs it must have.
-        output: the name of the output `__call__` returns.
+        inputs: the names of the inputs it must have, in the order in which arrays are given.
+        outputs: the names of outputs it must have; `__call__` returns the first.
         name: what to call it in errors, usually its path.
         threads: threads of one call; by default all cores this process may use.
         allowed: operators it may use.
@@ -46,41 +43,45 @@ class Session:
     def __init__(
         self,
         model: bytes,
-        inputs: tuple[str, ...],
-        output: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
         name: str,
         threads: int | None = None,
         allowed: Allowed = EXPORTED,
     ) -> None:
-        self.name, self.inputs, self.output = name, inputs, output
+        self.name, self.inputs, self.outputs = name, tuple(inputs), tuple(outputs)
         check_network(model, name, allowed)
         self._session = _open(model, name, threads)
         found = {node.name: node.type for node in self._session.get_inputs()}
-        outputs = {node.name: node.type for node in self._session.get_outputs()}
-        if set(found) != set(inputs) or output not in outputs:
+        given = {node.name: node.type for node in self._session.get_outputs()}
+        if set(found) != set(inputs) or not set(outputs) <= set(given):
             raise CheckpointError(
-                f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(outputs)}, "
-                f"where {sorted(inputs)} and '{output}' are needed"
+                f"{name} is not this project's: it takes {sorted(found)} and gives {sorted(given)}, "
+                f"where {sorted(inputs)} and {', '.join(map(repr, outputs))} are needed"
             )
-        if not set(found.values()) <= set(_NUMBERS) or outputs[output] != _NUMBERS[0]:
+        if not set(found.values()) <= set(_NUMBERS) or {given[output] for output in outputs} != {_NUMBERS[0]}:
             raise CheckpointError(
-                f"{name} is not this project's: it takes {found} and gives {outputs}, "
+                f"{name} is not this project's: it takes {found} and gives {given}, "
                 f"where {' or '.join(_NUMBERS)} and {_NUMBERS[0]} are needed"
             )
 
-    def __call__(self, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """Run the network on named arrays.
+    def __call__(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the network on arrays, in the order of `inputs`; its first output.
 
         Raises:
             CheckpointError: the network refuses arrays of this shape, so it is not what its folder says; or
                 it gives numbers that are not finite.
         """
-        return self.run((self.output,), inputs)[0]
+        return self._run(self.outputs[:1], inputs)[0]
 
-    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Run the network; these of its outputs, in this order. Errors as of `__call__`."""
+    def all(self, *inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """Run the network; all of `outputs` by name, in their order. Errors as of `__call__`."""
+        return dict(zip(self.outputs, self._run(self.outputs, inputs), strict=True))
+
+    def _run(self, outputs: Sequence[str], inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        named = dict(zip(self.inputs, inputs, strict=True))
         try:
-            found: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+            found: list[NDArray[np.float32]] = self._session.run(list(outputs), named)
         except Exception as error:
             if not _from_onnxruntime(error):
                 raise
@@ -101,7 +102,9 @@ def _open(model: bytes, name: str, threads: int | None) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _count(default_threads() if threads is None else threads, "threads", 1024)
+    options.intra_op_num_threads = check_whole(
+        default_threads() if threads is None else threads, "threads", 1024
+    )
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
     # Idle threads that spin slow a busy machine down by several times and gain a lone one little.
@@ -125,41 +128,3 @@ def _from_onnxruntime(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def noise(n: int, size: int, seed: int) -> NDArray[np.float32]:
-    """Draw standard normal noise z, shape [n, size]; row k depends on `seed` and k alone, never on `n`.
-
-    Box-Muller on the raw bits of PCG64, whose stream numpy keeps the same for good (what it does not promise
-    for `Generator.standard_normal`), so a seed gives the same picture with any version of numpy.
-
-    Raises:
-        SettingsError: `n` is not a whole number from 1 to 10,000, or `seed` is not a whole number from 0.
-    """
-    n, seed = check_count(n), check_seed(seed)
-    pairs = (size + 1) // 2
-    bits = np.random.PCG64(seed).random_raw(n * 2 * pairs).reshape(n, 2, pairs)
-    uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53  # in (0, 1), both ends excluded
-    radius, angle = np.sqrt(-2 * np.log(uniform[:, 0])), 2 * np.pi * uniform[:, 1]
-    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return both[:, :size].astype(np.float32)
-
-
-def check_count(n: Any, name: str = "n") -> int:
-    """Check that `n` is a whole number of pictures from 1 to 10,000."""
-    return _count(n, name, MAX_PICTURES)
-
-
-def check_seed(seed: Any) -> int:
-    """Check that `seed` is a whole number from 0 to 2**64 - 1."""
-    return _count(seed, "seed", 2**64 - 1, lowest=0)
-
-
-def _count(value: Any, name: str, highest: int, lowest: int = 1) -> int:
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or isinstance(value, bool) or not lowest <= whole <= highest:
-        raise SettingsError(f"{name} must be a whole number from {lowest} to {highest}, not {value!r}")
-    return whole

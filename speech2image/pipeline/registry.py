@@ -21,28 +21,27 @@ from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
 from speech2image.pipeline.domains import Domains, check_domains
+from speech2image.pipeline.routes import DETECTOR, PRIOR, ROUTES
 
 MODELS_FOLDER = Path(__file__).parents[1] / "pretrained_models"
 CARD = "model.json"
-FORMAT = "speech2image direct route 1"
-CASCADE, CASCADE_FORMAT = "cascade", "speech2image cascade route 1"
-FORMATS = {"direct": FORMAT, CASCADE: CASCADE_FORMAT}
-"""Route of a model -> format of its `model.json`."""
-NETWORKS = ("speech_encoder", "generator")
-CASCADE_NETWORKS = ("text_encoder", "generator")
-SIGNATURES = {
+INPUTS, OUTPUTS = "inputs", "outputs"
+"""What a card calls the names of a network's inputs and outputs, in their order."""
+OLD_SIGNATURES = {
     "speech_encoder": (("log_mel", "n_frames"), "speech_embedding"),
     "condition_prior": (("embedding", "noise"), "feature"),
     "generator": (("condition", "noise"), "picture"),
     "speech_detector": (("log_mel", "n_frames"), "speech_probability"),
     "text_encoder": (("letters",), "text_embedding"),
 }
-"""Network -> the names of its inputs and of its output."""
+"""Network -> inputs and first output, in cards of version 0.1, which do not state them."""
 SIZES = ("noise_size", "picture_size", "embedding_size")
 """What a card says of the networks' sizes; of a model with a condition prior, "prior_noise_size" too."""
 WORDS, PIECES = "ctc", "pieces"
 """The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
 text that its tokens stand for."""
+DECODER_PIECES = "decoder_pieces"
+"""What the card calls the pieces of text that the decoder beside a speech encoder writes in."""
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
@@ -54,8 +53,6 @@ RECOGNIZER_CARD = "recognizer.json"
 """What a recognizer's folder holds beside its networks; see `asr/ctc.py`."""
 VOCABULARY = "vocabulary"
 """What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
-PRIOR, DETECTOR = "condition_prior", "speech_detector"
-"""The networks a model may do without."""
 DEFAULT_MODEL = "flowers-and-birds"
 ALIASES = {"flowers": DEFAULT_MODEL, "birds": DEFAULT_MODEL}
 """Other names of shipped models, so that a program that asks for flowers still gets them."""
@@ -89,7 +86,7 @@ class Model:
     def networks(self) -> tuple[str, ...]:
         """An encoder, the generator and, where the model has them, a condition prior and a speech
         detector."""
-        return (*needed_networks(self.route), *optional_networks(self.card["files"]))
+        return (*ROUTES[self.route].networks, *optional_networks(self.card["files"]))
 
     @property
     def recognizer(self) -> Path | None:
@@ -125,6 +122,15 @@ class Model:
         if DOMAINS not in self.card:
             return None
         return Domains(tuple(self.card[DOMAINS]), float(self.card[OTHER_THRESHOLD]))
+
+    def signature(self, network: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The names of a network's inputs and outputs; what routes read is the first output, or, of a speech
+        encoder, `WORDS` and `DOMAIN`, too."""
+        entry = self.card["files"][network]
+        if INPUTS in entry:
+            return tuple(entry[INPUTS]), tuple(entry[OUTPUTS])
+        inputs, output = OLD_SIGNATURES[network]
+        return inputs, (output, *(self.further_outputs if network == "speech_encoder" else ()))
 
     @property
     def further_outputs(self) -> tuple[str, ...]:
@@ -198,11 +204,6 @@ class Model:
         return sum(path.stat().st_size for path in own)
 
 
-def needed_networks(route: str) -> tuple[str, ...]:
-    """The networks no model of a route goes without: its encoder and the generator."""
-    return CASCADE_NETWORKS if route == CASCADE else NETWORKS
-
-
 def optional_networks(files: Any) -> tuple[str, ...]:
     """Of the networks a model may do without, those that its card's `files` names."""
     return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
@@ -249,8 +250,8 @@ def find_route(name_or_path: str | os.PathLike[str], route: str) -> Model:
         CheckpointError: as `find`; or there is no such model of that route.
         SettingsError: there is no such route.
     """
-    if route not in FORMATS:
-        raise SettingsError(f"unknown route '{route}'; there are: {', '.join(FORMATS)}")
+    if route not in ROUTES:
+        raise SettingsError(f"unknown route '{route}'; there are: {', '.join(ROUTES)}")
     model = find(name_or_path)
     found = model if model.route == route else companion(model, route)
     if found is None:
@@ -278,13 +279,10 @@ def companion(model: Model, route: str) -> Model | None:
 def _no_route(model: Model, route: str) -> str:
     name = model.folder.resolve().name
     what = f"model '{model.name}' is of the {model.route} route, and no '{name}-{route}' lies beside it"
-    if route != CASCADE:
+    recipe = ROUTES[route].recipe.format(name=name)
+    if not recipe:
         return f"{what}; name a model of the {route} route (--model)"
-    return (
-        f"{what}. Name a model of the cascade (--model FOLDER), or make one: train speech-recognizer, "
-        "text-encoder and a generator with --conditions text, then speech2image export cascade "
-        f"... --out {name}-{CASCADE} (docs/recipes.md, section 5)"
-    )
+    return f"{what}. Name a model of the {route} (--model FOLDER), or make one: {recipe}"
 
 
 def _unknown(wanted: str) -> str:
@@ -323,12 +321,13 @@ def check_model_card(card: dict[str, Any], path: Path) -> None:
         CheckpointError: as `read_card`.
     """
     found, route = card.get("format"), card.get("route", "direct")
-    if found not in FORMATS.values():
-        known = " and ".join(repr(name) for name in dict.fromkeys(FORMATS.values()))
+    formats = {name: kind.format for name, kind in ROUTES.items()}
+    if found not in formats.values():
+        known = " and ".join(map(repr, formats.values()))
         raise CheckpointError(f"{path} is of the format {found!r}, this version reads {known}")
-    if not isinstance(route, str) or FORMATS.get(route) != found:
+    if not isinstance(route, str) or formats.get(route) != found:
         raise CheckpointError(f"{path} is damaged: {found!r} has no route {route!r}")
-    networks = (*needed_networks(route), *optional_networks(card.get("files")))
+    networks = (*ROUTES[route].networks, *optional_networks(card.get("files")))
     check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
     stated_front_end(card.get(FRONT_END), str(path))
     pieces = card.get(PIECES, [])

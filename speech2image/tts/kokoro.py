@@ -128,12 +128,8 @@ class _Network:
     def speak(self, phonemes: str, style: NDArray[np.float32], rate: float) -> NDArray[np.float32]:
         tokens = [self.vocabulary[phoneme] for phoneme in phonemes if phoneme in self.vocabulary]
         row = style[min(len(tokens), len(style) - 1)]
-        arrays = {
-            self.session.inputs[0]: np.array([[0, *tokens, 0]], dtype=np.int64),
-            "style": row[None],
-            "speed": np.array([rate], dtype=np.float32),
-        }
-        return self.session(**arrays).reshape(-1)
+        ids, speed = np.array([[0, *tokens, 0]], dtype=np.int64), np.array([rate], dtype=np.float32)
+        return self.session(ids, row[None], speed).reshape(-1)
 
 
 @lru_cache(maxsize=1)
@@ -143,7 +139,7 @@ def _open(place: Path, threads: int | None) -> _Network:
 
     def session(layout: tuple[str, str]) -> Session:
         tokens, output = layout
-        return Session(model, (tokens, "style", "speed"), output, str(file), threads, VOICE)
+        return Session(model, (tokens, "style", "speed"), (output,), str(file), threads, VOICE)
 
     try:
         return _Network(session(_LAYOUTS[0]), vocabulary)

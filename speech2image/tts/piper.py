@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError, MissingExtraError, SettingsError, require
+from speech2image.files import read_file
 from speech2image.pipeline.card import MAX_NETWORK_BYTES
-from speech2image.pipeline.onnx import Session, noise
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.onnx_check import VOICE, check_network
-from speech2image.reading import read_file
 from speech2image.tts import voice_files
 from speech2image.tts.engine import Delivery
 from speech2image.tts.programs import spoken_by
@@ -128,7 +129,7 @@ class _Voice:
         }
         if config.num_speakers > 1:
             arrays["sid"] = np.array([config.default_speaker_id], dtype=np.int64)
-        return self.session(**arrays).reshape(-1)
+        return self.session(*(arrays[name] for name in self.session.inputs)).reshape(-1)
 
 
 @lru_cache(maxsize=4)
@@ -140,7 +141,7 @@ def _open(file: str, threads: int | None) -> _Voice:
         raise CheckpointError(f"{file}.json is not the settings of a Piper voice: {error!r}") from error
     speaker = ("sid",) if config.num_speakers > 1 else ()
     inputs = ("input", "input_lengths", "scales", *speaker, *_DRAW_INPUTS)
-    session = Session(_with_noise_inputs(Path(file)), inputs, "output", file, threads, VOICE)
+    session = Session(_with_noise_inputs(Path(file)), inputs, ("output",), file, threads, VOICE)
     return _Voice(piper.PiperVoice(session=None, config=config), session)
 
 

@@ -12,30 +12,31 @@ see `registry.companion`) and can hear: one without a speech recognizer draws te
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import loading, registry
 from speech2image.pipeline.base import Route
+from speech2image.pipeline.routes import ROUTES
 from speech2image.web.errors import RequestRejected
 
 Opener = Callable[[str, int | None], Route | None]
 
 
-def _open_direct(model: str, threads: int | None) -> Route | None:
-    if registry.find(model).route == registry.CASCADE:
-        return None
-    return loading.load(model, threads=threads)
-
-
-def _open_cascade(model: str, threads: int | None) -> Route | None:
+def _open(route: str, model: str, threads: int | None) -> Route | None:
     found = registry.find(model)
-    cascade = found if found.route == registry.CASCADE else registry.companion(found, registry.CASCADE)
-    if cascade is None or cascade.recognizer is None:
+    if found.route != route:
+        # A model through text may belong to another one; it is served as that one's second route.
+        other = registry.companion(found, route) if ROUTES[route].text else None
+        if other is None:
+            return None
+        found = other
+    if ROUTES[route].text and found.recognizer is None:
         return None
-    return loading.load(cascade.folder, threads=threads)
+    return loading.load(found.folder, threads=threads)
 
 
-OPENERS: dict[str, Opener] = {"direct": _open_direct, "cascade": _open_cascade}
+OPENERS: dict[str, Opener] = {route: partial(_open, route) for route in ROUTES}
 """Route -> how it is opened for a model, the default first."""
 
 
@@ -119,6 +120,7 @@ def _installed() -> list[str]:
 
 def _only_a_part(model: registry.Model) -> bool:
     """Whether this is a cascade that is offered as a route of another model, or that hears nothing."""
-    if model.route != registry.CASCADE:
+    if not ROUTES[model.route].text:
         return False
-    return model.recognizer is None or registry.companion(model, "direct") is not None
+    others = (route for route in ROUTES if route != model.route)
+    return model.recognizer is None or any(registry.companion(model, route) for route in others)

@@ -47,3 +47,13 @@ def test_packets_of_one_sample_are_not_tried_for_ever() -> None:
     data[40:44] = b"\x01\x00\x00\x01"  # samples a packet
     with pytest.raises(SpeechError, match="its packets hold next to no sound"):
         audio.load(bytes(data))
+
+
+def test_sizes_of_packets_that_spell_the_mark_of_a_page_are_no_page() -> None:
+    def page(flags: int, sizes: bytes) -> bytes:
+        return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(sizes)]) + sizes + bytes(sum(sizes))
+
+    last = page(4, bytes([60, *b"OggS", 90, 255, 3]))
+    (whole,) = containers.parts(Window(io.BytesIO(page(2, b"\x13") + last)))
+    (cut,) = containers.parts(Window(io.BytesIO(page(2, b"\x13") + last[:-1])))
+    assert whole.missing == 0 and cut.missing == float("inf")

@@ -51,9 +51,9 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_speech_encoder(tmp_path: Path, log_mel: np.ndarray) -> None:
     encoder = load_speech_encoder(checkpoint_of("flowers-and-birds", "speech_encoder", tmp_path / "a"))
     model = find("flowers-and-birds")
-    session = Session(model.read("speech_encoder"), ("log_mel", "n_frames"), "speech_embedding", "encoder")
+    session = Session(model.read("speech_encoder"), ("log_mel", "n_frames"), ("speech_embedding",), "encoder")
     n_frames = np.array([log_mel.shape[1]])
-    expected = session(log_mel=log_mel[None], n_frames=n_frames)
+    expected = session(log_mel[None], n_frames)
     found = encoder(torch.from_numpy(log_mel[None]), torch.from_numpy(n_frames)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert expected.std() > 0.1
@@ -63,9 +63,9 @@ def test_speech_encoder(tmp_path: Path, log_mel: np.ndarray) -> None:
 def test_text_encoder(tmp_path: Path) -> None:
     written = checkpoint_of(CASCADE, "text_encoder", tmp_path / "a")
     encoder = load_text_encoder(written)
-    session = Session(find(CASCADE).read("text_encoder"), ("letters",), "text_embedding", "encoder")
+    session = Session(find(CASCADE).read("text_encoder"), ("letters",), ("text_embedding",), "encoder")
     letters = np.stack([characters("a blue bird on a branch")])
-    expected = session(letters=letters)
+    expected = session(letters)
     np.testing.assert_allclose(encoder(torch.from_numpy(letters)).numpy(), expected, atol=1e-3)
     assert not torch.equal(encoder.teacher_mean, torch.zeros(1024)), "it travels with the model"
     assert {"bird", "petals"} < set(load_checkpoint(written)["vocabulary"])
@@ -83,10 +83,10 @@ def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:
 @torch.no_grad()
 def test_generator(tmp_path: Path) -> None:
     generator, noise_size = load_generator(checkpoint_of("flowers-and-birds", "generator", tmp_path / "a"))
-    session = Session(find("flowers-and-birds").read("generator"), ("condition", "noise"), "picture", "g")
+    session = Session(find("flowers-and-birds").read("generator"), ("condition", "noise"), ("picture",), "g")
     rng = np.random.default_rng(0)
     condition, noise = (rng.random((2, n), np.float32) for n in (1024, noise_size))
-    expected = session(condition=condition, noise=noise)
+    expected = session(condition, noise)
     found = generator.eval()(torch.from_numpy(condition), torch.from_numpy(noise)).numpy()
     np.testing.assert_allclose(found, expected, atol=2e-3)
     assert expected.std() > 0.1

@@ -141,16 +141,16 @@ def test_padding_never_changes_an_embedding(tmp_path) -> None:
     session = Session(
         (tmp_path / "m" / "speech_encoder.onnx").read_bytes(),
         ("log_mel", "n_frames"),
-        "speech_embedding",
+        ("speech_embedding",),
         "e",
     )
     clips = log_mels()
     batch = np.random.default_rng(0).standard_normal((3, 40, 400)).astype(np.float32) * 10
     for row, clip in zip(batch, clips, strict=True):
         row[:, : clip.shape[1]] = clip
-    together = session(log_mel=batch, n_frames=np.array([clip.shape[1] for clip in clips]))
+    together = session(batch, np.array([clip.shape[1] for clip in clips]))
     for found, clip in zip(together, clips, strict=True):
-        alone = session(log_mel=clip[None], n_frames=np.array([clip.shape[1]]))[0]
+        alone = session(clip[None], np.array([clip.shape[1]]))[0]
         assert np.allclose(found, alone, atol=1e-4)
 
 

@@ -24,7 +24,8 @@ from speech2image.models.pretrained_speech_encoder import (
     WordsSettings,
 )
 from speech2image.pipeline.onnx_check import check_network
-from speech2image.pipeline.registry import DETECTOR, DOMAIN, PRIOR, WORDS
+from speech2image.pipeline.registry import DOMAIN, WORDS
+from speech2image.pipeline.routes import DETECTOR, PRIOR
 
 V1 = stackgan_v1.Architecture(
     size=64, generator_width=8, discriminator_width=8, noise=7, code=6, residual_blocks=1, condition=16

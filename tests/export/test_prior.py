@@ -14,8 +14,8 @@ from speech2image.errors import CheckpointError
 from speech2image.export import cascade
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.pipeline import images, registry
-from speech2image.pipeline.base import DirectRoute
-from speech2image.pipeline.onnx import noise
+from speech2image.pipeline.direct import DirectRoute
+from speech2image.pipeline.noise import noise
 
 
 @pytest.fixture

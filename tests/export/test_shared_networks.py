@@ -92,7 +92,7 @@ def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: P
     opened = speech2image.load(second.folder, vad=False)
     found = opened.translate(FIRST, n=2, seed=3)
     whole, embedding = other_prior(), torch.from_numpy(found.speech_embedding).expand(2, -1)
-    z = torch.from_numpy(speech2image.pipeline.onnx.noise(2, PRIOR_NOISE + OWN_NOISE, 3))
+    z = torch.from_numpy(speech2image.pipeline.noise.noise(2, PRIOR_NOISE + OWN_NOISE, 3))
     with torch.no_grad():
         expected = [speech2image.pipeline.images.to_image(picture.numpy()) for picture in whole(embedding, z)]
     assert np.abs(pixels(found.images) - pixels(expected)).max() <= 2

@@ -93,8 +93,8 @@ def test_short_clips_are_refused() -> None:
 def test_onnx_computes_the_same_at_any_length_and_batch() -> None:
     encoder = made()
     model = with_float16_weights(to_onnx(encoder, clips([131, 120]), "speech_encoder"))
-    session = Session(model.SerializeToString(), ("log_mel", "n_frames"), "speech_embedding", "encoder")
+    session = Session(model.SerializeToString(), ("log_mel", "n_frames"), ("speech_embedding",), "encoder")
     for lengths in ([114], [115], LENGTHS, [301]):
         frames, n_frames = clips(lengths)
-        found = session(log_mel=frames.numpy(), n_frames=n_frames.numpy())
+        found = session(frames.numpy(), n_frames.numpy())
         torch.testing.assert_close(torch.from_numpy(found), encoder(frames, n_frames), atol=5e-3, rtol=1e-2)

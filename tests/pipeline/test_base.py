@@ -9,7 +9,7 @@ from tiny_model import EMBEDDING, SIZE, make_model, speech, write_wav
 
 import speech2image
 from speech2image.errors import OutputError, SettingsError, SpeechError
-from speech2image.pipeline.base import DirectRoute
+from speech2image.pipeline.direct import DirectRoute
 
 
 @pytest.fixture(scope="module")

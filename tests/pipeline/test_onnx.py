@@ -5,9 +5,10 @@ from tiny_model import EMBEDDING, NOISE, SIZE, encoder_network, generator_networ
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import onnx
-from speech2image.pipeline.onnx import Session, noise
+from speech2image.pipeline.noise import noise
+from speech2image.pipeline.onnx import Session
 
-GENERATOR = (("condition", "noise"), "picture", "g.onnx")
+GENERATOR = (("condition", "noise"), ("picture",), "g.onnx")
 FIRST = [0.918484, 1.609997, 0.241825, 0.167796]
 
 
@@ -50,7 +51,7 @@ def test_numpy_numbers_are_numbers() -> None:
 
 def test_session_runs() -> None:
     session = Session(generator_network().SerializeToString(), *GENERATOR, threads=1)
-    picture = session(condition=np.zeros((2, EMBEDDING), np.float32), noise=np.zeros((2, NOISE), np.float32))
+    picture = session(np.zeros((2, EMBEDDING), np.float32), np.zeros((2, NOISE), np.float32))
     assert picture.shape == (2, 3, SIZE, SIZE)
     assert not picture.any()
 
@@ -67,7 +68,7 @@ def test_session_refuses_other_networks() -> None:
 def test_session_refuses_other_shapes() -> None:
     session = Session(generator_network().SerializeToString(), *GENERATOR)
     with pytest.raises(CheckpointError, match="does not run"):
-        session(condition=np.zeros((1, 3), np.float32), noise=np.zeros((1, NOISE), np.float32))
+        session(np.zeros((1, 3), np.float32), np.zeros((1, NOISE), np.float32))
 
 
 @pytest.mark.parametrize("threads", [0, -2, 1.5])
@@ -86,7 +87,7 @@ def test_session_refuses_numbers_that_are_not_finite() -> None:
         session = Session(model.SerializeToString(), *GENERATOR)
         with pytest.raises(CheckpointError, match=r"g\.onnx gave nan in 'picture'"):
             # 0 * inf is NaN, too
-            session(condition=np.zeros((1, EMBEDDING), np.float32), noise=np.zeros((1, NOISE), np.float32))
+            session(np.zeros((1, EMBEDDING), np.float32), np.zeros((1, NOISE), np.float32))
 
 
 @pytest.mark.parametrize("kind", ["UINT8", "DOUBLE", "FLOAT16", "INT64", "BOOL"])

@@ -17,7 +17,7 @@ from speech2image.pipeline import registry
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.onnx_check import MAX_FIELDS, OPERATORS, VOICE, check_network
 
-SIGNATURE = (("condition", "noise"), "picture", "g.onnx")
+SIGNATURE = (("condition", "noise"), ("picture",), "g.onnx")
 SHIPPED = sorted(registry.MODELS_FOLDER.glob("*/*.onnx"))
 
 
@@ -149,7 +149,7 @@ def test_weights_in_a_file_of_the_machine_do_not_reach_a_picture(tmp_path, monke
     read = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {})[0]
     assert np.array_equal(read, secret)
     with pytest.raises(CheckpointError, match="takes weights from another file"):
-        Session(content, (), "picture", "g.onnx")
+        Session(content, (), ("picture",), "g.onnx")
 
 
 def test_voices_of_others_may_use_more_but_no_loops_and_no_other_files() -> None:

@@ -42,11 +42,10 @@ def small_network(file: Path, draws: int = 2) -> Path:
 def test_draws_become_inputs_used_over_and_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piper, "_DRAWS", 5)
     model = piper._with_noise_inputs(small_network(tmp_path / "voice.onnx"))
-    session = Session(model, ("input", "duration_noise", "sound_noise"), "output", "voice", 1, VOICE)
+    session = Session(model, ("input", "duration_noise", "sound_noise"), ("output",), "voice", 1, VOICE)
     first, second = np.arange(5, dtype=np.float32), np.arange(5, dtype=np.float32) + 10
-    given = {"duration_noise": first, "sound_noise": second}
     for n in (3, 12):
-        drawn = session(input=np.zeros(n, np.int64), **given)
+        drawn = session(np.zeros(n, np.int64), first, second)
         expected = np.concatenate([np.resize(first, n), np.resize(second, n)])
         np.testing.assert_array_equal(drawn, expected)
 

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.errors import DataError, printable
-from speech2image.files import writing
-from speech2image.reading import read_file
+from speech2image.files import read_file, writing
 
 EMBEDDINGS = "char-CNN-RNN-embeddings.pickle"
 FILENAMES = "filenames.pickle"

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from speech2image.asr.text import Vocabulary
+from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.data.features import with_states
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
@@ -33,9 +33,12 @@ from speech2image.models.pretrained_speech_encoder import (
     PoolingHeadSettings,
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
+    mean_of_pairs,
+    with_new_head,
 )
 from speech2image.models.whisper import load_backbone
-from speech2image.pipeline.registry import DOMAIN_ERRORS
+from speech2image.models.whisper_decoder import load_decoder
+from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, PIECES
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
 from speech2image.training.core.schedules import cosine
@@ -132,6 +135,18 @@ PRESETS = {
 }
 
 
+def in_other_pieces(batch: TranscribedBatch, pieces: Vocabulary, other: Vocabulary) -> Tensor:
+    """The sentences of a batch in the decoder's pieces, each with END behind it, padded with -1."""
+    rows = [
+        [*other.encode(f" {pieces.text(row[:n])}"), END]
+        for row, n in zip(batch.tokens.tolist(), batch.n_tokens.tolist(), strict=True)
+    ]
+    tokens = torch.full((len(rows), max(map(len, rows))), -1)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = torch.tensor(row)
+    return tokens
+
+
 class Distillation(nn.Module):
     """The encoder with its loss, so that all trained parameters (the temperature too) are in one module.
 
@@ -139,7 +154,8 @@ class Distillation(nn.Module):
         encoder: to train.
         loss: which, with its weights.
         frozen: batches hold the backbone's states, not frames.
-        transcription_weight: of CTC's loss of the words head.
+        transcription_weight: of the losses of the words head (CTC) and of the decoder (cross entropy).
+        pieces: of text, the words head's and the decoder's.
     """
 
     def __init__(
@@ -148,8 +164,10 @@ class Distillation(nn.Module):
         loss: ContrastiveWeights | TeacherStudentWeights,
         frozen: bool,
         transcription_weight: float = 0.0,
+        pieces: tuple[Vocabulary, Vocabulary] = (Vocabulary(()), Vocabulary(())),
     ) -> None:
         super().__init__()
+        self.pieces = pieces
         self.encoder, self.loss, self.frozen = encoder, loss, frozen
         self.transcription_weight = transcription_weight
         self.log_temperature = start_temperature(loss)
@@ -162,11 +180,21 @@ class Distillation(nn.Module):
         if transcribed is None:
             return loss, items
         assert self.encoder.words is not None
-        states, n_steps = self.encoder.states(transcribed.log_mel, transcribed.n_frames)
+        all_states, n_all = self.encoder.frame_states(transcribed.log_mel, transcribed.n_frames)
+        states, n_steps = mean_of_pairs(all_states, n_all)
         written = self.encoder.words(states, n_steps)
         with torch.autocast(written.device.type, enabled=False):
             ctc = ctc_loss(written.float(), n_steps, transcribed.tokens, transcribed.n_tokens)
-        return loss + self.transcription_weight * ctc, {**items, "ctc": ctc.detach()}
+        items = {**items, "ctc": ctc.detach()}
+        if self.encoder.decoder is not None:
+            decoder = self.encoder.decoder
+            tokens = in_other_pieces(transcribed, *self.pieces).to(all_states.device)
+            first = torch.tensor([BLANK, END], device=tokens.device).expand(len(tokens), 2)
+            read = torch.cat([first, tokens[:, :-1].clamp(min=0)], dim=1)
+            following = decoder(read, decoder.start(all_states), n_all)[0][:, 1:]
+            entropy = nn.functional.nll_loss(following.flatten(0, 1), tokens.flatten(), ignore_index=-1)
+            items, ctc = {**items, "decoder": entropy.detach()}, ctc + entropy
+        return loss + self.transcription_weight * ctc, items
 
     def _distil(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, Tensor]]:
         network = self.encoder.head if self.frozen else self.encoder
@@ -181,6 +209,7 @@ def train(
     backbone: str | os.PathLike[str] | None = None,
     start_from: str | os.PathLike[str] | None = None,
     recordings: Sequence[Recordings] = (),
+    decoder: str | os.PathLike[str] | None = None,
     fabric: Fabric | None = None,
 ) -> Path:
     """Trains, or goes on with the training in `folder` as if it had never stopped.
@@ -193,6 +222,8 @@ def train(
         backbone: Whisper's published weights (`whisper.load_backbone`).
         start_from: checkpoint of another training of such an encoder, in place of `backbone`.
         recordings: transcribed recordings of people, of that front end, for the words head.
+        decoder: Whisper's published weights, whose decoder is trained along to write down the words; None
+            keeps the one that `start_from` has, if any.
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
@@ -204,6 +235,14 @@ def train(
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     encoder, facts = starting_encoder(settings, backbone, start_from)
+    stored = Path(folder) / "checkpoint.safetensors"
+    if decoder is not None and stored.exists():  # the words of speech added since may be others
+        encoder = with_new_head(encoder, decoder=load_pretrained(stored).settings.decoder).train()
+        facts[DECODER_PIECES] = stated_facts(stored)[DECODER_PIECES]
+    elif decoder is not None:
+        sources = (SpokenCaptions(arrays, favoured(settings, arrays)), *recordings)
+        texts = [text for source in sources for text in source.texts]
+        encoder, facts[DECODER_PIECES] = with_decoder(encoder, decoder, texts)
     settings = replace(settings, encoder=encoder.settings)
     run = Run(folder, KIND, settings, fabric)
     freeze(encoder, settings.tuned_layers)
@@ -220,7 +259,8 @@ def train(
     if encoder.words is not None and not frozen and settings.transcription.weight:
         vocabulary = Vocabulary(tuple(facts["pieces"]))
         transcribed = transcribed_batches(settings, arrays, recordings, vocabulary, fabric)
-    distillation = Distillation(encoder, settings.loss, frozen, settings.transcription.weight)
+    pieces = Vocabulary(tuple(facts.get(PIECES, ()))), Vocabulary(tuple(facts.get(DECODER_PIECES, ())))
+    distillation = Distillation(encoder, settings.loss, frozen, settings.transcription.weight, pieces)
     learner = Learner(distillation, encoder, optimizer(distillation, settings), settings.ema_decay)
     batches = training_batches(settings, arrays, fabric)
     step = learner.begin(fabric, run.restore())
@@ -274,6 +314,23 @@ def starting_encoder(
     return encoder, {"backbone": {"name": whisper.name, "sha256": whisper.sha256}}
 
 
+def with_decoder(
+    encoder: PretrainedSpeechEncoder, whisper: str | os.PathLike[str], texts: Sequence[str]
+) -> tuple[PretrainedSpeechEncoder, list[str]]:
+    """The encoder with Whisper's decoder beside its heads, and the pieces of text it writes in.
+
+    Args:
+        encoder: without one, or with one that is replaced.
+        whisper: published weights.
+        texts: whose words it has to write in Whisper's own pieces.
+    """
+    decoder, pieces = load_decoder(whisper, {word for text in texts for word in text.split()})
+    whole = with_new_head(encoder, decoder=decoder.settings)
+    assert whole.decoder is not None
+    whole.decoder.load_state_dict(decoder.state_dict())
+    return whole.train(), list(pieces)
+
+
 def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
     """Freeze the backbone but for its last layers (with as many as it has, all of it is trained), and a
     domain head.
@@ -296,7 +353,10 @@ def freeze(encoder: PretrainedSpeechEncoder, tuned_layers: int) -> None:
 
 def optimizer(distillation: Distillation, settings: PretrainedEncoderTraining) -> torch.optim.Optimizer:
     """AdamW over what is not frozen; each group states its `share` of the learning rate."""
-    backbone = [p for p in distillation.encoder.backbone.parameters() if p.requires_grad]
+    pretrained: list[nn.Module] = [distillation.encoder.backbone]
+    if distillation.encoder.decoder is not None:
+        pretrained.append(distillation.encoder.decoder)
+    backbone = [p for module in pretrained for p in module.parameters() if p.requires_grad]
     names = {id(parameter) for parameter in backbone}
     rest = [p for p in distillation.parameters() if p.requires_grad and id(p) not in names]
     groups = [{"params": rest, "share": 1.0}]

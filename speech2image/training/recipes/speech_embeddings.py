@@ -16,7 +16,7 @@ from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
+from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
 from speech2image.training.core.checkpoint import (
     averaged_weights,
     building_from,
@@ -28,10 +28,10 @@ from speech2image.training.core.run import Run
 from speech2image.training.core.speech_batches import SpeechArrays, padded
 
 SPLITS = {"test": "unseen classes", "val": "seen classes"}
-FACTS = ("backbone", PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
+FACTS = ("backbone", PIECES, DECODER_PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
 """What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
-began with, the pieces of text that its words head writes in, and of its domain head the names, the threshold
-and the mistakes."""
+began with, the pieces of text that its words head and its decoder write in, and of its domain head the
+names, the threshold and the mistakes."""
 
 
 class Encoder(Protocol):

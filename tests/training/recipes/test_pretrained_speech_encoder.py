@@ -92,7 +92,9 @@ def test_embeddings_come_from_cached_states_where_there_are_any(arrays, backbone
     checkpoint = train(TINY, arrays, tmp_path, backbone)
     encoder, rows = load_speech_encoder(checkpoint), np.arange(len(arrays.utterance_sample))
     expected = embed(encoder.head, with_states(arrays, encoder), rows)
-    monkeypatch.setattr(PretrainedSpeechEncoder, "listen", lambda *_: pytest.fail("the backbone ran again"))
+    monkeypatch.setattr(
+        PretrainedSpeechEncoder, "frame_states", lambda *_: pytest.fail("the backbone ran again")
+    )
     np.testing.assert_allclose(np.load(store_embeddings(arrays, checkpoint)), expected, atol=1e-3)
 
 

@@ -107,3 +107,34 @@ def test_both_heads_are_tuned_together(arrays, encoder, tmp_path):
     for name in ("words.read.weight", "head.projection.weight", "backbone.conv1.weight"):
         assert not torch.equal(before[name], after[name]), name
     assert '"ctc"' in (tmp_path / "tuned" / "log.jsonl").read_text()
+
+
+def test_whispers_decoder_is_tuned_along_and_goes_on(arrays, encoder, tmp_path):
+    arrays.save_teacher(np.random.default_rng(0).random((4, 2, 1024)).astype(np.float16))
+    written = train(TINY, encoder, arrays, {}, tmp_path / "words")
+    whisper = tiny_whisper.write_decoder(tmp_path / "whisper")
+    toy = dataclasses.replace(
+        pretrained_speech_encoder.PRESETS["toy"],
+        **{"tuned_layers": 2, "batch_size": 4, "log_every": 1, "final_rate": 1.0, "precision": "32-true"},
+    )
+
+    def tuned(folder: str, steps: int, decoder: Path | None = whisper) -> Path:
+        return pretrained_speech_encoder.train(
+            dataclasses.replace(toy, steps=steps),
+            arrays,
+            tmp_path / folder,
+            start_from=written,
+            decoder=decoder,
+        )
+
+    whole, half = tuned("whole", 20), tuned("parts", 3)
+    facts, losses = load_checkpoint(whole), []
+    for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines():
+        losses += [json.loads(line)["decoder"]] if "decoder" in json.loads(line) else []
+    assert losses[-1] < 0.9 * losses[0]
+    assert set(facts["decoder_pieces"]) >= {*tiny_whisper.LETTERS, " a"}
+    parts = tuned("parts", 20)
+    assert parts == half
+    for name, value in load_pretrained(whole).state_dict().items():
+        assert torch.equal(value, load_pretrained(parts).state_dict()[name]), name
+    assert load_pretrained(whole).decoder is not None and load_pretrained(written).decoder is None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from speech2image.reading import is_one_line, is_plain_name, parse_json, read_file
+from speech2image.files import is_one_line, is_plain_name, parse_json, read_file
 
 
 def test_a_file_of_allowed_size_is_read(tmp_path: Path) -> None:
