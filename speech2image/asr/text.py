@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,3 +185,39 @@ class Vocabulary:
             tokens.append(index[text[place:end]])
             place = end
         return tokens
+
+
+def learn_pieces(texts: Sequence[str], number: int) -> tuple[str, ...]:
+    """The pieces of text to write in: the characters and, up to `number`, frequent groups of them.
+
+    Groups grow by joining the most frequent pair of neighbours within words (byte-pair encoding, Sennrich et
+    al. 2016); a group may begin with the blank before a word.
+
+    Args:
+        texts: of the training, as `transcript` gives them.
+        number: of pieces; 0 for the characters alone.
+    """
+    counts = Counter(word for text in texts for word in text.split())
+    words = {word: [" ", *word] for word in counts}
+    pieces = list(LETTERS)
+    while len(pieces) < number:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in words.items():
+            for pair in pairwise(parts):
+                pairs[pair] += counts[word]
+        if not pairs:
+            break
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        pieces.append("".join(best))
+        words = {word: _joined(parts, best) for word, parts in words.items()}
+    return tuple(pieces)
+
+
+def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    for part in parts:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined

@@ -76,7 +76,7 @@ def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] =
     from speech2image import audio
 
     module = import_training("export.direct")
-    detector = import_training("training.recipes.speech_detector").load_speech_detector(checkpoint)
+    detector = import_training("training.core.networks").load_speech_detector(checkpoint)
     log_mels = [audio.log_mel(audio.load(clip)) for clip in clips]
     off = module.add_speech_detector(model, detector, log_mels)
     print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")

@@ -263,7 +263,7 @@ def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classif
         conditions: which of the two; their embeddings lie apart.
     """
     arrays = import_training("data.training_sets").open_conditions([data], conditions)
-    print(import_training("training.recipes.direct").store_embeddings(arrays, encoder))
+    print(import_training("training.recipes.speech_embeddings").store_embeddings(arrays, encoder))
 
 
 def _fit_prior(arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 
 from speech2image.asr.ctc import CtcDecoder
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.export.direct import convert, detector_to_onnx, load_generator
+from speech2image.export.direct import convert, detector_to_onnx
 from speech2image.export.folder import (
     MAX_BYTES,
     borrowed_networks,
@@ -46,6 +46,8 @@ from speech2image.export.parity import (
 from speech2image.files import is_plain_name
 from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
+from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.networks import load_generator, load_speech_detector, load_text_encoder
 
 INSIDE = "recognizer"
 """The folder of a recognizer that lies in its model's."""
@@ -143,10 +145,6 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
     """
-    from speech2image.training.core.checkpoint import read_facts
-    from speech2image.training.recipes.speech_detector import load_speech_detector
-    from speech2image.training.recipes.text_encoder import load_text_encoder
-
     check_folder(Path(folder))
     encoder = load_text_encoder(text_encoder)
     painter: nn.Module | Model

@@ -49,6 +49,7 @@ from speech2image.models.text_encoder import TextEncoder
 from speech2image.models.whisper import WhisperSettings
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import VOCABULARY, Model, find
+from speech2image.training.core import networks
 from speech2image.training.core.checkpoint import save_checkpoint
 from speech2image.training.recipes import (
     domain_head,
@@ -59,7 +60,6 @@ from speech2image.training.recipes import (
     text_encoder,
     words_head,
 )
-from speech2image.training.recipes.speech_embeddings import FACTS
 
 Network = Literal["speech_encoder", "text_encoder", "recognizer", "generator"]
 Retrace = Callable[[Any], Mapping[str, onnx.ModelProto]]
@@ -108,7 +108,7 @@ def _of_speech(model: str | os.PathLike[str], preset: str | None) -> dict[str, A
     settings = _preset(speech_encoder.PRESETS, preset or "cpu")
     network = SpeechEncoder(settings.encoder).eval()
     inputs = of_clips(made_up_log_mels(found.front_end))
-    return _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
+    return _of_encoder(found, network, inputs, networks.SPEECH_ENCODER, settings)
 
 
 def _on_whisper(found: Model, preset: str | None) -> dict[str, Any]:
@@ -124,12 +124,12 @@ def _on_whisper(found: Model, preset: str | None) -> dict[str, Any]:
     )
     settings = dataclasses.replace(settings, encoder=shape)
     network, inputs = PretrainedSpeechEncoder(shape).eval(), of_clips(made_up_log_mels(found.front_end))
-    state = _of_encoder(found, network, inputs, speech_encoder.KIND, settings)
+    state = _of_encoder(found, network, inputs, networks.SPEECH_ENCODER, settings)
     further = found.further_outputs
     if further:
         for off in compare_further(stored, with_heads(network, further), inputs, further).values():
             _check(off, SAME_CHANCES)
-    return {**state, **{key: found.card[key] for key in FACTS if key in found.card}}
+    return {**state, **{key: found.card[key] for key in networks.FACTS if key in found.card}}
 
 
 def _backbone(stored: onnx.ModelProto) -> WhisperSettings:
@@ -166,7 +166,7 @@ def _of_text(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any
     network = TextEncoder(settings.encoder).eval()
     found = find(model)
     vocabulary = found.card.get(VOCABULARY, "").split()
-    state = _of_encoder(found, network, of_captions(_CAPTIONS), text_encoder.KIND, settings)
+    state = _of_encoder(found, network, of_captions(_CAPTIONS), networks.TEXT_ENCODER, settings)
     return {**state, VOCABULARY: vocabulary}
 
 
@@ -204,7 +204,7 @@ def _of_recognizer(model: str | os.PathLike[str], preset: str | None) -> dict[st
     take_weights(network, stored, recognizer_to_onnx)
     _check(compare_recognizers(network, stored, made_up_log_mels()))
     return {
-        "kind": speech_recognizer.KIND,
+        "kind": networks.SPEECH_RECOGNIZER,
         "settings": dataclasses.asdict(settings),
         "pieces": list(recognizer.vocabulary.pieces),
         "network": network,
@@ -224,7 +224,7 @@ def _of_generator(model: str | os.PathLike[str], preset: str | None) -> dict[str
     drawn = session(*(one.numpy() for one in example))
     with torch.no_grad():
         _check(float(np.abs(network(*example).numpy() - drawn).max()))
-    return {"kind": one_stage_gan.KIND, "settings": dataclasses.asdict(settings), "network": network}
+    return {"kind": networks.ONE_STAGE_GAN, "settings": dataclasses.asdict(settings), "network": network}
 
 
 def take_weights(network: nn.Module, stored: Mapping[str, onnx.ModelProto], retrace: Retrace) -> None:

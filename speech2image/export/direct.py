@@ -58,7 +58,7 @@ from speech2image.export.parity import (
     made_up_log_mels,
     of_clips,
 )
-from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+from speech2image.models.condition_prior import SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.registry import (
@@ -74,6 +74,12 @@ from speech2image.pipeline.registry import (
     read_card,
 )
 from speech2image.pipeline.routes import DETECTOR, PRIOR
+from speech2image.training.core.networks import (
+    load_generator,
+    load_speech_detector,
+    load_speech_encoder,
+    stated_facts,
+)
 
 HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
 """Further output of a speech encoder -> the head that gives it."""
@@ -281,9 +287,6 @@ def export_checkpoints(
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
-    from speech2image.training.recipes.speech_detector import load_speech_detector
-    from speech2image.training.recipes.speech_embeddings import load_speech_encoder, stated_facts
-
     check_folder(Path(folder))
     encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
     facts = stated_facts(speech_encoder)
@@ -306,50 +309,6 @@ def export_checkpoints(
         **stated,
         **options,
     )
-
-
-def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
-    """The averaged generator of a one-stage-gan, stackgan-v2 or -v1 checkpoint, and the length of its noise.
-
-    Raises:
-        CheckpointError: the file is damaged or of another kind.
-    """
-    from speech2image.models.gan.stackgan_v2 import Architecture, PictureGenerator, TreeGenerator
-    from speech2image.training.core.checkpoint import (
-        averaged_weights,
-        building_from,
-        load_checkpoint,
-        stored_settings,
-    )
-
-    state = load_checkpoint(path)
-    with building_from(path):
-        if state["kind"] == "one_stage_gan":
-            return _one_stage(state)
-        if state["kind"] == "stackgan_v2":
-            architecture = Architecture(**stored_settings(state, "networks"))
-            tree = TreeGenerator(architecture)
-            tree.load_state_dict(averaged_weights(state))
-            return PictureGenerator(tree), architecture.noise
-    if state["kind"] == "stackgan_v1":
-        from speech2image.training.recipes import stackgan_v1
-
-        return stackgan_v1.load_generator(path)
-    raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
-
-
-def _one_stage(state: dict[str, Any]) -> tuple[nn.Module, int]:
-    """The generator of a one-stage-gan checkpoint, with its condition prior if it has one."""
-    from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
-    from speech2image.training.core.checkpoint import averaged_weights, stored_settings
-
-    sizes = GeneratorSettings(**stored_settings(state, "generator"))
-    generator = OneStageGenerator(sizes)
-    generator.load_state_dict(averaged_weights(state))
-    if "prior" not in state:
-        return generator, sizes.noise_size
-    spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)
-    return spoken, spoken.noise_size
 
 
 def detector_to_onnx(

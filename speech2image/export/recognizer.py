@@ -42,7 +42,8 @@ from speech2image.models.speech_recognizer import (
     SpeechRecognizer,
 )
 from speech2image.pipeline.onnx import Session
-from speech2image.training.recipes.transcripts import TorchScorer, load_recognizer
+from speech2image.training.core.networks import load_recognizer
+from speech2image.training.recipes.transcripts import TorchScorer
 
 SAME = 2e-3
 """The most any log-probability that is not tiny may differ from torch, with float32 weights."""

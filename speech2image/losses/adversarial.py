@@ -6,7 +6,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 from torch.nn import functional as F
 
 
@@ -52,7 +51,7 @@ def discriminator_triplet_loss(
 
 
 def generator_triplet_loss(fake: Sequence[Logits]) -> Float[Tensor, ""]:
-    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes shall pass as real, fitting."""
+    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes are to pass as real."""
     loss = torch.zeros((), device=fake[0].conditional.device)
     for f in fake:
         loss = loss + cross_entropy(f.conditional, True) + cross_entropy(f.unconditional, True)
@@ -62,7 +61,7 @@ def generator_triplet_loss(fake: Sequence[Logits]) -> Float[Tensor, ""]:
 def cross_entropy(logits: Float[Tensor, " batch"], real: bool) -> Float[Tensor, ""]:
     """Mean binary cross-entropy of logits against one answer for all."""
     signed = -logits.float() if real else logits.float()
-    return functional.softplus(signed).mean()
+    return F.softplus(signed).mean()
 
 
 def kl_to_standard_normal(
@@ -81,15 +80,15 @@ def hinge_discriminator(
 
     Source: Lim and Ye, "Geometric GAN" (2017); with mismatched pairs, Tao et al., "DF-GAN" (2022), eq. (1).
     """
-    of_real = functional.relu(1.0 - real.float()).mean()
-    of_fake = functional.relu(1.0 + fake.float()).mean()
+    of_real = F.relu(1.0 - real.float()).mean()
+    of_fake = F.relu(1.0 + fake.float()).mean()
     if mismatched is None:
         return of_real + of_fake
-    return of_real + 0.5 * (of_fake + functional.relu(1.0 + mismatched.float()).mean())
+    return of_real + 0.5 * (of_fake + F.relu(1.0 + mismatched.float()).mean())
 
 
 def hinge_generator(fake: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """The generator's side of the hinge loss: logits of fakes as high as can be."""
+    """The generator's side of the hinge loss: the mean logit of fakes, negated."""
     return -fake.float().mean()
 
 

@@ -172,7 +172,10 @@ def info_nce_loss(
 
 
 def _negative_log_weights(labels: Tensor, pictures: Tensor, batch: int, same_class: float) -> Tensor:
-    """Log-weights in each row's denominator: 0 for the pair itself, -inf for its picture's other rows."""
+    """Log-weights in each row's denominator: 0 for the pair itself, -inf for its picture's other rows.
+
+    Added to the logits before the softmax, a weight w of a negative is log w.
+    """
     own_class = math.log(same_class) if same_class > 0 else -math.inf
     weights = torch.where(labels[:batch, None] == labels, own_class, 0.0)
     weights = weights.masked_fill(pictures[:batch, None] == pictures, -math.inf)
@@ -182,7 +185,8 @@ def _negative_log_weights(labels: Tensor, pictures: Tensor, batch: int, same_cla
 def _mean_over_positives(scores: Tensor, weighted: Tensor, pictures: Tensor) -> Tensor:
     """InfoNCE in both directions with all rows of one's own picture as positives (Khosla et al. 2020).
 
-    Each positive is judged against the negatives alone, not against the others.
+    Each positive competes with the negatives alone. With the other positives in its denominator, the loss
+    would push utterances of one picture apart and could not reach zero.
 
     Args:
         scores: of every pair, [batch, pictures].
@@ -193,6 +197,8 @@ def _mean_over_positives(scores: Tensor, weighted: Tensor, pictures: Tensor) -> 
     own = pictures[:batch, None] == pictures
     negatives = weighted.masked_fill(own, -math.inf)
     total = weighted.new_zeros(())
+    # speech -> pictures looks at all columns, the extra pictures among them; pictures -> speech only at those
+    # of the batch, since nobody describes the extra ones
     for axis, count in ((1, own.shape[1]), (0, batch)):
         columns = slice(None, count) if axis == 1 else slice(None, batch)
         rest = negatives[:, columns].logsumexp(axis, keepdim=True)
@@ -207,7 +213,7 @@ def relative_error(
     image: Float[Tensor, "batch size"],
     teacher_mean: Float[Tensor, " size"],
 ) -> Float[Tensor, ""]:
-    """Squared error relative to that of always answering the teacher's mean: 1 says nothing was learnt."""
+    """Squared error relative to that of always predicting the teacher's mean; 1 means nothing learnt."""
     image = image.detach()
     return (speech - image).square().sum() / (image - teacher_mean).square().sum().clamp(min=1e-8)
 

@@ -4,5 +4,5 @@ import torch
 
 
 def multiplies_bfloat16(device_type: str) -> bool:
-    """Whether a kind of device ("cpu", "cuda") multiplies bfloat16 natively: faster than float32, then."""
+    """Whether a kind of device ("cpu", "cuda") multiplies bfloat16 natively, and so faster than float32."""
     return device_type == "cuda" or torch.cpu._is_avx512_bf16_supported()

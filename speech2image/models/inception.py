@@ -265,7 +265,7 @@ ALLOWED = (
 
 @dataclass(frozen=True)
 class InceptionWeights:
-    """What a file holds.
+    """Contents of a weight file.
 
     Attributes:
         layers: float32 `<published name>.weight` and `.bias` of every convolution.

@@ -2,8 +2,8 @@
 
 Frames -> Whisper's states -> mean of each two -> one Transformer layer -> attention pooling beside the mean
 -> a vector in the image teacher's feature space. Masked like `speech_encoder.SpeechEncoder`, and used in its
-place: both are called with (frames, valid frames) and state `embed_dim` and `front_end`. From the same states
-further heads, where there are any, write down the words, for CTC, and tell what domain the clip is about.
+place: both are called with (frames, valid frames) and have `embed_dim` and `front_end`. Two optional heads
+read the same states: a words head (transcription by CTC) and a domain head (which domain the clip is about).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from speech2image.models.whisper import TransformerLayer, WhisperEncoder, Whispe
 from speech2image.models.whisper_decoder import WhisperDecoder, WhisperDecoderSettings
 
 LOUDEST = 1.2
-"""Where every clip's loudest frame is moved to, so that its level changes nothing: that of speech near full
-scale, which Whisper knows best."""
+"""The level that every clip's loudest value is moved to, so that recording levels change nothing: that of
+speech near full scale, which suits Whisper best."""
 FLOOR = LOUDEST - DECADES / 4
 """The quietest value after that, and silence: 80 dB less."""
 
@@ -48,7 +48,7 @@ class WordsSettings:
     """The shape of a WordsHead.
 
     Attributes:
-        tokens: that it writes in, with CTC's blank and the end; follows from the vocabulary.
+        tokens: in the vocabulary, with CTC's blank and the end; follows from the texts.
         width: of its Transformer layer.
         heads: of that layer's attention.
         dropout: on the states and on what the layer adds, in training.
@@ -65,7 +65,7 @@ class DomainSettings:
     """The shape of a DomainHead.
 
     Attributes:
-        domains: that it tells apart; follows from their names.
+        domains: number of classes; follows from their names.
         width: of the states that are pooled.
         dropout: on the states and on what is pooled, in training.
     """
@@ -81,9 +81,9 @@ class PretrainedEncoderSettings:
 
     Attributes:
         backbone: of Whisper's encoder.
-        head: of what embeds.
-        words: of what writes down the words; None without.
-        domain: of what tells the domain; None without.
+        head: of the embedding.
+        words: of the words head; None without.
+        domain: of the domain head; None without.
         decoder: of Whisper's decoder; None without.
     """
 
@@ -95,7 +95,7 @@ class PretrainedEncoderSettings:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "PretrainedEncoderSettings":
-        """What `dataclasses.asdict` made of them."""
+        """The settings that `dataclasses.asdict` turned into `stored`."""
         words, domain, decoder = (stored.get(part) for part in ("words", "domain", "decoder"))
         return cls(
             WhisperSettings(**stored["backbone"]),
@@ -166,7 +166,7 @@ class WordsHead(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch inputs steps"], n_steps: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch steps tokens"]:
-        """Reads a batch; arguments as of `PoolingHead`."""
+        """Log-probabilities of the tokens at every step; arguments as of `PoolingHead`."""
         valid = valid_mask(n_steps, states.shape[2])
         x = self.narrow(self.dropout(self.norm(states.transpose(1, 2))))
         x = self.last_norm(self.layer(x, valid[:, None, None]))
@@ -187,7 +187,7 @@ class DomainHead(nn.Module):
     def forward(
         self, states: Float[Tensor, "batch inputs steps"], n_steps: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch domains"]:
-        """Decides for a batch; arguments as of `PoolingHead`."""
+        """Log-probabilities of the domains; arguments as of `PoolingHead`."""
         padding = ~valid_mask(n_steps, states.shape[2])[..., None]
         x = nn.functional.gelu(self.narrow(self.dropout(self.norm(states.transpose(1, 2)))))
         weights = self.scores(x).float().masked_fill(padding, float("-inf")).softmax(dim=1)
@@ -200,10 +200,10 @@ class PretrainedSpeechEncoder(nn.Module):
 
     Attributes:
         backbone: Whisper's encoder.
-        head: what embeds; trained first, alone.
-        words: what writes down the words; None without.
-        domain: what tells the domain; None without.
-        decoder: Whisper's decoder, which writes down the words from the states of every 20 ms; None without.
+        head: gives the embedding; trained first, alone.
+        words: transcribes by CTC; None without.
+        domain: classifies the domain; None without.
+        decoder: Whisper's decoder, which transcribes from the states of every 20 ms; None without.
     """
 
     front_end = WHISPER
@@ -254,7 +254,7 @@ class PretrainedSpeechEncoder(nn.Module):
 
 
 class WithHeads(nn.Module):
-    """An encoder as one network for export: its embedding, and what further heads give for the same states.
+    """An encoder as one network for export: its embedding, and the outputs of further heads.
 
     Args:
         encoder: that has them.

@@ -1,4 +1,4 @@
-"""The speech encoder: log-mel frames of a spoken sentence -> one point in the image teacher's feature space.
+"""Speech encoder: log-mel frames of a spoken sentence -> one point in the image teacher's feature space.
 
 Li et al., "Direct Speech-to-Image Translation", IEEE JSTSP 14(3), 2020, section III-A: convolutions over
 time, a bidirectional LSTM, a mean over time. Unlike the released code, everything here is masked: a clip's
@@ -342,15 +342,17 @@ def check_lengths(n_frames: Int[Tensor, " batch"], frames: int, fewest: int = PA
 
 
 class CharacterHead(nn.Module):
-    """Characters at every step of the encoder, several guesses a step.
+    """Log-probabilities of characters at every step, for CTC: a second task beside the image teacher's.
 
-    A step of the encoder lasts 80 ms (`small`), in which people say more than one character; so every step
-    is read as `guesses` parts.
+    Few voices speak captions, many people are recorded with a transcript. Transcribing them makes the encoder
+    learn their voices; the head is dropped after training. A step of the encoder lasts 80 ms (`small`), in
+    which people say more than one character, and CTC writes at most one a step; so each step is split into
+    `guesses` parts.
 
     Args:
         size: of the encoder's states.
         tokens: characters, with CTC's blank.
-        guesses: a step.
+        guesses: parts of a step.
     """
 
     def __init__(self, size: int, tokens: int, guesses: int = 3) -> None:

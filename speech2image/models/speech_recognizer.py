@@ -1,4 +1,4 @@
-"""The speech recognizer: log-mel frames of a spoken sentence -> its characters (the cascade's first step).
+"""Speech recognizer: log-mel frames of a spoken sentence -> its characters (the cascade's first step).
 
 An encoder-decoder Transformer (Vaswani et al., "Attention is all you need", 2017) for speech (Dong et al.,
 "Speech-Transformer", ICASSP 2018): strided convolutions shorten time, an encoder reads the whole clip, a

@@ -75,7 +75,7 @@ class TextEncoder(nn.Module):
         return self.projection(self.dropout(self.read(letters))) + self.teacher_mean
 
     def read(self, letters: Int[Tensor, "batch 201"]) -> Float[Tensor, "batch width"]:
-        """What is read in captions, before it is projected: the mean over the recurrent layer's steps."""
+        """Features of captions before the projection: the mean over the recurrent layer's steps."""
         x = F.one_hot(letters, len(ALPHABET) + 1)[..., : len(ALPHABET)].transpose(1, 2)
         x = x.to(self.projection.weight.dtype)
         for convolution, stride in zip(self.convolutions, (3, 3, 2), strict=True):

@@ -22,16 +22,22 @@ from speech2image.data.pairs import write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export.checkpoint import checkpoint_of, take_weights
-from speech2image.export.direct import export_checkpoints, export_direct, load_generator
+from speech2image.export.direct import export_checkpoints, export_direct
 from speech2image.export.onnx import trace, with_float16_weights
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import find
 from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.core.networks import (
+    load_generator,
+    load_pretrained,
+    load_recognizer,
+    load_speech_encoder,
+    load_text_encoder,
+    stated_facts,
+)
 from speech2image.training.recipes import pretrained_speech_encoder, speech_recognizer, words_head
-from speech2image.training.recipes.speech_embeddings import load_pretrained, load_speech_encoder, stated_facts
-from speech2image.training.recipes.text_encoder import load_text_encoder
-from speech2image.training.recipes.transcripts import TorchScorer, load_recognizer
+from speech2image.training.recipes.transcripts import TorchScorer
 
 CASCADE = "flowers-and-birds-cascade"
 CLIP = next((Path(__file__).parents[2] / "examples" / "recordings").glob("*kal16*.opus"))

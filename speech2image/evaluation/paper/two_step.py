@@ -20,8 +20,8 @@ from speech2image.evaluation.utterances import caption_of
 from speech2image.files import check_writable, writing
 from speech2image.models.gan.stackgan_v1 import StageTwo
 from speech2image.pipeline.images import save, to_image
+from speech2image.training.core.networks import load_stage
 from speech2image.training.recipes.stackgan import central_crops
-from speech2image.training.recipes.stackgan_v1 import load_stage
 
 ENDING = "/WER"
 """How a word error rate's name ends in `log.jsonl`; what stands before names the utterances."""
@@ -46,7 +46,8 @@ def draw_stages(data: Path, stage_two: Path, out: Path, captions: int = 8, noise
         CheckpointError, SettingsError: the checkpoint cannot be read, or is Stage I.
     """
     check_writable(out / "stages.png")
-    generator, architecture = load_stage(stage_two)
+    generator = load_stage(stage_two)
+    architecture = generator.architecture
     if not isinstance(generator, StageTwo):
         raise SettingsError(f"{stage_two} is Stage I; give the checkpoint of Stage II, which holds both")
     arrays = CaptionPairs.open(data)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from speech2image.errors import SettingsError
 
@@ -29,8 +29,8 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h2 w2"]:
         weight = up_conv_as_transposed(self.conv.weight)
-        doubled = functional.conv_transpose2d(x, weight, stride=2, padding=1)
-        return functional.glu(self.norm(doubled), dim=1)
+        doubled = F.conv_transpose2d(x, weight, stride=2, padding=1)
+        return F.glu(self.norm(doubled), dim=1)
 
     def folded(self) -> nn.Module:
         """The same map in evaluation mode with the norm inside the transposed convolution."""
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         self.norm2: nn.Module = nn.BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-        hidden = functional.glu(self.norm1(self.conv1(x)), dim=1)
+        hidden = F.glu(self.norm1(self.conv1(x)), dim=1)
         return x + self.norm2(self.conv2(hidden))
 
     def folded(self) -> nn.Module:
@@ -89,8 +89,8 @@ class JointConv(nn.Module):
     ) -> Float[Tensor, "batch c_out {self.side} {self.side}"]:
         of_code, of_map = self.conv.weight[:, : self.code], self.conv.weight[:, self.code :]
         tile = code[:, :, None, None].expand(-1, -1, 3, 3)
-        nine = functional.conv2d(tile, of_code, self.conv.bias, padding=1)
-        return functional.conv2d(x, of_map, padding=1) + stretch_middle(nine, self.side)
+        nine = F.conv2d(tile, of_code, self.conv.bias, padding=1)
+        return F.conv2d(x, of_map, padding=1) + stretch_middle(nine, self.side)
 
 
 class JointBlock(nn.Module):
@@ -104,7 +104,7 @@ class JointBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch c h w"], code: Float[Tensor, "batch code"]
     ) -> Float[Tensor, "batch c h w"]:
-        return functional.glu(self.norm(self.joint(x, code)), dim=1)
+        return F.glu(self.norm(self.joint(x, code)), dim=1)
 
     def folded(self) -> "JointBlock":
         """The same map in evaluation mode with the norm inside the convolution."""
@@ -186,7 +186,7 @@ SIZES = (64, 128, 256)
 
 
 class Maps(NamedTuple):
-    """What is read from pictures: their own maps, and those joined with a code; each [batch, c, 4, 4]."""
+    """A discriminator's maps: of the pictures alone, and joined with a code; each [batch, c, 4, 4]."""
 
     own: Tensor
     joined: Tensor
@@ -231,7 +231,7 @@ class ConditionalDiscriminator(nn.Module):
         for block in list(self.trunk)[self.large :]:
             conv, norm, activation = block.children()
             x = activation(_by_batch(norm, conv(x), n))
-        joined = functional.leaky_relu(_by_batch(self.joint_norm, self.joint(x, code.repeat(n, 1)), n), 0.2)
+        joined = F.leaky_relu(_by_batch(self.joint_norm, self.joint(x, code.repeat(n, 1)), n), 0.2)
         return [Maps(*pair) for pair in zip(x.chunk(n), joined.chunk(n), strict=True)]
 
 

@@ -171,7 +171,7 @@ class RealismHead(nn.Module):
 
     def judge(self, maps: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch hidden h w"]:
         """The part of the head that does not depend on the condition."""
-        # per-channel scale of the frozen network removed, so that all stages and channels start alike
+        # the frozen network's scales differ a lot between channels: without them all start alike
         hidden = (maps - self.mean[:, None, None]) / self.deviation[:, None, None]
         hidden = F.leaky_relu(self.enter(hidden), 0.2)
         for convolution in self.down:
@@ -186,7 +186,7 @@ class RealismHead(nn.Module):
 
 
 class FeatureHead(RealismHead):
-    """A head that also answers whether a picture is what was said."""
+    """A head that also answers whether a picture fits its condition."""
 
     def __init__(self, in_channels: int, width: int, reductions: int) -> None:
         super().__init__(in_channels, width, reductions)
@@ -253,18 +253,18 @@ class ProjectedDiscriminator(nn.Module):
             the unconditional answers for the cut-outs (or None); each head's answer at each of its places,
             joined.
         """
-        free, said, wrong = [], [], []
+        unconditional, matching, mismatching = [], [], []
         for head, maps in zip(self.heads, stages, strict=True):
             assert isinstance(head, FeatureHead)
             hidden = head.judge(maps.float())
-            free.append(head.unconditional(hidden).flatten(1))
-            said.append(head.match(hidden, condition))
+            unconditional.append(head.unconditional(hidden).flatten(1))
+            matching.append(head.match(hidden, condition))
             if mismatched is not None:
-                wrong.append(head.match(hidden, mismatched))
+                mismatching.append(head.match(hidden, mismatched))
         return (
-            torch.cat(free, 1),
-            torch.cat(said, 1),
-            torch.cat(wrong, 1) if wrong else None,
+            torch.cat(unconditional, 1),
+            torch.cat(matching, 1),
+            torch.cat(mismatching, 1) if mismatching else None,
             None if details is None else self._judge_details(details),
         )
 

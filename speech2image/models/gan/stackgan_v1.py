@@ -1,4 +1,4 @@
-"""StackGAN's first version: Stage I draws 64 x 64 pixels of a text embedding, Stage II larger ones from them.
+"""StackGAN-v1: Stage I draws 64 x 64 pixels for an embedding, Stage II larger pictures from them.
 
 Zhang et al., "StackGAN: Text to Photo-realistic Image Synthesis with Stacked Generative Adversarial Networks"
 (ICCV 2017). Stage II encodes Stage I's picture, reads the embedding a second time, and takes no new noise;
@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from speech2image.errors import SettingsError
 from speech2image.models.gan.layers import (
@@ -81,8 +81,8 @@ class UpBlock(nn.Module):
         self.norm = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Float[Tensor, "batch c_in h w"]) -> Float[Tensor, "batch c_out h2 w2"]:
-        doubled = functional.conv_transpose2d(x, up_conv_as_transposed(self.conv.weight), stride=2, padding=1)
-        return functional.relu(self.norm(doubled))
+        doubled = F.conv_transpose2d(x, up_conv_as_transposed(self.conv.weight), stride=2, padding=1)
+        return F.relu(self.norm(doubled))
 
 
 class ResidualBlock(nn.Module):
@@ -96,8 +96,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Float[Tensor, "batch c h w"]) -> Float[Tensor, "batch c h w"]:
-        hidden = functional.relu(self.norm1(self.conv1(x)))
-        return functional.relu(x + self.norm2(self.conv2(hidden)))
+        hidden = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(x + self.norm2(self.conv2(hidden)))
 
 
 def ups(width: int, number: int) -> nn.Sequential:
@@ -127,7 +127,7 @@ class StageOne(nn.Module):
     ) -> Generated:
         """Make pictures; `epsilon` for the conditioning augmentation, None for its mean."""
         augmented = self.augmentation(condition, epsilon)
-        start = functional.relu(self.norm(self.linear(torch.cat([augmented.code, noise], dim=1))))
+        start = F.relu(self.norm(self.linear(torch.cat([augmented.code, noise], dim=1))))
         picture = self.up(start.view(-1, self.width, 4, 4))
         return Generated([picture], augmented.mean, augmented.log_variance)
 
@@ -183,7 +183,7 @@ class StageTwo(nn.Module):
         with torch.no_grad():
             small = self.stage_one(condition, noise, first).pictures[-1]
         augmented = self.augmentation(condition, second)
-        joined = functional.relu(self.joint_norm(self.joint(self.encoder(small), augmented.code)))
+        joined = F.relu(self.joint_norm(self.joint(self.encoder(small), augmented.code)))
         return Generated([small, self.up(self.residual(joined))], augmented.mean, augmented.log_variance)
 
 

@@ -1,4 +1,4 @@
-"""The stacked generator and its discriminators (StackGAN-v2), conditioned on a speech embedding.
+"""StackGAN-v2: the stacked generator and its discriminators, conditioned on a speech embedding.
 
 speech embedding -> `ConditioningAugmentation` -> code c -> `TreeGenerator` (c, noise) -> pictures of 64, 128
 and 256 pixels; one `Discriminator` a size. Source: Li et al., "Direct Speech-to-Image Translation" (2020),
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 from speech2image.errors import SettingsError
 from speech2image.models.gan.layers import (
@@ -115,7 +115,7 @@ class ConditioningAugmentation(nn.Module):
             epsilon: standard normal draws; None gives the mean as the code.
         """
         hidden = self.linear((condition - self.centre) / self.scale)
-        hidden = functional.glu(hidden, dim=1) if self.gated else functional.leaky_relu(hidden, 0.2)
+        hidden = F.glu(hidden, dim=1) if self.gated else F.leaky_relu(hidden, 0.2)
         mean, log_variance = hidden.float().chunk(2, dim=1)
         code = mean if epsilon is None else mean + torch.exp(0.5 * log_variance) * epsilon
         return Augmented(code, mean, log_variance)
@@ -137,7 +137,7 @@ class Trunk(nn.Module):
         self.up = nn.Sequential(*[UpBlock(width * 2**k, width * 2 ** (k - 1)) for k in (4, 3, 2, 1)])
 
     def forward(self, code_and_noise: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch width 64 64"]:
-        start = functional.glu(self.norm(self.linear(code_and_noise)), dim=1)
+        start = F.glu(self.norm(self.linear(code_and_noise)), dim=1)
         return self.up(start.view(-1, 16 * self.width, 4, 4))
 
 

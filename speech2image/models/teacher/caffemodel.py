@@ -14,6 +14,9 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError, require
 
+Message = Any
+"""A protocol-buffer message, or its class: protobuf makes them at run time."""
+
 # Message -> fields (name, number, protobuf type, repeated), as in Caffe's src/caffe/proto/caffe.proto.
 _SCHEMA: dict[str, list[tuple[str, int, str, bool]]] = {
     "BlobShape": [("dim", 1, "int64", True)],
@@ -55,11 +58,11 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     return {name: blobs for name, blobs in layers.items() if blobs}
 
 
-def _layers(net: Any) -> list[Any]:
+def _layers(net: Message) -> list[Message]:
     return [*net.layers, *net.layer]
 
 
-def _tensor(blob: Any) -> Tensor:
+def _tensor(blob: Message) -> Tensor:
     old_shape = [blob.num, blob.channels, blob.height, blob.width]
     shape = list(blob.shape.dim) if blob.HasField("shape") else old_shape
     values = np.array(blob.data or blob.double_data, dtype=np.float32)
@@ -67,7 +70,7 @@ def _tensor(blob: Any) -> Tensor:
 
 
 @cache
-def net_parameter() -> Any:
+def net_parameter() -> Message:
     """The message class of a whole model file, `caffe.NetParameter`, built from the schema above."""
     pool = require("google.protobuf.descriptor_pool", extra="train").DescriptorPool()
     pool.Add(_file_descriptor())
@@ -75,7 +78,7 @@ def net_parameter() -> Any:
     return factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
 
 
-def _file_descriptor() -> Any:
+def _file_descriptor() -> Message:
     descriptors = require("google.protobuf.descriptor_pb2", extra="train")
     file = descriptors.FileDescriptorProto(name="caffe_weights.proto", package="caffe", syntax="proto2")
     for message, fields in _SCHEMA.items():
@@ -85,7 +88,7 @@ def _file_descriptor() -> Any:
     return file
 
 
-def _describe(kinds: Any, message: Any, name: str, number: int, kind: str, repeated: bool) -> None:
+def _describe(kinds: Message, message: Message, name: str, number: int, kind: str, repeated: bool) -> None:
     label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
     field = message.field.add(name=name, number=number, label=label)
     if kind in _SCHEMA:

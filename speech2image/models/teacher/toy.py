@@ -11,7 +11,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 SIDE = 32
 WIDTH = 32
@@ -39,9 +39,9 @@ class ToyTeacher(nn.Module):
 
     def features(self, pictures: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 1024"]:
         """Features (>= 0) of RGB pictures in [-1, 1]: the strongest answer of every filter anywhere."""
-        small = functional.interpolate(pictures, size=(SIDE, SIDE), mode="area").to(self.edges.weight.dtype)
-        maps = self.colours(small), self.shapes(functional.relu(self.edges(small)))
-        return torch.cat([functional.relu(answers).float().amax((2, 3)) for answers in maps], 1)
+        small = F.interpolate(pictures, size=(SIDE, SIDE), mode="area").to(self.edges.weight.dtype)
+        maps = self.colours(small), self.shapes(F.relu(self.edges(small)))
+        return torch.cat([F.relu(answers).float().amax((2, 3)) for answers in maps], 1)
 
 
 def _fill(layer: nn.Conv2d, weight: float, bias: float, random: torch.Generator) -> None:

@@ -21,13 +21,16 @@ from safetensors.torch import save_file
 from speech2image.errors import CheckpointError, OutputError, Speech2ImageError
 from speech2image.files import writing
 
+State = dict[str, Any]
+"""A training's state, or a part of it: nested dicts and lists of tensors and JSON values."""
+
 FORMAT = "speech2image-checkpoint-1"
 _TENSOR = "__tensor__"
 _DAMAGE = (SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError)
-"""What reading a damaged or hand-made file stumbles upon."""
+"""Errors that reading a damaged or hand-made file may raise."""
 
 
-def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
     """Write `state` to `path` atomically.
 
     Args:
@@ -49,7 +52,7 @@ def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None
         raise OutputError(f"cannot write {path}: {error}; make room or choose another disk") from error
 
 
-def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> State:
     """Read what `save_checkpoint` wrote; tensors arrive on the CPU.
 
     Raises:
@@ -63,8 +66,8 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> di
     return state
 
 
-def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a checkpoint says without its tensors, in whose places None stands: kind, settings, step, seconds.
+def read_facts(path: str | os.PathLike[str]) -> State:
+    """A checkpoint without its tensors (None in their places): kind, settings, step, seconds.
 
     Raises:
         CheckpointError: as `load_checkpoint`.
@@ -72,7 +75,7 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _read(Path(path), lambda file, metadata: dict.fromkeys(file.keys()))
 
 
-def _read(path: Path, tensors_of: Callable[[Any, dict[str, str]], dict[str, Any]]) -> dict[str, Any]:
+def _read(path: Path, tensors_of: Callable[[Any, dict[str, str]], State]) -> State:
     if not os.path.isfile(path):  # Path.is_file raises an error for names that are too long
         raise CheckpointError(f"no checkpoint at {path}; give the .safetensors file a training wrote")
     try:
@@ -91,13 +94,13 @@ def _read(path: Path, tensors_of: Callable[[Any, dict[str, str]], dict[str, Any]
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
 
 
-def stored_settings(state: dict[str, Any], name: str) -> dict[str, Any]:
+def stored_settings(state: State, name: str) -> State:
     """The settings that a checkpoint keeps under `name`, with tuples where JSON knows lists alone."""
-    stored: dict[str, Any] = state["settings"][name]
+    stored: State = state["settings"][name]
     return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
 
 
-def averaged_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+def averaged_weights(state: State) -> dict[str, torch.Tensor]:
     """Weights of the averaged network in a checkpoint (`ema.Ema`): those that are used and exported."""
     weights: dict[str, torch.Tensor] = state["ema"]["module"]
     return weights
@@ -144,7 +147,7 @@ def _tensors_digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _join(node: Any, tensors: dict[str, Any]) -> Any:
+def _join(node: Any, tensors: State) -> Any:
     if isinstance(node, dict):
         if _TENSOR in node:
             return tensors[node[_TENSOR]]
@@ -175,7 +178,7 @@ OLD_SETTINGS = {
 """Setting in checkpoints of version 0.1, at any depth -> its name now."""
 
 
-def check_facts(state: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+def check_facts(state: object, path: str | os.PathLike[str]) -> State:
     """The state, once what every checkpoint states is of its kind; its settings by their present names.
 
     Raises:
@@ -225,7 +228,7 @@ def building_from(path: str | os.PathLike[str] | str) -> Iterator[None]:
         ) from error
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
     """Restore an optimiser; its moments must be of its weights' shapes, which it would find out a step later.
 
     Raises:

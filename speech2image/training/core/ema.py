@@ -50,17 +50,20 @@ class Ema:
 
 
 BATCHES = 32
-"""How many tell the statistics of an average."""
+"""Batches that the statistics of an average are measured on."""
 
 
 @torch.no_grad()
 def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Replace the running statistics of BatchNorm by those of the network's own maps.
 
-    Averaged weights make other maps than any of the networks they are averaged from: averaged noise cancels,
-    so the maps vary less than the running statistics of training say, and pictures come out pale. So what
+    The activations of averaged weights vary less than the running statistics of training say, since averaged
+    noise cancels; with the old statistics pictures come out pale. So the statistics are measured anew, as
     Izmailov et al. 2018 (section 3.2) do for averaged classifiers and Brock et al. 2019 ("standing
-    statistics") for a GAN's average is done here: every layer keeps the mean of its batches' statistics.
+    statistics") for a GAN's average: every layer keeps the mean of its batches' statistics.
+
+    `torch.optim.swa_utils.update_bn` is the same idea, but passes a network one input only, and resets the
+    statistics of frozen parts, too (Stage I within Stage II), which are then never measured.
 
     Args:
         network: in evaluation mode, and so left; parts that training mode leaves frozen keep

@@ -2,23 +2,21 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn import functional as F
 
-from speech2image.training.core.checkpoint import building_from, load_optimizer
+from speech2image.training.core.checkpoint import State, building_from, load_optimizer
 from speech2image.training.core.ema import Ema
 from speech2image.training.core.run import RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class GanSettings(RunSettings):
-    """What the settings of every GAN's training have beside its own.
+    """Settings that every GAN training has.
 
     Attributes:
         channels_last: keep the channels of generator and discriminator together in memory, as a GPU's
@@ -34,7 +32,7 @@ _CHECKPOINT = "the checkpoint to go on from"
 
 
 class Adversaries:
-    """A generator and its discriminator, which learn by Adam in turns.
+    """A generator and its discriminator, which learn by Adam in turns, and the generator's average.
 
     Args:
         generator: parameters that require no gradient stay as they are.
@@ -49,14 +47,14 @@ class Adversaries:
     def begin(
         self,
         fabric: Fabric,
-        state: dict[str, Any] | None,
+        state: State | None,
         rates: tuple[float, float],
         betas: tuple[float, float],
         settings: GanSettings,
     ) -> int:
         """Make the optimisers, move everything to the devices and go on from a checkpoint.
 
-        Afterwards `make` and `judge` call generator and discriminator as the devices ask for.
+        Afterwards `make` and `judge` call generator and discriminator wrapped for the devices and precision.
 
         Args:
             fabric: devices and precision.
@@ -71,6 +69,8 @@ class Adversaries:
         Raises:
             CheckpointError: the checkpoint's weights or moments are not of these networks.
         """
+        # Weights before `fabric.setup`, moments after it: an optimiser puts loaded moments where its weights
+        # lie, which only then are on the device.
         if state is not None:
             with building_from(_CHECKPOINT):
                 self.generator.load_state_dict(state["generator"])
@@ -96,31 +96,34 @@ class Adversaries:
             return int(state["step"])
 
     def set_rates(self, generator: float, discriminator: float) -> None:
-        """Learning rates from now on."""
+        """Set the learning rates from now on."""
         self.g_optimizer.param_groups[0]["lr"] = generator
         self.d_optimizer.param_groups[0]["lr"] = discriminator
 
     def improve_discriminator(self, loss: Tensor) -> None:
-        """The discriminator's step.
+        """One step of the discriminator down the gradient of `loss`; afterwards it is frozen.
 
-        Then it is frozen until the generator has made its own step. Judged by the bare `discriminator`, that
-        one has no gradients of the discriminator to compute, nor to exchange between processes.
+        `improve_generator` thaws it again.
         """
         self.d_optimizer.zero_grad()
         self._fabric.backward(loss)
         self.d_optimizer.step()
+        # The generator's loss runs through the discriminator, too. Frozen, and called as the bare
+        # `discriminator`, it computes no gradients of its own weights there and exchanges none between
+        # processes.
         self.discriminator.requires_grad_(False)
 
     def improve_generator(self, loss: Tensor) -> None:
-        """The generator's step, and its average's."""
+        """One step of the generator down the gradient of `loss`, then one of its average."""
         self.g_optimizer.zero_grad()
         self._fabric.backward(loss)
         self.g_optimizer.step()
         self.discriminator.requires_grad_(True)
+        # after the step: sample sheets and checkpoints always show the weights that were just made
         self.ema.update(self.generator)
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `begin` goes on from, but for the number of steps."""
+    def state_dict(self) -> State:
+        """The state that `begin` resumes from, without the number of steps."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -132,7 +135,7 @@ class Adversaries:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a sign is given.
+    """Thresholds of the signs of collapse.
 
     Attributes:
         alike: pictures of different conditions differ less than this share of what real ones differ.
@@ -199,7 +202,7 @@ def diversity(pictures: Tensor) -> float:
     """
     if len(pictures) < 2:
         return 0.0
-    fields = functional.adaptive_avg_pool2d(pictures.detach().float(), 8).flatten(1)
+    fields = F.adaptive_avg_pool2d(pictures.detach().float(), 8).flatten(1)
     distances = torch.pdist(fields) / math.sqrt(fields.shape[1])
     return float(distances.mean())
 

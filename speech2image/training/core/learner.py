@@ -1,6 +1,8 @@
 """Learner: a network with its optimiser and averaged weights; stores and resumes them."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,8 +10,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from speech2image.errors import SettingsError
-from speech2image.training.core.checkpoint import building_from, load_optimizer
+from speech2image.training.core.checkpoint import State, building_from, load_optimizer
 from speech2image.training.core.ema import Ema
+from speech2image.training.core.run import LogItems, Run, seed_step
 
 _CHECKPOINT = "the checkpoint to go on from"
 
@@ -30,7 +33,7 @@ class Learner:
         self.model, self.network, self.optimizer = model, network, optimizer
         self.ema = Ema(network, ema_decay)
 
-    def take(self, weights: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
+    def start_from(self, weights: dict[str, Tensor], source: str | os.PathLike[str]) -> None:
         """Start from the averaged network of another training, before `begin`.
 
         Args:
@@ -48,7 +51,7 @@ class Learner:
                     f"the network in {source} is of another shape; start_from needs the same"
                 ) from error
 
-    def begin(self, fabric: Fabric, state: dict[str, Any] | None) -> int:
+    def begin(self, fabric: Fabric, state: State | None) -> int:
         """Move everything to the devices and go on from a checkpoint.
 
         Args:
@@ -61,6 +64,8 @@ class Learner:
         Raises:
             CheckpointError: the checkpoint's weights or moments are not of these networks.
         """
+        # Weights before `fabric.setup`, moments after it: an optimiser puts loaded moments where its weights
+        # lie, which only then are on the device.
         if state is not None:
             with building_from(_CHECKPOINT):
                 self.model.load_state_dict(state["model"])
@@ -77,6 +82,47 @@ class Learner:
     def __call__(self, *inputs: Any) -> Any:
         """The model's answer, its loss among it."""
         return self._wrapped(*inputs)
+
+    def fit(
+        self,
+        run: Run,
+        step: int,
+        loss_of: Callable[[int], tuple[Tensor, LogItems]],
+        rate_of: Callable[[int], float],
+        clip: float,
+        save: Callable[[int], None],
+        finish: Callable[[int], None] | None = None,
+    ) -> Path:
+        """The loop of a training: optimiser steps, log and checkpoints until the run is finished.
+
+        Args:
+            run: the training's folder.
+            step: steps done before, from `begin`.
+            loss_of: step -> the loss of its batch, and further items for the log (numbers or scalar tensors).
+                Called with torch's generator seeded for the step, so that dropout, too, is a function of
+                (seed, rank, step).
+            rate_of: step -> learning rate, a pure function (`schedules`).
+            clip: largest norm of the gradient.
+            save: steps done -> writes the checkpoint, and logs what is measured at one.
+            finish: called with the steps done before the last `save`, once the run is finished.
+
+        Returns:
+            The checkpoint.
+        """
+        while not run.finished(step):
+            seed_step(run.settings.seed, step, run.fabric.global_rank)
+            loss, items = loss_of(step)
+            rate = rate_of(step)
+            norm = self.step(loss, rate, clip)
+            step += 1
+            run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
+            if run.checkpoint_due():
+                save(step)
+        if finish is not None:
+            finish(step)
+        save(step)
+        run.close()
+        return run.checkpoint
 
     def step(self, loss: Tensor, rate: float, clip: float) -> Tensor:
         """One step down the gradient of `loss`.
@@ -101,8 +147,8 @@ class Learner:
         assert norm is not None
         return norm
 
-    def state_dict(self) -> dict[str, Any]:
-        """What `begin` goes on from, but for the number of steps."""
+    def state_dict(self) -> State:
+        """The state that `begin` resumes from, without the number of steps."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),

@@ -6,7 +6,6 @@ would have seen.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from speech2image.pipeline.images import from_uint8
 
 @dataclass(frozen=True)
 class PictureBatch:
-    """One step's worth of real material; `b` items, pictures RGB in [-1, 1].
+    """Real pictures and conditions of one step; `b` items, pictures RGB in [-1, 1].
 
     Attributes:
         pictures: real pictures, float32 [b, 3, size, size].
@@ -107,7 +106,7 @@ class PictureBatches:
 
     @property
     def steps_per_epoch(self) -> float:
-        """How many steps show every picture once."""
+        """Steps that show every picture once."""
         return len(self.indices) / (self.batch_size * self.world_size)
 
     def _chosen(self, step: int) -> NDArray[np.int64]:
@@ -168,7 +167,7 @@ class ConditionSampler:
         rows = [self._one(int(i), bool(s), float(p)) for i, s, p in zip(items, spoken, position, strict=True)]
         return np.stack(rows).astype(np.float32), spoken
 
-    def _one(self, item: int, spoken: bool, position: float) -> NDArray[Any]:
+    def _one(self, item: int, spoken: bool, position: float) -> NDArray[np.floating]:
         if spoken and self.speech is not None:
             utterance = self.by_item[self.firsts[item] + int(position * self.counts[item])]
             return np.asarray(self.speech[utterance])
@@ -198,6 +197,8 @@ class OtherClassSampler:
         """One item of another class for each of `items`, [b]."""
         place = np.searchsorted(self.classes, self.labels[items])
         own, first = self.sizes[place], self.firsts[place]
+        # The items are sorted by class. A place among all but one's own class becomes a place among all by
+        # skipping that class, so that one draw is uniform over every other item.
         position = rng.integers(0, len(self.by_class) - own)
         drawn: NDArray[np.int64] = self.by_class[np.where(position < first, position, position + own)]
         return drawn

@@ -30,5 +30,5 @@ class ReadAhead(Generic[Batch]):
         return self._coming.pop(step).result()
 
     def close(self) -> None:
-        """Let go of the threads; batches that nobody asked for are dropped."""
+        """End the threads; batches not taken are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What every training needs beside its loop: devices, seeds, log, samples, checkpoints, resume, when to stop.
+"""Runs: devices, seeds, log, sample sheets, checkpoints, resumption and the end of a training.
 
 A trainer composes these; there is no base class. Its loop reads:
 
@@ -30,7 +30,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -45,12 +45,14 @@ from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.pipeline import images
-from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.core.checkpoint import State, load_checkpoint, save_checkpoint
 from speech2image.training.core.prefetch import Batch, ReadAhead
 
 LOG = "log.jsonl"
+LogItems = Mapping[str, float | torch.Tensor]
+"""Name -> number or one-element tensor, for a row of the log."""
 _EVERYWHERE = ("step", "seconds")
-"""What every row of the log holds."""
+"""Keys of every row of the log."""
 
 FREE_SETTINGS = frozenset(
     {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"}
@@ -62,7 +64,7 @@ learnt."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """What the settings of every training have beside its own.
+    """Settings that every training has.
 
     Attributes:
         steps: optimiser steps until the end.
@@ -183,15 +185,15 @@ class Run:
         check_writable(self.checkpoint)
         self._earlier_seconds = 0.0
         self._first_step = 0
-        self._logged: set[tuple[Any, ...]] = set()
+        self._logged: set[tuple[object, ...]] = set()
         self._start = self._last_save = time.monotonic()
         self._board: SummaryWriter | None = None
         self._warned: set[str] = set()
         self._stopped = False
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._ahead: list[ReadAhead[Any]] = []
 
-    def restore(self) -> dict[str, Any] | None:
+    def restore(self) -> State | None:
         """Read the checkpoint to go on from, or None at the start of a run; cut the log back to it.
 
         Raises:
@@ -213,6 +215,8 @@ class Run:
                 + ", ".join(f"{key} {then.get(key)!r}, now {now.get(key)!r}" for key in changed)
                 + "; use another folder or the same settings"
             )
+        # No generator's state is stored: batches and noise are functions of (seed, rank, step) alone, so
+        # weights, moments and the step are enough to go on bit by bit.
         self._earlier_seconds = float(state["seconds"])
         self._first_step = state["step"] + 1
         self._cut_log(state["step"], self._earlier_seconds)
@@ -241,6 +245,7 @@ class Run:
         Raises:
             SettingsError: a negative number of threads.
         """
+        # threads may finish in any order: a batch depends on its step alone
         threads = self.settings.read_ahead
         if threads < 0:
             raise SettingsError(f"read_ahead is {threads}; give a number of threads, or 0 to read none ahead")
@@ -266,7 +271,7 @@ class Run:
         due = time.monotonic() - self._last_save >= 60 * self.settings.checkpoint_minutes
         return self._agreed(due or self._stopped)
 
-    def save(self, state: dict[str, Any]) -> Path:
+    def save(self, state: State) -> Path:
         """Write `state` (with `step`, networks and optimisers) atomically as the checkpoint to go on from.
 
         Raises:
@@ -308,7 +313,7 @@ class Run:
             signal.signal(number, handler or signal.SIG_DFL)
         self._handlers = {}
 
-    def log(self, step: int, values: dict[str, Any], *, now: bool = False) -> None:
+    def log(self, step: int, values: LogItems, *, now: bool = False) -> None:
         """Write `values` for `step` to the JSONL log, TensorBoard and the terminal, every `log_every` steps.
 
         Args:
@@ -349,7 +354,7 @@ class Run:
         print(f"warning: {message}", file=sys.stderr, flush=True)
         self._append({"seconds": round(self.seconds, 1), "warning": name, "message": message})
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _append(self, row: dict[str, object]) -> None:
         try:
             with open(self.folder / LOG, "a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -379,7 +384,7 @@ class Run:
             raise KeyboardInterrupt
 
 
-def _rows(log: Path) -> Iterator[dict[str, Any]]:
+def _rows(log: Path) -> Iterator[State]:
     """The rows of a log, without one that a kill broke off."""
     for line in log.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):

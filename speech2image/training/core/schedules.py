@@ -1,7 +1,8 @@
 """Learning-rate schedules: the share, 0 to 1, of a training's learning rate that step 0, 1, ... takes.
 
 Pure functions of the step, so a resumed training goes on as if it had never stopped. torch's own schedulers
-count their calls instead, and would have to be stored and restored beside the optimiser.
+count their calls instead: their state would have to be stored beside the optimiser's, checkpoints from before
+have none, and `LambdaLR` would still call these functions.
 """
 
 import math

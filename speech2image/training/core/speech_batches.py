@@ -5,10 +5,11 @@ Clips are padded to the longest of their batch, so each is taken from a pool tha
 have seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +24,17 @@ from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.retrieval import picture_features
 
 POOL_BATCHES = 32
-"""Batches sorted by length together: much less padding, still well mixed."""
+"""Batches of `SpeechBatches` sorted by length together: much less padding, still well mixed."""
+POOL_UTTERANCES = 2000
+"""Likewise utterances of `TranscribedBatches`, whose batches differ in size."""
+
+
+class Clips(Protocol):
+    """Utterances as frames of a front end."""
+
+    def log_mel(self, u: int) -> NDArray[np.float32]: ...
+
+    def n_frames(self) -> NDArray[np.int64]: ...
 
 
 class PictureArrays(Protocol):
@@ -32,24 +43,83 @@ class PictureArrays(Protocol):
     labels: NDArray[np.int64]
 
     @property
-    def teacher(self) -> NDArray[Any]: ...
+    def teacher(self) -> NDArray[np.floating]: ...
 
     def samples_of(self, split: str) -> NDArray[np.int64]: ...
 
 
-class SpeechArrays(PictureArrays, Protocol):
+class SpeechArrays(PictureArrays, Clips, Protocol):
     """What a speech encoder's training reads of `speech2image.data.shards.arrays.PairArrays`."""
 
     utterance_sample: NDArray[np.int64]
     utterance_voice: NDArray[np.str_]
 
-    def log_mel(self, u: int) -> NDArray[np.float32]: ...
-
-    def n_frames(self) -> NDArray[np.int64]: ...
-
     def utterances_of(
-        self, split: str, voices: Any = None, exclude_voices: Any = ()
+        self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()
     ) -> NDArray[np.int64]: ...
+
+
+def padded(clips: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+    """Clips [bands, frames] of different lengths as one batch with zeros on the right, and their lengths."""
+    lengths = [clip.shape[1] for clip in clips]
+    batch = np.zeros((len(clips), clips[0].shape[0], max(lengths)), dtype=np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : clip.shape[1]] = clip
+    return torch.from_numpy(batch), torch.tensor(lengths)
+
+
+def by_length(
+    clips: Clips, utterances: NDArray[np.int64], batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+    """All of some utterances once, the shortest first, for evaluation.
+
+    Yields:
+        Places in `utterances` [b], their clips padded [b, bands, frames], and valid frames [b].
+    """
+    order = np.argsort(clips.n_frames()[utterances], kind="stable")
+    for places in np.split(order, range(batch_size, len(order), batch_size)) if len(order) else ():
+        yield places, *padded([clips.log_mel(int(u)) for u in utterances[places]])
+
+
+def sorted_pools(
+    order: NDArray[np.int64], size: int, lengths_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+) -> list[NDArray[np.int64]]:
+    """Cuts a random order of utterances into pools and sorts each by length.
+
+    Args:
+        order: utterances of an epoch.
+        size: of a pool; the larger, the less padding, and the less mixed are the batches.
+        lengths_of: utterances of a pool -> their lengths.
+    """
+    pools = np.split(order, range(size, len(order), size))
+    return [pool[np.argsort(lengths_of(pool), kind="stable")] for pool in pools]
+
+
+@dataclass(frozen=True)
+class RampedAugmentation:
+    """Augmentation of a step's clips, which grows to its full strength.
+
+    Attributes:
+        changes: at full strength; None leaves the clips as they are.
+        ramp: steps until then; 0 for full strength from the start.
+        front_end: whose frames the clips are.
+        backgrounds: sounds that may be put behind the speech.
+    """
+
+    changes: LogMelAugmentation | None
+    ramp: int
+    front_end: FrontEnd
+    backgrounds: Backgrounds | None = None
+
+    def __call__(
+        self, log_mel: Tensor, n_frames: Tensor, step: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The changed clips of `step` [b, bands, other frames], and their valid frames."""
+        if self.changes is None:
+            return log_mel, n_frames
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        changes = self.changes.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
+        return augment(log_mel, n_frames, changes, generator, self.backgrounds, self.front_end)
 
 
 class SpeechBatch(NamedTuple):
@@ -97,7 +167,7 @@ class DescribedPictures:
 
 
 class SpeechBatches:
-    """Batches for step 0, 1, 2, ...
+    """Batches of one size, with the teacher's features, for step 0, 1, 2, ...
 
     Args:
         arrays: the data set.
@@ -137,8 +207,8 @@ class SpeechBatches:
             )
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.augmentation, self.ramp, self.backgrounds = augmentation, ramp, backgrounds
-        self.together, self.front_end = together, front_end
+        self.augment = RampedAugmentation(augmentation, ramp, front_end, backgrounds)
+        self.together = together
         self.pictures = DescribedPictures(arrays, extra_pictures)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
@@ -152,24 +222,16 @@ class SpeechBatches:
         epoch, place = divmod(step, self.steps_per_epoch)
         chosen = self._order(epoch)[place][self.rank :: self.world_size]
         rng = np.random.default_rng((self.seed, self.rank, step))
-        log_mel, n_frames = padded([self.arrays.log_mel(int(u)) for u in chosen])
-        if self.augmentation is not None:
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
-            log_mel, n_frames = augment(
-                log_mel, n_frames, changes, generator, self.backgrounds, self.front_end
-            )
-        described = self.pictures(self.arrays.utterance_sample[chosen], rng)
-        return SpeechBatch(log_mel, n_frames, *described)
+        clips = self.augment(*padded([self.arrays.log_mel(int(u)) for u in chosen]), step, rng)
+        return SpeechBatch(*clips, *self.pictures(self.arrays.utterance_sample[chosen], rng))
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         """All steps' utterances of one epoch, [steps, batch_size * world_size]: by length."""
         rng = np.random.default_rng((self.seed, epoch))
         size = self.batch_size * self.world_size
         order = np.resize(self._shuffled(rng), self.steps_per_epoch * size)
-        pools = np.split(order, range(POOL_BATCHES * size, len(order), POOL_BATCHES * size))
-        by_length = np.concatenate([self._by_length(pool) for pool in pools])
-        shuffled: NDArray[np.int64] = rng.permutation(by_length.reshape(-1, size))
+        pools = sorted_pools(order, POOL_BATCHES * size, self._lengths)
+        shuffled: NDArray[np.int64] = rng.permutation(np.concatenate(pools).reshape(-1, size))
         return shuffled
 
     def _shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -186,14 +248,15 @@ class SpeechBatches:
         shuffled: NDArray[np.int64] = order[np.argsort(place, kind="stable")]
         return shuffled
 
-    def _by_length(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A pool's utterances by length, or, of one picture side by side, by the longest of each run."""
-        lengths = self.lengths[pool]
+    def _lengths(self, pool: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Lengths of a pool's utterances; where those of one picture stay together, the longest of each run,
+        so that sorting does not part them."""
+        lengths: NDArray[np.int64] = self.lengths[pool]
         if self.together > 1:
             starts = np.flatnonzero(np.diff(self.arrays.utterance_sample[pool], prepend=-1))
             runs = np.diff(np.append(starts, len(pool)))
             lengths = np.repeat(np.maximum.reduceat(lengths, starts), runs)
-        return pool[np.argsort(lengths, kind="stable")]
+        return lengths
 
 
 def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:
@@ -203,26 +266,13 @@ def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:
     return mean
 
 
-def padded(log_mels: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
-    """Stacks clips [40, n] of different lengths, with zeros on the right; and their lengths."""
-    lengths = [clip.shape[1] for clip in log_mels]
-    batch = np.zeros((len(log_mels), log_mels[0].shape[0], max(lengths)), dtype=np.float32)
-    for row, clip in zip(batch, log_mels, strict=True):
-        row[:, : clip.shape[1]] = clip
-    return torch.from_numpy(batch), torch.tensor(lengths)
-
-
-POOL = 2000
-"""Utterances sorted by length together: little padding, still well mixed."""
-
-
 class TranscribedBatch(NamedTuple):
     """One step's material; `b` utterances.
 
     Attributes:
         log_mel: [b, 40, frames], padded on the right.
         n_frames: valid frames [b].
-        tokens: what is said, [b, length], padded with END.
+        tokens: the transcripts, [b, length], padded with END.
         n_tokens: valid tokens [b].
     """
 
@@ -237,7 +287,7 @@ class TranscribedBatch(NamedTuple):
 
 
 class TranscribedBatches:
-    """Batches for step 0, 1, 2, ...
+    """Batches of about one number of frames, with transcripts, for step 0, 1, 2, ...
 
     Args:
         speech: the utterances to train on; those longer than `longest_frames` or without words are left out.
@@ -272,8 +322,8 @@ class TranscribedBatches:
         if frames < 1:
             raise SettingsError(f"frames is {frames}; a batch needs at least one")
         self.speech, self.frames, self.seed = speech, frames, seed
-        self.augmentation, self.ramp, self.rank, self.world_size = augmentation, ramp, rank, world_size
-        self.lengths, self.front_end = speech.n_frames(), front_end
+        self.augment = RampedAugmentation(augmentation, ramp, front_end)
+        self.rank, self.world_size, self.lengths = rank, world_size, speech.n_frames()
         spoken = np.array([bool(text) for text in speech.texts], dtype=np.bool_)
         self.utterances = np.flatnonzero(spoken & (self.lengths <= longest_frames))
         if not len(self.utterances):
@@ -292,16 +342,14 @@ class TranscribedBatches:
         place = (step - self._first_steps[epoch]) * self.world_size + self.rank
         chosen = self._plan(epoch)[place]
         rng = np.random.default_rng((self.seed, self.rank, step))
-        log_mel, n_frames = padded([self.speech.log_mel(int(u)) for u in chosen])
-        if self.augmentation is not None:
-            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-            changes = self.augmentation.scaled(min(1.0, step / self.ramp) if self.ramp else 1.0)
-            log_mel, n_frames = augment(log_mel, n_frames, changes, generator, front_end=self.front_end)
-        return TranscribedBatch(log_mel, n_frames, *self._tokens(chosen))
+        clips = self.augment(*padded([self.speech.log_mel(int(u)) for u in chosen]), step, rng)
+        return TranscribedBatch(*clips, *self._tokens(chosen))
 
     def epoch_of(self, step: int) -> int:
         """The pass over the utterances that `step` belongs to."""
-        with self._counting:  # batches may be read ahead by several threads
+        # Epochs differ in their number of batches, which are cut by length: count epoch by epoch. The lock
+        # is for the threads of `prefetch.ReadAhead`.
+        with self._counting:
             while self._first_steps[-1] <= step:
                 plan = self._plan(len(self._first_steps) - 1)
                 self._first_steps.append(self._first_steps[-1] + len(plan) // self.world_size)
@@ -319,15 +367,14 @@ class TranscribedBatches:
         """Batches of one epoch, in random order; every utterance once, but for what ranks cannot share."""
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(self.utterances)
-        pools = np.split(order, range(POOL, len(order), POOL))
+        pools = sorted_pools(order, POOL_UTTERANCES, lambda pool: self.lengths[pool])
         batches = [batch for pool in pools for batch in self._cut(pool)]
-        while len(batches) < self.world_size:
+        while len(batches) < self.world_size:  # every process needs a batch at every step
             batches += batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _cut(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Cuts a pool, by length, into batches of at most `frames` frames, padding counted."""
-        pool = pool[np.argsort(self.lengths[pool], kind="stable")]
+        """Cuts a sorted pool into batches of at most `frames` frames, padding counted."""
         starts = [0]
         for i, length in enumerate(self.lengths[pool]):
             if i > starts[-1] and length * (i + 1 - starts[-1]) > self.frames:

@@ -21,7 +21,8 @@ from speech2image.errors import DataError
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_ENCODER
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
@@ -29,9 +30,6 @@ from speech2image.training.core.speech_batches import (
     mean_teacher_feature,
     padded,
 )
-
-KIND = "speech_encoder"
-"""A classifier's checkpoint is a speech encoder's, so that all that takes one takes it."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,13 @@ def train(settings: ClassifierTraining, arrays: SpeechArrays, folder: str | os.P
         folder: takes the checkpoint and the log.
 
     Returns:
-        The checkpoint; `speech_embeddings.load_speech_encoder` reads the encoder without the classes.
+        The checkpoint; `core.networks.load_speech_encoder` reads the encoder without the classes.
 
     Raises:
         DataError: fewer than two training classes are spoken of.
     """
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric)
     utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
     batches = SpeechBatches(
         arrays,
@@ -145,27 +143,24 @@ def train(settings: ClassifierTraining, arrays: SpeechArrays, folder: str | os.P
     learner = Learner(classifier, classifier.encoder, adam, settings.ema_decay)
     step = learner.begin(fabric, run.restore())
 
-    def save() -> None:
+    next_batch = run.read_ahead(batches)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = next_batch(step).to(fabric.device)
+        loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
+        return loss, {"right": right}
+
+    def rate_of(step: int) -> float:
+        return settings.learning_rate * linear(step, settings.steps)
+
+    def save(step: int) -> None:
         run.save({"step": step, **learner.state_dict()})
         if fabric.is_global_zero and settings.evaluation_utterances:
             right = accuracy(classifier, arrays, settings)
             if right is not None:
                 run.log(step, {"seen classes, kept out/right": right}, now=True)
 
-    next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        batch = next_batch(step).to(fabric.device)
-        loss, right = learner(batch.log_mel, batch.n_frames, batch.labels)
-        rate = settings.learning_rate * linear(step, settings.steps)
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(step, {"loss": loss, "right": right, "gradient_norm": norm, "learning_rate": rate})
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 @torch.no_grad()

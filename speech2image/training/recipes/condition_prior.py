@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -91,12 +90,13 @@ def draw_features(
         prior: None leaves all conditions as they are.
         conditions: speech embeddings and features of the teacher [batch, 1024].
         spoken: which are speech embeddings [batch]; for those the prior draws a feature.
-        rng: of the prior's noise and of each row's residual_blend, so that it may be chosen afterwards.
+        rng: of the prior's noise, and of each row's residual blend.
     """
     features = torch.from_numpy(conditions)
     if prior is None:
         return features
     noise = torch.randn(len(features), prior.noise_size, generator=rng)
+    # the generator learns every blend from 0 to 1, so that a prior's may be chosen after the training
     drawn = prior(features, noise, residual_blend=torch.rand(len(features), generator=rng))
     return torch.where(torch.from_numpy(spoken)[:, None], drawn, features)
 
@@ -104,8 +104,8 @@ def draw_features(
 def sample_inputs(
     arrays: TrainingArrays, prior: ConditionPrior | None, noise_size: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """What the sample sheets show: eight unseen pictures' conditions (spoken, if there is a prior) by four
-    noises, row by noise.
+    """Inputs of the sample sheets: conditions of eight unseen pictures (spoken, with a prior), each with four
+    noises; a row has one noise.
 
     Returns:
         Features [32, 1024] and the generator's noise [32, noise_size].
@@ -113,7 +113,7 @@ def sample_inputs(
     rng = step_rng(seed, 0)
     if prior is not None:
         chosen = rng.choice(arrays.utterances_of("test"), 8)
-        conditions: Sequence[Any] = [arrays.embeddings[i] for i in chosen]
+        conditions: Sequence[NDArray[np.floating]] = [arrays.embeddings[i] for i in chosen]
     else:
         conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
     features = torch.from_numpy(np.tile(np.stack(conditions).astype(np.float32), (4, 1)))

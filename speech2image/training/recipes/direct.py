@@ -7,26 +7,21 @@ run goes on with the same command. The toy set needs no weights (`--preset toy`)
 """
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import torch
 import tyro
 
 from speech2image.data.corpora.toy import is_toy
-from speech2image.data.features import cache_teacher_features, with_cached_states
-from speech2image.data.progress import track
+from speech2image.data.features import cache_teacher_features
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
-from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.models.teacher.toy import ToyTeacher
 from speech2image.training.recipes import one_stage_gan, speech_encoder, stackgan_v2
-from speech2image.training.recipes.speech_embeddings import Encoder, embed, load_speech_encoder
-
-UTTERANCES_AT_ONCE = 1024
+from speech2image.training.recipes.speech_embeddings import store_embeddings
 
 GeneratorTraining = (
     Annotated[one_stage_gan.OneStageGanTraining, tyro.conf.subcommand("one-stage-gan")]
@@ -94,7 +89,9 @@ def train(
     folder = Path(folder)
     _check_teacher(settings, arrays, teacher)
     if teacher is not None:
-        cache_teacher_features(arrays, teacher.to(_device()), crops=settings.crops)
+        cache_teacher_features(
+            arrays, teacher.to("cuda" if torch.cuda.is_available() else "cpu"), crops=settings.crops
+        )
     encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
     store_embeddings(arrays, encoder)
     return TrainedNetworks(
@@ -117,24 +114,6 @@ def _check_teacher(
         )
 
 
-def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
-    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them.
-
-    Where a frozen backbone's states lie there already, only the head runs.
-    """
-    encoder = load_speech_encoder(checkpoint).to(_device())
-    speech = replace(arrays, front_end=encoder.front_end)
-    network: Encoder = encoder
-    if isinstance(encoder, PretrainedSpeechEncoder):
-        states = with_cached_states(speech, encoder)
-        if states is not None:
-            speech, network = states, encoder.head
-    utterances = np.arange(len(arrays.utterance_sample))
-    parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
-    rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
-    return arrays.save_embeddings(np.concatenate(rows))
-
-
 def _train_generator(
     settings: one_stage_gan.OneStageGanTraining | stackgan_v2.StackGanV2Training,
     arrays: PairArrays,
@@ -145,7 +124,3 @@ def _train_generator(
         return stackgan_v2.train(settings, arrays, folder)
     assert isinstance(teacher, GoogLeNet)
     return one_stage_gan.train(settings, arrays, teacher, folder)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,25 +36,15 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.pipeline.domains import OTHER, check_domains
 from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD
+from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
-from speech2image.training.core.speech_batches import padded
-from speech2image.training.recipes.speech_embeddings import load_pretrained, stated_facts
-from speech2image.training.recipes.speech_encoder import KIND
+from speech2image.training.core.speech_batches import Clips, by_length, padded
 
 VALIDATION_SHARE = 0.1
-"""Of training speech without a validation split, what is held back to choose the threshold on."""
-
-
-class States(Protocol):
-    """Utterances as the backbone's states."""
-
-    def log_mel(self, u: int) -> NDArray[np.float32]:
-        """States of utterance `u`, [width, steps]."""
-
-    def n_frames(self) -> NDArray[np.int64]:
-        """Number of states of every utterance."""
+"""Share of training speech without a validation split that is held back to choose the threshold on."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ class Source:
 
     name: str
     domain: int
-    states: States
+    states: Clips
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
     tests: Mapping[str, NDArray[np.int64]]
@@ -125,7 +115,8 @@ class DomainBatches:
     def __call__(self, step: int) -> DomainBatch:
         """The batch of `step` (0, 1, ...)."""
         rng = np.random.default_rng((self.seed, self.rank, step))
-        first = int(rng.integers(len(self.groups)))  # whose turn it is where they do not divide the batch
+        # which domain comes first; so none gets more on average where they do not divide the batch
+        first = int(rng.integers(len(self.groups)))
         domains = [(first + i) % len(self.groups) for i in range(self.batch_size)]
         states, n_steps = padded([self._utterance(domain, rng) for domain in domains])
         return DomainBatch(states, n_steps, torch.tensor(domains))
@@ -137,10 +128,12 @@ class DomainBatches:
         return states[:, start : start + self.longest_states]
 
 
-def described(arrays: PairArrays, states: States, domain: int, held_out: Sequence[str]) -> Source:
-    """A data set's spoken captions: trained on are the split train's, validated on are the split val's
-    (without one, those of a tenth of the training pictures), measured are the split test's, by heard and
-    unheard voices. Held-out voices are measured alone."""
+def described(arrays: PairArrays, states: Clips, domain: int, held_out: Sequence[str]) -> Source:
+    """A data set's spoken captions as a source.
+
+    Training takes the split train, validation the split val (without one, a tenth of the training pictures),
+    tests the split test, by voices of the training and others. Held-out voices are in tests alone.
+    """
     training = arrays.utterances_of("train", exclude_voices=held_out)
     validation = arrays.utterances_of("val", exclude_voices=held_out)
     if not len(validation):
@@ -157,9 +150,11 @@ def described(arrays: PairArrays, states: States, domain: int, held_out: Sequenc
 
 
 def about_other_things(recordings: Recordings, domain: int, held_out: Sequence[str]) -> Source:
-    """Recordings about something else, as states: held-out voices and whole folders of the split test are
-    measured alone, of a corpus without held-out readers `kept_out`; validated on is a tenth of the texts of
-    the rest."""
+    """Recordings about something else, as a source.
+
+    Held-out voices and whole folders of the split test are in tests alone; of a corpus without held-out
+    readers, those that `kept_out` chooses. Validation takes a tenth of the texts of the rest.
+    """
     speakers, name = recordings.speakers, recordings.folder.name
     out = np.isin(speakers, [*held_out, *(voice.removeprefix(VOICE_PREFIX) for voice in held_out)])
     if recordings.split is None and not out.any():
@@ -182,7 +177,7 @@ def about_other_things(recordings: Recordings, domain: int, held_out: Sequence[s
 
 
 def _is_validation(text: str) -> bool:
-    """Whether a sentence, whoever says it, is held back from training."""
+    """Whether a sentence is held back from training, whoever speaks it (by its hash, so on every machine)."""
     return hashlib.sha256(text.encode()).digest()[0] < VALIDATION_SHARE * 256
 
 
@@ -310,7 +305,7 @@ def train(
     head = replace(settings.encoder.domain or DomainSettings(), domains=len(names) + 1)
     whole = with_new_head(embedding, domain=head)
     settings = replace(settings, encoder=whole.settings)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric)
     classification = Classification(whole)
     trained = [parameter for parameter in classification.parameters() if parameter.requires_grad]
     adam = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
@@ -320,7 +315,17 @@ def train(
     )
     step = learner.begin(fabric, run.restore())
 
-    def save() -> None:
+    next_batch = run.read_ahead(batches)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, items = learner(next_batch(step).to(fabric.device))
+        return loss, items
+
+    def rate_of(step: int) -> float:
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        return settings.learning_rate * share
+
+    def save(step: int) -> None:
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.domain is not None
         found = measure(averaged.domain, sources, settings)
@@ -328,20 +333,7 @@ def train(
         run.save({"step": step, **facts, **found, **learner.state_dict()})
         _log(run, step, found)
 
-    next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(next_batch(step).to(fabric.device))
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        rate = settings.learning_rate * share
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 def _checked_names(
@@ -398,7 +390,7 @@ def gather_domain_speech(
     return sources
 
 
-def measure(head: DomainHead, sources: Sequence[Source], settings: DomainHeadTraining) -> dict[str, Any]:
+def measure(head: DomainHead, sources: Sequence[Source], settings: DomainHeadTraining) -> State:
     """The threshold, chosen on validation speech, and both kinds of mistake with it.
 
     Returns:
@@ -426,14 +418,12 @@ def measure(head: DomainHead, sources: Sequence[Source], settings: DomainHeadTra
 
 @torch.inference_mode()
 def chances(
-    head: DomainHead, states: States, utterances: NDArray[np.int64], limit: int
+    head: DomainHead, states: Clips, utterances: NDArray[np.int64], limit: int
 ) -> NDArray[np.float64]:
     """Probabilities of the domains [n, domains] of at most `limit` utterances, a fixed random choice."""
     chosen = np.random.default_rng(0).permutation(utterances)[:limit]
-    chosen = chosen[np.argsort(states.n_frames()[chosen], kind="stable")]
     device, found = next(head.parameters()).device, [np.zeros((0, head.decide.out_features))]
-    for rows in np.split(chosen, range(BATCH, len(chosen), BATCH)) if len(chosen) else []:
-        batch, n_steps = padded([states.log_mel(int(u)) for u in rows])
+    for _, batch, n_steps in by_length(states, chosen, BATCH):
         found.append(head.eval()(batch.to(device), n_steps.to(device)).double().exp().cpu().numpy())
     return np.concatenate(found)
 
@@ -466,7 +456,7 @@ def mistakes(found: NDArray[np.float64], domain: int, threshold: float) -> dict[
     }
 
 
-def _log(run: Run, step: int, found: dict[str, Any]) -> None:
+def _log(run: Run, step: int, found: State) -> None:
     run.log(step, {OTHER_THRESHOLD: found[OTHER_THRESHOLD]}, now=True)
     for when, groups in found[DOMAIN_ERRORS].items():
         for name, group in groups.items():

@@ -35,9 +35,9 @@ from speech2image.training.core.checkpoint import (
 from speech2image.training.core.ema import Ema
 
 PICTURES = 48
-"""So many pictures are drawn to fit the new block to."""
+"""Pictures that the new block is fitted to."""
 PLACES = 40_000
-"""So many places of them, at random, are looked at."""
+"""Places of these pictures, chosen at random, that enter the fit."""
 GATE = 2.0
 """Input of the new channels' gates: open at sigmoid(2) = 0.88, and not yet flat."""
 
@@ -118,7 +118,7 @@ def grow(
     assert isinstance(block, ConditionalBlock)
     width, rgb = large.settings.channels[-1], slice(0, 3)
     weight = _enlarging(entering, colours)
-    # BatchNorm undoes any factor, so the new weights may be as large as the others
+    # BatchNorm undoes any factor, so the new weights can be given the size of the others, and learn as fast
     factor = block.up.weight.norm() / weight.norm() * math.sqrt(3 / (2 * width))
     block.up.weight[:, rgb] = factor * weight
     raised = block.up(entering)

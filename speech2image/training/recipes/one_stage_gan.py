@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,9 @@ from speech2image.models.gan.one_stage import (
     ProjectedDiscriminator,
 )
 from speech2image.models.teacher.googlenet import GoogLeNet
+from speech2image.training.core.checkpoint import State
 from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
+from speech2image.training.core.networks import ONE_STAGE_GAN
 from speech2image.training.core.picture_batches import ConditionSampler, PictureBatches
 from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
 from speech2image.training.core.speech_batches import mean_teacher_feature
@@ -37,8 +38,6 @@ from speech2image.training.recipes.condition_prior import (
     sample_inputs,
 )
 from speech2image.training.recipes.growing import begin_from
-
-KIND = "one_stage_gan"
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ class OneStageGanTraining(GanSettings):
         learning_rate: Adam's, both sides.
         betas: Adam's.
         ema_decay: upper bound of the decay of the generator's average.
-        speech_fraction: how often the generator is asked for what the condition prior draws for a spoken
-            caption, rather than for the teacher's feature of a picture.
-        prior: how such a condition is drawn.
+        speech_fraction: share of the generator's conditions that the condition prior samples for a spoken
+            caption; the others are the teacher's features of pictures.
+        prior: how such a condition is sampled.
         consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
             its own condition.
         temperature: of that term.
@@ -166,7 +165,7 @@ def train(
         SettingsError, DataError, CheckpointError, OutputError: as the parts say.
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, ONE_STAGE_GAN, settings, fabric)
     batches = picture_batches(settings, arrays, fabric)
     conditions = ConditionSampler(arrays, batches.indices, settings.speech_fraction)
     generator = OneStageGenerator(settings.generator)
@@ -184,10 +183,11 @@ def train(
         prior = fit_prior(settings.prior, arrays, mean)
     if state is None:
         calibrated = start_from is not None and begin_from(
-            start_from, KIND, generator, discriminator, gan.ema, arrays
+            start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, arrays
         )
         real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
         whole, details = see(teacher.stages, real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        # a discriminator that was taken over learnt at its own scales, and keeps them
         if not calibrated:
             discriminator.calibrate(whole)
         if details is not None:
@@ -196,9 +196,9 @@ def train(
     step = gan.begin(fabric, state, rates, settings.betas, settings)
     samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
 
-    def snapshot() -> dict[str, Any]:
-        drawn_by = {"prior": prior.state_dict()} if prior is not None else {}
-        return {"step": step, **gan.state_dict(), **drawn_by}
+    def snapshot() -> State:
+        fitted = {"prior": prior.state_dict()} if prior is not None else {}
+        return {"step": step, **gan.state_dict(), **fitted}
 
     stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
     next_batch = run.read_ahead(batches)
@@ -210,25 +210,31 @@ def train(
             torch.from_numpy(part).to(fabric.device)
             for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
         )
-        asked = draw_features(prior, *conditions.draw(batch.indices, rng), torch_rng).to(fabric.device)
+        wanted = draw_features(prior, *conditions.draw(batch.indices, rng), torch_rng).to(fabric.device)
         noise = torch.randn(len(real), settings.generator.noise_size, generator=torch_rng).to(fabric.device)
-        shown, said, wrong = (generator.normalise(c) for c in (matching, asked, mismatched))
+        for_real, for_fake, for_other = (generator.normalise(c) for c in (matching, wanted, mismatched))
 
-        # One pass of the frozen teacher over the fakes serves both sides.
-        fake = gan.make(asked, noise)
+        fake = gan.make(wanted, noise)
         real_seen, fake_seen = (
             augment_pictures(p.float(), settings.translation, settings.cutout, rng) for p in (real, fake)
         )
+        # The teacher is the expensive part of a step. One pass over the fakes serves both sides: its maps go
+        # detached to the discriminator, and with their graph to the generator.
         with fabric.autocast():
             with torch.no_grad():
                 real_whole, real_details = see(stages_of, real_seen, settings, rng)
             fake_whole, fake_details = see(stages_of, fake_seen, settings, rng)
-        shown, said, wrong = (part[: len(fake_whole[0])] for part in (shown, said, wrong))
+        # pictures that are seen through a cut-out have no conditional answer
+        for_real, for_fake, for_other = (
+            part[: len(fake_whole[0])] for part in (for_real, for_fake, for_other)
+        )
 
+        # Real and generated pictures go through the heads in one batch, which costs less than two. The
+        # mismatched condition counts for the real ones alone; the other half of its answers is dropped.
         free, match, mismatch, detail = gan.judge(
             side_by_side(real_whole, fake_whole),
-            torch.cat([shown, said]),
-            torch.cat([wrong, wrong]),
+            torch.cat([for_real, for_fake]),
+            torch.cat([for_other, for_other]),
             None if real_details is None else side_by_side(real_details, fake_details),
         )
         (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
@@ -237,11 +243,11 @@ def train(
         d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
         gan.improve_discriminator(d_free + d_match + settings.detail_weight * d_detail)
 
-        free, match, _, detail = gan.judge(fake_whole, said, None, fake_details)
+        free, match, _, detail = gan.judge(fake_whole, for_fake, None, fake_details)
         g_free, g_match = hinge_generator(free), hinge_generator(match)
         g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
         centre = discriminator.centre
-        contrast = contrast_with_condition(fake_whole[-1], said, centre, settings.temperature)
+        contrast = contrast_with_condition(fake_whole[-1], for_fake, centre, settings.temperature)
         gan.improve_generator(
             g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
         )

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,8 +38,10 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.models.whisper import load_backbone
 from speech2image.models.whisper_decoder import load_decoder
 from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, PIECES
+from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import (
     SpeechBatch,
@@ -49,9 +50,8 @@ from speech2image.training.core.speech_batches import (
     TranscribedBatches,
     mean_teacher_feature,
 )
-from speech2image.training.recipes.speech_embeddings import load_pretrained, log_retrieval, stated_facts
+from speech2image.training.recipes.speech_embeddings import log_retrieval
 from speech2image.training.recipes.speech_encoder import (
-    KIND,
     Transcription,
     distillation_loss,
     favoured,
@@ -227,7 +227,7 @@ def train(
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
-        The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
+        The checkpoint (kind `speech_encoder`; read it with `core.networks.load_speech_encoder`).
 
     Raises:
         SettingsError: neither or both of `backbone` and `start_from` are given.
@@ -244,11 +244,12 @@ def train(
         texts = [text for source in sources for text in source.texts]
         encoder, facts[DECODER_PIECES] = with_decoder(encoder, decoder, texts)
     settings = replace(settings, encoder=encoder.settings)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric)
     freeze(encoder, settings.tuned_layers)
     frozen = settings.tuned_layers == 0
     if not frozen:
-        facts.pop(DOMAIN_ERRORS, None)  # they were measured on other states
+        facts.pop(DOMAIN_ERRORS, None)  # measured on states that this training changes
+    # The frozen backbone's states never change: computed once, an epoch costs the head alone.
     if frozen:
         arrays = with_states(arrays, encoder.to(fabric.device))
     mean = torch.from_numpy(mean_teacher_feature(arrays)).to(encoder.teacher_mean)
@@ -265,37 +266,34 @@ def train(
     batches = training_batches(settings, arrays, fabric)
     step = learner.begin(fabric, run.restore())
 
-    def save() -> None:
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        return loss, items
+
+    def rate_of(step: int) -> float:
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        return settings.learning_rate * share
+
+    def save(step: int) -> None:
         run.save({"step": step, **facts, **learner.state_dict()})
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder)
         log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
 
-    next_batch = run.read_ahead(batches)
-    next_words = run.read_ahead(transcribed) if transcribed is not None else None
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        other = next_words(step).to(fabric.device) if next_words is not None else None
-        loss, items = learner(next_batch(step).to(fabric.device), other)
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        rate = settings.learning_rate * share
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 def starting_encoder(
     settings: PretrainedEncoderTraining,
     backbone: str | os.PathLike[str] | None,
     start_from: str | os.PathLike[str] | None,
-) -> tuple[PretrainedSpeechEncoder, dict[str, Any]]:
-    """The encoder as it is before the first step, in training mode, and what its checkpoints state besides:
-    which published weights it began with, and the pieces of text that its words head writes in, if any.
+) -> tuple[PretrainedSpeechEncoder, State]:
+    """The encoder before the first step, in training mode, and the facts that its checkpoints state: the
+    published weights it began with, and the text pieces of its words head, if any.
 
     Raises:
         SettingsError, CheckpointError: as `train`.

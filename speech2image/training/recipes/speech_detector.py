@@ -36,13 +36,8 @@ from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError, SpeechError
 from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
-from speech2image.training.core.checkpoint import (
-    averaged_weights,
-    building_from,
-    load_checkpoint,
-    stored_settings,
-)
 from speech2image.training.core.learner import Learner
+from speech2image.training.core.networks import SPEECH_DETECTOR
 from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
 
@@ -53,12 +48,12 @@ _LOUD, _ABOVE_FLOOR, _GAP = 38.0, 8.0, 15
 """A hop counts as speech down to 38 dB below the clip's loudest and 8 dB above its quietest; pauses of up to
 0.15 s within speech count as speech."""
 _SHARDS = 16
-"""Speech shards looked into, evenly spread."""
+"""Speech shards read, evenly spread."""
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """How often what happens in a scene.
+    """How scenes are mixed: how often each effect comes (0 to 1), and how strong it is.
 
     Attributes:
         seconds: shortest and longest.
@@ -68,7 +63,7 @@ class Scenes:
         babble_share: of the scenes with noise, those whose noise is other voices, at least 8 dB softer.
         room_share: scenes in an echoing room.
         band_share: scenes through a telephone or a dull microphone.
-        voice_share: spoken pieces whose rate, pitch and formants are changed.
+        voice_share: pieces of speech whose rate, pitch and formants are changed.
     """
 
     seconds: tuple[float, float] = (1.2, 5.0)
@@ -110,7 +105,7 @@ def gather_detector_material(
     clips: int,
     seed: int,
 ) -> DetectorMaterial:
-    """Read what scenes are made of.
+    """Reads the recordings that scenes are mixed from.
 
     Args:
         data: shards folders; their training captions are speech, as far as they were prepared without noise.
@@ -205,7 +200,7 @@ class SceneBatches:
         if rng.random() < settings.band_share:
             sound = limit_band(sound, rng.uniform(20, 350), rng.uniform(2500, 7000))
         sound = sound / max(float(np.abs(sound).max()), 1e-9)
-        if rng.random() < 0.8:  # a microphone's own noise
+        if rng.random() < 0.8:  # a microphone's own noise: recordings are seldom digitally silent
             sound = sound + 10.0 ** rng.uniform(-4.5, -2.5) * rng.standard_normal(n)
         log_mel = audio.log_mel(sound.astype(np.float32))
         return log_mel, step_labels(hops, log_mel.shape[1])
@@ -292,7 +287,6 @@ def step_labels(hops: NDArray[np.bool_], frames: int) -> NDArray[np.float32]:
     return (held.reshape(steps, STEP_FRAMES).mean(axis=1) >= 0.5).astype(np.float32)
 
 
-KIND = "speech_detector"
 _VALIDATION_SEED = 10**6
 
 
@@ -365,10 +359,10 @@ def train(
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
-        The checkpoint (kind `speech_detector`; read it with `load_speech_detector`).
+        The checkpoint (kind `speech_detector`; read it with `core.networks.load_speech_detector`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_DETECTOR, settings, fabric)
     state = run.restore()
     training, kept = gather_detector_material(
         data, recordings, sounds, settings.held_out_voices, settings.clips, settings.seed
@@ -379,20 +373,23 @@ def train(
     learner = Learner(network, network, adam, settings.ema_decay)
     step = learner.begin(fabric, state)
     next_batch = run.read_ahead(partial(batches, rank=fabric.global_rank))
-    while not run.finished(step):
-        loss = _loss(learner, SceneBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
-        share = cosine(step, settings.steps, settings.warm_up, final=0.05)
-        learner.step(loss, settings.learning_rate * share, settings.clip)
-        step += 1
-        run.log(step, {"loss": loss})
-        if run.checkpoint_due():
-            run.save({"step": step, **learner.state_dict()})
-    averaged = learner.ema.module
-    assert isinstance(averaged, SpeechDetector)
-    run.log(step, calibrate(averaged.eval(), kept, settings), now=True)
-    run.save({"step": step, **learner.state_dict()})
-    run.close()
-    return run.checkpoint
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = SceneBatch(*(tensor.to(fabric.device) for tensor in next_batch(step)))
+        return _loss(learner, batch), {}
+
+    def rate_of(step: int) -> float:
+        return settings.learning_rate * cosine(step, settings.steps, settings.warm_up, final=0.05)
+
+    def save(step: int) -> None:
+        run.save({"step": step, **learner.state_dict()})
+
+    def finish(step: int) -> None:
+        averaged = learner.ema.module
+        assert isinstance(averaged, SpeechDetector)
+        run.log(step, calibrate(averaged.eval(), kept, settings), now=True)
+
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save, finish)
 
 
 def _loss(model: Learner, batch: SceneBatch) -> Tensor:
@@ -454,16 +451,3 @@ def choose_threshold(
     best = np.flatnonzero(cost <= cost.min() + 1e-12)
     chosen = int(best[len(best) // 2])
     return float(middles[chosen]), float(misses[chosen]), float(alarms[chosen])
-
-
-def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
-    """The trained (averaged) detector of a checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, KIND)
-    with building_from(path):
-        detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
-        detector.load_state_dict(averaged_weights(state))
-    return detector.eval()

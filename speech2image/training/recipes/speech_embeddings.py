@@ -2,40 +2,33 @@
 
 import os
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import product
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.data.features import with_cached_states
+from speech2image.data.progress import track
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.data.training_sets import parts_of
-from speech2image.errors import SettingsError
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
-from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
-from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
-from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
-from speech2image.training.core.checkpoint import (
-    averaged_weights,
-    building_from,
-    load_checkpoint,
-    read_facts,
-    stored_settings,
-)
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
+from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.run import Run
-from speech2image.training.core.speech_batches import SpeechArrays, padded
+from speech2image.training.core.speech_batches import SpeechArrays, by_length
 
+UTTERANCES_AT_ONCE = 1024
 SPLITS = {"test": "unseen classes", "val": "seen classes"}
-FACTS = ("backbone", PIECES, DECODER_PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
-"""What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
-began with, the pieces of text that its words head and its decoder write in, and of its domain head the
-names, the threshold and the mistakes."""
 
 
 class Encoder(Protocol):
-    """A speech encoder as all but its own training sees it: frames and their numbers in, embeddings out.
+    """Any speech encoder: frames and their numbers in, embeddings out.
 
     Attributes:
         embed_dim: length of the embedding.
@@ -45,7 +38,7 @@ class Encoder(Protocol):
 
     def __call__(self, frames: Tensor, n_frames: Tensor) -> Tensor: ...
 
-    def eval(self) -> Any: ...
+    def eval(self) -> object: ...
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
 
@@ -60,43 +53,6 @@ class EvaluationSettings(Protocol):
     def evaluation_utterances(self) -> int: ...
 
 
-def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | PretrainedSpeechEncoder:
-    """The trained (averaged) encoder of a checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, "speech_encoder")
-    encoder: SpeechEncoder | PretrainedSpeechEncoder
-    with building_from(path):
-        stored = stored_settings(state, "encoder")
-        if "backbone" in stored:
-            encoder = PretrainedSpeechEncoder(PretrainedEncoderSettings.from_stored(stored))
-        else:
-            encoder = SpeechEncoder(SpeechEncoderSettings(**stored))
-        encoder.load_state_dict(averaged_weights(state))
-    return encoder.eval()
-
-
-def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:
-    """`load_speech_encoder` for an encoder on a pretrained backbone.
-
-    Raises:
-        SettingsError: it has none.
-        CheckpointError: the file is damaged or holds something else.
-    """
-    encoder = load_speech_encoder(path)
-    if not isinstance(encoder, PretrainedSpeechEncoder):
-        raise SettingsError(f"the encoder in {path} has no pretrained backbone; name another checkpoint")
-    return encoder
-
-
-def stated_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Those of `FACTS` that the checkpoint of a speech encoder states."""
-    facts = read_facts(path)
-    return {key: facts[key] for key in FACTS if key in facts}
-
-
 @torch.inference_mode()
 def embed(
     encoder: Encoder, arrays: SpeechArrays, utterances: NDArray[np.int64], batch_size: int = 64
@@ -107,12 +63,28 @@ def embed(
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    order = np.argsort(arrays.n_frames()[utterances], kind="stable")
     out = np.empty((len(utterances), encoder.embed_dim), dtype=np.float32)
-    for rows in np.split(order, range(batch_size, len(order), batch_size)):
-        log_mel, n_frames = padded([arrays.log_mel(int(u)) for u in utterances[rows]])
+    for rows, log_mel, n_frames in by_length(arrays, utterances, batch_size):
         out[rows] = encoder(log_mel.to(device), n_frames.to(device)).float().cpu().numpy()
     return out
+
+
+def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> Path:
+    """Cache a trained encoder's embedding of every utterance beside the shards; generators train on them.
+
+    Where a frozen backbone's states lie there already, only the head runs.
+    """
+    encoder = load_speech_encoder(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    speech = replace(arrays, front_end=encoder.front_end)
+    network: Encoder = encoder
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        states = with_cached_states(speech, encoder)
+        if states is not None:
+            speech, network = states, encoder.head
+    utterances = np.arange(len(arrays.utterance_sample))
+    parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
+    rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
+    return arrays.save_embeddings(np.concatenate(rows))
 
 
 def evaluate(
@@ -150,8 +122,8 @@ def evaluate(
     )
 
 
-def split_voices(arrays: SpeechArrays, held_out: Collection[str]) -> tuple[list[str], list[str]]:
-    """Voices heard in training, and the others."""
+def training_and_other_voices(arrays: SpeechArrays, held_out: Collection[str]) -> tuple[list[str], list[str]]:
+    """Voices of the training speech, and all others."""
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
     return sorted(heard), sorted(set(arrays.utterance_voice.tolist()) - heard)
 
@@ -162,7 +134,7 @@ def log_retrieval(
     """Logs retrieval of pictures of unseen and of seen classes, by heard and unheard voices."""
     if not run.fabric.is_global_zero or not settings.evaluation_utterances:
         return
-    heard, unheard = split_voices(arrays, settings.held_out_voices)
+    heard, unheard = training_and_other_voices(arrays, settings.held_out_voices)
     groups = {
         "heard voices": heard,
         "unheard voices": [voice for voice in unheard if not voice.startswith(VOICE_PREFIX)],

@@ -33,7 +33,8 @@ from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_ENCODER, load_speech_encoder
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
@@ -43,9 +44,8 @@ from speech2image.training.core.speech_batches import (
     TranscribedBatches,
     mean_teacher_feature,
 )
-from speech2image.training.recipes.speech_embeddings import load_speech_encoder, log_retrieval
+from speech2image.training.recipes.speech_embeddings import log_retrieval
 
-KIND = "speech_encoder"
 CHARACTERS = Vocabulary(tuple(LETTERS))
 
 
@@ -232,10 +232,10 @@ def train(
             resumes).
 
     Returns:
-        The checkpoint (kind `speech_encoder`; read it with `speech_embeddings.load_speech_encoder`).
+        The checkpoint (kind `speech_encoder`; read it with `core.networks.load_speech_encoder`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric)
     people = training_recordings(recordings, settings.held_out_voices)
     batches = training_batches(settings, arrays, fabric, people)
     transcribed = transcribed_batches(settings, people, fabric)
@@ -247,34 +247,28 @@ def train(
     learner = Learner(distillation, distillation.encoder, adam, settings.ema_decay)
     state = run.restore()
     if state is None and start_from is not None:
-        learner.take(load_speech_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
+        learner.start_from(load_speech_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
     step = learner.begin(fabric, state)
 
-    def save() -> None:
+    next_batch = run.read_ahead(batches)
+    next_words = run.read_ahead(transcribed) if transcribed is not None else None
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        other = next_words(step).to(fabric.device) if next_words is not None else None
+        loss, items = learner(next_batch(step).to(fabric.device), other)
+        return loss, items | _scale(distillation)
+
+    def rate_of(step: int) -> float:
+        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
+        return settings.learning_rate * share
+
+    def save(step: int) -> None:
         run.save({"step": step, **learner.state_dict()})
         averaged = learner.ema.module
         assert isinstance(averaged, SpeechEncoder)
         log_retrieval(run, step, averaged, arrays, settings)
 
-    next_batch = run.read_ahead(batches)
-    next_words = run.read_ahead(transcribed) if transcribed is not None else None
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        other = next_words(step).to(fabric.device) if next_words is not None else None
-        loss, items = learner(next_batch(step).to(fabric.device), other)
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        rate = settings.learning_rate * share
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(
-            step,
-            {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate, **_scale(distillation)},
-        )
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 def training_recordings(recordings: Sequence[Recordings], held_out: Collection[str]) -> JoinedSpeech | None:

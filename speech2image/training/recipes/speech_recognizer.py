@@ -5,34 +5,34 @@ loss joins the decoder's cross-entropy with CTC on the encoder (Kim et al. 2017)
 of unseen classes and on held-out recordings are logged at every checkpoint.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.asr.text import END, Vocabulary
+from speech2image.asr.text import END, Vocabulary, learn_pieces
 from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.data.shards.recordings import JoinedSpeech, SpokenCaptions, TranscribedSpeech, kept_out
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
-from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
-from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_RECOGNIZER, load_recognizer
+from speech2image.training.core.run import LogItems, Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine, inverse_sqrt
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
-from speech2image.training.recipes.transcripts import KIND, evaluate, learn_pieces, load_recognizer
+from speech2image.training.recipes.transcripts import greedy, log_word_errors, transcripts
 
 IGNORED = -100
 
@@ -43,7 +43,7 @@ class RecognizerTraining(RunSettings):
 
     Attributes:
         recognizer: its shape; its number of tokens follows from the vocabulary.
-        pieces: tokens to write in: 0 for characters, else so many groups of characters, learnt from the
+        pieces: size of the vocabulary: 0 for characters, else so many groups of characters, learnt from the
             training's texts.
         augmentation: changes to the training speech; None for none.
         augmentation_ramp: steps over which the augmentation grows to its full strength.
@@ -124,14 +124,14 @@ class Recognition(nn.Module):
         with torch.autocast(written.device.type, enabled=False):
             attention = smoothed_cross_entropy(written, targets, self.label_smoothing)
             ctc = ctc_loss(encoded.ctc, encoded.n_steps, batch.tokens, batch.n_tokens)
+        # CTC aligns text and speech long before the decoder's attention does, and teaches the encoder so
         loss = self.ctc_weight * ctc + (1 - self.ctc_weight) * attention
         right = (written.argmax(2) == targets).sum() / (targets != IGNORED).sum()
         return loss, {"attention": attention.detach(), "ctc": ctc.detach(), "tokens right": right}
 
 
 def shifted(tokens: Tensor, n_tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder reads, END and the tokens, and what it shall write, the tokens and END; each
-    [batch, length + 1]."""
+    """The decoder's inputs (END, then the tokens) and targets (the tokens, then END), [batch, length + 1]."""
     edge = torch.full_like(tokens[:, :1], END)
     targets = torch.cat([tokens, edge], dim=1)
     place = torch.arange(targets.shape[1], device=tokens.device)
@@ -182,7 +182,7 @@ def gather_transcribed(
     Raises:
         DataError: there is no speech.
     """
-    training: list[tuple[TranscribedSpeech, Any]] = []
+    training: list[tuple[TranscribedSpeech, NDArray[np.int64]]] = []
     tests: dict[str, TranscribedSpeech] = {}
     if arrays is not None:
         held_out = settings.held_out_voices
@@ -219,16 +219,16 @@ def train(
         settings: see RecognizerTraining and PRESETS.
         arrays: prepared data whose captions are spoken, or None.
         recordings: further corpora by name (`shards.recordings.Recordings`).
-        folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
+        folder: takes the checkpoint, the log and `transcripts.txt` (references and transcripts).
         fabric: devices and precision; made from the settings if absent.
         start_from: checkpoint of another training; its recognizer and pieces of text are taken when this run
             starts (not when it resumes).
 
     Returns:
-        The checkpoint (kind `speech_recognizer`; read it with `transcripts.load_recognizer`).
+        The checkpoint (kind `speech_recognizer`; read it with `core.networks.load_recognizer`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_RECOGNIZER, settings, fabric)
     material = gather_transcribed(settings, arrays, recordings)
     state = run.restore()
     started = None if start_from is None or state else load_recognizer(start_from)
@@ -244,28 +244,25 @@ def train(
     adam = torch.optim.Adam(recognition.parameters(), settings.learning_rate, settings.betas, eps=1e-9)
     learner = Learner(recognition, recognition.recognizer, adam, settings.ema_decay)
     if started and start_from is not None:
-        learner.take(started[0].state_dict(), start_from)
+        learner.start_from(started[0].state_dict(), start_from)
     step = learner.begin(fabric, state)
 
-    def save() -> None:
-        run.save({"step": step, "pieces": list(vocabulary.pieces), **learner.state_dict()})
-        log_word_errors(run, step, learner.ema, vocabulary, material, settings)
-
     next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
+
+    def loss_of(step: int) -> tuple[Tensor, LogItems]:
         loss, items = learner(next_batch(step).to(fabric.device))
-        rate = learning_rate(settings, step)
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        passes = batches.epoch_of(step - 1)
-        values = {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate, "epoch": passes}
-        run.log(step, values)
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+        return loss, {**items, "epoch": batches.epoch_of(step)}
+
+    def transcribe(speech: TranscribedSpeech, utterances: NDArray[np.int64]) -> list[str]:
+        averaged = learner.ema.module
+        assert isinstance(averaged, SpeechRecognizer)
+        return transcripts(partial(greedy, averaged), vocabulary, speech, utterances)
+
+    def save(step: int) -> None:
+        run.save({"step": step, "pieces": list(vocabulary.pieces), **learner.state_dict()})
+        log_word_errors(run, step, material.tests, settings.evaluation_utterances, transcribe)
+
+    return learner.fit(run, step, loss_of, partial(learning_rate, settings), settings.clip, save)
 
 
 def training_batches(
@@ -286,30 +283,7 @@ def training_batches(
 
 
 def learning_rate(settings: RecognizerTraining, step: int) -> float:
-    """The rate of step 0, 1, ...: a linear warm-up, then the decay asked for."""
+    """The rate of step 0, 1, ...: a linear warm-up, then `settings.decay`."""
     if settings.decay == "inverse-sqrt":
         return settings.learning_rate * inverse_sqrt(step, settings.warm_up)
     return settings.learning_rate * cosine(step, settings.steps, settings.warm_up, final=0.02)
-
-
-def log_word_errors(
-    run: Run,
-    step: int,
-    ema: Ema,
-    vocabulary: Vocabulary,
-    material: TranscribedMaterial,
-    settings: RecognizerTraining,
-) -> None:
-    """Logs word errors on everything kept out, and writes `transcripts.txt`: said, written, said, ..."""
-    if not run.fabric.is_global_zero or not settings.evaluation_utterances:
-        return
-    averaged = ema.module
-    assert isinstance(averaged, SpeechRecognizer)
-    shown: list[str] = []
-    for name, speech in material.tests.items():
-        found = evaluate(averaged, vocabulary, speech, settings.evaluation_utterances)
-        if found is not None:
-            run.log(step, {f"{name}/{k}": v for k, v in found[0].as_dict().items()}, now=True)
-            shown += [name, *(json.dumps(pair) for pair in found[1][:12]), ""]
-    with writing(run.folder / "transcripts.txt") as temporary:
-        temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
+from speech2image.losses.adversarial import kl_to_standard_normal
+from speech2image.models.gan.stackgan_v2 import Generated
 from speech2image.pipeline.images import from_uint8
 from speech2image.training.core.ema import BATCHES, Ema, measure_statistics
 from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings
@@ -22,7 +24,7 @@ COLUMNS = 8
 
 
 class StackSizes(Protocol):
-    """What both versions' architectures say: lengths of noise and code, sides of the pictures."""
+    """Sizes that both versions' architectures have: lengths of noise and code, sides of the pictures."""
 
     @property
     def noise(self) -> int: ...
@@ -99,7 +101,7 @@ def spread_of_conditions(batches: PictureBatches, seed: int) -> tuple[Tensor, fl
 
 
 class Progress:
-    """What follows every step: the log, sample sheets of the generator's average, checkpoints.
+    """The end of every step: the generator's own, the log, sample sheets of its average, checkpoints.
 
     Args:
         run: the training's folder.
@@ -128,13 +130,20 @@ class Progress:
         self.losses: list[Tensor] = []
         self.drawn = self.measured = -1
 
-    def after(self, step: int, discriminator: Tensor, generator: Tensor, kl: Tensor) -> None:
-        """Log the losses of a step and do what is due after it.
+    def generator_step(self, step: int, made: Generated, discriminator: Tensor, generator: Tensor) -> int:
+        """The generator's step, which ends a step of the training; then the log and what is due.
 
         Args:
-            step: steps done.
-            discriminator, generator, kl: the losses.
+            step: steps done before.
+            made: what the generator made in this step.
+            discriminator, generator: the losses, the latter without the conditioning augmentation's term.
+
+        Returns:
+            Steps done.
         """
+        kl = kl_to_standard_normal(made.mean, made.log_variance)
+        self.gan.improve_generator(generator + self.settings.kl_weight * kl)
+        step += 1
         self.run.log(step, {"discriminator": discriminator, "generator": generator, "kl": kl})
         self.losses.append(discriminator.detach())
         if step % self.settings.grid_every == 0:
@@ -145,6 +154,7 @@ class Progress:
                 self.run.warn("collapse", warning)
         if self.run.checkpoint_due():
             self._save(step)
+        return step
 
     def end(self, step: int) -> Path:
         """The last sheet, unless it is drawn already, and checkpoint; returns its path."""

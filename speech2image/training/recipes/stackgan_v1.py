@@ -12,19 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
-from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
-from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, LastPicture, StageOne, StageTwo
-from speech2image.training.core.checkpoint import (
-    averaged_weights,
-    building_from,
-    load_checkpoint,
-    stored_settings,
-)
+from speech2image.losses.adversarial import cross_entropy
+from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, StageOne, StageTwo
 from speech2image.training.core.gan import Adversaries
+from speech2image.training.core.networks import STACKGAN_V1, load_stage
 from speech2image.training.core.run import Run, make_fabric
 from speech2image.training.core.schedules import halving
 from speech2image.training.recipes.stackgan import (
@@ -34,8 +29,6 @@ from speech2image.training.recipes.stackgan import (
     picture_batches,
     spread_of_conditions,
 )
-
-KIND = "stackgan_v1"
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ def train(
         utterances: those to take conditions from; default all.
 
     Returns:
-        Path of the checkpoint; `load_generator` reads it.
+        Path of the checkpoint; `core.networks.load_generator` reads it.
 
     Raises:
         SettingsError: Stage II without Stage I or the other way round, or a setting out of range.
@@ -114,7 +107,7 @@ def train(
     """
     a = settings.networks
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, STACKGAN_V1, settings, fabric)
     batches = picture_batches(settings, arrays, utterances, fabric)
     generator = make_generator(a, stage_one)
     if settings.standardise_condition:
@@ -139,14 +132,12 @@ def train(
         d_loss = discriminator_loss(*gan.judge([real, mismatched, picture.detach()], code))
         gan.improve_discriminator(d_loss)
 
+        # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code keeps
+        # its graph here, since the generator learns its codes, too.
         with fabric.autocast():
             (fooled,) = discriminator([picture], made.mean)
         g_loss = cross_entropy(fooled, True)
-        kl = kl_to_standard_normal(made.mean, made.log_variance)
-        gan.improve_generator(g_loss + settings.kl_weight * kl)
-        step += 1
-
-        progress.after(step, d_loss, g_loss, kl)
+        step = progress.generator_step(step, made, d_loss, g_loss)
     return progress.end(step)
 
 
@@ -175,7 +166,7 @@ def make_generator(
         return StageOne(architecture)
     if stage_one is None:
         raise SettingsError("Stage II draws from Stage I's pictures; give its checkpoint (--stage-one)")
-    first, _ = load_stage(stage_one)
+    first = load_stage(stage_one)
     if not isinstance(first, StageOne):
         raise SettingsError(f"{stage_one} is a Stage II; give a Stage I")
     for name in ("noise", "code", "condition"):
@@ -185,30 +176,3 @@ def make_generator(
                 f"{getattr(first.architecture, name)}"
             )
     return StageTwo(architecture, first)
-
-
-def load_stage(path: str | os.PathLike[str]) -> tuple[StageOne | StageTwo, Architecture]:
-    """The trained (averaged) stage of a checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, KIND)
-    with building_from(path):
-        architecture = Architecture(**stored_settings(state, "networks"))
-        weights = averaged_weights(state)
-        generator: StageOne | StageTwo
-        if architecture.stage == 1:
-            generator = StageOne(architecture)
-        else:
-            width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
-            first = replace(architecture, stage=1, generator_width=width)
-            generator = StageTwo(architecture, StageOne(first))
-        generator.load_state_dict(weights)
-    return generator.eval(), architecture
-
-
-def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
-    """The generator of a checkpoint, (condition, noise) -> picture, and the length of its noise."""
-    generator, architecture = load_stage(path)
-    return LastPicture(generator), architecture.noise

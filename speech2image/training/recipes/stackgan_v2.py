@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.losses.adversarial import (
     discriminator_triplet_loss,
     generator_triplet_loss,
-    kl_to_standard_normal,
 )
 from speech2image.models.gan.stackgan_v2 import Architecture, Discriminators, TreeGenerator
 from speech2image.training.core.gan import Adversaries
+from speech2image.training.core.networks import STACKGAN_V2
 from speech2image.training.core.run import Run, make_fabric
 from speech2image.training.recipes.stackgan import (
     Progress,
@@ -30,8 +30,6 @@ from speech2image.training.recipes.stackgan import (
     picture_batches,
     spread_of_conditions,
 )
-
-KIND = "stackgan_v2"
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def train(
         CheckpointError, OutputError: the checkpoint cannot be read or written.
     """
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, STACKGAN_V2, settings, fabric)
     batches = picture_batches(settings, arrays, utterances, fabric)
     generator, discriminators = TreeGenerator(settings.networks), Discriminators(settings.networks)
     if settings.standardise_condition:
@@ -127,6 +125,7 @@ def train(
         made = gan.make(condition, noise, epsilon)
 
         fakes = [picture.detach() for picture in made.pictures]
+        # one call of three batches: the convolutions of small maps read their many weights once
         of_real, of_mismatched, of_fake = gan.judge([real, mismatched, fakes], made.mean.detach())
         d_loss = discriminator_triplet_loss(
             of_real,
@@ -136,14 +135,12 @@ def train(
         )
         gan.improve_discriminator(d_loss)
 
+        # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code keeps
+        # its graph here, since the generator learns its codes, too.
         with fabric.autocast():
             (of_fake,) = discriminators([made.pictures], made.mean)
         g_loss = generator_triplet_loss(of_fake)
-        kl = kl_to_standard_normal(made.mean, made.log_variance)
-        gan.improve_generator(g_loss + settings.kl_weight * kl)
-        step += 1
-
-        progress.after(step, d_loss, g_loss, kl)
+        step = progress.generator_step(step, made, d_loss, g_loss)
     return progress.end(step)
 
 
@@ -151,7 +148,7 @@ def pyramid(pictures: Tensor, branches: int) -> list[Tensor]:
     """Pictures [batch, 3, s, s] at `branches` sizes, each half the next, smallest first."""
     sizes = [pictures]
     while len(sizes) < branches:
-        sizes.insert(0, functional.avg_pool2d(sizes[0], 2))
+        sizes.insert(0, F.avg_pool2d(sizes[0], 2))
     return sizes
 
 

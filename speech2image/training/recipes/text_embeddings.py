@@ -22,7 +22,8 @@ from speech2image.data.corpora.embedding_pickles import (
 from speech2image.data.training_sets import CaptionPairs
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.files import writing
-from speech2image.training.recipes.text_encoder import embed_captions, load_text_encoder
+from speech2image.training.core.networks import load_text_encoder
+from speech2image.training.recipes.text_encoder import embed_captions
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 """Captions -> embeddings [n, size]."""

@@ -32,15 +32,13 @@ from speech2image.training.core.checkpoint import (
     building_from,
     load_checkpoint,
     save_checkpoint,
-    stored_settings,
 )
 from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step, step_rng
+from speech2image.training.core.networks import TEXT_ENCODER, load_text_encoder
+from speech2image.training.core.run import Run, RunSettings, make_fabric, step_rng
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import DescribedPictures, mean_teacher_feature
-
-KIND = "text_encoder"
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class TextEncoderTraining(RunSettings):
         encoder: its shape.
         loss: the published hinge, or the InfoNCE that the speech encoder is trained with.
         word_dropout: up to this share of a caption's words is left out at random, so that shorter texts and
-            those a recognizer misheard are understood, too; not published.
+            those with recognition errors are embedded well, too; not published.
         steps: optimiser steps; the learning rate falls linearly to a hundredth.
         batch_size: pictures a step and process, one caption each.
         learning_rate: Adam's.
@@ -209,10 +207,10 @@ def train(
             resumes).
 
     Returns:
-        The checkpoint (kind `text_encoder`; read it with `load_text_encoder`).
+        The checkpoint (kind `text_encoder`; read it with `core.networks.load_text_encoder`).
     """
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, TEXT_ENCODER, settings, fabric)
     batches = TextBatches(
         arrays,
         arrays.samples_of("train"),
@@ -232,39 +230,23 @@ def train(
     learner = Learner(matching, matching.encoder, adam, settings.ema_decay)
     state = run.restore()
     if state is None and start_from is not None:
-        learner.take(load_text_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
+        learner.start_from(load_text_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
     step = learner.begin(fabric, state)
 
-    def save() -> None:
+    next_batch = run.read_ahead(batches)
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
+        return loss, items
+
+    def rate_of(step: int) -> float:
+        return settings.learning_rate * linear(step, settings.steps)
+
+    def save(step: int) -> None:
         run.save({"step": step, VOCABULARY: vocabulary, **learner.state_dict()})
         _log_retrieval(run, step, learner.ema, arrays, settings.evaluation_captions)
 
-    next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        loss, items = learner(TextBatch(*(tensor.to(fabric.device) for tensor in next_batch(step))))
-        rate = settings.learning_rate * linear(step, settings.steps)
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
-
-
-def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
-    """The trained (averaged) encoder of a checkpoint, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, KIND)
-    with building_from(path):
-        encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
-        encoder.load_state_dict(averaged_weights(state))
-    return encoder.eval()
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 @torch.inference_mode()
@@ -340,7 +322,7 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
             f"there are {len(captions)}"
         )
     weight, bias = least_squares(_read(encoder, captions), spoken)
-    state = load_checkpoint(checkpoint, KIND)
+    state = load_checkpoint(checkpoint, TEXT_ENCODER)
     with building_from(checkpoint):
         averaged = averaged_weights(state)
         averaged["projection.weight"] = torch.from_numpy(weight)

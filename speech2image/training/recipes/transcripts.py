@@ -1,11 +1,8 @@
-"""Transcripts by a trained recognizer: decoding a data set, word error rates, learning the text pieces."""
+"""Transcripts by a trained recognizer: decoding in torch, and word error rates on test speech."""
 
-import os
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,78 +10,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.asr.ctc import token_limit
-from speech2image.asr.text import BLANK, END, LETTERS, Vocabulary
+from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.data.shards.recordings import TranscribedSpeech
 from speech2image.errors import DataError
+from speech2image.files import writing
 from speech2image.metrics.word_errors import CONTENT_WORDS, content_word_error_rate, word_error_rate
-from speech2image.models.speech_recognizer import Cache, SpeechRecognizer, SpeechRecognizerSettings
-from speech2image.training.core.checkpoint import (
-    averaged_weights,
-    building_from,
-    load_checkpoint,
-    stored_settings,
-)
-from speech2image.training.core.speech_batches import padded
+from speech2image.models.speech_recognizer import Cache, SpeechRecognizer
+from speech2image.training.core.run import Run
+from speech2image.training.core.speech_batches import by_length
 
-KIND = "speech_recognizer"
 MOST_TOKENS = 1000
 
 
-def load_recognizer(path: str | os.PathLike[str]) -> tuple[SpeechRecognizer, Vocabulary]:
-    """The trained (averaged) recognizer of a checkpoint, in evaluation mode, and its vocabulary.
-
-    Raises:
-        CheckpointError: the file is damaged or holds something else.
-    """
-    state = load_checkpoint(path, KIND)
-    with building_from(path):
-        vocabulary = Vocabulary(tuple(map(_piece, state["pieces"])))
-        shape = {**stored_settings(state, "recognizer"), "tokens": len(vocabulary)}
-        recognizer = SpeechRecognizer(SpeechRecognizerSettings(**shape))
-        recognizer.load_state_dict(averaged_weights(state))
-    return recognizer.eval(), vocabulary
-
-
-def _piece(piece: object) -> str:
-    if not isinstance(piece, str):
-        raise TypeError(f"a piece of text is {piece!r:.60}")
-    return piece
-
-
-def learn_pieces(texts: Sequence[str], number: int) -> tuple[str, ...]:
-    """The pieces of text to write in: the characters and, up to `number`, frequent groups of them.
-
-    Groups grow by joining the most frequent pair of neighbours within words (byte-pair encoding, Sennrich et
-    al. 2016); a group may begin with the blank before a word.
-
-    Args:
-        texts: of the training, as `text.transcript` gives them.
-        number: of pieces; 0 for the characters alone.
-    """
-    counts = Counter(word for text in texts for word in text.split())
-    words = {word: [" ", *word] for word in counts}
-    pieces = list(LETTERS)
-    while len(pieces) < number:
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, parts in words.items():
-            for pair in pairwise(parts):
-                pairs[pair] += counts[word]
-        if not pairs:
-            break
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        pieces.append("".join(best))
-        words = {word: _joined(parts, best) for word, parts in words.items()}
-    return tuple(pieces)
-
-
-def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    joined: list[str] = []
-    for part in parts:
-        if joined and (joined[-1], part) == pair:
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return joined
+Memory = tuple[Cache, Tensor]
+"""A decoder's cache, and the valid steps of the clip that it attends to."""
 
 
 class TorchScorer:
@@ -95,19 +34,19 @@ class TorchScorer:
         self.device = next(recognizer.parameters()).device
 
     @torch.inference_mode()
-    def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
+    def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Memory]:
         n_frames = torch.tensor([log_mel.shape[1]], device=self.device)
         encoded = self.recognizer.encoder(torch.from_numpy(log_mel)[None].to(self.device), n_frames)
         return encoded.ctc[0].cpu().numpy(), (self.recognizer.decoder.start(encoded.memory), encoded.n_steps)
 
     @torch.inference_mode()
-    def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
+    def follow(self, tokens: NDArray[np.int64], state: Memory) -> tuple[NDArray[np.float32], Memory]:
         cache, n_steps = state
         last = torch.from_numpy(tokens).to(self.device)[:, None]
         following, cache = self.recognizer.decoder(last, cache, n_steps)
         return following[:, 0].cpu().numpy(), (cache, n_steps)
 
-    def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
+    def select(self, state: Memory, rows: NDArray[np.int64]) -> Memory:
         cache, n_steps = state
         chosen = torch.from_numpy(rows).to(self.device)
         return Cache(cache.keys[:, chosen], cache.values[:, chosen], *cache[2:]), n_steps
@@ -116,6 +55,9 @@ class TorchScorer:
 @torch.inference_mode()
 def greedy(recognizer: SpeechRecognizer, log_mel: Tensor, n_frames: Tensor) -> list[list[int]]:
     """The decoder's likeliest token at each step, for a batch of clips at once; limits as for any search."""
+    recognizer = recognizer.eval()
+    device = next(recognizer.parameters()).device
+    log_mel, n_frames = log_mel.to(device), n_frames.to(device)
     encoded = recognizer.encoder(log_mel, n_frames)
     ctc = encoded.ctc.cpu().numpy()
     limits = [token_limit(row[:n], MOST_TOKENS) for row, n in zip(ctc, encoded.n_steps.tolist(), strict=True)]
@@ -139,24 +81,26 @@ def _until_end(tokens: list[int]) -> list[int]:
     return tokens[: tokens.index(END)] if END in tokens else tokens
 
 
+@torch.inference_mode()
 def transcripts(
-    recognizer: SpeechRecognizer,
+    tokens_of: Callable[[Tensor, Tensor], Sequence[Sequence[int]]],
     vocabulary: Vocabulary,
     speech: TranscribedSpeech,
     utterances: NDArray[np.int64],
     batch_size: int = 16,
 ) -> list[str]:
-    """What a recognizer (greedily) writes down of some utterances, in their order."""
-    recognizer = recognizer.eval()
-    device = next(recognizer.parameters()).device
-    order = np.argsort(speech.n_frames()[utterances], kind="stable")
+    """The recognized text of some utterances, in their order.
+
+    Args:
+        tokens_of: clips [b, bands, frames], valid frames [b] -> the tokens of each, such as `greedy`.
+        vocabulary: of the tokens.
+        speech, utterances: what to transcribe.
+        batch_size: clips a call.
+    """
     texts = [""] * len(utterances)
-    for rows in np.split(order, range(batch_size, len(order), batch_size)):
-        log_mel, n_frames = padded([speech.log_mel(int(u)) for u in utterances[rows]])
-        for row, tokens in zip(
-            rows, greedy(recognizer, log_mel.to(device), n_frames.to(device)), strict=True
-        ):
-            texts[row] = vocabulary.text(tokens)
+    for places, frames, n_frames in by_length(speech, utterances, batch_size):
+        for place, tokens in zip(places, tokens_of(frames, n_frames), strict=True):
+            texts[place] = vocabulary.text(tokens)
     return texts
 
 
@@ -186,22 +130,37 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> WordErr
     )
 
 
-def evaluate(
-    recognizer: SpeechRecognizer, vocabulary: Vocabulary, speech: TranscribedSpeech, limit: int = 200
-) -> tuple[WordErrors, list[tuple[str, str]]] | None:
-    """Word errors on a fixed random choice of utterances, and what was said and written.
+def log_word_errors(
+    run: Run,
+    step: int,
+    tests: Mapping[str, TranscribedSpeech],
+    limit: int,
+    transcribe: Callable[[TranscribedSpeech, NDArray[np.int64]], list[str]],
+) -> None:
+    """Logs word error rates on all test speech; `transcripts.txt` gets pairs of reference and transcript.
 
-    Returns:
-        None where there is no utterance.
+    Args:
+        run, step: of the training.
+        tests: speech by name.
+        limit: utterances of each, a fixed random choice; 0 for none.
+        transcribe: speech and utterances -> transcripts.
 
     Raises:
-        DataError: no utterance has a word.
+        DataError: no chosen utterance of a test has a word.
     """
-    chosen = np.random.default_rng(0).permutation(len(speech.texts))[:limit]
-    if not len(chosen):
-        return None
-    said = [speech.texts[u] for u in chosen]
-    if not any(said):
-        raise DataError("none of the utterances to test on has a word")
-    written = transcripts(recognizer, vocabulary, speech, chosen)
-    return word_errors(said, written), list(zip(said, written, strict=True))
+    if not run.fabric.is_global_zero or not limit:
+        return
+    shown: list[str] = []
+    for name, speech in tests.items():
+        chosen = np.random.default_rng(0).permutation(len(speech.texts))[:limit]
+        references = [speech.texts[u] for u in chosen]
+        if not references:
+            continue
+        if not any(references):
+            raise DataError(f"none of the utterances of {name} to test on has a word")
+        found = transcribe(speech, chosen)
+        errors = word_errors(references, found).as_dict()
+        run.log(step, {f"{name}/{key}": value for key, value in errors.items()}, now=True)
+        shown += [name, *(json.dumps(pair) for pair in list(zip(references, found, strict=True))[:12]), ""]
+    with writing(run.folder / "transcripts.txt") as temporary:
+        temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")

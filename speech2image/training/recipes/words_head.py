@@ -7,10 +7,10 @@ recordings are logged at every checkpoint. `train pretrained-speech-encoder --pr
 together.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.asr.ctc import best_path
-from speech2image.asr.text import Vocabulary
+from speech2image.asr.text import Vocabulary, learn_pieces
 from speech2image.data.features import recordings_with_states, with_states
 from speech2image.data.shards.recordings import Recordings, TranscribedSpeech
 from speech2image.data.training_sets import TrainingArrays
-from speech2image.files import writing
 from speech2image.losses.transcription import ctc_loss
 from speech2image.models.pretrained_speech_encoder import (
     PretrainedEncoderSettings,
@@ -34,13 +33,12 @@ from speech2image.models.pretrained_speech_encoder import (
     with_new_head,
 )
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import Run, RunSettings, make_fabric, seed_step
+from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
-from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches, padded
-from speech2image.training.recipes.speech_embeddings import load_pretrained, stated_facts
-from speech2image.training.recipes.speech_encoder import KIND
-from speech2image.training.recipes.speech_recognizer import TranscribedMaterial, gather_transcribed
-from speech2image.training.recipes.transcripts import learn_pieces, word_errors
+from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
+from speech2image.training.recipes.speech_recognizer import gather_transcribed
+from speech2image.training.recipes.transcripts import log_word_errors, transcripts
 
 BATCH = 32
 
@@ -52,7 +50,7 @@ class WordsHeadTraining(RunSettings):
     Attributes:
         encoder: its shape, of which the words head's counts; its number of tokens follows from the
             vocabulary, the rest from the encoder given.
-        pieces: tokens to write in: 0 for characters, else so many groups of characters, learnt from the
+        pieces: size of the vocabulary: 0 for characters, else so many groups of characters, learnt from the
             training's texts.
         held_out_voices: voices of spoken captions kept out of training, to test on; "reader/NAME" keeps out
             that speaker's recordings too, and then no others of that corpus.
@@ -101,7 +99,11 @@ PRESETS = {
 
 
 class Recognition(nn.Module):
-    """An encoder whose words head alone is trained, with the loss."""
+    """An encoder whose words head alone is trained, with CTC's loss.
+
+    CTC needs no alignment of words and states, and reads the states that are computed for the embedding
+    anyway, so transcripts cost one small head.
+    """
 
     def __init__(self, encoder: PretrainedSpeechEncoder) -> None:
         super().__init__()
@@ -132,7 +134,7 @@ def train(
         encoder: checkpoint of a pretrained-speech-encoder training.
         arrays: prepared data whose captions are spoken, opened with the encoder's front end; or None.
         recordings: further corpora by name, of that front end.
-        folder: takes the checkpoint and the log; `transcripts.txt` shows what is said and written.
+        folder: takes the checkpoint, the log and `transcripts.txt` (references and transcripts).
         fabric: devices and precision; made from the settings if absent.
 
     Returns:
@@ -157,7 +159,7 @@ def train(
     shape = settings.encoder.words or WordsSettings()
     whole = with_new_head(embedding, words=replace(shape, tokens=len(vocabulary)))
     settings = replace(settings, encoder=whole.settings)
-    run = Run(folder, KIND, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric)
     recognition = Recognition(whole)
     trained = [parameter for parameter in recognition.parameters() if parameter.requires_grad]
     adam = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
@@ -165,24 +167,26 @@ def train(
     batches = training_batches(settings, material.training, vocabulary, fabric)
     step = learner.begin(fabric, run.restore())
 
-    def save() -> None:
-        run.save({"step": step, **facts, **learner.state_dict()})
-        log_word_errors(run, step, learner.ema.module, vocabulary, material, settings)
-
     next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        seed_step(settings.seed, step, fabric.global_rank)
-        loss = learner(next_batch(step).to(fabric.device))
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        ctc = learner(next_batch(step).to(fabric.device))
+        return ctc, {"ctc": ctc}
+
+    def rate_of(step: int) -> float:
         share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        rate = settings.learning_rate * share
-        norm = learner.step(loss, rate, settings.clip)
-        step += 1
-        run.log(step, {"ctc": loss, "gradient_norm": norm, "learning_rate": rate})
-        if run.checkpoint_due():
-            save()
-    save()
-    run.close()
-    return run.checkpoint
+        return settings.learning_rate * share
+
+    def transcribe(speech: TranscribedSpeech, utterances: NDArray[np.int64]) -> list[str]:
+        averaged = learner.ema.module
+        assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.words is not None
+        return transcripts(partial(best_paths, averaged.words), vocabulary, speech, utterances, BATCH)
+
+    def save(step: int) -> None:
+        run.save({"step": step, **facts, **learner.state_dict()})
+        log_word_errors(run, step, material.tests, settings.evaluation_utterances, transcribe)
+
+    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
 
 def training_batches(
@@ -200,40 +204,8 @@ def training_batches(
     )
 
 
-@torch.inference_mode()
-def transcripts(
-    words: WordsHead, vocabulary: Vocabulary, speech: TranscribedSpeech, utterances: NDArray[np.int64]
-) -> list[str]:
-    """What the likeliest path says of some utterances, in their order."""
+def best_paths(words: WordsHead, states: Tensor, n_steps: Tensor) -> list[list[int]]:
+    """The tokens of each clip's likeliest CTC path; arguments as of `WordsHead`."""
     device = next(words.parameters()).device
-    order = np.argsort(speech.n_frames()[utterances], kind="stable")
-    texts = [""] * len(utterances)
-    for rows in np.split(order, range(BATCH, len(order), BATCH)):
-        states, n_steps = padded([speech.log_mel(int(u)) for u in utterances[rows]])
-        written = words.eval()(states.to(device), n_steps.to(device)).cpu().numpy()
-        for row, ctc, n in zip(rows, written, n_steps.tolist(), strict=True):
-            texts[row] = vocabulary.text(best_path(ctc[:n]))
-    return texts
-
-
-def log_word_errors(
-    run: Run,
-    step: int,
-    averaged: nn.Module,
-    vocabulary: Vocabulary,
-    material: TranscribedMaterial,
-    settings: WordsHeadTraining,
-) -> None:
-    """Logs word errors on everything kept out, and writes `transcripts.txt`: said, written, said, ..."""
-    assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.words is not None
-    if not run.fabric.is_global_zero or not settings.evaluation_utterances:
-        return
-    shown: list[str] = []
-    for name, speech in material.tests.items():
-        chosen = np.random.default_rng(0).permutation(len(speech.texts))[: settings.evaluation_utterances]
-        said = [speech.texts[u] for u in chosen]
-        written = transcripts(averaged.words, vocabulary, speech, chosen)
-        run.log(step, {f"{name}/{k}": v for k, v in word_errors(said, written).as_dict().items()}, now=True)
-        shown += [name, *(json.dumps(pair) for pair in list(zip(said, written, strict=True))[:12]), ""]
-    with writing(run.folder / "transcripts.txt") as temporary:
-        temporary.write_text("\n".join([f"step {step}", *shown]) + "\n", encoding="utf-8")
+    written = words.eval()(states.to(device), n_steps.to(device)).cpu().numpy()
+    return [best_path(ctc[:n]) for ctc, n in zip(written, n_steps.tolist(), strict=True)]

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from speech2image.errors import CheckpointError
-from speech2image.export.direct import load_generator
 from speech2image.models import speech_encoder
 from speech2image.models.gan import one_stage
 from speech2image.training.core.checkpoint import (
@@ -24,7 +23,7 @@ from speech2image.training.core.checkpoint import (
     save_checkpoint,
 )
 from speech2image.training.core.learner import Learner
-from speech2image.training.recipes.speech_embeddings import load_speech_encoder
+from speech2image.training.core.networks import load_generator, load_speech_encoder
 
 ENCODER = speech_encoder.PRESETS["toy"]
 GENERATOR = one_stage.GeneratorSettings(16, noise_size=7, code_size=8, channels=(8, 8, 4))

@@ -8,10 +8,11 @@ import torch
 
 from speech2image.errors import DataError
 from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.run import Run
 from speech2image.training.recipes import classifier
 from speech2image.training.recipes.classifier import PRESETS, train
-from speech2image.training.recipes.speech_embeddings import embed, load_speech_encoder
+from speech2image.training.recipes.speech_embeddings import embed
 
 
 class Arrays:

@@ -14,6 +14,7 @@ from speech2image.errors import DataError, SettingsError
 from speech2image.export.direct import export_checkpoints
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.models.teacher.toy import ToyTeacher
+from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.recipes import direct, speech_embeddings
 
 TOY = direct.PRESETS["toy"]
@@ -40,9 +41,7 @@ def test_ends_in_a_model_and_does_nothing_twice(shards: Path, tmp_path) -> None:
     assert (route.name, route.picture_size) == ("short", 64)
 
     arrays = PairArrays.open(shards)
-    encoder = speech_embeddings.load_speech_encoder(
-        tmp_path / "run" / "speech_encoder" / "checkpoint.safetensors"
-    )
+    encoder = load_speech_encoder(tmp_path / "run" / "speech_encoder" / "checkpoint.safetensors")
     assert len(arrays.embeddings) == len(arrays.utterance_sample)
     last = len(arrays.embeddings) - 1
     expected = speech_embeddings.embed(encoder, arrays, np.array([last]))[0]

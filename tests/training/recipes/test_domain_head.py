@@ -29,6 +29,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.pipeline import registry
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.core.networks import load_pretrained
 from speech2image.training.recipes import pretrained_speech_encoder, words_head
 from speech2image.training.recipes.domain_head import (
     PRESETS,
@@ -40,7 +41,6 @@ from speech2image.training.recipes.domain_head import (
     mistakes,
     train,
 )
-from speech2image.training.recipes.speech_embeddings import load_pretrained
 
 TINY = dataclasses.replace(
     PRESETS["toy"], domains=("flower", "bird"), steps=4, log_every=1, precision="32-true"

@@ -14,10 +14,10 @@ from torch._dynamo.utils import counters
 
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import contrast_with_condition
-from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.condition_prior import OLD_BUFFERS, ConditionPrior
 from speech2image.models.gan.one_stage import DiscriminatorSettings, GeneratorSettings, OneStageGenerator
 from speech2image.models.teacher.googlenet import GoogLeNet
-from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.core.checkpoint import OLD_SETTINGS, load_checkpoint, save_checkpoint
 from speech2image.training.core.gan import augment_pictures
 from speech2image.training.core.speech_batches import mean_teacher_feature
 from speech2image.training.recipes.condition_prior import PriorSettings, draw_features, fit_prior, refit_prior
@@ -292,3 +292,23 @@ def test_a_prior_is_fitted_anew_and_the_generator_stays(teacher: GoogLeNet, tmp_
     assert load_checkpoint(train(run, arrays, teacher, tmp_path / "run"))["step"] == 2, (
         "a training goes on with it"
     )
+
+
+def test_a_training_of_version_0_1_goes_on_as_if_it_had_never_stopped(
+    teacher: GoogLeNet, tmp_path: Path
+) -> None:
+    arrays: Any = TinyArrays()
+    whole = load_checkpoint(train(dataclasses.replace(TINY, steps=2), arrays, teacher, tmp_path / "whole"))
+    path = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "run")
+    state = load_checkpoint(path)
+    settings = {name: old for old, name in OLD_SETTINGS.items()}
+    buffers = {name: old for old, name in OLD_BUFFERS.items()}
+    state["settings"]["prior"] = {settings.get(k, k): v for k, v in state["settings"]["prior"].items()}
+    state["prior"] = {buffers.get(k, k): v for k, v in state["prior"].items()}
+    assert "told" in state["settings"]["prior"] and "described" in state["prior"]
+    save_checkpoint(path, state)
+    parts = load_checkpoint(train(dataclasses.replace(TINY, steps=2), arrays, teacher, tmp_path / "run"))
+    assert parts["step"] == 2 and parts["settings"] == whole["settings"]
+    for name in ("generator", "discriminator", "prior"):
+        for key, value in whole[name].items():
+            assert torch.equal(parts[name][key], value), (name, key)

@@ -25,15 +25,15 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.core.ema import Ema
+from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.run import make_fabric
-from speech2image.training.recipes.direct import store_embeddings
 from speech2image.training.recipes.pretrained_speech_encoder import (
     PRESETS,
     starting_encoder,
     train,
     training_batches,
 )
-from speech2image.training.recipes.speech_embeddings import embed, evaluate, load_speech_encoder
+from speech2image.training.recipes.speech_embeddings import embed, evaluate, store_embeddings
 
 TINY = dataclasses.replace(
     PRESETS["toy"],

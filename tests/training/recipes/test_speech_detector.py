@@ -13,6 +13,7 @@ from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
 from speech2image.data.pairs import write_shards
 from speech2image.errors import CheckpointError, DataError
 from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
+from speech2image.training.core.networks import load_speech_detector
 from speech2image.training.recipes.speech_detector import (
     PRESETS,
     DetectorMaterial,
@@ -21,7 +22,6 @@ from speech2image.training.recipes.speech_detector import (
     active_hops,
     choose_threshold,
     gather_detector_material,
-    load_speech_detector,
     step_labels,
     train,
 )

@@ -20,10 +20,11 @@ from speech2image.data.augment.log_mel import (
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
 from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.run import make_fabric
 from speech2image.training.core.speech_batches import SpeechBatches
 from speech2image.training.recipes import speech_encoder
-from speech2image.training.recipes.speech_embeddings import embed, evaluate, load_speech_encoder, split_voices
+from speech2image.training.recipes.speech_embeddings import embed, evaluate, training_and_other_voices
 from speech2image.training.recipes.speech_encoder import PRESETS, train, training_batches
 
 
@@ -129,7 +130,7 @@ def test_test_classes_and_held_out_voices_stay_out(arrays):
     batches = SpeechBatches(arrays, batches.utterances, 8, 0, extra_pictures=50)
     for step in range(20):
         assert set(batches(step).pictures.tolist()) <= train_pictures
-    assert split_voices(arrays, ("berta",)) == (["anna"], ["berta"])
+    assert training_and_other_voices(arrays, ("berta",)) == (["anna"], ["berta"])
 
 
 def test_batches_depend_on_step_and_seed_alone(arrays):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from fake_speech import FakeSpeech, spoken
 
 from speech2image.asr.ctc import Search, Vocabulary, transcribe
-from speech2image.asr.text import LETTERS
+from speech2image.asr.text import LETTERS, learn_pieces
 from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
 from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.networks import load_recognizer
 from speech2image.training.core.prefetch import ReadAhead
 from speech2image.training.core.speech_batches import TranscribedBatches
 from speech2image.training.recipes import speech_recognizer
@@ -31,8 +33,6 @@ from speech2image.training.recipes.speech_recognizer import (
 from speech2image.training.recipes.transcripts import (
     TorchScorer,
     greedy,
-    learn_pieces,
-    load_recognizer,
     transcripts,
     word_errors,
 )
@@ -63,7 +63,7 @@ def trained(tmp_path_factory) -> Path:
 def test_it_learns_eight_utterances(trained):
     recognizer, vocabulary = load_recognizer(trained)
     speech = FakeSpeech(9)
-    written = transcripts(recognizer, vocabulary, speech, np.arange(1, 9), batch_size=3)
+    written = transcripts(partial(greedy, recognizer), vocabulary, speech, np.arange(1, 9), batch_size=3)
     assert word_errors(speech.texts[1:], written).wer == 0
     scorer = TorchScorer(recognizer)
     for u in (2, 5):

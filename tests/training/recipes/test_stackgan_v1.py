@@ -13,12 +13,11 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.models.gan.stackgan_v1 import Architecture, StageTwo
 from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.core.networks import load_generator, load_stage
 from speech2image.training.recipes.stackgan_v1 import (
     PRESETS,
     StackGanV1Training,
     discriminator_loss,
-    load_generator,
-    load_stage,
     rates,
     train,
 )
@@ -99,9 +98,9 @@ def test_resumed_equals_uninterrupted(arrays, stage_one, tmp_path):
 
 
 def test_stage_two_leaves_stage_one_as_it_was(arrays, stage_one, tmp_path):
-    two, architecture = load_stage(train(TWO, arrays, tmp_path, stage_one))
-    assert isinstance(two, StageTwo) and architecture.sizes == (64, 128)
-    one, _ = load_stage(stage_one)
+    two = load_stage(train(TWO, arrays, tmp_path, stage_one))
+    assert isinstance(two, StageTwo) and two.architecture.sizes == (64, 128)
+    one = load_stage(stage_one)
     inside = two.stage_one.state_dict()
     assert all(torch.equal(value, inside[name]) for name, value in one.state_dict().items())
     assert (tmp_path / "samples" / "0000004.png").is_file()

@@ -10,13 +10,8 @@ import torch
 from speech2image.errors import DataError
 from speech2image.models.text_encoder import PRESETS, TextEncoder
 from speech2image.training.core.checkpoint import save_checkpoint
-from speech2image.training.recipes.text_encoder import (
-    align,
-    embed_captions,
-    least_squares,
-    load_text_encoder,
-    spoken_captions,
-)
+from speech2image.training.core.networks import load_text_encoder
+from speech2image.training.recipes.text_encoder import align, embed_captions, least_squares, spoken_captions
 
 SIZE = 12
 COLOURS = (

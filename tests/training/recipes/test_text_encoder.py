@@ -22,6 +22,7 @@ from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
 from speech2image.losses.joint_embedding import JointEmbeddingWeights
 from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.networks import load_text_encoder
 from speech2image.training.core.picture_batches import ConditionSampler
 from speech2image.training.core.run import Run
 from speech2image.training.recipes import text_encoder
@@ -31,7 +32,6 @@ from speech2image.training.recipes.text_encoder import (
     TextBatches,
     embed_captions,
     evaluate,
-    load_text_encoder,
     train,
     without_words,
 )

@@ -19,8 +19,8 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, build_recordings
 from speech2image.errors import DataError
 from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.core.networks import load_pretrained
 from speech2image.training.recipes import pretrained_speech_encoder
-from speech2image.training.recipes.speech_embeddings import load_pretrained
 from speech2image.training.recipes.words_head import PRESETS, train
 
 TINY = dataclasses.replace(PRESETS["toy"], steps=4, frames=200, log_every=1, precision="32-true")

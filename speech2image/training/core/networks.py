@@ -1,0 +1,156 @@
+"""Trained networks: the averaged network in the checkpoint of each kind, in evaluation mode.
+
+Every loader raises CheckpointError for a file that is damaged or of another kind.
+"""
+
+import os
+from dataclasses import replace
+
+from torch import nn
+
+from speech2image.asr.text import Vocabulary
+from speech2image.errors import CheckpointError, SettingsError
+from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+from speech2image.models.gan import stackgan_v1, stackgan_v2
+from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
+from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
+from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
+from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
+from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
+from speech2image.models.text_encoder import TextEncoder, TextEncoderSettings
+from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD, PIECES
+from speech2image.training.core.checkpoint import (
+    State,
+    averaged_weights,
+    building_from,
+    load_checkpoint,
+    read_facts,
+    stored_settings,
+)
+
+SPEECH_ENCODER, TEXT_ENCODER = "speech_encoder", "text_encoder"
+SPEECH_RECOGNIZER, SPEECH_DETECTOR = "speech_recognizer", "speech_detector"
+ONE_STAGE_GAN, STACKGAN_V1, STACKGAN_V2 = "one_stage_gan", "stackgan_v1", "stackgan_v2"
+"""Kinds of checkpoints. A classifier's is a speech encoder's, so that all that takes one takes it."""
+
+FACTS = ("backbone", PIECES, DECODER_PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
+"""What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
+began with, the pieces of text of its words head and of its decoder, and of its domain head the names, the
+threshold and the errors."""
+
+
+def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | PretrainedSpeechEncoder:
+    """The encoder of a speech-encoder, pretrained-speech-encoder or classifier training."""
+    state = load_checkpoint(path, SPEECH_ENCODER)
+    encoder: SpeechEncoder | PretrainedSpeechEncoder
+    with building_from(path):
+        stored = stored_settings(state, "encoder")
+        if "backbone" in stored:
+            encoder = PretrainedSpeechEncoder(PretrainedEncoderSettings.from_stored(stored))
+        else:
+            encoder = SpeechEncoder(SpeechEncoderSettings(**stored))
+        encoder.load_state_dict(averaged_weights(state))
+    return encoder.eval()
+
+
+def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:
+    """`load_speech_encoder` for an encoder on a pretrained backbone.
+
+    Raises:
+        SettingsError: it has none.
+    """
+    encoder = load_speech_encoder(path)
+    if not isinstance(encoder, PretrainedSpeechEncoder):
+        raise SettingsError(f"the encoder in {path} has no pretrained backbone; name another checkpoint")
+    return encoder
+
+
+def stated_facts(path: str | os.PathLike[str]) -> State:
+    """Those of `FACTS` that the checkpoint of a speech encoder states."""
+    facts = read_facts(path)
+    return {key: facts[key] for key in FACTS if key in facts}
+
+
+def load_text_encoder(path: str | os.PathLike[str]) -> TextEncoder:
+    """The encoder of a text-encoder training."""
+    state = load_checkpoint(path, TEXT_ENCODER)
+    with building_from(path):
+        encoder = TextEncoder(TextEncoderSettings(**stored_settings(state, "encoder")))
+        encoder.load_state_dict(averaged_weights(state))
+    return encoder.eval()
+
+
+def load_recognizer(path: str | os.PathLike[str]) -> tuple[SpeechRecognizer, Vocabulary]:
+    """The network of a speech-recognizer training, and its vocabulary."""
+    state = load_checkpoint(path, SPEECH_RECOGNIZER)
+    with building_from(path):
+        vocabulary = Vocabulary(tuple(map(_piece, state["pieces"])))
+        shape = {**stored_settings(state, "recognizer"), "tokens": len(vocabulary)}
+        recognizer = SpeechRecognizer(SpeechRecognizerSettings(**shape))
+        recognizer.load_state_dict(averaged_weights(state))
+    return recognizer.eval(), vocabulary
+
+
+def _piece(piece: object) -> str:
+    if not isinstance(piece, str):
+        raise TypeError(f"a piece of text is {piece!r:.60}")
+    return piece
+
+
+def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
+    """The network of a speech-detector training."""
+    state = load_checkpoint(path, SPEECH_DETECTOR)
+    with building_from(path):
+        detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
+        detector.load_state_dict(averaged_weights(state))
+    return detector.eval()
+
+
+def load_stage(path: str | os.PathLike[str]) -> stackgan_v1.StageOne | stackgan_v1.StageTwo:
+    """The stage of a stackgan-v1 training; Stage II holds its Stage I."""
+    state = load_checkpoint(path, STACKGAN_V1)
+    with building_from(path):
+        architecture = stackgan_v1.Architecture(**stored_settings(state, "networks"))
+        weights = averaged_weights(state)
+        generator: stackgan_v1.StageOne | stackgan_v1.StageTwo
+        if architecture.stage == 1:
+            generator = stackgan_v1.StageOne(architecture)
+        else:  # a Stage II does not state the width of its Stage I
+            width = weights["stage_one.linear.weight"].shape[0] // (8 * 4 * 4)
+            first = replace(architecture, stage=1, generator_width=width)
+            generator = stackgan_v1.StageTwo(architecture, stackgan_v1.StageOne(first))
+        generator.load_state_dict(weights)
+    return generator.eval()
+
+
+def load_generator(path: str | os.PathLike[str]) -> tuple[nn.Module, int]:
+    """The generator of a GAN's training for inference, (condition, noise) -> picture, and its noise's length.
+
+    One that was trained with a condition prior has it in front: its condition is a speech embedding.
+
+    Raises:
+        CheckpointError: it is no generator's.
+    """
+    state = load_checkpoint(path)
+    with building_from(path):
+        if state["kind"] == ONE_STAGE_GAN:
+            return _one_stage(state)
+        if state["kind"] == STACKGAN_V2:
+            architecture = stackgan_v2.Architecture(**stored_settings(state, "networks"))
+            tree = stackgan_v2.TreeGenerator(architecture)
+            tree.load_state_dict(averaged_weights(state))
+            return stackgan_v2.PictureGenerator(tree), architecture.noise
+    if state["kind"] == STACKGAN_V1:
+        stage = load_stage(path)
+        return stackgan_v1.LastPicture(stage), stage.architecture.noise
+    raise CheckpointError(f"{path} is a checkpoint of '{state['kind']}', not of a generator")
+
+
+def _one_stage(state: State) -> tuple[nn.Module, int]:
+    sizes = GeneratorSettings(**stored_settings(state, "generator"))
+    generator = OneStageGenerator(sizes)
+    generator.load_state_dict(averaged_weights(state))
+    if "prior" not in state:
+        return generator, sizes.noise_size
+    spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)
+    return spoken, spoken.noise_size
