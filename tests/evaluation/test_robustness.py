@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from evaluation_parts import PerfectRoute, run
 from numpy.typing import NDArray
-from speech2image.evaluation.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 
 from speech2image import audio
+from speech2image.data.augment.acoustic_conditions import ACOUSTIC_CONDITIONS, changed
 from speech2image.data.corpora.toy import HELD_OUT_VOICE
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.report.markdown import table
