@@ -104,9 +104,8 @@ def read_row(table: str, written: Results) -> Row:
             estimates[key] = Estimate(written[key], None if ends is None else (ends[0], ends[1]))
     facts = {name: value for name, value in written.items() if isinstance(value, str) and name != "id"}
     counts = {name: value for name, value in written.items() if isinstance(value, int)}
-    return Row(
-        written.get("id", ids.get(called, called)), estimates, counts, facts, written.get("chance") or {}
-    )
+    id = str(written.get("id") or ids.get(called, called))
+    return Row(id, estimates, counts, facts, written.get("chance") or {})
 
 
 def _interval_field(table: str, key: str) -> str:
