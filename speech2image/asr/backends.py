@@ -1,4 +1,4 @@
-"""Anything that writes down speech, behind one method: this project's recognizer, Whisper, PocketSphinx.
+"""ASR backends: whatever writes down speech, behind one method (own recognizer, Whisper, PocketSphinx).
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
     recognize(recognizer, waveform) -> the same, with each word's confidence and the domain where they are

@@ -1,4 +1,4 @@
-"""Networks in torch -> ONNX, with large weights as float16: half the size, same arithmetic."""
+"""Conversion to ONNX: traces networks and stores large weights as float16, half the size, same arithmetic."""
 
 import copy
 import warnings

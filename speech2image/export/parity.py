@@ -1,4 +1,4 @@
-"""Does ONNX Runtime give what torch gives? Compared on clips or captions, alone and as one padded batch."""
+"""Parity check: ONNX Runtime must give what torch gives, for samples alone and as one padded batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Reading and checking what strangers wrote into a model folder: its card (JSON) and its networks' bytes."""
+"""Model card: reads and checks what strangers wrote into a model folder, `model.json` and networks' bytes."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The route through text: a recognizer writes down what is said, pictures are drawn from the words.
+"""Cascade route: a recognizer writes down what is said, pictures are drawn from the words.
 
     recording --recognizer------------> words, which are shown
     words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space

@@ -1,4 +1,4 @@
-"""What a recording is about: one of the domains that a model draws, or something else, which it cannot."""
+"""Domains: what a recording is about, one of those that a model draws or something else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Trained models: a name or a path -> the model folder, its checksums, its licence; `loading.load` opens it.
+"""Model registry: a name or a path -> the model folder, its checksums, its licence (`loading.load` opens it).
 
 A model folder holds `model.json` (written by `export`), `speech_encoder.onnx`, `generator.onnx` and, if
-the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
+the model has them, `condition_prior.onnx`, which samples an image feature for an embedding, and
 `speech_detector.onnx`, which tells speech from other sounds. One of the route through text
 (`"route": "cascade"`, written by `export/cascade.py`) has `text_encoder.onnx` in place of the speech encoder,
 and may name a speech recognizer: a folder in it, beside it or among the shipped models. In the same way
@@ -144,7 +144,7 @@ class Model:
         return next((place / name for place in places if os.path.isfile(place / name / file)), None)
 
     @property
-    def borrowed(self) -> dict[str, dict[str, Any]]:
+    def shared(self) -> dict[str, dict[str, Any]]:
         """What the card says of the networks that lie in another model's folder, named by "of"."""
         files = self.card["files"]
         return {network: files[network] for network in self.networks if "of" in files[network]}
@@ -157,7 +157,7 @@ class Model:
         """
         entry = self.card["files"][network]
         file: str = entry["file"]
-        if network not in self.borrowed:
+        if network not in self.shared:
             return self.folder / file
         lender = self._find(entry["of"], file)
         if lender is None:
@@ -197,7 +197,7 @@ class Model:
     @property
     def size(self) -> int:
         """Bytes of the networks on disk, without what lies in another folder."""
-        own = [self.path(network) for network in self.networks if network not in self.borrowed]
+        own = [self.path(network) for network in self.networks if network not in self.shared]
         recognizer = self._find_recognizer()
         if recognizer is not None and recognizer.parent == self.folder:
             own += recognizer.glob("*.onnx")

@@ -160,7 +160,7 @@ class PairArrays(Rows):
             DataError: there is no speech, or an utterance cannot be used.
             CheckpointError: the arrays there are of another version of the front end.
         """
-        targets = self.speech_arrays("log_mel" if self.front_end == PAPER else self.front_end.name)
+        targets = self.speech_arrays(self.front_end.array_name)
         missing = [i for i, target in enumerate(targets) if not target.exists()]
         todo = [(self._speech[i][0], targets[i], self.front_end) for i in missing]
         sizes = [len(self._speech[i][1].rows) for i in missing]

@@ -203,7 +203,7 @@ def build_recordings(
     folder = Path(folder)
     starts = range(0, len(listed), RECORDINGS_PER_PART)
     plans = [(listed[start : start + RECORDINGS_PER_PART], folder) for start in starts]
-    kind = "log_mel" if front_end == PAPER else front_end.name
+    kind = front_end.array_name
     targets = [_target(folder, kind, number, part) for number, (part, _) in enumerate(plans)]
     sources = [_sources(part) for part, _ in plans]
     finished = _finished(folder)
