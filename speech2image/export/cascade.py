@@ -44,6 +44,7 @@ from speech2image.export.parity import (
     of_captions,
 )
 from speech2image.files import is_plain_name
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.training.core.checkpoint import read_facts
@@ -109,7 +110,7 @@ def export_cascade(
     folder, inputs = Path(folder), of_captions(captions or CAPTIONS)
     check_folder(folder)
     named = _named(recognizer, shared_recognizer)
-    shared: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Card] = {}
     if isinstance(generator, Model):
         shared = shared_networks(generator, folder, ("generator", PRIOR, DETECTOR))
         contents, facts = _convert_for(generator, text_encoder, inputs)
@@ -184,9 +185,7 @@ def _exported(recognizer: str | os.PathLike[str] | None) -> Iterator[Path | None
         yield Path(folder) / INSIDE
 
 
-def _convert_for(
-    lender: Model, text_encoder: nn.Module, inputs: Inputs
-) -> tuple[dict[str, bytes], dict[str, Any]]:
+def _convert_for(lender: Model, text_encoder: nn.Module, inputs: Inputs) -> tuple[dict[str, bytes], Card]:
     """The text encoder in ONNX with float16 weights; what `model.json` says of sizes and parity."""
     encoder = copy.deepcopy(text_encoder).cpu().float().eval()
     with torch.no_grad():

@@ -60,6 +60,7 @@ from speech2image.export.parity import (
 )
 from speech2image.models.condition_prior import SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.registry import (
     DOMAIN,
@@ -221,7 +222,7 @@ def convert(
 def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
     """The generator of another model, which must have the sizes stated."""
 
-    def sizes_of(card: dict[str, Any]) -> str:
+    def sizes_of(card: Card) -> str:
         noise = card["noise_size"] - card.get("prior_noise_size", 0)
         return f"{card['picture_size']} pixels from {card['embedding_size']} numbers and {noise} of noise"
 

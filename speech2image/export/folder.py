@@ -12,6 +12,7 @@ import onnx
 from speech2image import __version__
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.registry import (
     CARD,
     MODELS_FOLDER,
@@ -45,9 +46,9 @@ def check_folder(folder: Path) -> None:
 def write_folder(
     folder: Path,
     contents: dict[str, bytes],
-    card: dict[str, Any],
+    card: Card,
     recognizer: Path | None = None,
-    shared: dict[str, dict[str, Any]] | None = None,
+    shared: dict[str, Card] | None = None,
 ) -> None:
     """Write a model folder: networks, `model.json` and, if given, a copy of a recognizer's folder.
 
@@ -80,7 +81,7 @@ def write_folder(
 def write_again(
     model: Model,
     contents: dict[str, bytes],
-    shared: dict[str, dict[str, Any]],
+    shared: dict[str, Card],
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """`write_folder` for a model that is there: all else that its card says stays, and a recognizer inside.
@@ -94,7 +95,7 @@ def write_again(
     write_folder(model.folder, contents, {**card, **(changes or {})}, inside, shared)
 
 
-def shared_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, dict[str, Any]]:
+def shared_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, Card]:
     """What `model.json` in `folder` says of networks that stay in the lender's folder; those it has of them.
 
     Raises:
@@ -176,6 +177,6 @@ def describe_arrays(content: bytes) -> dict[str, list[str]]:
     return {"inputs": [one.name for one in graph.input], "outputs": [one.name for one in graph.output]}
 
 
-def describe_content(content: bytes) -> dict[str, Any]:
+def describe_content(content: bytes) -> Card:
     """What a card says of a file, so that damage is found: its length and checksum."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -193,7 +193,7 @@ class Route(ABC):
     """
 
     def __init__(
-        self, model: Model, generator: Any, vad: VoiceActivityDetector | None, prior: Session | None
+        self, model: Model, generator: Session, vad: VoiceActivityDetector | None, prior: Session | None
     ) -> None:
         self.model, self.vad = model, vad
         self.recognizer: AsrBackend | None = None

@@ -5,7 +5,6 @@ recording --model's front end, speech_encoder.onnx--> speech embedding f [1024]
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,7 @@ class DirectRoute(Route):
         self,
         model: Model,
         speech_encoder: Session,
-        generator: Any,
+        generator: Session,
         vad: VoiceActivityDetector | None = None,
         prior: Session | None = None,
     ) -> None:

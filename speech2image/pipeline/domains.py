@@ -82,7 +82,7 @@ def something_else(domains: Sequence[str]) -> str:
     return f"this model draws {known}; this sounded like something else"
 
 
-def check_domains(names: Any, threshold: Any, place: str) -> None:
+def check_domains(names: Any, threshold: object, place: str) -> None:
     """Refuse names and a threshold that no network of this project comes with.
 
     Args:

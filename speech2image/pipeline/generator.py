@@ -1,7 +1,5 @@
 """Generator: draws pictures of an embedding and noise, the last step of every route."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -9,6 +7,7 @@ from PIL import Image
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import images
 from speech2image.pipeline.noise import MAX_PICTURES, check_count, noise
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
 
 
@@ -22,7 +21,7 @@ class Generator:
         prior_noise: so much of a noise vector goes into the prior, the rest into the generator.
     """
 
-    def __init__(self, generator: Any, prior: Any = None, prior_noise: int = 0) -> None:
+    def __init__(self, generator: Session, prior: Session | None = None, prior_noise: int = 0) -> None:
         self.name: str = generator.name
         self._generator, self._prior = generator, prior
         self._prior_noise = 0 if prior is None else prior_noise
@@ -49,7 +48,7 @@ class ConditionedGenerator:
         prior: `Session` of the condition prior, if the model has one.
     """
 
-    def __init__(self, model: Model, generator: Any, prior: Any = None) -> None:
+    def __init__(self, model: Model, generator: Session, prior: Session | None = None) -> None:
         self.picture_size: int = model.card["picture_size"]
         self.noise_size: int = model.card["noise_size"]
         self.embedding_size: int = model.card["embedding_size"]
@@ -108,7 +107,7 @@ class ConditionedGenerator:
         condition = self._check(embedding)
         return [self.draw(condition, row) for row in self.noise(n, seed)]
 
-    def checked(self, embedding: NDArray[np.float32], network: Any) -> NDArray[np.float32]:
+    def checked(self, embedding: NDArray[np.float32], network: Session) -> NDArray[np.float32]:
         """The one row of what `network` gave, [1, size] -> [size].
 
         Raises:

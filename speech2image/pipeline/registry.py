@@ -15,11 +15,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.pipeline.card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
+from speech2image.pipeline.card import MAX_CARD_BYTES, Card, check_card, name_of, read_content, read_json_card
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.routes import DETECTOR, PRIOR, ROUTES
 
@@ -70,7 +69,7 @@ class Model:
 
     name: str
     folder: Path
-    card: dict[str, Any]
+    card: Card
 
     @property
     def route(self) -> str:
@@ -144,7 +143,7 @@ class Model:
         return next((place / name for place in places if os.path.isfile(place / name / file)), None)
 
     @property
-    def shared(self) -> dict[str, dict[str, Any]]:
+    def shared(self) -> dict[str, Card]:
         """What the card says of the networks that lie in another model's folder, named by "of"."""
         files = self.card["files"]
         return {network: files[network] for network in self.networks if "of" in files[network]}
@@ -204,7 +203,7 @@ class Model:
         return sum(path.stat().st_size for path in own)
 
 
-def optional_networks(files: Any) -> tuple[str, ...]:
+def optional_networks(files: object) -> tuple[str, ...]:
     """Of the networks a model may do without, those that its card's `files` names."""
     return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
 
@@ -310,7 +309,7 @@ def read_card(folder: Path) -> Model:
     return Model(name_of(card, path), folder, card)
 
 
-def check_model_card(card: dict[str, Any], path: Path) -> None:
+def check_model_card(card: Card, path: Path) -> None:
     """Refuse a card that no model of this version has.
 
     Args:
