@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speech2image.data.listings import check_id, parse_json
+from speech2image.data.listings import JsonObject, check_id, parse_json
 from speech2image.errors import DataError
 
 HEADER = "__shard__"
@@ -41,7 +41,7 @@ class Header:
 
     kind: str
     digest: str
-    rows: list[dict[str, Any]]
+    rows: list[JsonObject]
     sources: str = ""
     skipped: tuple[str, ...] = ()
     checked: bool = False
@@ -56,7 +56,7 @@ class Header:
 
 def header_bytes(header: Header) -> bytes:
     """The header as it is written."""
-    said: dict[str, Any] = {"kind": header.kind, "digest": header.digest, "rows": header.rows}
+    said: JsonObject = {"kind": header.kind, "digest": header.digest, "rows": header.rows}
     if header.sources:
         said["sources"] = header.sources
     if header.skipped:
@@ -64,7 +64,7 @@ def header_bytes(header: Header) -> bytes:
     return json.dumps({**said, "checksum": _checksum(said)}, ensure_ascii=False).encode()
 
 
-def _checksum(said: dict[str, Any]) -> str:
+def _checksum(said: JsonObject) -> str:
     return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -137,7 +137,7 @@ def _parsed(data: bytes, path: Path) -> Header:
         raise DataError(
             f"the header of shard {path} is {type(said).__name__}, must be a JSON object; {ADVICE}"
         )
-    stated = said.pop("checksum", None)
+    stated = said.pop("checksum", None)  # shards of the first versions state none
     if stated is not None and stated != _checksum(said):
         raise DataError(f"the header of shard {path} is not as it was written (checksum); {ADVICE}")
     try:
@@ -155,6 +155,7 @@ def _check(header: Header, path: Path) -> None:
         raise DataError(
             f"shard {path} is of kind {header.kind!r}, must be one of {', '.join(_FIELDS)}; {ADVICE}"
         )
+    # Digests become parts of file names in `arrays/`.
     for name in (header.digest, header.sources or "none"):
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
             raise DataError(f"shard {path} states the digest {name!r}, must be letters and digits; {ADVICE}")

@@ -79,6 +79,7 @@ class Recordings:
             texts, speakers = ([_text(row, name) for row in rows] for name in ("text", "speaker"))
             if len(rows) != len(self._log_mels):
                 raise DataError(f"{len(rows)} texts of {len(self._log_mels)} recordings")
+            # What --skip-bad left out has a row without frames: parts keep the corpus's numbering.
             self._kept = np.flatnonzero(self._log_mels.n_frames())
             self.split: str | None = first.get("split")
             if self.split not in (None, "train", "test"):

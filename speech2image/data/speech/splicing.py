@@ -122,6 +122,7 @@ def _alike(bank: WordBank, reader: str) -> tuple[str, ...]:
 def towards(samples: Waveform, pitch: float, wanted: float, rng: np.random.Generator) -> Waveform:
     """A word of a voice of one pitch, played faster or slower half the way to another pitch, and a little at
     random."""
+    # Half the way alone: playing faster moves the formants, too, and all the way would make another speaker.
     factor = float(np.clip((wanted / pitch) ** 0.5, 0.85, 1.18)) * float(np.exp(rng.normal(0, 0.03)))
     return play_faster(samples, factor)
 
@@ -129,9 +130,11 @@ def towards(samples: Waveform, pitch: float, wanted: float, rng: np.random.Gener
 def _levelled(samples: Waveform, rng: np.random.Generator, joining: Joining) -> Waveform:
     """Brought most of the way to `LEVEL` (quiet words stay a little quieter), faded at its ends."""
     level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
+    # To the power of 1, unstressed words ("of", "the") would be as loud as nouns.
     gain = (LEVEL / level) ** 0.8 * 10 ** (rng.uniform(-joining.level_db, joining.level_db) / 20)
     part = samples * np.float32(gain)
     fade = min(MARGIN, len(part) // 2)
+    # Raised cosines: the falling and the rising one of two joined words add up to 1.
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)).astype(np.float32)
     part[:fade] *= ramp
     part[len(part) - fade :] *= ramp[::-1]
@@ -142,6 +145,7 @@ def _joined(parts: list[Waveform], rng: np.random.Generator, joining: Joining) -
     starts, position = [], 0
     for part in parts:
         starts.append(position)
+        # Each clip has a margin at both ends; overlapping by one margin cross-fades the two.
         position += max(1, len(part) - MARGIN + _gap(rng, joining))
     waveform = np.zeros(starts[-1] + len(parts[-1]), np.float32)
     for start, part in zip(starts, parts, strict=True):
@@ -160,5 +164,6 @@ def _gap(rng: np.random.Generator, joining: Joining) -> int:
 
 
 def _floor(length: int, rng: np.random.Generator, joining: Joining) -> Waveform:
+    # One steady floor hides that words come from recordings with different silences between them.
     level = LEVEL * 10 ** (rng.uniform(*joining.floor_db) / 20)
     return rng.standard_normal(length, dtype=np.float32) * np.float32(level)

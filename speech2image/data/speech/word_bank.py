@@ -281,6 +281,7 @@ def build_word_bank(
         for name, listed in by_reader.items():
             _write_reader(name, listed, cutting, aligner, report, temporary)
             progress.advance(bar, len(listed))
+        # Raising within `writing` leaves no empty bank behind.
         if not report.kept:
             raise DataError(f"no word of {len(recordings)} recordings was kept: {dict(report.left_out)}")
     return report
@@ -357,7 +358,7 @@ def _unfit(item: AlignedWord, cutting: Cutting) -> str:
     """Why a word is no good, or ""."""
     seconds = (item.end - item.start) / audio.SAMPLE_RATE
     shortest, longest = (item.n_phones * phone for phone in cutting.phone_seconds)
-    if item.guessed:
+    if item.guessed:  # where the sounds are guesses, the word's ends are, too
         return "not in the dictionary"
     if item.confidence < cutting.confidence:
         return "does not sound like the word"
@@ -376,6 +377,7 @@ def _cut(waveform: Waveform, item: AlignedWord) -> Cut:
 def _heard(waveform: Waveform, start: int, end: int, *, below_peak_db: float = 35.0) -> tuple[int, int]:
     """The span without the quiet at its ends: 10 ms pieces far below the word's loudest one."""
     pieces = waveform[start:end]
+    # Forced alignment may give silence around a word to the word; in a new sentence it would be a gap.
     pieces = pieces[: len(pieces) // MARGIN * MARGIN].reshape(-1, MARGIN)
     power = np.mean(np.square(pieces), axis=1)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-below_peak_db / 10))
@@ -390,6 +392,7 @@ def _heard(waveform: Waveform, start: int, end: int, *, below_peak_db: float = 3
 def pitch_of(waveform: Waveform) -> float:
     """Median pitch in Hz, 60 to 400, by autocorrelation over 40 ms; NaN where nothing is voiced."""
     pieces = _loud_pieces(waveform)
+    # Autocorrelation by FFT, zero-padded to more than twice the length so that it does not wrap round.
     spectrum = np.fft.rfft(pieces * np.hanning(pieces.shape[1]), 2048)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)
     lags = slice(audio.SAMPLE_RATE // 400, audio.SAMPLE_RATE // 60)
