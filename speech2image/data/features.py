@@ -256,7 +256,7 @@ def _states(
 
 
 def weights_digest(network: torch.nn.Module) -> str:
-    """What a network's weights are told apart by, 12 hexadecimal digits.
+    """Digest of a network's weights, 12 hexadecimal digits.
 
     A weight of -0.0 counts as 0.0, which averaging makes of it.
     """

@@ -364,17 +364,19 @@ def _rows(paths: Iterable[str | os.PathLike[str]], kind: str) -> Iterator[tuple[
 
 def _checked(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], row: JsonObject, path: Path) -> bytes:
     """The picture or recording of a row, if it and the row beside it are as they were written."""
-    said, named = _names(row)
-    for name in (said, named):
+    row_name, data_name = _names(row)
+    for name in (row_name, data_name):
         if name not in members:
             raise DataError(f"shard {path} breaks off or is damaged: {name!r} is missing; {ADVICE}")
-    repeated = parse_json(contents(tar, members[said], path), f"{said!r} in shard {path}", f"; {ADVICE}")
+    repeated = parse_json(
+        contents(tar, members[row_name], path), f"{row_name!r} in shard {path}", f"; {ADVICE}"
+    )
     # Compared as text: 1 and 1.0 and true are equal to Python.
     if json.dumps(repeated) != json.dumps(row):
-        raise DataError(f"shard {path}: {said!r} and the header say different things; {ADVICE}")
-    data = contents(tar, members[named], path)
+        raise DataError(f"shard {path}: {row_name!r} and the header say different things; {ADVICE}")
+    data = contents(tar, members[data_name], path)
     if row.get("sha256", digest := hashlib.sha256(data).hexdigest()) != digest:
-        raise DataError(f"shard {path}: {named!r} is not as it was written (checksum); {ADVICE}")
+        raise DataError(f"shard {path}: {data_name!r} is not as it was written (checksum); {ADVICE}")
     return data
 
 

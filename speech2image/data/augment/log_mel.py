@@ -1,4 +1,4 @@
-"""Log-mel augmentation: random changes to batches of spectrograms, so that an encoder minds the words alone.
+"""Log-mel augmentation: random changes to batches of spectrograms, so that an encoder heeds the words alone.
 
 All work on a whole batch at once: rate (SpecAugment's time-warp made even, Park et al. 2019), the length of
 the vocal tract (VTLP, Jaitly and Hinton 2013), a channel's frequency response, additive noise in the power

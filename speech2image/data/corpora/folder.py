@@ -1,4 +1,4 @@
-"""Your own data set: a JSONL manifest of pictures with captions and/or recordings.
+"""Own data set: a JSONL manifest of pictures with captions and/or recordings.
 
 One JSON object a line; paths are relative to the manifest:
 

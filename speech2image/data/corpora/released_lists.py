@@ -1,4 +1,4 @@
-"""The lists released with the direct route's paper: birds, flowers and Places-subset as `{train,test}.json`.
+"""Released lists of the direct route's paper: birds, flowers and Places-subset as `{train,test}.json`.
 
 What:       CUB-200-2011 and Oxford-102 with ten spoken captions a picture (synthesized), and Places-subset:
             13,803 pictures of seven kinds of rooms, each described once by a person.

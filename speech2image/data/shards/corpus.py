@@ -1,4 +1,4 @@
-"""Shards of a corpus: its pictures with its own recordings, and parts of further recordings from a list."""
+"""Shards of a corpus: its pictures with its own recordings, and further recordings that a list names."""
 
 import os
 import re

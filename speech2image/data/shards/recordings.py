@@ -247,8 +247,8 @@ def _finished(folder: Path) -> dict[str, str]:
     """What an earlier, finished build made each part from; a part from before that was noted is not in it."""
     try:
         with open(folder / LISTING, encoding="utf-8") as file:
-            said = parse_json(file.readline(), LISTING)
-        return dict(zip(said["parts"], said["sources"], strict=True))
+            listed = parse_json(file.readline(), LISTING)
+        return dict(zip(listed["parts"], listed["sources"], strict=True))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -1,4 +1,4 @@
-"""Speaking of captions: a plan of who says what (`UtteranceSpec`), and the making of one speech shard of it.
+"""Speech of captions: a plan of who says what (`UtteranceSpec`), and the making of one speech shard of it.
 
 A voice is an engine's ("flite/slt") or a reader of a word bank ("reader/251", `speech.splicing`).
 
@@ -210,7 +210,7 @@ def speak_utterance(spec: UtteranceSpec, sources: SoundSources | None = None) ->
 
 
 def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float32], JsonObject]:
-    """The text as the voice says it, and for a reader how many of the words are whose."""
+    """The text spoken by the voice, and for a reader how many of the words are the reader's own."""
     from speech2image.data.speech.readers import say
 
     if not spec.voice.startswith(VOICE_PREFIX):
