@@ -54,8 +54,9 @@ def _manifest_path(path: Path) -> Path:
 
 def _labels(classes: Sequence[int | str]) -> dict[int | str, int]:
     """Numbers stay as they are when all are numbers; otherwise names are numbered from 1 in sorted order."""
-    if all(isinstance(value, int) for value in classes):
-        return {value: value for value in classes}
+    numbers = [value for value in classes if isinstance(value, int)]
+    if len(numbers) == len(classes):
+        return {number: number for number in numbers}
     return {value: i for i, value in enumerate(sorted(set(classes), key=str), start=1)}
 
 
