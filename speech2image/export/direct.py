@@ -22,7 +22,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -32,6 +32,7 @@ from torch import nn
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
+from speech2image.export.decoder import decoder_to_onnx
 from speech2image.export.folder import (
     MAX_BYTES,
     check_folder,
@@ -63,12 +64,14 @@ from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncode
 from speech2image.pipeline.card import Card
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.registry import (
+    DECODER_PIECES,
     DOMAIN,
     DOMAIN_ERRORS,
     DOMAINS,
     FRONT_END,
     OTHER_THRESHOLD,
     PIECES,
+    STATES,
     WORDS,
     Model,
     find,
@@ -82,7 +85,8 @@ from speech2image.training.core.networks import (
     stated_facts,
 )
 
-HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
+_Module = TypeVar("_Module", bound=nn.Module)
+HEADS: dict[str, Literal["words", "domain", "states"]] = {WORDS: "words", DOMAIN: "domain", STATES: "states"}
 """Further output of a speech encoder -> the head that gives it."""
 
 
@@ -99,6 +103,7 @@ def export_direct(
     speech_detector: nn.Module | None = None,
     front_end: FrontEnd = PAPER,
     pieces: Sequence[str] = (),
+    decoder_pieces: Sequence[str] = (),
     generator_of: Model | None = None,
     domains: Domains | None = None,
     **card: Any,
@@ -119,6 +124,7 @@ def export_direct(
             takes any sound.
         front_end: what makes the encoder's frames.
         pieces: of text that the encoder's words head writes in; it then gives words, too.
+        decoder_pieces: of text that the encoder's decoder writes in; recognizers then write with it.
         generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
             in place of another copy, and its speech detector if none is given. A condition prior is not
             shared.
@@ -139,13 +145,19 @@ def export_direct(
     shared = {} if generator_of is None else shared_networks(generator_of, folder, ("generator", DETECTOR))
     clips = clips or made_up_clips()
     frames = [front_end.extract(clip) for clip in clips]
-    further = [name for name, given in ((WORDS, pieces), (DOMAIN, domains)) if given]
+    outputs = ((WORDS, pieces), (DOMAIN, domains), (STATES, decoder_pieces))
+    further = [name for name, given in outputs if given]
     contents, sizes, parity = convert(
         speech_encoder, generator, of_clips(frames), noise_size, further, generator_of
     )
     contents = {network: content for network, content in contents.items() if network not in shared}
     if pieces:
         card[PIECES] = list(pieces)
+    written: dict[str, float] = {}
+    if decoder_pieces:
+        card[DECODER_PIECES] = list(decoder_pieces)
+        decoder, written = decoder_to_onnx(_on_cpu(speech_encoder), [clip[:, :1000] for clip in frames])
+        contents |= decoder
     if domains:
         card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
     detected: dict[str, float] = {}
@@ -158,7 +170,7 @@ def export_direct(
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
     check_size(contents, max_bytes)
     stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
-    whole = stated | {"parity": asdict(parity) | detected}
+    whole = stated | {"parity": asdict(parity) | detected | written}
     write_folder(folder, contents, whole, shared=shared)
     return parity
 
@@ -213,10 +225,17 @@ def convert(
         halved = whole | shared
         parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
     check_parity(parity)
-    if further:
-        for name, off in compare_further(halved[inputs.encoder], traced, inputs, further).items():
+    chances = [name for name in further if name != STATES]  # the decoder compares what comes of the states
+    if isinstance(encoder, PretrainedSpeechEncoder) and chances:
+        exact_chances = with_heads(encoder, chances)
+        for name, off in compare_further(halved[inputs.encoder], exact_chances, inputs, chances).items():
             check_same(name, off, SAME_CHANCES)
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
+
+
+def _on_cpu(module: _Module) -> _Module:
+    """A copy to export: in float32 and evaluation mode."""
+    return copy.deepcopy(module).cpu().float().eval()
 
 
 def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
@@ -242,9 +261,10 @@ def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.M
         CheckpointError: it has not got one of them.
     """
     heads = [HEADS[name] for name in further]
+    parts = {"words": "words head", "domain": "domain head", "states": "decoder"}
     for head in heads:
-        if getattr(encoder, head) is None:
-            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
+        if getattr(encoder, "decoder" if head == "states" else head) is None:
+            raise CheckpointError(f"the speech encoder has no {parts[head]}; train one, or take its facts away")
     return WithHeads(encoder, heads).eval() if heads else encoder
 
 
@@ -304,6 +324,7 @@ def export_checkpoints(
         speech_detector=detector,
         front_end=encoder.front_end,
         pieces=facts.get(PIECES, ()),
+        decoder_pieces=facts.get(DECODER_PIECES, ()),
         generator_of=None if generator_of is None else find(generator_of),
         domains=domains,
         **stated,

@@ -170,6 +170,7 @@ class Parts:
         recognizer: of routes through text: "own", another choice of `asr.backends.open_recognizer`, or a
             backend.
         strict: refuse recordings that say nothing.
+        words: whether a decoder that only tells the words is wanted.
     """
 
     model: Model
@@ -180,6 +181,7 @@ class Parts:
     threads: int | None = None
     recognizer: "str | AsrBackend" = "own"
     strict: bool = True
+    words: bool = True
 
 
 class Route(ABC):

@@ -20,7 +20,7 @@ from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.card import MAX_CARD_BYTES, Card, check_card, name_of, read_content, read_json_card
 from speech2image.pipeline.domains import Domains, check_domains
-from speech2image.pipeline.routes import DETECTOR, PRIOR, ROUTES
+from speech2image.pipeline.routes import OPTIONAL, PRIOR, ROUTES, WORDS_DECODER, WORDS_MEMORY
 
 MODELS_FOLDER = Path(__file__).parents[1] / "pretrained_models"
 CARD = "model.json"
@@ -39,8 +39,9 @@ SIZES = ("noise_size", "picture_size", "embedding_size")
 WORDS, PIECES = "ctc", "pieces"
 """The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
 text that its tokens stand for."""
-DECODER_PIECES = "decoder_pieces"
-"""What the card calls the pieces of text that the decoder beside a speech encoder writes in."""
+STATES, DECODER_PIECES = "states", "decoder_pieces"
+"""The output of a speech encoder that a decoder writes down words from, and what the card calls the pieces of
+text that the decoder's tokens stand for."""
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
@@ -114,6 +115,11 @@ class Model:
     def pieces(self) -> tuple[str, ...]:
         """The pieces of text that its speech encoder writes in; none where it only embeds."""
         return tuple(self.card.get(PIECES, ()))
+
+    @property
+    def decoder_pieces(self) -> tuple[str, ...]:
+        """The pieces of text that the decoder beside its speech encoder writes in; none without a decoder."""
+        return tuple(self.card.get(DECODER_PIECES, ())) if WORDS_DECODER in self.networks else ()
 
     @property
     def domains(self) -> Domains | None:
@@ -205,7 +211,7 @@ class Model:
 
 def optional_networks(files: object) -> tuple[str, ...]:
     """Of the networks a model may do without, those that its card's `files` names."""
-    return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
+    return tuple(network for network in OPTIONAL if isinstance(files, dict) and network in files)
 
 
 def available_models() -> list[str]:
@@ -329,9 +335,15 @@ def check_model_card(card: Card, path: Path) -> None:
     networks = (*ROUTES[route].networks, *optional_networks(card.get("files")))
     check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
     stated_front_end(card.get(FRONT_END), str(path))
-    pieces = card.get(PIECES, [])
-    if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise CheckpointError(f"{path} is damaged: '{PIECES}' is not a list of pieces of text")
+    for key in (PIECES, DECODER_PIECES):
+        pieces = card.get(key, [])
+        if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
+            raise CheckpointError(f"{path} is damaged: '{key}' is not a list of pieces of text")
+    if len({WORDS_MEMORY in networks, WORDS_DECODER in networks, bool(card.get(DECODER_PIECES))}) > 1:
+        raise CheckpointError(
+            f"{path} is damaged: '{WORDS_MEMORY}', '{WORDS_DECODER}' and '{DECODER_PIECES}' belong together, "
+            "some of them are missing"
+        )
     if DOMAINS in card:
         check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
     if not isinstance(card.get(VOCABULARY, ""), str):
