@@ -154,7 +154,7 @@ class EncoderAsr:
             written = transcribe(CtcAlone(ctc), self._vocabulary, frames, alone)
             return Recognition(written.text, written.words, decision)
         limit = token_limit(ctc, self.search.max_tokens)  # 0 where CTC expects nothing
-        words = self._decoder(given[STATES], limit, self.search) if limit else ()
+        words = self._decoder(given[STATES], limit, self.search.beam) if limit else ()
         return Recognition(" ".join(word.text for word in words), words, decision)
 
 

@@ -35,21 +35,17 @@ DECODER = (("tokens", "keys", "values", "memory_keys", "memory_values"), ("next"
 """Inputs and outputs of the two ONNX networks; shapes as in `Networks`."""
 
 
-class Follower(Protocol):
-    """A decoder, for one clip."""
+class Scorer(Protocol):
+    """The two networks of a recognizer, for one clip."""
+
+    def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
+        """Log-mel [40, frames] -> CTC's log-probabilities [steps, tokens] and the decoder's first state."""
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
         """The last token of each of n hypotheses [n] -> log-probabilities of the next [n, tokens], state."""
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         """The state of hypotheses `rows` (one may come several times)."""
-
-
-class Scorer(Follower, Protocol):
-    """The two networks of a recognizer, for one clip."""
-
-    def listen(self, log_mel: NDArray[np.float32]) -> tuple[NDArray[np.float32], Any]:
-        """Log-mel [40, frames] -> CTC's log-probabilities [steps, tokens] and the decoder's first state."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def transcribe(
     limit = token_limit(ctc, search.max_tokens)
     if not limit:
         return Transcript("", 0.0, ())
-    tokens, score, _ = beam_search(scorer, state, ctc.shape[1], search, limit, ctc)
+    tokens, score = beam_search(scorer, state, ctc, search, limit)
     words = words_of_tokens(tokens, token_chances(ctc, tokens), vocabulary)
     return Transcript(vocabulary.text(tokens), score, tuple(tokens), words)
 
@@ -225,53 +221,35 @@ def token_limit(ctc: NDArray[np.float32], most: int) -> int:
 
 
 def beam_search(
-    scorer: Follower,
-    state: Any,
-    vocabulary_size: int,
-    search: Search,
-    limit: int,
-    ctc: NDArray[np.float32] | None = None,
-) -> tuple[list[int], float, list[float]]:
-    """The best sentence by (1 - w) decoder + w CTC (Watanabe et al. 2017).
+    scorer: Scorer, state: Any, ctc: NDArray[np.float32], search: Search, limit: int
+) -> tuple[list[int], float]:
+    """The best sentence by (1 - w) decoder + w CTC (Watanabe et al. 2017), and its score.
 
     Scores only fall as a sentence grows, so the search may stop as soon as the best finished sentence beats
     all unfinished ones.
 
-    Args:
-        scorer: the decoder.
-        state: its first.
-        vocabulary_size: tokens of the vocabulary.
-        search: how; its `ctc_weight` counts where `ctc` is given.
-        limit: the most tokens of a sentence.
-        ctc: log-probabilities [steps, tokens]; None for the decoder alone.
-
-    Returns:
-        The sentence's tokens, its score, and the decoder's log-probability of each token.
-
     Raises:
-        CheckpointError: the decoder gives another number of tokens.
+        CheckpointError: the decoder gives another number of tokens than CTC.
     """
-    ctc_weight = search.ctc_weight if ctc is not None else 0.0
-    prefixes = CtcPrefixes(ctc) if ctc is not None and ctc_weight > 0 else None
+    prefixes = CtcPrefixes(ctc) if search.ctc_weight > 0 else None
     sentences: list[list[int]] = [[]]
-    chances: list[list[float]] = [[]]
     decoder, last = np.zeros(1), np.array([END], dtype=np.int64)
-    finished: tuple[list[int], float, list[float]] | None = None
+    finished: tuple[list[int], float] | None = None
     for _ in range(limit + 1):
         following, state = scorer.follow(last, state)
-        if following.shape != (len(last), vocabulary_size):
+        if following.shape != (len(last), ctc.shape[1]):
             raise CheckpointError(
                 f"the recognizer's decoder gave an array of shape {list(following.shape)}, "
-                f"not {[len(last), vocabulary_size]}"
+                f"not {[len(last), ctc.shape[1]]}"
             )
         attention = decoder[:, None] + following
-        joint = (1 - ctc_weight) * attention
+        joint = (1 - search.ctc_weight) * attention
         if prefixes is not None:
-            joint = joint + ctc_weight * prefixes.scores()
+            joint = joint + search.ctc_weight * prefixes.scores()
         ends = joint[:, END]
         best = int(ends.argmax())
         if finished is None or ends[best] > finished[1]:
-            finished = sentences[best], float(ends[best]), chances[best]
+            finished = sentences[best], float(ends[best])
         if len(sentences[0]) == limit:
             break
         # Only continuations that still beat the best finished sentence are kept: scores never rise again.
@@ -282,9 +260,6 @@ def beam_search(
         if not len(rows):
             break
         sentences = [[*sentences[row], int(token)] for row, token in zip(rows, tokens, strict=True)]
-        chances = [
-            [*chances[row], float(following[row, token])] for row, token in zip(rows, tokens, strict=True)
-        ]
         decoder, last, state = attention[rows, tokens], tokens.astype(np.int64), scorer.select(state, rows)
         if prefixes is not None:
             prefixes.grow(rows, tokens)

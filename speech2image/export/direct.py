@@ -264,7 +264,9 @@ def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.M
     parts = {"words": "words head", "domain": "domain head", "states": "decoder"}
     for head in heads:
         if getattr(encoder, "decoder" if head == "states" else head) is None:
-            raise CheckpointError(f"the speech encoder has no {parts[head]}; train one, or take its facts away")
+            raise CheckpointError(
+                f"the speech encoder has no {parts[head]}; train one, or take its facts away"
+            )
     return WithHeads(encoder, heads).eval() if heads else encoder
 
 

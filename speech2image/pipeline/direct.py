@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.asr.ctc import Search, TranscribedWord, best_path_words, check_ctc, token_limit
+from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc, token_limit
 from speech2image.asr.decoder import MOST_TOKENS, WordsDecoder
 from speech2image.asr.text import Vocabulary
 from speech2image.audio.front_ends import PAPER
@@ -74,7 +74,7 @@ class DirectRoute(Route):
             if self._decoder is None:
                 words = best_path_words(ctc, vocabulary)
             elif limit:  # else CTC expects nothing
-                words = self._decoder(given[STATES], limit, Search(beam=1))
+                words = self._decoder(given[STATES], limit)
         transcript = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
         embedding = self._generator.checked(given[network.outputs[0]], network)
