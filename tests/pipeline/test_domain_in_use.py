@@ -120,13 +120,8 @@ def test_a_model_without_tells_none(tmp_path) -> None:
 
 def test_a_network_that_lacks_what_its_card_states(models, tmp_path) -> None:
     plain = make_model(tmp_path / "plain", domains=list(NAMES), other_threshold=0.5)
-<<<<<<< HEAD
     with pytest.raises(CheckpointError, match=r"'speech_embedding', 'domain' are needed"):
         speech2image.load(plain)
-=======
-    with pytest.raises(CheckpointError, match="is not this project's"):
-        speech2image.load(plain).translate(CLIP)
->>>>>>> 73c827f (A model may have a decoder beside its speech encoder: exported in eight bits, it writes the words of both routes)
     path = models["known"] / "model.json"
     card = json.loads(path.read_text())
     try:
