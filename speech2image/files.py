@@ -308,7 +308,7 @@ def is_one_line(text: str) -> bool:
     return _CONTROL.search(text) is None
 
 
-def is_plain_name(name: Any) -> bool:
+def is_plain_name(name: object) -> bool:
     """Whether this names a file or folder inside another and nothing further away, on any system."""
     return (
         isinstance(name, str)

@@ -24,6 +24,7 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.measuring import Measuring, make_plan
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.settings import MEASURES, EvaluationSettings
+from speech2image.pipeline.base import Capabilities
 
 N, PIXELS = 72, 32
 
@@ -84,6 +85,16 @@ class PerfectRoute:
         self.pictured = {audio: index[name] for audio, name in spoken}
         self.photographs = Photographs(arrays, PIXELS).squares
         self.asked: list[tuple[int, int]] = []
+
+    recognizer = "none"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Text, if a test gave it something that transcribes."""
+        return Capabilities(hasattr(self, "transcribe"), False, False, False)
+
+    def embed_text(self, text: str) -> NDArray[np.float32]:
+        return self.features[len(text) % len(self.features)]
 
     def embed(self, audio: bytes) -> NDArray[np.float32]:
         return self.features[self.pictured[audio]]

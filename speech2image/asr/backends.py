@@ -1,4 +1,4 @@
-"""Anything that writes down speech, behind one method: this project's recognizer, Whisper, PocketSphinx.
+"""ASR backends: whatever writes down speech, behind one method (own recognizer, Whisper, PocketSphinx).
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
     recognize(recognizer, waveform) -> the same, with each word's confidence and the domain where they are
@@ -9,6 +9,7 @@ Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case 
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -22,13 +23,15 @@ from speech2image.asr.ctc import (
     Search,
     TranscribedWord,
     check_ctc,
+    token_limit,
     transcribe,
 )
+from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import Vocabulary, transcript
 from speech2image.errors import CheckpointError, SettingsError, require
 from speech2image.pipeline.domains import Decision, decided
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import CARD, DOMAIN, WORDS, Model, read_card
+from speech2image.pipeline.registry import CARD, DOMAIN, STATES, WORDS, Model, read_card
 
 ENCODER = "speech_encoder"
 WHISPER_WINDOW = 30.0
@@ -113,9 +116,11 @@ class BuiltinAsr:
 class EncoderAsr:
     """What a model's speech encoder writes down: one set of weights embeds and knows the words.
 
+    A model with a decoder writes with that, another one with CTC alone.
+
     Args:
         model: whose card names the pieces of text its encoder writes in.
-        search: beam; CTC decides alone.
+        search: its beam; CTC and decoder are not mixed, as their pieces of text differ.
         threads: of one call.
 
     Raises:
@@ -127,24 +132,30 @@ class EncoderAsr:
     def __init__(self, model: Model, search: Search | None = None, threads: int | None = None) -> None:
         if not model.pieces:
             raise CheckpointError(f"the speech encoder of model '{model.name}' writes down no words")
-        self.search, self._front_end = search or Search(ctc_weight=1.0), model.front_end
+        self.search, self._front_end = search or Search(), model.front_end
         self._vocabulary, self._domains = Vocabulary(model.pieces), model.domains
         inputs, (_, *outputs) = model.signature(ENCODER)
         self._network = Session(model.read(ENCODER), inputs, outputs, str(model.path(ENCODER)), threads)
+        self._decoder = WordsDecoder.of_model(model, threads) if model.decoder_pieces else None
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
         return self.recognize(waveform).text
 
     def recognize(self, waveform: NDArray[np.float32]) -> Recognition:
-        """The words, how sure CTC is of each, and what the recording is about if the encoder tells it."""
+        """The words, how sure the network is of each, and what the recording is about if it tells that."""
         frames = self._front_end.extract(waveform)
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
         given = self._network.all(frames[None], n_frames)
         ctc = check_ctc(given[WORDS], len(self._vocabulary), self._network.name)
-        written = transcribe(CtcAlone(ctc), self._vocabulary, frames, self.search)
         decision = decided(self._domains, given.get(DOMAIN), self._network.name)
-        return Recognition(written.text, written.words, decision)
+        if self._decoder is None:
+            alone = replace(self.search, ctc_weight=1.0)
+            written = transcribe(CtcAlone(ctc), self._vocabulary, frames, alone)
+            return Recognition(written.text, written.words, decision)
+        limit = token_limit(ctc, self.search.max_tokens)  # 0 where CTC expects nothing
+        words = self._decoder(given[STATES], limit, self.search.beam) if limit else ()
+        return Recognition(" ".join(word.text for word in words), words, decision)
 
 
 class Whisper:

@@ -1,4 +1,4 @@
-"""From a log-mel spectrogram to words: greedy and beam search over a recognizer's two heads, in numpy.
+"""CTC and beam search: from a log-mel spectrogram to words over a recognizer's two heads, in numpy.
 
     log-mel [40, frames] --encoder--> CTC log-probabilities [steps, tokens], the decoder's memory
     tokens so far        --decoder--> log-probabilities of the next token
@@ -50,11 +50,12 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class TranscribedWord:
-    """A word, and how sure CTC is of it.
+    """A word, and how sure the network that wrote it is of it.
 
     Attributes:
         text: the word.
-        confidence: 0 to 1, the geometric mean over its tokens of their probability where each is likeliest.
+        confidence: 0 to 1, the geometric mean over its tokens of their probability: CTC's where each is
+            likeliest, or the decoder's.
     """
 
     text: str
@@ -63,7 +64,7 @@ class TranscribedWord:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard.
+    """The words of a clip.
 
     Attributes:
         text: lower-case words.
@@ -120,7 +121,7 @@ def transcribe(
     if not limit:
         return Transcript("", 0.0, ())
     tokens, score = beam_search(scorer, state, ctc, search, limit)
-    words = _words(tokens, token_chances(ctc, tokens), vocabulary)
+    words = words_of_tokens(tokens, token_chances(ctc, tokens), vocabulary)
     return Transcript(vocabulary.text(tokens), score, tuple(tokens), words)
 
 
@@ -133,7 +134,7 @@ def best_path_words(ctc: NDArray[np.float32], vocabulary: Vocabulary) -> tuple[T
         for start, end in zip(starts, [*starts[1:], len(path)], strict=True)
         if path[start] not in (BLANK, END)
     ]
-    return _words([token for token, _ in stretches], [sure for _, sure in stretches], vocabulary)
+    return words_of_tokens([token for token, _ in stretches], [sure for _, sure in stretches], vocabulary)
 
 
 def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float]:
@@ -147,6 +148,7 @@ def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float
         Of each token the log-probability where it is likeliest, on the likeliest path that writes the
         sentence (Viterbi); -inf where there is no such path.
     """
+    # A path runs through these states in order: it stays, goes on by one, or skips a blank.
     states = np.full(2 * len(tokens) + 1, BLANK)
     states[1::2] = tokens  # blank, token, blank, token, ..., blank
     skips = np.zeros(len(states), dtype=np.bool_)
@@ -161,6 +163,7 @@ def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float
         back[t] = ways.argmax(axis=0)
         score = ways.max(axis=0) + emitted[t]
     chances = [float("-inf")] * len(tokens)
+    # The path may end in the last token or in the blank after it; walk back from the better of the two.
     state = len(states) - 1 - int(score[-2:].argmin() if len(tokens) else 0)
     for t in reversed(range(len(ctc))):
         if state % 2:
@@ -169,7 +172,7 @@ def token_chances(ctc: NDArray[np.float32], tokens: Sequence[int]) -> list[float
     return chances
 
 
-def _words(
+def words_of_tokens(
     tokens: Sequence[int], chances: Sequence[float], vocabulary: Vocabulary
 ) -> tuple[TranscribedWord, ...]:
     """The words that tokens spell, from the log-probability of each token."""
@@ -206,7 +209,7 @@ def best_path(ctc: NDArray[np.float32]) -> list[int]:
 
 
 def token_limit(ctc: NDArray[np.float32], most: int) -> int:
-    """The most tokens a transcript of this clip may have; 0 where CTC expects none, so that nothing is heard.
+    """The most tokens a transcript of this clip may have; 0 where CTC expects none: then nothing is written.
 
     Args:
         ctc: log-probabilities [steps, tokens]. The sum over steps of what is not blank is about the number of
@@ -249,7 +252,8 @@ def beam_search(
             finished = sentences[best], float(ends[best])
         if len(sentences[0]) == limit:
             break
-        joint[:, [BLANK, END]] = -np.inf
+        # Only continuations that still beat the best finished sentence are kept: scores never rise again.
+        joint[:, [BLANK, END]] = -np.inf  # no continuations: a blank writes nothing, END is counted above
         rows, tokens = np.divmod(np.argsort(-joint, axis=None, kind="stable")[: search.beam], joint.shape[1])
         alive = joint[rows, tokens] > finished[1]
         rows, tokens = rows[alive], tokens[alive]
@@ -284,11 +288,14 @@ class CtcPrefixes:
     def scores(self) -> NDArray[np.float64]:
         """Of every continuation, [hypotheses, tokens]; at END that of stopping here, at BLANK impossible."""
         n, steps, vocabulary = len(self._last), *self.ctc.shape
+        # A token may start at step t wherever the prefix was complete at t - 1, in a token or in a blank ...
         before = np.logaddexp(self._ends[:, :, 0], self._ends[:, :, 1])  # [n, steps]
         entry = np.repeat(before[:, :, None], vocabulary, axis=2)
-        repeated = self._last >= 0  # the same token again needs a blank in between
+        # ... but the same token again only after a blank, or CTC would merge the two into one.
+        repeated = self._last >= 0
         entry[repeated, :, self._last[repeated]] = self._ends[repeated, :, 1]
         grown = np.full((n, steps, vocabulary, 2), IMPOSSIBLE)
+        # Only the empty prefix can be followed at step 0; every other one has used that step itself.
         first = self._last < 0
         grown[first, 0, :, 0] = self.ctc[0]
         total = grown[:, 0, :, 0].copy()
@@ -296,13 +303,15 @@ class CtcPrefixes:
             token = np.logaddexp(grown[:, t - 1, :, 0], entry[:, t - 1]) + self.ctc[t]
             blank = np.logaddexp(grown[:, t - 1, :, 0], grown[:, t - 1, :, 1]) + self.ctc[t, BLANK]
             grown[:, t, :, 0], grown[:, t, :, 1] = token, blank
+            # Count each path where the token begins; where it goes on, it has been counted.
             total = np.logaddexp(total, entry[:, t - 1] + self.ctc[t])
         self._grown = grown
+        # Ending here means that all steps spell the prefix and nothing more.
         total[:, END], total[:, BLANK] = before[:, -1], IMPOSSIBLE
         return total
 
     def grow(self, rows: NDArray[np.int64], tokens: NDArray[np.int64]) -> None:
-        """Go on with hypotheses `rows`, each grown by one of `tokens`."""
+        """Keep hypotheses `rows`, each extended by one of `tokens`."""
         self._ends, self._last = self._grown[rows, :, tokens], tokens.copy()
 
 

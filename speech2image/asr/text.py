@@ -1,4 +1,4 @@
-"""Captions as text: tidied before an engine speaks them, written down by a recognizer, read by letters."""
+"""Text of captions: as speaking engines, recognizers and text encoders take it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def speakable(text: str, accents: bool = False) -> str:
 
 
 def transcript(text: str) -> str:
-    """What one hears of a sentence: lower-case words of a to z and apostrophes, numbers spelled out.
+    """The words of a sentence as spoken: lower-case, of a to z and apostrophes, numbers spelled out.
 
     >>> transcript("The bird's wing-bars: 12 of them, naïve & “white”.")
     "the bird's wing bars twelve of them naive and white"

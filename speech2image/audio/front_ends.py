@@ -1,4 +1,4 @@
-"""Front ends: 16 kHz samples -> the frames that an encoder takes.
+"""Front ends: turn 16 kHz samples into the frames that an encoder takes.
 
 `PAPER` are the 40 log-mel bands of Li et al. (2020), `WHISPER` the 80 of OpenAI's Whisper. An encoder, the
 arrays it was trained on and the model folder it is exported to state theirs; what states none is older than
@@ -38,6 +38,7 @@ class FrontEnd:
         band_hertz: centre frequency of each feature, for augmentation.
         per_neper: how much a feature grows when the power of its band grows by a factor e.
         padding: frames of silence that `extract` adds after the clip.
+        array_name: how the files of prepared frames begin.
         function: samples [n] -> features [n_features, frames].
     """
 
@@ -50,6 +51,7 @@ class FrontEnd:
     band_hertz: tuple[float, ...] = field(repr=False)
     per_neper: float
     padding: int
+    array_name: str
     function: Callable[[NDArray[np.float32]], NDArray[np.float32]] = field(repr=False)
 
     @property
@@ -147,6 +149,7 @@ PAPER = FrontEnd(
     band_hertz=_paper_centres(),
     per_neper=1.0,
     padding=0,
+    array_name="log_mel",  # older than front ends, so without a name of its own
     function=mel.log_mel,
 )
 WHISPER = FrontEnd(
@@ -166,6 +169,7 @@ WHISPER = FrontEnd(
     band_hertz=tuple(_slaney_corners()[1:-1].tolist()),
     per_neper=float(1 / (4 * np.log(10))),
     padding=WHISPER_PADDING,
+    array_name="whisper-80",
     function=whisper_log_mel,
 )
 FRONT_ENDS = {front_end.name: front_end for front_end in (PAPER, WHISPER)}

@@ -1,4 +1,4 @@
-"""Is there speech in a recording? A small network tells it for every 40 ms, in less than a millisecond."""
+"""Voice activity detection: a small network decides for every 40 ms whether someone speaks."""
 
 from typing import Any, Protocol
 

@@ -145,7 +145,7 @@ def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
 
     started = time.perf_counter()
     _check(flags)
-    route = _load(flags, "own")
+    route = _load(flags, "own", words=False)
     loaded = time.perf_counter()
     images.check_sheet(flags.out, steps, route.picture_size, steps)
     row = route.interpolate(first, second, steps, flags.seed)
@@ -166,9 +166,9 @@ def _check(flags: Drawing) -> None:
         raise SettingsError("-o - writes a picture to standard output, so it excludes --json")
 
 
-def _load(flags: Drawing, recognizer: str) -> "Route":
-    route = None if flags.route == "own" else flags.route
-    return loading.load(flags.model, route=route, recognizer=recognizer, threads=flags.threads or None)
+def _load(flags: Drawing, recognizer: str, words: bool = True) -> "Route":
+    route, threads = None if flags.route == "own" else flags.route, flags.threads or None
+    return loading.load(flags.model, route=route, recognizer=recognizer, threads=threads, words=words)
 
 
 def _separate_files(flags: Pictures, sources: int) -> list[Path]:

@@ -1,1 +1,1 @@
-"""Corpora, the one sample type, shards, and the arrays that trainings read."""
+"""Data: corpora, the one sample type, shards, augmentation, and the arrays that trainings read."""

@@ -19,7 +19,7 @@ SHOWN = 10
 
 
 def report_bad_files(problems: Sequence[str], *, skip: bool) -> None:
-    """Tell of files that cannot be used; `problems` says of each what is wrong.
+    """Report files that cannot be used, by an error or a warning; `problems` says of each what is wrong.
 
     Raises:
         DataError: there are some and `skip` is off.

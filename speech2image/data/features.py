@@ -119,6 +119,7 @@ def _device(teacher: Teacher) -> torch.device:
 
 def _finish(part: Path, path: Path, key: str) -> None:
     """Put the complete file in place; the note of what it was made from is never older than the file."""
+    # In this order, an interruption at any place leaves a file without a note, which is made again.
     _note(path).unlink(missing_ok=True)
     part.replace(path)
     for stale in path.parent.glob("teacher-*.part.npy"):
@@ -255,7 +256,7 @@ def _states(
 
 
 def weights_digest(network: torch.nn.Module) -> str:
-    """What a network's weights are told apart by, 12 hexadecimal digits.
+    """Digest of a network's weights, 12 hexadecimal digits.
 
     A weight of -0.0 counts as 0.0, which averaging makes of it.
     """

@@ -1,14 +1,17 @@
 """Listings: JSON, names, ids and paths in files that others wrote, checked as they are read."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from speech2image import files
 from speech2image.errors import DataError
+
+JsonObject = dict[str, Any]
+"""A JSON object: a row of a shard or a list, the effects of an utterance."""
 
 
 def sample_id(name: str) -> str:
@@ -71,19 +74,16 @@ def parse_json(text: str | bytes, place: str, advice: str = "") -> Any:
     """The value that JSON text stands for; `place` is what an error calls it, `advice` what it ends in.
 
     Raises:
-        DataError: no JSON; nested too deep; a number of thousands of digits; a text that is no Unicode (half
-            of a surrogate pair).
+        DataError: no JSON that can be written again (see `files.parse_json`).
     """
     try:
-        value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise DataError(f"{place} is nested too deep{advice}") from error
+        return files.parse_json(text.encode() if isinstance(text, str) else text)
     except UnicodeError as error:
         raise DataError(f"{place} holds text that is no Unicode: {error}{advice}") from error
     except ValueError as error:
+        if isinstance(error.__cause__, RecursionError):
+            raise DataError(f"{place} is nested too deep{advice}") from error
         raise DataError(f"{place} is not JSON: {error}{advice}") from error
-    return value
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -109,7 +109,7 @@ def _below(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
             continue
         if not item.is_dir():
             yield Path(item.path)
-        elif (own := _identity(Path(item.path))) not in above:
+        elif (own := _identity(Path(item.path))) not in above:  # else a link leads round in a circle
             yield from _below(Path(item.path), (*above, own))
 
 
@@ -121,7 +121,7 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_jsonl(path: Path) -> Iterator[tuple[str, JsonObject]]:
     """Yield ("file line n", object) for every line that is not blank.
 
     Raises:

@@ -23,9 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from speech2image.data.listings import check_id, parse_json
+from speech2image.data.listings import JsonObject, check_id, parse_json
 from speech2image.data.shards.header import (
     ADVICE,
     HEADER,
@@ -100,7 +99,7 @@ class ShardUtterance:
     sample: str
     text: str
     utterance: Utterance
-    effects: dict[str, Any] = field(default_factory=dict)
+    effects: JsonObject = field(default_factory=dict)
 
 
 def picture_shard(folder: Path, index: int) -> Path:
@@ -202,7 +201,7 @@ def write_picture_shard(
     _write_tar(path, Header("pictures", digest or "", rows, sources, tuple(skipped)), members)
 
 
-def picture_row(sample: Sample) -> dict[str, Any]:
+def picture_row(sample: Sample) -> JsonObject:
     """What a shard and the manifest say of a sample."""
     return {
         "id": sample.id,
@@ -241,7 +240,7 @@ def write_speech_shard(
     _write_tar(path, Header("speech", digest or "", rows, sources, tuple(skipped)), members)
 
 
-def _write_tar(path: Path, header: Header, members: list[dict[str, Any]]) -> None:
+def _write_tar(path: Path, header: Header, members: list[JsonObject]) -> None:
     """Write a shard; a header without a digest gets that of the content, its rows their checksums."""
     webdataset = require("webdataset", extra="train")
     header = replace(header, digest=header.digest or _content_digest(members))
@@ -257,7 +256,7 @@ def _write_tar(path: Path, header: Header, members: list[dict[str, Any]]) -> Non
             tar.write(member)
 
 
-def _encode(member: dict[str, Any]) -> dict[str, Any]:
+def _encode(member: JsonObject) -> JsonObject:
     return {**member, "json": json.dumps(member["json"], ensure_ascii=False).encode()}
 
 
@@ -267,7 +266,7 @@ def _add_header(tar: tarfile.TarFile, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def _content_digest(members: Iterable[dict[str, Any]]) -> str:
+def _content_digest(members: Iterable[JsonObject]) -> str:
     digest = hashlib.sha256()
     for member in members:
         for key in sorted(member):
@@ -282,7 +281,7 @@ def _content_digest(members: Iterable[dict[str, Any]]) -> str:
 def write_manifest(folder: str | os.PathLike[str]) -> Path:
     """Write `manifest.jsonl` from the shards' headers: one row a sample, naming the shards of its parts."""
     folder = Path(folder)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, JsonObject] = {}
     for path in picture_shards(folder):
         for row in read_header(path, "pictures").rows:
             image = f"{row['id']}.{row['suffix']}"
@@ -354,7 +353,7 @@ def read_shards(
         yield replace(sample, utterances=tuple(utterances.get(sample.id, ())))
 
 
-def _rows(paths: Iterable[str | os.PathLike[str]], kind: str) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _rows(paths: Iterable[str | os.PathLike[str]], kind: str) -> Iterator[tuple[JsonObject, bytes]]:
     for path in map(Path, paths):
         with opened_shard(path) as tar:
             header = header_of(tar, path, kind)
@@ -363,24 +362,25 @@ def _rows(paths: Iterable[str | os.PathLike[str]], kind: str) -> Iterator[tuple[
                 yield row, _checked(tar, members, row, path)
 
 
-def _checked(
-    tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], row: dict[str, Any], path: Path
-) -> bytes:
+def _checked(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], row: JsonObject, path: Path) -> bytes:
     """The picture or recording of a row, if it and the row beside it are as they were written."""
-    said, named = _names(row)
-    for name in (said, named):
+    row_name, data_name = _names(row)
+    for name in (row_name, data_name):
         if name not in members:
             raise DataError(f"shard {path} breaks off or is damaged: {name!r} is missing; {ADVICE}")
-    repeated = parse_json(contents(tar, members[said], path), f"{said!r} in shard {path}", f"; {ADVICE}")
+    repeated = parse_json(
+        contents(tar, members[row_name], path), f"{row_name!r} in shard {path}", f"; {ADVICE}"
+    )
+    # Compared as text: 1 and 1.0 and true are equal to Python.
     if json.dumps(repeated) != json.dumps(row):
-        raise DataError(f"shard {path}: {said!r} and the header say different things; {ADVICE}")
-    data = contents(tar, members[named], path)
+        raise DataError(f"shard {path}: {row_name!r} and the header say different things; {ADVICE}")
+    data = contents(tar, members[data_name], path)
     if row.get("sha256", digest := hashlib.sha256(data).hexdigest()) != digest:
-        raise DataError(f"shard {path}: {named!r} is not as it was written (checksum); {ADVICE}")
+        raise DataError(f"shard {path}: {data_name!r} is not as it was written (checksum); {ADVICE}")
     return data
 
 
-def _names(row: dict[str, Any]) -> tuple[str, str]:
+def _names(row: JsonObject) -> tuple[str, str]:
     """Names of a row's two members: itself, and its picture or recording."""
     key = row.get("key", row["id"])
     return f"{key}.json", f"{key}.{row['suffix']}"

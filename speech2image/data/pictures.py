@@ -45,7 +45,7 @@ def open_picture(data: bytes, name: str) -> Image.Image:
 
 @contextmanager
 def _usable(name: str) -> Iterator[None]:
-    """Turn whatever a damaged picture makes Pillow stumble upon into a `DataError`."""
+    """Turn any error that Pillow raises for a damaged picture into a `DataError`."""
     try:
         yield
     except DataError:
@@ -255,7 +255,7 @@ def read_picture(path: Path, size: int | None = None) -> NDArray[np.uint8]:
         return np.asarray(to_rgb(open_picture(data, str(path))))
     except DataError:
         raise
-    except Exception as error:  # one file of thousands must not end the run, whatever Pillow stumbles upon
+    except Exception as error:  # one file of thousands must not end the run, whatever Pillow raises
         raise DataError(
             f"unreadable picture {path}: {error}; replace the file or take it out of the set"
         ) from error

@@ -1,4 +1,4 @@
-"""`speech2image prepare`: any corpus -> shards of pictures, shards of speech, a manifest, training arrays.
+"""Preparation of a corpus (`speech2image prepare`): shards of pictures, shards of speech, a manifest.
 
 Steps: list the corpus; write picture shards (with recordings of its own); add further recordings; speak the
 captions that have none. Each step goes on where it was interrupted, and running it again with more voices

@@ -1,4 +1,4 @@
-"""A progress bar with the time left, on standard error so that standard output stays clean."""
+"""Progress bar: shows the time left, on standard error so that standard output stays clean."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar

@@ -111,7 +111,7 @@ class JoinedArrays(Rows):
         Raises:
             DataError: a set that has utterances has none, or not of all.
         """
-        spoken = [part for part in self.parts if len(part.utterance_sample)]
+        spoken = [part for part in self.parts if len(part.utterance_sample)]  # silent sets need no file
         return np.concatenate([part.embeddings for part in spoken])
 
 

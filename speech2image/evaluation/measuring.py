@@ -30,7 +30,7 @@ from speech2image.evaluation.utterances import (
     evenly,
     file_name,
     shuffled,
-    split_voices,
+    split_evaluation_voices,
     unchanged,
     utterance_groups,
 )
@@ -104,7 +104,7 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
             raise DataError(
                 f"{arrays.folder} has no pictures in split '{split}' {use}; prepare a set with both"
             )
-    heard, kept_out = split_voices(arrays, settings.held_out_voices)
+    heard, kept_out = split_evaluation_voices(arrays, settings.held_out_voices)
     cells = utterance_groups(arrays, heard, kept_out, settings.limit)
     if settings.only_drawn:
         cells = [cell for cell in cells if cell.classes == "unseen" and cell.voices in settings.drawn]

@@ -50,7 +50,7 @@ def describe_utterance(arrays: PairArrays, u: int) -> dict[str, str]:
     }
 
 
-def split_voices(arrays: PairArrays, held_out: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+def split_evaluation_voices(arrays: PairArrays, held_out: Sequence[str] = ()) -> tuple[list[str], list[str]]:
     """Voices heard in training, and those kept out of it: `held_out`, and all without a training utterance.
 
     Raises:

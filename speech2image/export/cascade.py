@@ -1,4 +1,4 @@
-"""A trained text encoder, generator and recognizer -> the model folder of the route through text.
+"""Export of the route through text: text encoder, generator and recognizer become a model folder.
 
     text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, side, side]
@@ -28,9 +28,9 @@ from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export.direct import convert, detector_to_onnx
 from speech2image.export.folder import (
     MAX_BYTES,
-    borrowed_networks,
     check_folder,
     check_size,
+    shared_networks,
     write_folder,
 )
 from speech2image.export.onnx import to_onnx, with_float16_weights
@@ -44,6 +44,7 @@ from speech2image.export.parity import (
     of_captions,
 )
 from speech2image.files import is_plain_name
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.training.core.checkpoint import read_facts
@@ -109,22 +110,22 @@ def export_cascade(
     folder, inputs = Path(folder), of_captions(captions or CAPTIONS)
     check_folder(folder)
     named = _named(recognizer, shared_recognizer)
-    borrowed: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Card] = {}
     if isinstance(generator, Model):
-        borrowed = borrowed_networks(generator, folder, ("generator", PRIOR, DETECTOR))
-        contents, told = _convert_for(generator, text_encoder, inputs)
+        shared = shared_networks(generator, folder, ("generator", PRIOR, DETECTOR))
+        contents, facts = _convert_for(generator, text_encoder, inputs)
     else:
         contents, sizes, parity = convert(text_encoder, generator, inputs, noise_size)
-        told = {**sizes, "parity": asdict(parity)}
+        facts = {**sizes, "parity": asdict(parity)}
     if speech_detector is not None:
-        borrowed.pop(DETECTOR, None)
+        shared.pop(DETECTOR, None)
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, made_up_log_mels())
-        told["parity"] |= detected
+        facts["parity"] |= detected
     check_size(contents | _networks(recognizer), max_bytes)
     known = {VOCABULARY: " ".join(vocabulary)} if vocabulary else {}
-    told = {"route": "cascade", "name": name, "licence": licence, **named, **card, **told, **known}
-    write_folder(folder, contents, told, None if recognizer is None else Path(recognizer), borrowed)
-    found: dict[str, float] = told["parity"]
+    facts = {"route": "cascade", "name": name, "licence": licence, **named, **card, **facts, **known}
+    write_folder(folder, contents, facts, None if recognizer is None else Path(recognizer), shared)
+    found: dict[str, float] = facts["parity"]
     return found
 
 
@@ -147,18 +148,18 @@ def export_checkpoints(
     """
     check_folder(Path(folder))
     encoder = load_text_encoder(text_encoder)
-    painter: nn.Module | Model
+    drawing: nn.Module | Model
     if Path(generator).suffix == ".safetensors":
-        painter, options["noise_size"] = load_generator(generator)
+        drawing, options["noise_size"] = load_generator(generator)
     else:
-        painter = find(generator)
+        drawing = find(generator)
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
-    with _exported(recognizer) as ears:
+    with _exported(recognizer) as exported:
         return export_cascade(
             encoder,
-            painter,
+            drawing,
             folder,
-            recognizer=ears,
+            recognizer=exported,
             vocabulary=_words(read_facts(text_encoder).get(VOCABULARY, []), text_encoder),
             speech_detector=detector,
             **options,
@@ -184,9 +185,7 @@ def _exported(recognizer: str | os.PathLike[str] | None) -> Iterator[Path | None
         yield Path(folder) / INSIDE
 
 
-def _convert_for(
-    lender: Model, text_encoder: nn.Module, inputs: Inputs
-) -> tuple[dict[str, bytes], dict[str, Any]]:
+def _convert_for(lender: Model, text_encoder: nn.Module, inputs: Inputs) -> tuple[dict[str, bytes], Card]:
     """The text encoder in ONNX with float16 weights; what `model.json` says of sizes and parity."""
     encoder = copy.deepcopy(text_encoder).cpu().float().eval()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Trained networks -> a model folder that runs without torch.
+"""Export of the direct route: trained networks become a model folder that runs without torch.
 
     speech_encoder.onnx   log_mel [batch, 40, frames], n_frames [batch] -> speech_embedding [batch, 1024];
                           40 of the paper's front end, as many as another one gives; of an encoder with
@@ -22,7 +22,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -32,11 +32,12 @@ from torch import nn
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
+from speech2image.export.decoder import decoder_to_onnx
 from speech2image.export.folder import (
     MAX_BYTES,
-    borrowed_networks,
     check_folder,
     check_size,
+    shared_networks,
     write_again,
     write_folder,
 )
@@ -60,14 +61,17 @@ from speech2image.export.parity import (
 )
 from speech2image.models.condition_prior import SpokenGenerator
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder, WithHeads
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.registry import (
+    DECODER_PIECES,
     DOMAIN,
     DOMAIN_ERRORS,
     DOMAINS,
     FRONT_END,
     OTHER_THRESHOLD,
     PIECES,
+    STATES,
     WORDS,
     Model,
     find,
@@ -81,7 +85,8 @@ from speech2image.training.core.networks import (
     stated_facts,
 )
 
-HEADS: dict[str, Literal["words", "domain"]] = {WORDS: "words", DOMAIN: "domain"}
+_Module = TypeVar("_Module", bound=nn.Module)
+HEADS: dict[str, Literal["words", "domain", "states"]] = {WORDS: "words", DOMAIN: "domain", STATES: "states"}
 """Further output of a speech encoder -> the head that gives it."""
 
 
@@ -98,6 +103,7 @@ def export_direct(
     speech_detector: nn.Module | None = None,
     front_end: FrontEnd = PAPER,
     pieces: Sequence[str] = (),
+    decoder_pieces: Sequence[str] = (),
     generator_of: Model | None = None,
     domains: Domains | None = None,
     **card: Any,
@@ -118,6 +124,7 @@ def export_direct(
             takes any sound.
         front_end: what makes the encoder's frames.
         pieces: of text that the encoder's words head writes in; it then gives words, too.
+        decoder_pieces: of text that the encoder's decoder writes in; recognizers then write with it.
         generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
             in place of another copy, and its speech detector if none is given. A condition prior is not
             shared.
@@ -135,32 +142,36 @@ def export_direct(
     """
     folder = Path(folder)
     check_folder(folder)
-    borrowed = (
-        {} if generator_of is None else borrowed_networks(generator_of, folder, ("generator", DETECTOR))
-    )
+    shared = {} if generator_of is None else shared_networks(generator_of, folder, ("generator", DETECTOR))
     clips = clips or made_up_clips()
     frames = [front_end.extract(clip) for clip in clips]
-    further = [name for name, given in ((WORDS, pieces), (DOMAIN, domains)) if given]
+    outputs = ((WORDS, pieces), (DOMAIN, domains), (STATES, decoder_pieces))
+    further = [name for name, given in outputs if given]
     contents, sizes, parity = convert(
         speech_encoder, generator, of_clips(frames), noise_size, further, generator_of
     )
-    contents = {network: content for network, content in contents.items() if network not in borrowed}
+    contents = {network: content for network, content in contents.items() if network not in shared}
     if pieces:
         card[PIECES] = list(pieces)
+    written: dict[str, float] = {}
+    if decoder_pieces:
+        card[DECODER_PIECES] = list(decoder_pieces)
+        decoder, written = decoder_to_onnx(_on_cpu(speech_encoder), [clip[:, :1000] for clip in frames])
+        contents |= decoder
     if domains:
         card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
     detected: dict[str, float] = {}
-    if generator_of is not None and DETECTOR in borrowed:
+    if generator_of is not None and DETECTOR in shared:
         stated = generator_of.card.get("parity", {})
         detected = {key: stated[key] for key in ("speech", "speech_float16") if key in stated}
     if speech_detector is not None:
-        borrowed.pop(DETECTOR, None)
+        shared.pop(DETECTOR, None)
         log_mels = [PAPER.extract(clip) for clip in clips]
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
     check_size(contents, max_bytes)
     stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
-    told = stated | {"parity": asdict(parity) | detected}
-    write_folder(folder, contents, told, borrowed=borrowed)
+    whole = stated | {"parity": asdict(parity) | detected | written}
+    write_folder(folder, contents, whole, shared=shared)
     return parity
 
 
@@ -183,10 +194,10 @@ def convert(
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
             what the encoder gives, or is another one than that of `generator_of`.
     """
-    encoder, painter = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
-    prior_noise = painter.prior.noise_size if isinstance(painter, SpokenGenerator) else 0
+    encoder, drawing = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    prior_noise = drawing.prior.noise_size if isinstance(drawing, SpokenGenerator) else 0
     try:
-        expected = expect(encoder, painter, inputs, noise_size, prior_noise)
+        expected = expect(encoder, drawing, inputs, noise_size, prior_noise)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
         raise CheckpointError(
@@ -195,10 +206,10 @@ def convert(
     traced = with_heads(encoder, further) if isinstance(encoder, PretrainedSpeechEncoder) else encoder
     whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, further)}
     conditions, z = expected.embeddings[:2], expected.noise[:2]
-    if isinstance(painter, SpokenGenerator):
-        whole[PRIOR] = to_onnx(painter.prior, (conditions, z[:, :prior_noise]), PRIOR)
-        conditions, painter = painter.prior(conditions, z[:, :prior_noise]), painter.generator
-    whole["generator"] = to_onnx(painter, (conditions, z[:, prior_noise:]), "generator")
+    if isinstance(drawing, SpokenGenerator):
+        whole[PRIOR] = to_onnx(drawing.prior, (conditions, z[:, :prior_noise]), PRIOR)
+        conditions, drawing = drawing.prior(conditions, z[:, :prior_noise]), drawing.generator
+    whole["generator"] = to_onnx(drawing, (conditions, z[:, prior_noise:]), "generator")
     sizes = {
         "picture_size": expected.pictures.shape[-1],
         "embedding_size": expected.embeddings.shape[-1],
@@ -214,23 +225,31 @@ def convert(
         halved = whole | shared
         parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
     check_parity(parity)
-    if further:
-        for name, off in compare_further(halved[inputs.encoder], traced, inputs, further).items():
+    chances = [name for name in further if name != STATES]  # the decoder compares what comes of the states
+    if isinstance(encoder, PretrainedSpeechEncoder) and chances:
+        exact_chances = with_heads(encoder, chances)
+        for name, off in compare_further(halved[inputs.encoder], exact_chances, inputs, chances).items():
             check_same(name, off, SAME_CHANCES)
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
+
+
+def _on_cpu(module: _Module) -> _Module:
+    """A copy to export: in float32 and evaluation mode."""
+    return copy.deepcopy(module).cpu().float().eval()
 
 
 def _generator_of(lender: Model, sizes: dict[str, int]) -> onnx.ModelProto:
     """The generator of another model, which must have the sizes stated."""
 
-    def told(card: dict[str, Any]) -> str:
-        own = card["noise_size"] - card.get("prior_noise_size", 0)
-        return f"{card['picture_size']} pixels from {card['embedding_size']} numbers and {own} of noise"
+    def sizes_of(card: Card) -> str:
+        noise = card["noise_size"] - card.get("prior_noise_size", 0)
+        return f"{card['picture_size']} pixels from {card['embedding_size']} numbers and {noise} of noise"
 
-    if told(lender.card) != told(sizes):
+    own, given = sizes_of(lender.card), sizes_of(sizes)
+    if own != given:
         raise CheckpointError(
-            f"the generator of '{lender.name}' draws {told(lender.card)}, the one given {told(sizes)}: they "
-            "are not the same; nothing was written"
+            f"the generator of '{lender.name}' draws {own}, the one given {given}: they are not the same; "
+            "nothing was written"
         )
     return onnx.load_from_string(lender.read("generator"))
 
@@ -242,9 +261,12 @@ def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.M
         CheckpointError: it has not got one of them.
     """
     heads = [HEADS[name] for name in further]
+    parts = {"words": "words head", "domain": "domain head", "states": "decoder"}
     for head in heads:
-        if getattr(encoder, head) is None:
-            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
+        if getattr(encoder, "decoder" if head == "states" else head) is None:
+            raise CheckpointError(
+                f"the speech encoder has no {parts[head]}; train one, or take its facts away"
+            )
     return WithHeads(encoder, heads).eval() if heads else encoder
 
 
@@ -264,11 +286,11 @@ def add_speech_detector(
         SettingsError, OutputError: as `export_direct`.
     """
     model = read_card(Path(folder))
-    contents = {network: model.read(network) for network in model.networks if network not in model.borrowed}
+    contents = {network: model.read(network) for network in model.networks if network not in model.shared}
     contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
     check_size(contents, max_bytes)
-    borrowed = {network: entry for network, entry in model.borrowed.items() if network != DETECTOR}
-    write_again(model, contents, borrowed, {"parity": model.card.get("parity", {}) | detected})
+    shared = {network: entry for network, entry in model.shared.items() if network != DETECTOR}
+    write_again(model, contents, shared, {"parity": model.card.get("parity", {}) | detected})
     return detected
 
 
@@ -288,7 +310,7 @@ def export_checkpoints(
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
     """
     check_folder(Path(folder))
-    encoder, (painter, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
+    encoder, (drawing, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
     facts = stated_facts(speech_encoder)
     stated = {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
     domains = None
@@ -298,12 +320,13 @@ def export_checkpoints(
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     return export_direct(
         encoder,
-        painter,
+        drawing,
         folder,
         noise_size=noise_size,
         speech_detector=detector,
         front_end=encoder.front_end,
         pieces=facts.get(PIECES, ()),
+        decoder_pieces=facts.get(DECODER_PIECES, ()),
         generator_of=None if generator_of is None else find(generator_of),
         domains=domains,
         **stated,

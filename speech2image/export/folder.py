@@ -1,4 +1,4 @@
-"""Writing a model folder: networks and `model.json`, whole or not at all."""
+"""Model folder: written whole or not at all, networks and `model.json`; networks shared between folders."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ import onnx
 from speech2image import __version__
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.registry import (
     CARD,
     MODELS_FOLDER,
@@ -45,13 +46,13 @@ def check_folder(folder: Path) -> None:
 def write_folder(
     folder: Path,
     contents: dict[str, bytes],
-    card: dict[str, Any],
+    card: Card,
     recognizer: Path | None = None,
-    borrowed: dict[str, dict[str, Any]] | None = None,
+    shared: dict[str, Card] | None = None,
 ) -> None:
     """Write a model folder: networks, `model.json` and, if given, a copy of a recognizer's folder.
 
-    `borrowed` says what `model.json` shall state of networks that lie in another model's folder.
+    `shared` says what `model.json` shall state of networks that lie in another model's folder.
 
     Raises:
         CheckpointError: the card could not be read again, for instance for a name of several lines.
@@ -60,7 +61,7 @@ def write_folder(
     files = {
         network: {"file": f"{network}.onnx", **describe_content(content), **describe_arrays(content)}
         for network, content in contents.items()
-    } | (borrowed or {})
+    } | (shared or {})
     made_by = f"speech2image {__version__}"
     whole = {"format": ROUTES[card.get("route", "direct")].format, **card, "files": files, "made_by": made_by}
     check_model_card(whole, folder / CARD)
@@ -80,7 +81,7 @@ def write_folder(
 def write_again(
     model: Model,
     contents: dict[str, bytes],
-    borrowed: dict[str, dict[str, Any]],
+    shared: dict[str, Card],
     changes: Mapping[str, Any] | None = None,
 ) -> None:
     """`write_folder` for a model that is there: all else that its card says stays, and a recognizer inside.
@@ -91,10 +92,10 @@ def write_again(
     card = {key: value for key, value in model.card.items() if key not in ("format", "files", "made_by")}
     recognizer = model.folder / str(card.get("recognizer", ""))
     inside = recognizer if recognizer != model.folder and recognizer.is_dir() else None
-    write_folder(model.folder, contents, {**card, **(changes or {})}, inside, borrowed)
+    write_folder(model.folder, contents, {**card, **(changes or {})}, inside, shared)
 
 
-def borrowed_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, dict[str, Any]]:
+def shared_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, Card]:
     """What `model.json` in `folder` says of networks that stay in the lender's folder; those it has of them.
 
     Raises:
@@ -102,14 +103,14 @@ def borrowed_networks(lender: Model, folder: Path, networks: Sequence[str]) -> d
             be written, or borrows one of the networks itself.
     """
     home, own = lender.folder.resolve(), folder.resolve()
-    shared = [network for network in lender.networks if network in networks]
+    found = [network for network in lender.networks if network in networks]
     beside = home.parent in (own.parent, MODELS_FOLDER.resolve()) and home != own
-    if not beside or any(network in lender.borrowed for network in shared):
+    if not beside or any(network in lender.shared for network in found):
         raise SettingsError(
             f"the generator of {home} can be shared by models beside it, if it is its own and not one it "
             f"shares itself; {folder} lies elsewhere, or is that model"
         )
-    return {network: lender.card["files"][network] | {"of": home.name} for network in shared}
+    return {network: lender.card["files"][network] | {"of": home.name} for network in found}
 
 
 def share_networks(model: Model, lenders: Sequence[Model], **changes: Any) -> dict[str, str]:
@@ -132,12 +133,12 @@ def share_networks(model: Model, lenders: Sequence[Model], **changes: Any) -> di
         CheckpointError: a file is damaged.
         OutputError: a folder cannot be written.
     """
-    home, borrowed = model.folder.resolve().name, dict(model.borrowed)
+    home, shared = model.folder.resolve().name, dict(model.shared)
     for lender in lenders:
-        borrowed_networks(lender, model.folder, ())
-        taken = {network for network, entry in lender.borrowed.items() if entry["of"] == home}
+        shared_networks(lender, model.folder, ())
+        taken = {network for network, entry in lender.shared.items() if entry["of"] == home}
         if taken:
-            others = {network: entry for network, entry in lender.borrowed.items() if network not in taken}
+            others = {network: entry for network, entry in lender.shared.items() if network not in taken}
             contents = {network: lender.read(network) for network in lender.networks if network not in others}
             write_again(lender, contents, others)
     for lender in (read_card(lender.folder) for lender in reversed(lenders)):  # the first counts
@@ -145,16 +146,16 @@ def share_networks(model: Model, lenders: Sequence[Model], **changes: Any) -> di
             network
             for network in lender.networks
             if network in model.networks
-            and network not in lender.borrowed
+            and network not in lender.shared
             and lender.sha256[network] == model.sha256[network]
         ]
         for network in same:
             lender.read(network)  # whole, before another copy of it goes
-        borrowed |= borrowed_networks(lender, model.folder, same)
-    contents = {network: model.read(network) for network in model.networks if network not in borrowed}
-    _check_borrowers(model, borrowed)
-    write_again(model, contents, borrowed, changes)
-    return {network: entry["of"] for network, entry in borrowed.items()}
+        shared |= shared_networks(lender, model.folder, same)
+    contents = {network: model.read(network) for network in model.networks if network not in shared}
+    _check_borrowers(model, shared)
+    write_again(model, contents, shared, changes)
+    return {network: entry["of"] for network, entry in shared.items()}
 
 
 def _check_borrowers(model: Model, leaving: Container[str]) -> None:
@@ -162,7 +163,7 @@ def _check_borrowers(model: Model, leaving: Container[str]) -> None:
     home = model.folder.resolve()
     for path in sorted(home.parent.glob(f"*/{CARD}")):
         other = read_card(path.parent)
-        for network, entry in other.borrowed.items():
+        for network, entry in other.shared.items():
             if network in leaving and entry["of"] == home.name:
                 raise SettingsError(
                     f"'{other.name}' borrows the {network} of '{model.name}' in {home}, which would no "
@@ -176,6 +177,6 @@ def describe_arrays(content: bytes) -> dict[str, list[str]]:
     return {"inputs": [one.name for one in graph.input], "outputs": [one.name for one in graph.output]}
 
 
-def describe_content(content: bytes) -> dict[str, Any]:
+def describe_content(content: bytes) -> Card:
     """What a card says of a file, so that damage is found: its length and checksum."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,4 +1,4 @@
-"""Networks in torch -> ONNX, with large weights as float16: half the size, same arithmetic."""
+"""Conversion to ONNX: traces networks and stores large weights as float16, half the size, same arithmetic."""
 
 import copy
 import warnings
@@ -14,7 +14,7 @@ from torch import nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError
-from speech2image.pipeline.registry import DOMAIN, WORDS
+from speech2image.pipeline.registry import DOMAIN, STATES, WORDS
 
 OPSET = 17
 SMALLEST_HALVED = 1024
@@ -32,7 +32,7 @@ ARRAYS: dict[str, tuple[dict[str, dict[int, str]], dict[str, dict[int, str]]]] =
 }
 """Network as it is written -> inputs and outputs, each with the dimensions whose length is not fixed (the
 batch, dimension 0, never is). A model's card states the names; readers take them from there."""
-FURTHER: dict[str, dict[int, str]] = {WORDS: {1: "steps"}, DOMAIN: {}}
+FURTHER: dict[str, dict[int, str]] = {WORDS: {1: "steps"}, DOMAIN: {}, STATES: {1: "steps_of_20_ms"}}
 """The same of what a speech encoder may give beside the embedding."""
 
 

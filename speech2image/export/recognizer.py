@@ -1,4 +1,4 @@
-"""A trained recognizer -> two ONNX networks that `asr.ctc.Networks` runs without torch.
+"""Export of a recognizer: two ONNX networks that `asr.ctc.Networks` runs without torch.
 
     recognizer_encoder.onnx   log_mel, n_frames -> ctc, memory_keys, memory_values
     recognizer_decoder.onnx   tokens, keys, values, memory_keys, memory_values -> next, new_keys, new_values

@@ -261,16 +261,22 @@ class WithHeads(nn.Module):
         heads: their names, in the order of the outputs.
     """
 
-    def __init__(self, encoder: PretrainedSpeechEncoder, heads: Sequence[Literal["words", "domain"]]) -> None:
+    def __init__(
+        self, encoder: PretrainedSpeechEncoder, heads: Sequence[Literal["words", "domain", "states"]]
+    ) -> None:
         super().__init__()
         self.encoder, self.heads = encoder, tuple(heads)
 
     def forward(
         self, log_mel: Float[Tensor, "batch 80 frames"], n_frames: Int[Tensor, " batch"]
     ) -> tuple[Tensor, ...]:
-        """[batch, size], then [batch, steps, tokens] for "words" and [batch, domains] for "domain"."""
-        states = self.encoder.states(log_mel, n_frames)
-        further = (getattr(self.encoder, head)(*states) for head in self.heads)
+        """[batch, size], then [batch, steps, tokens] for "words", [batch, domains] for "domain" and what the
+        decoder takes, [batch, steps of 20 ms, width], for "states"."""
+        frame_states, n_steps = self.encoder.frame_states(log_mel, n_frames)
+        states = mean_of_pairs(frame_states, n_steps)
+        further = (
+            frame_states if head == "states" else getattr(self.encoder, head)(*states) for head in self.heads
+        )
         return self.encoder.head(*states), *further
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -170,6 +170,7 @@ class Parts:
         recognizer: of routes through text: "own", another choice of `asr.backends.open_recognizer`, or a
             backend.
         strict: refuse recordings that say nothing.
+        words: whether a decoder that only tells the words is wanted.
     """
 
     model: Model
@@ -180,6 +181,7 @@ class Parts:
     threads: int | None = None
     recognizer: "str | AsrBackend" = "own"
     strict: bool = True
+    words: bool = True
 
 
 class Route(ABC):
@@ -193,7 +195,7 @@ class Route(ABC):
     """
 
     def __init__(
-        self, model: Model, generator: Any, vad: VoiceActivityDetector | None, prior: Session | None
+        self, model: Model, generator: Session, vad: VoiceActivityDetector | None, prior: Session | None
     ) -> None:
         self.model, self.vad = model, vad
         self.recognizer: AsrBackend | None = None

@@ -1,4 +1,4 @@
-"""Reading and checking what strangers wrote into a model folder: its card (JSON) and its networks' bytes."""
+"""Model card: reads and checks what strangers wrote into a model folder, `model.json` and networks' bytes."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,8 @@ from typing import Any
 from speech2image.errors import CheckpointError, printable
 from speech2image.files import is_one_line, is_plain_name, parse_json, read_file
 
+Card = dict[str, Any]
+"""What `model.json` or `recognizer.json` holds."""
 MAX_CARD_BYTES = 4_000_000
 MAX_NETWORK_BYTES = 1_000_000_000
 MAX_SIZE = 16_384
@@ -35,7 +37,7 @@ def read_content(path: Path, most: int = MAX_NETWORK_BYTES) -> bytes:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def read_json_card(path: Path) -> dict[str, Any]:
+def read_json_card(path: Path) -> Card:
     """What a card holds; `{}` for JSON that is no object, which no format is.
 
     Raises:
@@ -50,7 +52,7 @@ def read_json_card(path: Path) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
-def check_card(card: dict[str, Any], path: Path, networks: Sequence[str], sizes: Sequence[str]) -> None:
+def check_card(card: Card, path: Path, networks: Sequence[str], sizes: Sequence[str]) -> None:
     """Check what a model's card says of its files and sizes.
 
     Args:
@@ -79,7 +81,7 @@ def check_card(card: dict[str, Any], path: Path, networks: Sequence[str], sizes:
         raise CheckpointError(f"{path} is damaged: 'parity' is {card['parity']!r}, not a table of figures")
 
 
-def check_file(entry: Any, network: str, path: Path) -> None:
+def check_file(entry: object, network: str, path: Path) -> None:
     """Check what a card says of one network: its file in this folder, its checksum, whose folder it is in.
 
     Raises:
@@ -106,7 +108,7 @@ def check_file(entry: Any, network: str, path: Path) -> None:
                 )
 
 
-def _are_names(names: Any) -> bool:
+def _are_names(names: object) -> bool:
     return (
         isinstance(names, list)
         and 1 <= len(names) <= MAX_ARRAYS
@@ -115,7 +117,7 @@ def _are_names(names: Any) -> bool:
     )
 
 
-def check_recognizer_card(card: dict[str, Any], path: Path, files: Sequence[str]) -> None:
+def check_recognizer_card(card: Card, path: Path, files: Sequence[str]) -> None:
     """Check a recognizer's card: checksums of its files, pieces of text fit to be printed.
 
     Raises:
@@ -133,16 +135,16 @@ def check_recognizer_card(card: dict[str, Any], path: Path, files: Sequence[str]
         )
 
 
-def _is_piece(piece: Any) -> bool:
+def _is_piece(piece: object) -> bool:
     return isinstance(piece, str) and 1 <= len(piece) <= MAX_NAME and is_one_line(piece)
 
 
-def is_checksum(value: Any) -> bool:
+def is_checksum(value: object) -> bool:
     """Whether this is a SHA-256 as cards state it, 64 hexadecimal digits."""
     return isinstance(value, str) and _CHECKSUM.fullmatch(value) is not None
 
 
-def name_of(card: dict[str, Any], path: Path) -> str:
+def name_of(card: Card, path: Path) -> str:
     """The model's name, or its folder's where the card states none.
 
     It is printed, sent in headers and written into files, so it is one line without control characters; of

@@ -1,4 +1,4 @@
-"""The route through text: a recognizer writes down what is said, pictures are drawn from the words.
+"""Cascade route: a recognizer writes down what is said, pictures are drawn from the words.
 
     recording --recognizer------------> words, which are shown
     words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space
@@ -9,7 +9,6 @@ recognizer without errors would reach.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,7 @@ class CascadeRoute(Route):
         model: Model,
         recognizer: AsrBackend | None,
         text_encoder: Session,
-        generator: Any,
+        generator: Session,
         vad: VoiceActivityDetector | None = None,
         prior: Session | None = None,
         require_words: bool = True,

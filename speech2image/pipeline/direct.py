@@ -5,24 +5,27 @@ recording --model's front end, speech_encoder.onnx--> speech embedding f [1024]
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc
+from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc, token_limit
+from speech2image.asr.decoder import MOST_TOKENS, WordsDecoder
 from speech2image.asr.text import Vocabulary
 from speech2image.audio.front_ends import PAPER
 from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.pipeline.base import EncodedSpeech, Parts, Route, Speech, listen, timed
 from speech2image.pipeline.domains import decided
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import DOMAIN, WORDS, Model
+from speech2image.pipeline.registry import DOMAIN, STATES, WORDS, Model
 
 
 def open_route(parts: Parts) -> "DirectRoute":
     """The route of a model that was opened (`routes.RouteKind.module`)."""
-    return DirectRoute(parts.model, parts.encoder, parts.generator, parts.vad, parts.prior)
+    decoder = None
+    if parts.words and parts.model.decoder_pieces:
+        decoder = WordsDecoder.of_model(parts.model, parts.threads)
+    return DirectRoute(parts.model, parts.encoder, parts.generator, parts.vad, parts.prior, decoder)
 
 
 class DirectRoute(Route):
@@ -35,17 +38,21 @@ class DirectRoute(Route):
         generator: as of `Route`.
         vad: as of `Route`.
         prior: as of `Route`.
+        decoder: tells the words heard, which are shown and not used; None for those of CTC, where the encoder
+            has it.
     """
 
     def __init__(
         self,
         model: Model,
         speech_encoder: Session,
-        generator: Any,
+        generator: Session,
         vad: VoiceActivityDetector | None = None,
         prior: Session | None = None,
+        decoder: WordsDecoder | None = None,
     ) -> None:
         super().__init__(model, generator, vad, prior)
+        self._decoder = decoder
         self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
 
     def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
@@ -62,7 +69,12 @@ class DirectRoute(Route):
         given = network.all(frames[None], n_frames)
         words: tuple[TranscribedWord, ...] = ()
         if WORDS in given:
-            words = best_path_words(check_ctc(given[WORDS], len(vocabulary), network.name), vocabulary)
+            ctc = check_ctc(given[WORDS], len(vocabulary), network.name)
+            limit = token_limit(ctc, MOST_TOKENS)
+            if self._decoder is None:
+                words = best_path_words(ctc, vocabulary)
+            elif limit:  # else CTC expects nothing
+                words = self._decoder(given[STATES], limit)
         transcript = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
         embedding = self._generator.checked(given[network.outputs[0]], network)

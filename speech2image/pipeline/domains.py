@@ -1,4 +1,4 @@
-"""What a recording is about: one of the domains that a model draws, or something else, which it cannot."""
+"""Domains: what a recording is about, one of those that a model draws or something else."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def something_else(domains: Sequence[str]) -> str:
     return f"this model draws {known}; this sounded like something else"
 
 
-def check_domains(names: Any, threshold: Any, place: str) -> None:
+def check_domains(names: Any, threshold: object, place: str) -> None:
     """Refuse names and a threshold that no network of this project comes with.
 
     Args:

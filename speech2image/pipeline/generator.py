@@ -1,6 +1,4 @@
-"""The last step of every route: an embedding and noise -> pictures, through the generator."""
-
-from typing import Any
+"""Generator: draws pictures of an embedding and noise, the last step of every route."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +7,7 @@ from PIL import Image
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import images
 from speech2image.pipeline.noise import MAX_PICTURES, check_count, noise
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
 
 
@@ -22,7 +21,7 @@ class Generator:
         prior_noise: so much of a noise vector goes into the prior, the rest into the generator.
     """
 
-    def __init__(self, generator: Any, prior: Any = None, prior_noise: int = 0) -> None:
+    def __init__(self, generator: Session, prior: Session | None = None, prior_noise: int = 0) -> None:
         self.name: str = generator.name
         self._generator, self._prior = generator, prior
         self._prior_noise = 0 if prior is None else prior_noise
@@ -41,19 +40,19 @@ class Generator:
 
 
 class ConditionedGenerator:
-    """Draws with a model's generator.
+    """Draws with a model's generator, and checks that it fits its card.
 
     Args:
         model: the folder the networks came from.
-        generator: its `Session`, or what stands around it; see `Generator`.
+        generator: its `Session`.
         prior: `Session` of the condition prior, if the model has one.
     """
 
-    def __init__(self, model: Model, generator: Any, prior: Any = None) -> None:
+    def __init__(self, model: Model, generator: Session, prior: Session | None = None) -> None:
         self.picture_size: int = model.card["picture_size"]
         self.noise_size: int = model.card["noise_size"]
         self.embedding_size: int = model.card["embedding_size"]
-        self._brush = Generator(generator, prior, model.card.get("prior_noise_size", 0))
+        self._network = Generator(generator, prior, model.card.get("prior_noise_size", 0))
 
     def noise(self, n: int, seed: int) -> NDArray[np.float32]:
         """Noise vectors of `n` pictures, [n, noise_size].
@@ -69,7 +68,7 @@ class ConditionedGenerator:
         Raises:
             CheckpointError: the generator does not fit its `model.json`.
         """
-        return self._picture(self._brush.conditions(embedding[None], z[None]), z[None])
+        return self._picture(self._network.conditions(embedding[None], z[None]), z[None])
 
     def walk(
         self,
@@ -80,21 +79,21 @@ class ConditionedGenerator:
     ) -> list[Image.Image]:
         """Pictures between two embeddings [size] under one noise vector: of alpha c1 + (1 - alpha) c2.
 
-        c1 and c2 are what the generator draws from for the two. To mix embeddings before a condition prior
-        would go in leaps, for it lends from other pictures at every step.
+        c1 and c2 are what the generator draws from for the two. The prior's outputs are interpolated, not its
+        inputs: the prior picks other neighbours at each step, so the walk would jump.
 
         Raises:
             CheckpointError: as `draw`.
         """
-        both = self._brush.conditions(np.stack([first, second]), np.stack([z, z]))
+        both = self._network.conditions(np.stack([first, second]), np.stack([z, z]))
         return [self._picture(condition[None], z[None]) for condition in between(both[0], both[1], alphas)]
 
     def _picture(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
-        picture = self._brush.pictures(condition, z)
+        picture = self._network.pictures(condition, z)
         expected = (1, 3, self.picture_size, self.picture_size)
         if picture.shape != expected:
             raise CheckpointError(
-                f"{self._brush.name} gave a picture of shape {list(picture.shape)}, "
+                f"{self._network.name} gave a picture of shape {list(picture.shape)}, "
                 f"its model.json states {list(expected)}"
             )
         return images.to_image(picture[0])
@@ -108,7 +107,7 @@ class ConditionedGenerator:
         condition = self._check(embedding)
         return [self.draw(condition, row) for row in self.noise(n, seed)]
 
-    def checked(self, embedding: NDArray[np.float32], network: Any) -> NDArray[np.float32]:
+    def checked(self, embedding: NDArray[np.float32], network: Session) -> NDArray[np.float32]:
         """The one row of what `network` gave, [1, size] -> [size].
 
         Raises:

@@ -1,4 +1,4 @@
-"""Arrays to pictures and back, grids, and saving that never leaves half a file."""
+"""Pictures: from arrays and back, grids, and saving that never leaves half a file."""
 
 import math
 import os

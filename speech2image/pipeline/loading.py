@@ -27,6 +27,7 @@ def load(
     recognizer: "str | AsrBackend" = "own",
     threads: int | None = None,
     vad: bool = True,
+    words: bool = True,
     detect_speech: bool | None = None,
 ) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
@@ -40,6 +41,8 @@ def load(
         threads: processor threads to use; by default all this process may use.
         vad: refuse recordings without speech, if the model has a speech detector, and in a cascade
             those of which no word is written down.
+        words: tell the words heard as well as the model can, where no picture depends on them (direct route):
+            some 40 ms a recording; without, those that its encoder tells by the way, if any.
         detect_speech: old name of `vad`, until version 0.3.
 
     Raises:
@@ -71,6 +74,7 @@ def load(
         threads=threads,
         recognizer=recognizer,
         strict=vad,
+        words=words,
     )
     opened: Route = importlib.import_module(kind.module).open_route(parts)
     return opened

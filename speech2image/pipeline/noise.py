@@ -30,12 +30,12 @@ def noise(n: int, size: int, seed: int) -> NDArray[np.float32]:
     return both[:, :size].astype(np.float32)
 
 
-def check_count(n: Any, name: str = "n") -> int:
+def check_count(n: object, name: str = "n") -> int:
     """Check that `n` is a whole number of pictures from 1 to 10,000."""
     return check_whole(n, name, MAX_PICTURES)
 
 
-def check_seed(seed: Any) -> int:
+def check_seed(seed: object) -> int:
     """Check that `seed` is a whole number from 0 to 2**64 - 1."""
     return check_whole(seed, "seed", 2**64 - 1, lowest=0)
 

@@ -83,7 +83,8 @@ class Session:
         try:
             found: list[NDArray[np.float32]] = self._session.run(list(outputs), named)
         except Exception as error:
-            if not _from_onnxruntime(error):
+            # Names were checked when it was opened, so a ValueError or TypeError is a mistake of the caller.
+            if not type(error).__module__.startswith("onnxruntime") and type(error) is not RuntimeError:
                 raise
             raise CheckpointError(f"{self.name} does not run: {_first_line(error)}") from error
         for output, array in zip(outputs, found, strict=True):

@@ -52,6 +52,10 @@ class Allowed(NamedTuple):
 
 EXPORTED = Allowed(OPERATORS, frozenset({"", "ai.onnx"}))
 """For model folders."""
+EIGHT_BIT = Allowed(
+    OPERATORS | {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}, EXPORTED.domains
+)
+"""For networks of model folders whose weights are stored as eight-bit numbers."""
 VOICE = Allowed(OPERATORS | frozenset(_FOR_VOICES.split()), EXPORTED.domains | {"com.microsoft"})
 """For voices that others publish: eight-bit numbers, spectra, and ONNX Runtime's own fused operators, too."""
 MAX_FIELDS = 100_000

@@ -1,7 +1,7 @@
-"""Trained models: a name or a path -> the model folder, its checksums, its licence; `loading.load` opens it.
+"""Model registry: a name or a path -> the model folder, its checksums, its licence (`loading.load` opens it).
 
 A model folder holds `model.json` (written by `export`), `speech_encoder.onnx`, `generator.onnx` and, if
-the model has them, `condition_prior.onnx`, which draws what was not said before the generator draws, and
+the model has them, `condition_prior.onnx`, which samples an image feature for an embedding, and
 `speech_detector.onnx`, which tells speech from other sounds. One of the route through text
 (`"route": "cascade"`, written by `export/cascade.py`) has `text_encoder.onnx` in place of the speech encoder,
 and may name a speech recognizer: a folder in it, beside it or among the shipped models. In the same way
@@ -15,13 +15,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.pipeline.card import MAX_CARD_BYTES, check_card, name_of, read_content, read_json_card
+from speech2image.pipeline.card import MAX_CARD_BYTES, Card, check_card, name_of, read_content, read_json_card
 from speech2image.pipeline.domains import Domains, check_domains
-from speech2image.pipeline.routes import DETECTOR, PRIOR, ROUTES
+from speech2image.pipeline.routes import OPTIONAL, PRIOR, ROUTES, WORDS_DECODER, WORDS_MEMORY
 
 MODELS_FOLDER = Path(__file__).parents[1] / "pretrained_models"
 CARD = "model.json"
@@ -40,8 +39,9 @@ SIZES = ("noise_size", "picture_size", "embedding_size")
 WORDS, PIECES = "ctc", "pieces"
 """The second output of a speech encoder that writes down words, too, and what the card calls the pieces of
 text that its tokens stand for."""
-DECODER_PIECES = "decoder_pieces"
-"""What the card calls the pieces of text that the decoder beside a speech encoder writes in."""
+STATES, DECODER_PIECES = "states", "decoder_pieces"
+"""The output of a speech encoder that a decoder writes down words from, and what the card calls the pieces of
+text that the decoder's tokens stand for."""
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
@@ -70,7 +70,7 @@ class Model:
 
     name: str
     folder: Path
-    card: dict[str, Any]
+    card: Card
 
     @property
     def route(self) -> str:
@@ -117,6 +117,11 @@ class Model:
         return tuple(self.card.get(PIECES, ()))
 
     @property
+    def decoder_pieces(self) -> tuple[str, ...]:
+        """The pieces of text that the decoder beside its speech encoder writes in; none without a decoder."""
+        return tuple(self.card.get(DECODER_PIECES, ())) if WORDS_DECODER in self.networks else ()
+
+    @property
     def domains(self) -> Domains | None:
         """The domains that its speech encoder tells apart; None where it tells none."""
         if DOMAINS not in self.card:
@@ -144,7 +149,7 @@ class Model:
         return next((place / name for place in places if os.path.isfile(place / name / file)), None)
 
     @property
-    def borrowed(self) -> dict[str, dict[str, Any]]:
+    def shared(self) -> dict[str, Card]:
         """What the card says of the networks that lie in another model's folder, named by "of"."""
         files = self.card["files"]
         return {network: files[network] for network in self.networks if "of" in files[network]}
@@ -157,7 +162,7 @@ class Model:
         """
         entry = self.card["files"][network]
         file: str = entry["file"]
-        if network not in self.borrowed:
+        if network not in self.shared:
             return self.folder / file
         lender = self._find(entry["of"], file)
         if lender is None:
@@ -197,16 +202,16 @@ class Model:
     @property
     def size(self) -> int:
         """Bytes of the networks on disk, without what lies in another folder."""
-        own = [self.path(network) for network in self.networks if network not in self.borrowed]
+        own = [self.path(network) for network in self.networks if network not in self.shared]
         recognizer = self._find_recognizer()
         if recognizer is not None and recognizer.parent == self.folder:
             own += recognizer.glob("*.onnx")
         return sum(path.stat().st_size for path in own)
 
 
-def optional_networks(files: Any) -> tuple[str, ...]:
+def optional_networks(files: object) -> tuple[str, ...]:
     """Of the networks a model may do without, those that its card's `files` names."""
-    return tuple(network for network in (PRIOR, DETECTOR) if isinstance(files, dict) and network in files)
+    return tuple(network for network in OPTIONAL if isinstance(files, dict) and network in files)
 
 
 def available_models() -> list[str]:
@@ -310,7 +315,7 @@ def read_card(folder: Path) -> Model:
     return Model(name_of(card, path), folder, card)
 
 
-def check_model_card(card: dict[str, Any], path: Path) -> None:
+def check_model_card(card: Card, path: Path) -> None:
     """Refuse a card that no model of this version has.
 
     Args:
@@ -330,9 +335,15 @@ def check_model_card(card: dict[str, Any], path: Path) -> None:
     networks = (*ROUTES[route].networks, *optional_networks(card.get("files")))
     check_card(card, path, networks, (*SIZES, "prior_noise_size") if PRIOR in networks else SIZES)
     stated_front_end(card.get(FRONT_END), str(path))
-    pieces = card.get(PIECES, [])
-    if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise CheckpointError(f"{path} is damaged: '{PIECES}' is not a list of pieces of text")
+    for key in (PIECES, DECODER_PIECES):
+        pieces = card.get(key, [])
+        if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece for piece in pieces):
+            raise CheckpointError(f"{path} is damaged: '{key}' is not a list of pieces of text")
+    if len({WORDS_MEMORY in networks, WORDS_DECODER in networks, bool(card.get(DECODER_PIECES))}) > 1:
+        raise CheckpointError(
+            f"{path} is damaged: '{WORDS_MEMORY}', '{WORDS_DECODER}' and '{DECODER_PIECES}' belong together, "
+            "some of them are missing"
+        )
     if DOMAINS in card:
         check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
     if not isinstance(card.get(VOCABULARY, ""), str):

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 GENERATOR = "generator"
 PRIOR, DETECTOR = "condition_prior", "speech_detector"
-"""The networks a model of any route may do without."""
+WORDS_MEMORY, WORDS_DECODER = "words_memory", "words_decoder"
+OPTIONAL = (PRIOR, DETECTOR, WORDS_MEMORY, WORDS_DECODER)
+"""The networks a model of any route may do without; the last two together (`asr/decoder.py`)."""
 
 
 @dataclass(frozen=True)

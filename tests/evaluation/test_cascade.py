@@ -146,9 +146,6 @@ def test_table_two_measures_every_route(
 
 
 def test_two_step_serves_as_stackgan_v1_on_text_and_nothing_else_does() -> None:
-    planned = {row.row: row for row in tables.TABLES[2]}
+    planned = {row.row: row for row in tables.TABLES[2].rows}
     assert planned["stackgan-v1-text"].same_as == "two-step" and planned["stackgan-v1-text"].captions
     assert not planned["stackgan-v2-text"].same_as and not planned["two-step"].captions
-    assert (
-        "paper-stage2" in planned["two-step"].command and "speech-recognizer" in planned["two-step"].command
-    )

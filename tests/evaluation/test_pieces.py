@@ -19,7 +19,7 @@ from speech2image.evaluation.utterances import (
     choose_utterances,
     one_a_caption,
     shuffled,
-    split_voices,
+    split_evaluation_voices,
     utterance_groups,
 )
 from speech2image.metrics.colour_words import main_colours
@@ -41,7 +41,7 @@ def test_sheet_shows_distinct_colours_of_unseen_classes_in_kept_out_voices(shard
 
 def test_held_out_voices_of_the_training_count_as_kept_out(shards: Path) -> None:
     arrays = PairArrays.open(shards)
-    heard, kept_out = split_voices(arrays, ["toy/anna"])
+    heard, kept_out = split_evaluation_voices(arrays, ["toy/anna"])
     assert kept_out == ["toy/anna", HELD_OUT_VOICE]
     assert heard == ["toy/ben", "toy/cleo", "toy/dora"]
 

@@ -107,9 +107,9 @@ def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
     detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
     direct.add_speech_detector(tmp_path / "pictures-cascade", detector)
     kept = speech2image.load(tmp_path / "pictures-cascade", vad=False)
-    assert set(kept.model.borrowed) == {"generator"}
+    assert set(kept.model.shared) == {"generator"}
     both = [speech2image.load(tmp_path / "pictures", route=route) for route in ("direct", "cascade")]
-    first, second = (route._painter._brush._generator for route in both)
+    first, second = (route._generator._network._generator for route in both)
     assert first is second, "it is held in memory once"
     (tmp_path / "pictures").rename(tmp_path / "moved")
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_a_detector_is_shared_too_unless_one_is_given(tmp_path) -> None:
     for given, borrowed in ((None, {"generator", "speech_detector"}), (detector, {"generator"})):
         cascade.export_cascade(encoder, lender, tmp_path / "c", name="c", licence="x", speech_detector=given)
         model = registry.find(tmp_path / "c")
-        assert set(model.borrowed) == borrowed and "speech_detector" in model.networks
+        assert set(model.shared) == borrowed and "speech_detector" in model.networks
         assert loading.open_vad(model) is not None
 
 

@@ -67,7 +67,7 @@ def test_a_cascade_borrows_the_prior_with_the_generator(model: DirectRoute, tmp_
     lender = registry.find(tmp_path / "mine")
     cascade.export_cascade(encoder, lender, tmp_path / "texts", name="texts", licence="x")
     opened = speech2image.load(tmp_path / "texts")
-    assert set(opened.model.borrowed) == {"condition_prior", "generator"}
+    assert set(opened.model.shared) == {"condition_prior", "generator"}
     assert opened.model.card["prior_noise_size"] == PRIOR_NOISE
     embedding = model.embed(FIRST)
     assert np.array_equal(pixels(opened.generate(embedding, 2)), pixels(model.generate(embedding, 2)))

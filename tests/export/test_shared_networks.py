@@ -86,7 +86,7 @@ def drawn(folder: Path) -> np.ndarray:
 def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: Path) -> None:
     second = find(models / "second")
     assert stored(second.folder) == {"speech_encoder", "condition_prior"}
-    assert set(second.borrowed) == {"generator", "speech_detector"}
+    assert set(second.shared) == {"generator", "speech_detector"}
     assert second.card["parity"]["picture_float16"] < 1e-2
     assert second.card["parity"]["speech"] == find(models / "first").card["parity"]["speech"]
     opened = speech2image.load(second.folder, vad=False)
@@ -126,7 +126,7 @@ def test_the_lender_and_the_borrower_change_places(models: Path) -> None:
     assert shared == {"generator": "second", "speech_detector": "second"}
     assert stored(models / "first") == {"speech_encoder", "condition_prior"}
     assert stored(models / "second") == {"speech_encoder", "condition_prior", "generator", "speech_detector"}
-    assert find(models / "first").name == "textfree" and not find(models / "second").borrowed
+    assert find(models / "first").name == "textfree" and not find(models / "second").shared
     for name in names:
         assert find(models / name).sha256 == before[name][0]
         assert np.array_equal(drawn(models / name), before[name][1])

@@ -1,6 +1,7 @@
 """A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
 
 import json
+import shutil
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -16,8 +17,16 @@ from torch import nn
 import speech2image
 from speech2image import cli
 from speech2image.asr.backends import EncoderAsr, open_recognizer
-from speech2image.asr.ctc import CtcAlone, TranscribedWord, best_path, best_path_words, transcribe
-from speech2image.asr.text import LETTERS, Vocabulary
+from speech2image.asr.ctc import (
+    CtcAlone,
+    Search,
+    TranscribedWord,
+    best_path,
+    best_path_words,
+    transcribe,
+)
+from speech2image.asr.decoder import WordsDecoder
+from speech2image.asr.text import BLANK, END, LETTERS, Vocabulary
 from speech2image.audio.front_ends import WHISPER
 from speech2image.commands import drawing
 from speech2image.errors import CheckpointError
@@ -27,6 +36,7 @@ from speech2image.models.pretrained_speech_encoder import (
     PretrainedEncoderSettings,
     PretrainedSpeechEncoder,
     WordsSettings,
+    with_new_head,
 )
 from speech2image.pipeline import registry
 
@@ -56,6 +66,31 @@ def folder(encoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFa
     return path
 
 
+@pytest.fixture(scope="module")
+def with_decoder(encoder: PretrainedSpeechEncoder) -> PretrainedSpeechEncoder:
+    """The encoder with a decoder whose vocabulary is that of the words head."""
+    whole = with_new_head(encoder, decoder=replace(tiny_whisper.DECODER, tokens=2 + len(LETTERS)))
+    assert whole.decoder is not None
+    for parameter in whole.decoder.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    with torch.no_grad():
+        whole.decoder.embedding.weight[[END, END + 1]] = 0.0  # neither the end nor a blank is likely
+    return whole.eval()
+
+
+@pytest.fixture(scope="module")
+def decoder_folder(with_decoder: PretrainedSpeechEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "decoding"
+    options = {
+        "noise_size": 7,
+        "front_end": WHISPER,
+        "pieces": tuple(LETTERS),
+        "decoder_pieces": tuple(LETTERS),
+    }
+    direct.export_direct(with_decoder, MatrixGenerator(), path, name="decoding", licence="CC0-1.0", **options)
+    return path
+
+
 class InTorch:
     """The encoder's words as its ONNX form gives them."""
 
@@ -77,7 +112,7 @@ def test_the_words_are_those_of_torch(encoder, folder) -> None:
     said, vocabulary = recognizer.transcribe(CLIP), Vocabulary(tuple(LETTERS))
     frames = WHISPER.extract(CLIP)
     (ctc,) = InTorch(encoder).all(frames[None], np.array([frames.shape[1]]))
-    expected = transcribe(CtcAlone(ctc[0]), vocabulary, frames, recognizer.search).text
+    expected = transcribe(CtcAlone(ctc[0]), vocabulary, frames, Search(ctc_weight=1.0)).text
     assert len(said) > 3 and set(said) <= set(LETTERS)
     assert SequenceMatcher(None, said, expected, autojunk=False).ratio() > 0.8  # weights are float16
 
@@ -187,3 +222,95 @@ def test_an_encoder_without_words_is_no_recognizer(folder, tmp_path) -> None:
         with pytest.raises(CheckpointError, match="'pieces' is not a list"):
             registry.find(broken)
     assert card["pieces"] == list(LETTERS)
+
+
+@torch.no_grad()
+def _greedily(encoder: PretrainedSpeechEncoder, steps: int) -> str:
+    """What the decoder writes of CLIP, in torch."""
+    frames = torch.from_numpy(WHISPER.extract(CLIP))[None]
+    states, n_steps = encoder.frame_states(frames, torch.tensor([frames.shape[2]]))
+    assert encoder.decoder is not None
+    cache, last, written = encoder.decoder.start(states), torch.tensor([[BLANK, END]]), []
+    for _ in range(steps):
+        following, cache = encoder.decoder(last, cache, n_steps)
+        last = following[:, -1:].argmax(dim=2)
+        if int(last) == END:
+            break
+        written.append(int(last))
+    return Vocabulary(tuple(LETTERS)).text(written)
+
+
+def test_the_decoder_writes_what_it_writes_in_torch(with_decoder, decoder_folder) -> None:
+    route = speech2image.load(decoder_folder)
+    result = route.translate((CLIP, 16_000))
+    assert result.transcript and result.transcript == " ".join(word.text for word in result.words)
+    expected = _greedily(with_decoder, 90)
+    length = len(result.transcript)  # bounded by what CTC expects
+    assert SequenceMatcher(None, result.transcript, expected[:length], autojunk=False).ratio() > 0.8
+    assert all(0 < word.confidence <= 1 for word in result.words)
+    greedy = EncoderAsr(registry.read_card(decoder_folder), Search(beam=1)).recognize(CLIP)
+    assert greedy.text == result.transcript and greedy.words == result.words
+
+
+class Scripted(WordsDecoder):
+    """A decoder of the letters a and b whose probabilities are written down here, by what was written."""
+
+    def __init__(self, chances: dict[str, dict[str, float]]) -> None:
+        self.chances, self.vocabulary = chances, Vocabulary(("a", "b"))
+
+    def start(self, states: np.ndarray) -> list[str]:
+        return [""]
+
+    def follow(self, tokens: np.ndarray, state: list[str]) -> tuple[np.ndarray, list[str]]:
+        state = [text + ("", "", "a", "b")[token] for text, token in zip(state, tokens, strict=True)]
+        rows = [[1e-9, *(self.chances[text].get(letter, 1e-9) for letter in ".ab")] for text in state]
+        return np.log(np.array(rows, dtype=np.float32)), state
+
+    def select(self, state: list[str], rows: np.ndarray) -> list[str]:
+        return [state[row] for row in rows]
+
+
+def test_the_search_compares_sentences_by_their_mean() -> None:
+    # greedy takes "a", but "bb" is likelier; ending at once, the likeliest by the sum, loses by the mean
+    chances = {
+        "": {".": 0.25, "a": 0.4, "b": 0.35},
+        "a": {".": 0.3, "a": 0.3, "b": 0.3},
+        "b": {"b": 0.99},
+        "bb": {".": 0.99},
+    } | {text: {".": 1.0} for text in ("aa", "ab", "ba")}
+    decoder, states = Scripted(chances), np.zeros((1, 1, 1), np.float32)
+    assert decoder.search(states, 5, 1)[0] == [2]
+    tokens, found = decoder.search(states, 5, 3)
+    assert tokens == [3, 3]
+    np.testing.assert_allclose(np.exp(found), [0.35, 0.99], rtol=1e-5)
+    assert decoder.search(states, 1, 3)[0] in ([2], [3], []) and len(decoder.search(states, 1, 1)[0]) <= 1
+    assert [word.text for word in decoder(states, 5, 3)] == ["bb"]
+
+
+def test_without_words_ctc_tells_them_and_no_decoder_is_opened(decoder_folder, folder, monkeypatch) -> None:
+    monkeypatch.setattr(WordsDecoder, "of_model", lambda *_: pytest.fail("the decoder was opened"))
+    with_ctc, plain = (speech2image.load(place, words=False) for place in (decoder_folder, folder))
+    ours, theirs = (route.translate((CLIP, 16_000)) for route in (with_ctc, plain))
+    assert ours.words == theirs.words and ours.words
+
+
+def test_a_model_with_half_a_decoder_is_refused(decoder_folder, tmp_path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(decoder_folder, broken)
+    card = json.loads((broken / "model.json").read_text())
+    for key in ("files", "decoder_pieces"):
+        changed = json.loads(json.dumps(card))
+        if key == "files":
+            del changed["files"]["words_memory"]
+        else:
+            del changed[key]
+        (broken / "model.json").write_text(json.dumps(changed))
+        with pytest.raises(CheckpointError, match="belong together"):
+            speech2image.load(broken)
+
+
+def test_facts_of_a_decoder_that_is_not_there_are_refused(encoder, tmp_path) -> None:
+    facts = {"pieces": tuple(LETTERS), "decoder_pieces": ("a",)}
+    options = {"name": "m", "licence": "CC0-1.0", "noise_size": 7, "front_end": WHISPER}
+    with pytest.raises(CheckpointError, match="has no decoder"):
+        direct.export_direct(encoder, MatrixGenerator(), tmp_path / "m", **options, **facts)

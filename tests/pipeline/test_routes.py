@@ -3,16 +3,20 @@
 import hashlib
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from tiny_cascade import make_cascade
 from tiny_model import encoder_network, make_model, speech
 
 import speech2image
+from speech2image.audio.front_ends import FRONT_ENDS, PAPER
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.base import Capabilities
+from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import find
 from speech2image.pipeline.routes import ROUTES
 
@@ -83,3 +87,23 @@ def test_a_network_with_other_arrays_than_its_card_states_is_refused(tmp_path: P
     (folder / "model.json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match="not this project's"):
         speech2image.load(folder)
+
+
+def test_a_new_front_end_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose card states it is opened and fed by it; loading and routes know none by name."""
+
+    def upside_down(samples: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(PAPER.function(samples)[::-1])
+
+    new = replace(PAPER, name="upside-down", array_name="upside-down", function=upside_down)
+    folder = make_model(tmp_path / "m", front_end=new.describe())
+    with pytest.raises(CheckpointError, match="needs the front end 'upside-down'"):
+        find(folder)
+    monkeypatch.setitem(FRONT_ENDS, new.name, new)
+    route = speech2image.load(folder)
+    model = route.model
+    encoder = Session(model.read("speech_encoder"), *model.signature("speech_encoder"), "encoder")
+    frames = upside_down(CLIP[0])
+    expected = encoder(frames[None], np.array([frames.shape[1]]))[0]
+    np.testing.assert_array_equal(route.embed(CLIP), expected)
+    assert not np.allclose(expected, speech2image.load(make_model(tmp_path / "paper")).embed(CLIP))

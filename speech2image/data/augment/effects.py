@@ -36,6 +36,7 @@ def play_faster(waveform: Waveform, factor: float) -> Waveform:
     """Play a clip faster: rate, pitch and formants rise together (resampling in the frequency domain)."""
     if factor == 1.0:
         return waveform
+    # The FFT is slow at lengths with large prime factors: pad to a fast one and cut afterwards.
     target = scipy.fft.next_fast_len(round(len(waveform) / factor), real=True)
     n = max(len(waveform), round(target * factor))
     resampled = scipy.signal.resample(np.pad(waveform, (0, n - len(waveform))), target)
@@ -105,6 +106,7 @@ def add_pauses(waveform: Waveform, rng: np.random.Generator, seconds: list[float
 def _quiet_places(waveform: Waveform, rng: np.random.Generator, number: int) -> list[int]:
     """Up to `number` samples to break at, in order."""
     pieces = waveform[: len(waveform) // _PIECE * _PIECE].reshape(-1, _PIECE)
+    # Mean over 60 ms: the closure of a plosive is as silent as a gap between words, but shorter.
     power = np.convolve(np.mean(np.square(pieces), axis=1), np.ones(6) / 6, mode="same")
     inner = np.arange(15, len(power) - 15)
     quiet = inner[power[inner] <= np.quantile(power[inner], 0.2)] if len(inner) else inner
@@ -133,7 +135,7 @@ def add_room(waveform: Waveform, rng: np.random.Generator, *, seconds: float, di
     time = np.arange(1, max(2, round(seconds * SAMPLE_RATE))) / SAMPLE_RATE
     echo = rng.standard_normal(len(time)) * 10.0 ** (-3.0 * time / seconds)
     echo *= 10.0 ** (-direct_db / 20) / np.sqrt(np.sum(echo**2))
-    impulse = np.concatenate([[1.0], echo]).astype(np.float32)
+    impulse = np.concatenate([[1.0], echo]).astype(np.float32)  # the direct sound keeps its level
     return scipy.signal.oaconvolve(waveform, impulse)[: len(waveform)].astype(np.float32)
 
 
@@ -142,7 +144,7 @@ def add_noise(waveform: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     speech_power, noise_power = (float(np.mean(np.square(x, dtype=np.float64))) for x in (waveform, noise))
     if noise_power == 0.0:
         return waveform
-    gain = np.sqrt(speech_power / noise_power) * 10.0 ** (-snr_db / 20)
+    gain = np.sqrt(speech_power / noise_power) * 10.0 ** (-snr_db / 20)  # powers are squares: / 20, not / 10
     return waveform + np.float32(gain) * noise
 
 

@@ -1,4 +1,4 @@
-"""Log-mel augmentation: random changes to batches of spectrograms, so that an encoder minds the words alone.
+"""Log-mel augmentation: random changes to batches of spectrograms, so that an encoder heeds the words alone.
 
 All work on a whole batch at once: rate (SpecAugment's time-warp made even, Park et al. 2019), the length of
 the vocal tract (VTLP, Jaitly and Hinton 2013), a channel's frequency response, additive noise in the power
@@ -173,6 +173,7 @@ def add_echo(log_mel: Tensor, settings: LogMelSurroundings, generator: torch.Gen
     kernel = torch.cat([echo.flip(1), torch.ones(batch, 1)], 1)[happens]
     power = log_mel[happens].exp()
     clips, bands, frames = power.shape
+    # Clips become channels, so that one grouped convolution applies each clip's own echo to all its bands.
     folded = F.pad(power.transpose(0, 1), (LONGEST_ECHO, 0))
     trailing = F.conv1d(folded, kernel[:, None], groups=clips).transpose(0, 1)
     assert trailing.shape == (clips, bands, frames)
@@ -283,6 +284,7 @@ def augment(
         log_mel, n_frames = surround(log_mel, n_frames, surroundings, generator, backgrounds, front_end)
     batch, bands, _ = log_mel.shape
     log_mel = log_mel + smooth_spectra(batch, settings.response_db, generator, bands)[..., None]
+    # Encoders are given clips relative to their loudest value, as `audio.log_mel` makes them.
     log_mel = relative_to_loudest(add_noise(log_mel, settings, generator), n_frames)
     return as_frames(mask_stretches(log_mel, n_frames, settings, generator), n_frames, front_end)
 
@@ -357,7 +359,7 @@ def add_noise(log_mel: Tensor, settings: LogMelAugmentation, generator: torch.Ge
     level[torch.rand(batch, generator=generator) >= settings.noise_probability] = -torch.inf
     spectrum = level[:, None] + smooth_spectra(batch, 5.0, generator, log_mel.shape[1])
     ripple = 0.6 * torch.randn(log_mel.shape, generator=generator)
-    return torch.logaddexp(log_mel, spectrum[..., None] + ripple)
+    return torch.logaddexp(log_mel, spectrum[..., None] + ripple)  # powers add up, phases cancel on average
 
 
 def relative_to_loudest(log_mel: Tensor, n_frames: Tensor) -> Tensor:

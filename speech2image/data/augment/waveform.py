@@ -10,7 +10,6 @@ on (stretching 0.002, room 0.003, pink noise 0.002, resampling 0.001).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from speech2image.data.augment.effects import (
     telephone,
 )
 from speech2image.data.augment.sounds import make_noise
+from speech2image.data.listings import JsonObject
 from speech2image.errors import SettingsError
 
 
@@ -100,7 +100,7 @@ def augment(
     settings: WaveformAugmentation | None = None,
     babble: Sequence[Waveform] = (),
     recordings: Sequence[Waveform] = (),
-) -> tuple[Waveform, dict[str, Any]]:
+) -> tuple[Waveform, JsonObject]:
     """Change a clip at random: the same generator or seed gives the same result.
 
     Args:
@@ -126,24 +126,24 @@ def augment(
     return set_level(_carried(changed, done), done["level_db"]), done
 
 
-def _timed(waveform: Waveform, done: dict[str, Any], rng: np.random.Generator) -> Waveform:
+def _timed(waveform: Waveform, done: JsonObject, rng: np.random.Generator) -> Waveform:
     if "pauses" in done:
         waveform = add_pauses(waveform, rng, done["pauses"])
     return add_edges(waveform, *done["edges"]) if "edges" in done else waveform
 
 
-def _carried(waveform: Waveform, done: dict[str, Any]) -> Waveform:
+def _carried(waveform: Waveform, done: JsonObject) -> Waveform:
     if "telephone" in done:
         waveform = telephone(waveform, mu=255.0 if done["telephone"] == "8 bits" else None)
     return low_bit_rate(waveform, done["bit_rate"]) if "bit_rate" in done else waveform
 
 
-def _draw(rng: np.random.Generator, settings: WaveformAugmentation, noises: Sequence[str]) -> dict[str, Any]:
+def _draw(rng: np.random.Generator, settings: WaveformAugmentation, noises: Sequence[str]) -> JsonObject:
     def uniform(low_high: tuple[float, float]) -> float:
         return round(float(rng.uniform(*low_high)), 4)
 
     # Factors are drawn evenly on a logarithmic scale, so that 0.8 is as likely as 1.25.
-    done: dict[str, Any] = {
+    done: JsonObject = {
         name: round(float(np.exp(rng.uniform(*np.log(getattr(settings, name))))), 4)
         for name in ("rate", "voice")
     }

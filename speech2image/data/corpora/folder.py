@@ -1,4 +1,4 @@
-"""Your own data set: a JSONL manifest of pictures with captions and/or recordings.
+"""Own data set: a JSONL manifest of pictures with captions and/or recordings.
 
 One JSON object a line; paths are relative to the manifest:
 
@@ -17,12 +17,12 @@ One JSON object a line; paths are relative to the manifest:
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from speech2image.data.entries import Entry, Recording
-from speech2image.data.listings import listed_path, read_jsonl, sample_id
+from speech2image.data.listings import JsonObject, listed_path, read_jsonl, sample_id
 from speech2image.errors import DataError
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -52,14 +52,15 @@ def _manifest_path(path: Path) -> Path:
     return path
 
 
-def _labels(classes: list[Any]) -> dict[Any, int]:
+def _labels(classes: Sequence[int | str]) -> dict[int | str, int]:
     """Numbers stay as they are when all are numbers; otherwise names are numbered from 1 in sorted order."""
-    if all(isinstance(value, int) for value in classes):
-        return {value: value for value in classes}
+    numbers = [value for value in classes if isinstance(value, int)]
+    if len(numbers) == len(classes):
+        return {number: number for number in numbers}
     return {value: i for i, value in enumerate(sorted(set(classes), key=str), start=1)}
 
 
-def _entry(row: dict[str, Any], place: str, manifest: Path, labels: dict[Any, int]) -> Entry:
+def _entry(row: JsonObject, place: str, manifest: Path, labels: dict[int | str, int]) -> Entry:
     image = _field(row, "image", str, place)
     captions = _captions(row, place)
     split = _field(row, "split", str, place, "train")
@@ -78,18 +79,20 @@ def _entry(row: dict[str, Any], place: str, manifest: Path, labels: dict[Any, in
     )
 
 
-def _field(row: dict[str, Any], name: str, kind: Any, place: str, default: Any = None) -> Any:
+def _field(
+    row: JsonObject, name: str, kind: type | tuple[type, ...], place: str, default: str | None = None
+) -> Any:
     value = row.get(name, default)
     if value is None:
         raise DataError(f"{place} has no {name!r}")
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool):  # true is an int to Python
         raise DataError(f"{place}: {name!r} is {value!r:.200}, of a wrong kind")
     if isinstance(value, int) and abs(value) >= 2**31:
         raise DataError(f"{place}: {name!r} is {value}, must lie within 31 bits")
     return value
 
 
-def _captions(row: dict[str, Any], place: str) -> tuple[str, ...]:
+def _captions(row: JsonObject, place: str) -> tuple[str, ...]:
     captions = row.get("captions", [])
     captions = [captions] if isinstance(captions, str) else captions
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
@@ -97,9 +100,7 @@ def _captions(row: dict[str, Any], place: str) -> tuple[str, ...]:
     return tuple(text.strip() for text in captions if text.strip())
 
 
-def _recordings(
-    row: dict[str, Any], captions: tuple[str, ...], place: str, root: Path
-) -> Iterator[Recording]:
+def _recordings(row: JsonObject, captions: tuple[str, ...], place: str, root: Path) -> Iterator[Recording]:
     audio = row.get("audio", [])
     listed = row.get("recordings", [])
     if not isinstance(listed, list) or not isinstance(audio, str | list):
@@ -112,7 +113,7 @@ def _recordings(
         yield Recording(listed_path(root, item["audio"]), caption, str(item.get("voice", "recorded")))
 
 
-def _caption_number(item: dict[str, Any], captions: tuple[str, ...], place: str) -> int:
+def _caption_number(item: JsonObject, captions: tuple[str, ...], place: str) -> int:
     if "text" in item:
         text = str(item["text"]).strip()
         return captions.index(text) if text in captions else -1

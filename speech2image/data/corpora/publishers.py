@@ -21,6 +21,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from speech2image.data.listings import JsonObject
 from speech2image.errors import DataError, require
 
 
@@ -133,7 +134,7 @@ def own_captions(corpus: Literal["oxford102", "cub200"]) -> dict[int, OwnClass]:
 
 def pack(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows of a folder manifest (`corpora.folder`) -> the bytes of a shipped caption file."""
-    classes: dict[int, dict[str, Any]] = {}
+    classes: dict[int, JsonObject] = {}
     for row in rows:
         head = {"class": row["class"], "species": row["species"], "split": row["split"], "captions": {}}
         captions = classes.setdefault(row["class"], head)["captions"]

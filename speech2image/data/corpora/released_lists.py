@@ -1,4 +1,4 @@
-"""The lists released with the direct route's paper: birds, flowers and Places-subset as `{train,test}.json`.
+"""Released lists of the direct route's paper: birds, flowers and Places-subset as `{train,test}.json`.
 
 What:       CUB-200-2011 and Oxford-102 with ten spoken captions a picture (synthesized), and Places-subset:
             13,803 pictures of seven kinds of rooms, each described once by a person.
@@ -32,7 +32,7 @@ from typing import Any
 from speech2image.data.corpora.cub import boxes_2011
 from speech2image.data.corpora.publishers import is_number
 from speech2image.data.entries import Entry, Recording
-from speech2image.data.listings import listed_path, parse_json, sample_id
+from speech2image.data.listings import JsonObject, listed_path, parse_json, sample_id
 from speech2image.data.pictures import Box
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.errors import DataError
@@ -91,7 +91,7 @@ def released_entries(root: str | os.PathLike[str]) -> list[Entry]:
     return list(entries.values())
 
 
-def _read(path: Path, split: str) -> tuple[dict[str, Any], list[_Row]]:
+def _read(path: Path, split: str) -> tuple[JsonObject, list[_Row]]:
     """What a list says of folders, and its rows."""
     if not path.is_file():
         raise DataError(f"missing {path}; the released lists are train.json and test.json")
@@ -120,14 +120,14 @@ def _row(row: Any, place: str, split: str) -> _Row:
     return _Row(image, _field(row, place, "class"), captions, clips, SYNTHESIZED, split, place)
 
 
-def _field(row: dict[str, Any], place: str, *names: str) -> str:
+def _field(row: JsonObject, place: str, *names: str) -> str:
     value = next((row[name] for name in names if name in row), None)
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value):
         raise DataError(f"{place}: {' or '.join(map(repr, names))} is {value!r}, must be a text")
     return str(value)
 
 
-def _texts(row: dict[str, Any], place: str, *names: str) -> tuple[str, ...]:
+def _texts(row: JsonObject, place: str, *names: str) -> tuple[str, ...]:
     """One text or a list of them; none where there is no such field."""
     value: Any = next((row[name] for name in names if name in row), [])
     value = [value] if isinstance(value, str) else value

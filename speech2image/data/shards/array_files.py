@@ -56,7 +56,7 @@ def _allocate(path: Path, shape: tuple[int, ...], dtype: DTypeLike, size: int) -
         header = {"descr": described, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
-        if not _reserve(file, size):
+        if not _reserve(file, size):  # writing zeros takes the blocks, too, only slowly
             for start in range(0, size, _BLOCK):
                 file.write(bytes(min(_BLOCK, size - start)))
 
@@ -127,6 +127,8 @@ class ResumableArray:
         self.path, self.dtype = path, np.dtype(dtype)
         found = self._open(shape) if path.exists() else None
         self.array: NDArray[Any] = self._create(shape) if found is None else found
+        # Rows fill from the first to the last, so the first empty one is found by bisection: no need to
+        # read an array of gigabytes to go on.
         self.done: int = bisect_left(range(len(self)), True, key=self._is_empty)
 
     def __len__(self) -> int:
@@ -143,7 +145,7 @@ class ResumableArray:
         self.done = max(self.done, start + len(rows))
 
     def _is_empty(self, row: int) -> bool:
-        last = self.array[row].flat[-1]
+        last = self.array[row].flat[-1]  # written last: a row that an interruption cut counts as empty
         return bool(np.isnan(last) if self.dtype.kind == "f" else last == -1)
 
     def _open(self, shape: tuple[int, ...]) -> NDArray[Any] | None:

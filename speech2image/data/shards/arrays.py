@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
-from speech2image.data.listings import parse_json
+from speech2image.data.listings import JsonObject, parse_json
 from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards, stream_pictures, stream_speech
 from speech2image.data.pictures import central_square
 from speech2image.data.shards.array_files import allocate_array, create_array, open_array
@@ -126,6 +126,7 @@ class PairArrays(Rows):
     def _build_pictures(self, path: Path, side: int) -> None:
         sizes = [len(header.rows) for _, header in self._pictures]
         starts = np.cumsum([0, *sizes])
+        # All workers fill one temporary file, named when it is whole: an interruption leaves none.
         with writing(path) as temporary:
             allocate_array(temporary, (len(self.ids), side, side, 3), np.uint8, called=path)
             tasks = [
@@ -160,7 +161,7 @@ class PairArrays(Rows):
             DataError: there is no speech, or an utterance cannot be used.
             CheckpointError: the arrays there are of another version of the front end.
         """
-        targets = self.speech_arrays("log_mel" if self.front_end == PAPER else self.front_end.name)
+        targets = self.speech_arrays(self.front_end.array_name)
         missing = [i for i, target in enumerate(targets) if not target.exists()]
         todo = [(self._speech[i][0], targets[i], self.front_end) for i in missing]
         sizes = [len(self._speech[i][1].rows) for i in missing]
@@ -249,7 +250,7 @@ def stored_side(size: int) -> int:
     return round(size * 304 / 256)
 
 
-def _sample_indices(rows: Sequence[dict[str, Any]], spoken: Sequence[dict[str, Any]]) -> NDArray[np.int64]:
+def _sample_indices(rows: Sequence[JsonObject], spoken: Sequence[JsonObject]) -> NDArray[np.int64]:
     index = {row["id"]: i for i, row in enumerate(rows)}
     if len(index) != len(rows):
         raise DataError("two samples have the same id; prepare the data set again in an empty folder")

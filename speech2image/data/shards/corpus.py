@@ -1,4 +1,4 @@
-"""Shards of a corpus: its pictures with its own recordings, and parts of further recordings from a list."""
+"""Shards of a corpus: its pictures with its own recordings, and further recordings that a list names."""
 
 import os
 import re
@@ -75,6 +75,7 @@ def write_pictures(
     if overwrite:
         for path in set(part_shards(out, RECORDED)) - {_beside(plan.path) for plan in plans}:
             path.unlink()
+    # While this file is there, `PairArrays.open` refuses the folder: a part would pass for all.
     if todo:
         (out / UNFINISHED).touch()
     make = partial(make_picture_shard, skip_bad=skip_bad)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speech2image.data.listings import check_id, parse_json
+from speech2image.data.listings import JsonObject, check_id, parse_json
 from speech2image.errors import DataError
 
 HEADER = "__shard__"
@@ -41,7 +41,7 @@ class Header:
 
     kind: str
     digest: str
-    rows: list[dict[str, Any]]
+    rows: list[JsonObject]
     sources: str = ""
     skipped: tuple[str, ...] = ()
     checked: bool = False
@@ -56,16 +56,16 @@ class Header:
 
 def header_bytes(header: Header) -> bytes:
     """The header as it is written."""
-    said: dict[str, Any] = {"kind": header.kind, "digest": header.digest, "rows": header.rows}
+    fields: JsonObject = {"kind": header.kind, "digest": header.digest, "rows": header.rows}
     if header.sources:
-        said["sources"] = header.sources
+        fields["sources"] = header.sources
     if header.skipped:
-        said["skipped"] = list(header.skipped)
-    return json.dumps({**said, "checksum": _checksum(said)}, ensure_ascii=False).encode()
+        fields["skipped"] = list(header.skipped)
+    return json.dumps({**fields, "checksum": _checksum(fields)}, ensure_ascii=False).encode()
 
 
-def _checksum(said: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
+def _checksum(fields: JsonObject) -> str:
+    return hashlib.sha256(json.dumps(fields, ensure_ascii=False).encode()).hexdigest()
 
 
 def read_header(path: str | os.PathLike[str], kind: str | None = None) -> Header:
@@ -80,7 +80,7 @@ def read_header(path: str | os.PathLike[str], kind: str | None = None) -> Header
 
 @contextmanager
 def opened_shard(path: str | os.PathLike[str]) -> Iterator[tarfile.TarFile]:
-    """A shard as a tar file. Whatever a damaged one makes tarfile stumble upon becomes a `DataError`."""
+    """A shard as a tar file. Any error that tarfile raises for a damaged one becomes a `DataError`."""
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             yield tar
@@ -132,16 +132,16 @@ def members_of(tar: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def _parsed(data: bytes, path: Path) -> Header:
-    said = parse_json(data, f"the header of shard {path}", f"; {ADVICE}")
-    if not isinstance(said, dict):
+    fields = parse_json(data, f"the header of shard {path}", f"; {ADVICE}")
+    if not isinstance(fields, dict):
         raise DataError(
-            f"the header of shard {path} is {type(said).__name__}, must be a JSON object; {ADVICE}"
+            f"the header of shard {path} is {type(fields).__name__}, must be a JSON object; {ADVICE}"
         )
-    stated = said.pop("checksum", None)
-    if stated is not None and stated != _checksum(said):
+    stated = fields.pop("checksum", None)  # shards of the first versions state none
+    if stated is not None and stated != _checksum(fields):
         raise DataError(f"the header of shard {path} is not as it was written (checksum); {ADVICE}")
     try:
-        header = Header(**said, checked=stated is not None)
+        header = Header(**fields, checked=stated is not None)
     except TypeError as error:
         raise DataError(
             f"the header of shard {path} lacks a part or has one too many: {error}; {ADVICE}"
@@ -155,6 +155,7 @@ def _check(header: Header, path: Path) -> None:
         raise DataError(
             f"shard {path} is of kind {header.kind!r}, must be one of {', '.join(_FIELDS)}; {ADVICE}"
         )
+    # Digests become parts of file names in `arrays/`.
     for name in (header.digest, header.sources or "none"):
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
             raise DataError(f"shard {path} states the digest {name!r}, must be letters and digits; {ADVICE}")

@@ -83,7 +83,7 @@ def unfinished(
                 finished.add(path)
             elif not overwrite:
                 warnings.warn(f"{path.name} is made anew: {reason}", stacklevel=2)
-        elif not overwrite and path.stat().st_size:
+        elif not overwrite and path.stat().st_size:  # an empty file holds nothing to lose
             raise DataError(
                 f"{path} was made from other data or with other settings; choose another --out "
                 f"(or, for speech, another --part), or remake it with --overwrite"
@@ -111,6 +111,7 @@ def _stale(
     overwrite: bool,
 ) -> str:
     """Why a shard that was made from this plan has to be made again, "" if it has not."""
+    # From cheap to dear: sizes of members, then bytes of the sources, then bytes of the shard itself.
     if not is_whole(plan.path):
         return "it is cut short or damaged"
     if header.sources and sources_of and header.sources != sources_of(plan.items):
@@ -162,8 +163,9 @@ def run_tasks(
     if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return
+    # Not "fork": a forked copy of a process with threads (torch, ONNX Runtime) may wait for a lock for ever.
     context = multiprocessing.get_context("spawn")
-    others = multiprocessing.active_children()
+    others = multiprocessing.active_children()  # of the caller: they are not ours to end
     with ProcessPoolExecutor(min(workers, len(tasks)), context, _prepare_worker) as pool:
         try:
             yield from pool.map(partial(_run_task, function), tasks)

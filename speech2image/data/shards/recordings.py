@@ -79,6 +79,7 @@ class Recordings:
             texts, speakers = ([_text(row, name) for row in rows] for name in ("text", "speaker"))
             if len(rows) != len(self._log_mels):
                 raise DataError(f"{len(rows)} texts of {len(self._log_mels)} recordings")
+            # What --skip-bad left out has a row without frames: parts keep the corpus's numbering.
             self._kept = np.flatnonzero(self._log_mels.n_frames())
             self.split: str | None = first.get("split")
             if self.split not in (None, "train", "test"):
@@ -203,7 +204,7 @@ def build_recordings(
     folder = Path(folder)
     starts = range(0, len(listed), RECORDINGS_PER_PART)
     plans = [(listed[start : start + RECORDINGS_PER_PART], folder) for start in starts]
-    kind = "log_mel" if front_end == PAPER else front_end.name
+    kind = front_end.array_name
     targets = [_target(folder, kind, number, part) for number, (part, _) in enumerate(plans)]
     sources = [_sources(part) for part, _ in plans]
     finished = _finished(folder)
@@ -246,8 +247,8 @@ def _finished(folder: Path) -> dict[str, str]:
     """What an earlier, finished build made each part from; a part from before that was noted is not in it."""
     try:
         with open(folder / LISTING, encoding="utf-8") as file:
-            said = parse_json(file.readline(), LISTING)
-        return dict(zip(said["parts"], said["sources"], strict=True))
+            listed = parse_json(file.readline(), LISTING)
+        return dict(zip(listed["parts"], listed["sources"], strict=True))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -100,6 +100,7 @@ class Aligner:
             segments = list(self._decoder.seg()) if self._decoder.hyp() else []
         except RuntimeError as error:
             raise SpeechError(f"the recording cannot be aligned with {text!r}: {error}") from error
+        # Segments in brackets are silence and noise that the search put between the words.
         found = [self._word(segment) for segment in segments if not segment.word.startswith(("<", "["))]
         if [item.word for item in found] != words:
             raise SpeechError(f"the recording does not fit its text {text!r}")
@@ -114,14 +115,14 @@ class Aligner:
             self._guessed.add(word)
 
     def _word(self, segment: Any) -> AlignedWord:
-        word = re.sub(r"\(\d+\)$", "", segment.word)
+        word = re.sub(r"\(\d+\)$", "", segment.word)  # "the(2)" is the second way to say "the"
         frames = segment.end_frame + 1 - segment.start_frame
-        likelihood = max(segment.ascore, 1e-300)
+        likelihood = max(segment.ascore, 1e-300)  # 0 where the product of the frames underflows
         return AlignedWord(
             word,
             segment.start_frame * FRAME,
             (segment.end_frame + 1) * FRAME,
-            math.exp(math.log(likelihood) / frames),
+            math.exp(math.log(likelihood) / frames),  # a mean: else long words would score lower
             len(self._decoder.lookup_word(segment.word).split()),
             word in self._guessed,
         )

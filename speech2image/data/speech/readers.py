@@ -1,4 +1,4 @@
-"""Readers of a word bank as voices: whose words each may use, and which engine says the words nobody said."""
+"""Readers of a word bank as voices: whose words each may use, and which engine speaks missing words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class SpeakerPool:
 
 @dataclass(frozen=True)
 class SpeakerPools:
-    """The readers seen in training and those held out of it: neither borrows from the other.
+    """The readers seen in training and those held out of it: neither uses words of the other.
 
     Attributes:
         bank: digest of the word bank.
@@ -83,7 +83,7 @@ def _engine_pitch(name: str) -> float:
 
 @lru_cache(maxsize=20_000)
 def _engine_word(word: str, name: str) -> Waveform:
-    """A word as an engine says it, without the silence around it; quicker, as alone it is said slowly."""
+    """A word as an engine speaks it, without the silence around it; faster, as alone it is spoken slowly."""
     from speech2image import tts
 
     waveform = tts.speak(word, tts.find_voice(name), rate=1.15)

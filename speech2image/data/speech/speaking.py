@@ -1,4 +1,4 @@
-"""Speaking of captions: a plan of who says what (`UtteranceSpec`), and the making of one speech shard of it.
+"""Speech of captions: a plan of who says what (`UtteranceSpec`), and the making of one speech shard of it.
 
 A voice is an engine's ("flite/slt") or a reader of a word bank ("reader/251", `speech.splicing`).
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.entries import Entry
+from speech2image.data.listings import JsonObject
 from speech2image.data.pairs import ShardUtterance, Utterance, write_speech_shard
 from speech2image.data.shards.plan import ShardPlan
 from speech2image.data.speech.readers import SpeakerPool, SpeakerPools
@@ -98,6 +99,7 @@ def plan_utterances(entries: Iterable[Entry], voice_plan: VoicePlan) -> list[Utt
 def _takes(entry: Entry, number: int, text: str, voice_plan: VoicePlan) -> list[UtteranceSpec]:
     where = f"{voice_plan.seed} {entry.id} {number}"
     voices = _ranked(voice_plan.voices, where)
+    # All but training captions are spoken by a seen and a held-out voice, so that the two can be compared.
     if entry.split == "train":
         cast = [voices[take % len(voices)] for take in range(voice_plan.per_caption)]
     else:
@@ -118,6 +120,7 @@ def single_utterance(name: str, text: str, voice_plan: VoicePlan) -> UtteranceSp
 def _spec(
     sample: str, number: int, text: str, voice: str, where: str, voice_plan: VoicePlan
 ) -> UtteranceSpec:
+    # A hash of its own for each choice: a larger share augments more of them and leaves the others alone.
     augmented = _hash(f"augment {where}") < voice_plan.augment * 2**32
     spec = UtteranceSpec(sample, number, text, voice, _hash(f"take {where}"), augmented, voice_plan.codec)
     mixed = mixture(voice_plan.speakers, spec.seed) if voice == MIXTURE else ""
@@ -151,6 +154,7 @@ def first_utterances(specs: Sequence[UtteranceSpec], limit: int) -> list[Utteran
         where = f"{spec.sample} {spec.caption} {spec.seed}"
         return _hash(f"order {where}"), spec.sample, spec.caption, spec.seed
 
+    # In hash order, a smaller limit is a prefix of a larger one: shards made for it stay as they are.
     return sorted(specs, key=place)[:limit]
 
 
@@ -205,8 +209,8 @@ def speak_utterance(spec: UtteranceSpec, sources: SoundSources | None = None) ->
     return ShardUtterance(spec.sample, spec.text, utterance, effects)
 
 
-def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The text as the voice says it, and for a reader how many of the words are whose."""
+def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float32], JsonObject]:
+    """The text spoken by the voice, and for a reader how many of the words are the reader's own."""
     from speech2image.data.speech.readers import say
 
     if not spec.voice.startswith(VOICE_PREFIX):
@@ -220,13 +224,14 @@ def _said(spec: UtteranceSpec, sources: SoundSources) -> tuple[NDArray[np.float3
 
 def _augment(
     waveform: NDArray[np.float32], spec: UtteranceSpec, sources: SoundSources
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+) -> tuple[NDArray[np.float32], JsonObject]:
     from speech2image.data.augment.sounds import noise_recordings
     from speech2image.data.augment.waveform import STRONG_EFFECTS, augment
     from speech2image.data.speech.readers import babble
 
     if spec.effects == "default":
         return augment(waveform, spec.seed)
+    # Default effects draw from the seed itself; the 1 keeps these draws, babble among them, apart.
     rng = np.random.default_rng([spec.seed, 1])
     voices, noises = [], sources.noise and noise_recordings(sources.noise)
     if sources.word_bank and spec.pool:

@@ -1,8 +1,9 @@
-"""Splicing: sentences put together from single words that people said.
+"""Splicing: sentences put together from recorded single words.
 
-Each word is a take of the one reader; a word the reader never said comes from one of those of the bank who
-sound most alike, moved half-way to the reader's pitch; a word nobody said is spoken by a synthesizer.
-Words are joined by cross-fades of 10 ms, short gaps and now and then a pause, over a faint noise floor.
+Each word is a take of the one reader. A word missing from that reader's recordings comes from one of the
+readers who sound most alike, moved half-way to the reader's pitch; a word missing from all is spoken by a
+synthesizer. Words are joined by cross-fades of 10 ms, short gaps and now and then a pause, over a faint noise
+floor.
 """
 
 from collections import Counter
@@ -29,7 +30,7 @@ LEVEL = 0.06
 
 
 @dataclass(frozen=True)
-class Joining:
+class JoiningSettings:
     """How words follow each other.
 
     Attributes:
@@ -69,7 +70,7 @@ def splice(
     bank: WordBank,
     rng: np.random.Generator,
     fallback: Fallback,
-    joining: Joining | None = None,
+    joining: JoiningSettings | None = None,
 ) -> Spliced:
     """Let a reader of the bank say a text.
 
@@ -88,7 +89,7 @@ def splice(
         raise SettingsError(f"no reader {reader!r} in this bank; there are: {', '.join(bank.readers)}")
     if not (words := words_of(text)):
         raise SettingsError(f"no words in {text!r}")
-    joining = joining or Joining()
+    joining = joining or JoiningSettings()
     said = [_said(word, reader, bank, rng, fallback) for word in words]
     parts = [_levelled(samples, rng, joining) for samples, _ in said]
     waveform = _joined(parts, rng, joining)
@@ -122,26 +123,30 @@ def _alike(bank: WordBank, reader: str) -> tuple[str, ...]:
 def towards(samples: Waveform, pitch: float, wanted: float, rng: np.random.Generator) -> Waveform:
     """A word of a voice of one pitch, played faster or slower half the way to another pitch, and a little at
     random."""
+    # Half the way alone: playing faster moves the formants, too, and all the way would make another speaker.
     factor = float(np.clip((wanted / pitch) ** 0.5, 0.85, 1.18)) * float(np.exp(rng.normal(0, 0.03)))
     return play_faster(samples, factor)
 
 
-def _levelled(samples: Waveform, rng: np.random.Generator, joining: Joining) -> Waveform:
+def _levelled(samples: Waveform, rng: np.random.Generator, joining: JoiningSettings) -> Waveform:
     """Brought most of the way to `LEVEL` (quiet words stay a little quieter), faded at its ends."""
     level = float(np.sqrt(np.mean(np.square(samples)))) + 1e-9
+    # To the power of 1, unstressed words ("of", "the") would be as loud as nouns.
     gain = (LEVEL / level) ** 0.8 * 10 ** (rng.uniform(-joining.level_db, joining.level_db) / 20)
     part = samples * np.float32(gain)
     fade = min(MARGIN, len(part) // 2)
+    # Raised cosines: the falling and the rising one of two joined words add up to 1.
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(fade) + 0.5) / fade)).astype(np.float32)
     part[:fade] *= ramp
     part[len(part) - fade :] *= ramp[::-1]
     return part
 
 
-def _joined(parts: list[Waveform], rng: np.random.Generator, joining: Joining) -> Waveform:
+def _joined(parts: list[Waveform], rng: np.random.Generator, joining: JoiningSettings) -> Waveform:
     starts, position = [], 0
     for part in parts:
         starts.append(position)
+        # Each clip has a margin at both ends; overlapping by one margin cross-fades the two.
         position += max(1, len(part) - MARGIN + _gap(rng, joining))
     waveform = np.zeros(starts[-1] + len(parts[-1]), np.float32)
     for start, part in zip(starts, parts, strict=True):
@@ -149,7 +154,7 @@ def _joined(parts: list[Waveform], rng: np.random.Generator, joining: Joining) -
     return waveform
 
 
-def _gap(rng: np.random.Generator, joining: Joining) -> int:
+def _gap(rng: np.random.Generator, joining: JoiningSettings) -> int:
     """Samples of silence before the next word; 0 joins by cross-fade."""
     kind = rng.random()
     if kind < joining.pause_share:
@@ -159,6 +164,7 @@ def _gap(rng: np.random.Generator, joining: Joining) -> int:
     return 0
 
 
-def _floor(length: int, rng: np.random.Generator, joining: Joining) -> Waveform:
+def _floor(length: int, rng: np.random.Generator, joining: JoiningSettings) -> Waveform:
+    # One steady floor hides that words come from recordings with different silences between them.
     level = LEVEL * 10 ** (rng.uniform(*joining.floor_db) / 20)
     return rng.standard_normal(length, dtype=np.float32) * np.float32(level)

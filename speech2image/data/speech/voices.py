@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.listings import JsonObject
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.errors import SettingsError
 
@@ -130,12 +131,12 @@ def mixture(speakers: Sequence[str], seed: int) -> str:
 
 def say_by_engine(
     text: str, voice: str, mixture: str, seed: int, delivery: str
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
+) -> tuple[NDArray[np.float32], JsonObject]:
     """A caption as an engine says it; the mixture and a varied delivery are returned beside it."""
     from speech2image import tts
 
     found = _voice(f"kokoro/{mixture}" if mixture else voice)
-    effects: dict[str, Any] = {"mixture": mixture} if mixture else {}
+    effects: JsonObject = {"mixture": mixture} if mixture else {}
     manner: dict[str, float] = {}
     if delivery == "varied":
         rng = np.random.default_rng([seed, 2])

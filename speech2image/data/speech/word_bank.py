@@ -1,4 +1,4 @@
-"""Word bank: single words cut out of recordings of people, to be put together to new sentences.
+"""Word bank: single words cut out of recordings of people, from which new sentences are put together.
 
 A bank is a folder:
 
@@ -51,7 +51,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody whose words are in the bank: mean pitch and mean frequency of the sound's power, in Hz."""
+    """A person whose words are in the bank: mean pitch and mean frequency of the sound's power, in Hz."""
 
     reader: str
     n_clips: int
@@ -108,7 +108,7 @@ class WordBank:
         return cls(folder, readers, clips)
 
     def only(self, readers: Collection[str]) -> "WordBank":
-        """The same bank with these readers alone: nothing of the others can be heard through it."""
+        """The same bank with these readers alone, so that no sound of the others can be used."""
         kept = [reader for name, reader in self.readers.items() if name in readers]
         clips = (clip for name in self.readers for takes in self.clips[name].values() for clip in takes)
         return WordBank(self.folder, kept, clips)
@@ -176,7 +176,7 @@ FILLERS = frozenset({"uh", "um", "er", "ah", "oh", "please"})
 
 
 @dataclass(frozen=True)
-class Cutting:
+class CuttingSettings:
     """Which aligned words go into a bank.
 
     Attributes:
@@ -201,7 +201,7 @@ class Cutting:
 
 
 @dataclass
-class Report:
+class WordBankReport:
     """What became of the recordings: how many were read, how many did not fit their text, words found in
     them, clips kept, and why words were left out."""
 
@@ -226,7 +226,7 @@ def vocabulary_of(captions: Sequence[str]) -> frozenset[str]:
     return frozenset(word for caption in captions for word in words_of(caption)) | FILLERS
 
 
-def prepare_words(roots: Sequence[Path], out: Path, captions: Sequence[Path] = ()) -> Report:
+def prepare_words(roots: Sequence[Path], out: Path, captions: Sequence[Path] = ()) -> WordBankReport:
     """Build a word bank out of speech corpora; what `speech2image prepare words` does.
 
     Args:
@@ -244,15 +244,17 @@ def prepare_words(roots: Sequence[Path], out: Path, captions: Sequence[Path] = (
 
     recordings = [item for root in roots for item in list_recordings(root)]
     texts = [text for manifest in captions for entry in folder_entries(manifest) for text in entry.captions]
-    return build_word_bank(recordings, out, Cutting(vocabulary_of(texts) if captions else frozenset()))
+    return build_word_bank(
+        recordings, out, CuttingSettings(vocabulary_of(texts) if captions else frozenset())
+    )
 
 
 def build_word_bank(
     recordings: Sequence[Transcribed],
     folder: str | os.PathLike[str],
-    cutting: Cutting | None = None,
+    cutting: CuttingSettings | None = None,
     aligner: Aligner | None = None,
-) -> Report:
+) -> WordBankReport:
     """Align recordings with their words, cut the words out, and save them as a bank.
 
     Args:
@@ -269,7 +271,7 @@ def build_word_bank(
         OutputError: the folder cannot be written.
         MissingExtraError: pocketsphinx is not installed.
     """
-    cutting, aligner, report = cutting or Cutting(), aligner or Aligner(), Report()
+    cutting, aligner, report = cutting or CuttingSettings(), aligner or Aligner(), WordBankReport()
     by_reader: dict[str, list[Transcribed]] = defaultdict(list)
     for recording in recordings:
         by_reader[recording.speaker].append(recording)
@@ -281,6 +283,7 @@ def build_word_bank(
         for name, listed in by_reader.items():
             _write_reader(name, listed, cutting, aligner, report, temporary)
             progress.advance(bar, len(listed))
+        # Raising within `writing` leaves no empty bank behind.
         if not report.kept:
             raise DataError(f"no word of {len(recordings)} recordings was kept: {dict(report.left_out)}")
     return report
@@ -289,9 +292,9 @@ def build_word_bank(
 def _write_reader(
     name: str,
     recordings: Sequence[Transcribed],
-    cutting: Cutting,
+    cutting: CuttingSettings,
     aligner: Aligner,
-    report: Report,
+    report: WordBankReport,
     folder: Path,
 ) -> None:
     cuts: list[Cut] = []
@@ -324,7 +327,7 @@ def _append(path: Path, rows: Sequence[Reader | Clip]) -> None:
 
 
 def _aligned(
-    recordings: Sequence[Transcribed], aligner: Aligner, report: Report
+    recordings: Sequence[Transcribed], aligner: Aligner, report: WordBankReport
 ) -> Iterator[tuple[Waveform, list[AlignedWord]]]:
     for recording in recordings:
         report.utterances += 1
@@ -339,7 +342,11 @@ def _aligned(
 
 
 def _cuts(
-    waveform: Waveform, words: Sequence[AlignedWord], cutting: Cutting, taken: Counter[str], report: Report
+    waveform: Waveform,
+    words: Sequence[AlignedWord],
+    cutting: CuttingSettings,
+    taken: Counter[str],
+    report: WordBankReport,
 ) -> Iterator[Cut]:
     for item in words:
         if cutting.vocabulary and item.word not in cutting.vocabulary:
@@ -353,11 +360,11 @@ def _cuts(
             yield _cut(waveform, item)
 
 
-def _unfit(item: AlignedWord, cutting: Cutting) -> str:
+def _unfit(item: AlignedWord, cutting: CuttingSettings) -> str:
     """Why a word is no good, or ""."""
     seconds = (item.end - item.start) / audio.SAMPLE_RATE
     shortest, longest = (item.n_phones * phone for phone in cutting.phone_seconds)
-    if item.guessed:
+    if item.guessed:  # where the sounds are guesses, the word's ends are, too
         return "not in the dictionary"
     if item.confidence < cutting.confidence:
         return "does not sound like the word"
@@ -376,6 +383,7 @@ def _cut(waveform: Waveform, item: AlignedWord) -> Cut:
 def _heard(waveform: Waveform, start: int, end: int, *, below_peak_db: float = 35.0) -> tuple[int, int]:
     """The span without the quiet at its ends: 10 ms pieces far below the word's loudest one."""
     pieces = waveform[start:end]
+    # Forced alignment may give silence around a word to the word; in a new sentence it would be a gap.
     pieces = pieces[: len(pieces) // MARGIN * MARGIN].reshape(-1, MARGIN)
     power = np.mean(np.square(pieces), axis=1)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-below_peak_db / 10))
@@ -390,6 +398,7 @@ def _heard(waveform: Waveform, start: int, end: int, *, below_peak_db: float = 3
 def pitch_of(waveform: Waveform) -> float:
     """Median pitch in Hz, 60 to 400, by autocorrelation over 40 ms; NaN where nothing is voiced."""
     pieces = _loud_pieces(waveform)
+    # Autocorrelation by FFT, zero-padded to more than twice the length so that it does not wrap round.
     spectrum = np.fft.rfft(pieces * np.hanning(pieces.shape[1]), 2048)
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)
     lags = slice(audio.SAMPLE_RATE // 400, audio.SAMPLE_RATE // 60)

@@ -16,7 +16,7 @@ from speech2image.evaluation.report.sections import Section
 from speech2image.evaluation.results import Results
 from speech2image.evaluation.run import check_out, finish_work, open_work, opened_route, write_files
 from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_voices
+from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_evaluation_voices
 from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
@@ -38,7 +38,7 @@ def figure(settings: EvaluationSettings) -> Results:
     assert number is not None
     check_out(settings.out)
     arrays = PairArrays.open(settings.data)
-    _, kept_out = split_voices(arrays, settings.held_out_voices)
+    _, kept_out = split_evaluation_voices(arrays, settings.held_out_voices)
     shown = choose_utterances(arrays, arrays.utterances_of("test", kept_out), _needed(number), settings.seed)
     if number == 5 and len(shown) < 2:
         raise DataError(f"{arrays.folder} has fewer than two test pictures spoken of: nothing to go to")

@@ -62,15 +62,16 @@ def svg(chart: Chart) -> str:
 
 def _bars(axes: "Axes", chart: Chart, figures: Mapping[str, Estimate], places: Mapping[str, int]) -> None:
     form = chart.measure.format
-    reach = max(max(abs(end) for end in (f.value, *(f.interval or ()))) for f in figures.values()) or 1.0
+    ends = [0.0]
     for line, found in figures.items():
+        low, high = (form.scale * end for end in found.interval or (found.value, found.value))
+        ends += [low, high, form.scale * found.value]
         axes.barh(places[line], form.scale * found.value, height=0.62, color=BAR)
-        low, high = found.interval or (found.value, found.value)
         if found.interval is not None:
-            axes.plot([form.scale * low, form.scale * high], [places[line]] * 2, color=INK, linewidth=1.2)
-        end = form.scale * (max(found.value, high, 0.0) + 0.015 * reach)
-        axes.text(end, places[line], form.number(found.value), va="center")
-    axes.margins(x=0.1)
+            axes.plot([low, high], [places[line]] * 2, color=INK, linewidth=1.2)
+        end = (max(form.scale * found.value, high, 0.0), places[line])
+        axes.annotate(form.number(found.value), end, xytext=(5, 0), textcoords="offset points", va="center")
+    axes.set_xlim(1.1 * min(ends), 1.1 * max(ends) or (1.0 if not any(ends) else 0.0))
     axes.axvline(0, color=INK, linewidth=0.6)
 
 

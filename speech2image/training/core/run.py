@@ -1,10 +1,11 @@
 """Runs: devices, seeds, log, sample sheets, checkpoints, resumption and the end of a training.
 
-A trainer composes these; there is no base class. Its loop reads:
+A trainer composes these; there is no base class. Its loop reads as follows. A GAN's recipe writes it out; for
+a single network it is `Learner.fit`:
 
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, "speech_encoder", settings, fabric)
-    learner = Learner(model, model.encoder, optimizer, settings.ema_decay)      # a GAN: Adversaries
+    learner = Learner(model, model.encoder, optimizer, settings.ema_decay)      # a GAN: gan.Adversaries
     step = learner.begin(fabric, run.restore())                                 # None at the start
     next_batch = run.read_ahead(batches)
     while not run.finished(step):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.data.augment.log_mel import LogMelAugmentation
 from speech2image.data.features import with_states
-from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions
+from speech2image.data.shards.recordings import JoinedSpeech, Recordings, SpokenCaptions, TranscribedSpeech
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
@@ -236,11 +236,14 @@ def train(
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     encoder, facts = starting_encoder(settings, backbone, start_from)
     stored = Path(folder) / "checkpoint.safetensors"
-    if decoder is not None and stored.exists():  # the words of speech added since may be others
-        encoder = with_new_head(encoder, decoder=load_pretrained(stored).settings.decoder).train()
+    resumed = decoder is not None and stored.exists()
+    shape = load_pretrained(stored).settings.decoder if resumed else None
+    if shape is not None:  # keep the stored pieces: the words of speech added since may be others
+        encoder = with_new_head(encoder, decoder=shape).train()
         facts[DECODER_PIECES] = stated_facts(stored)[DECODER_PIECES]
     elif decoder is not None:
-        sources = (SpokenCaptions(arrays, favoured(settings, arrays)), *recordings)
+        captions = SpokenCaptions(arrays, favoured(settings, arrays))
+        sources: list[TranscribedSpeech] = [captions, *recordings]
         texts = [text for source in sources for text in source.texts]
         encoder, facts[DECODER_PIECES] = with_decoder(encoder, decoder, texts)
     settings = replace(settings, encoder=encoder.settings)

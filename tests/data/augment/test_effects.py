@@ -140,3 +140,22 @@ def test_recorded_noise(tmp_path) -> None:
 def test_seconds_below_zero_are_refused() -> None:
     with pytest.raises(SettingsError, match="must not be negative"):
         WaveformAugmentation(pause_seconds=(-0.1, 0.2))
+
+
+def test_a_seed_gives_the_clip_that_version_0_1_gave() -> None:
+    time = np.arange(32_000)
+    clip = (0.1 * np.sin(2 * np.pi * 220 * time / 16_000) * (1 + np.sin(time / 900))).astype(np.float32)
+    rng = np.random.default_rng(0)
+    others = [0.1 * rng.standard_normal(20_000).astype(np.float32) for _ in range(6)]
+    changed, done = augment(clip, 7, STRONG_EFFECTS, others, others)
+    assert done == {
+        "rate": 1.0837,
+        "voice": 1.1188,
+        "level_db": -6.3835,
+        "room_seconds": 0.2501,
+        "room_db": 10.4826,
+        "noise": "pink",
+        "noise_db": 24.7238,
+        "edges": (0.2784, 0.2549),
+    }
+    assert len(changed) == 38_060 and np.abs(changed).mean() == pytest.approx(0.126826, rel=1e-3)

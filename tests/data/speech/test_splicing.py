@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_sets import tone
 
-from speech2image.data.speech.splicing import OTHER, OWN, SYNTHESIZER, Joining, splice
+from speech2image.data.speech.splicing import OTHER, OWN, SYNTHESIZER, JoiningSettings, splice
 from speech2image.data.speech.word_bank import MARGIN, WordBank
 from speech2image.errors import SettingsError
 
-PLAIN = Joining(gap_share=0.0, pause_share=0.0, level_db=0.0, floor_db=(-90.0, -90.0))
+PLAIN = JoiningSettings(gap_share=0.0, pause_share=0.0, level_db=0.0, floor_db=(-90.0, -90.0))
 # Each reader's words are tones: reader -> pitch as listed, word -> Hz of its takes.
 SAID = {
     "ann": (200.0, {"a": [500.0], "red": [600.0, 650.0]}),
@@ -95,7 +95,7 @@ def test_a_part_of_the_bank_borrows_from_nobody_else(bank: WordBank) -> None:
 
 def test_pauses_and_gaps_lengthen_the_sentence(bank: WordBank) -> None:
     def length(**changes: float) -> int:
-        joining = Joining(**{**vars(PLAIN), **changes})
+        joining = JoiningSettings(**{**vars(PLAIN), **changes})
         return len(splice("a a a", "ann", bank, np.random.default_rng(1), hum, joining).waveform)
 
     plain = 3 * LENGTH - 2 * MARGIN

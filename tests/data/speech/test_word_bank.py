@@ -13,7 +13,7 @@ from speech2image.data.corpora.transcribed import Transcribed, words_of
 from speech2image.data.speech.alignment import AlignedWord, spelled_sounds
 from speech2image.data.speech.word_bank import (
     MARGIN,
-    Cutting,
+    CuttingSettings,
     WordBank,
     brightness_of,
     build_word_bank,
@@ -84,7 +84,7 @@ def test_silence_at_the_ends_of_a_word_is_cut(tmp_path: Path) -> None:
 
 
 def test_only_the_vocabulary_and_so_many_takes(tmp_path: Path, recordings: list[Transcribed]) -> None:
-    cutting = Cutting(vocabulary=vocabulary_of(["Red, sky!"]), takes=1)
+    cutting = CuttingSettings(vocabulary=vocabulary_of(["Red, sky!"]), takes=1)
     report = build_word_bank(recordings, tmp_path / "bank", cutting, HalfSecondAligner())
     bank = WordBank.open(tmp_path / "bank")
     assert {name: set(said) for name, said in bank.clips.items()} == {"low": {"red"}, "high": {"red", "sky"}}
@@ -177,9 +177,9 @@ def test_speakers_names_lead_nowhere(tmp_path: Path, recordings: list[Transcribe
 
 def test_cutting_checks_its_settings() -> None:
     with pytest.raises(SettingsError, match="takes is 0"):
-        Cutting(takes=0)
+        CuttingSettings(takes=0)
     with pytest.raises(SettingsError, match="low to high"):
-        Cutting(phone_seconds=(0.2, 0.1))
+        CuttingSettings(phone_seconds=(0.2, 0.1))
 
 
 @pytest.mark.parametrize("pitch", [80.0, 130.0, 210.0, 300.0])

@@ -1,0 +1,186 @@
+"""Export of the decoder beside a speech encoder: two ONNX networks that `asr/decoder.py` runs without torch.
+
+    words_memory.onnx    states -> memory_keys, memory_values; float16 weights
+    words_decoder.onnx   tokens, keys, values, memory_keys, memory_values -> next, new_keys, new_values
+
+The decoder's weights are eight-bit numbers, a scale for each output of a layer, and so is the arithmetic
+(ONNX Runtime's dynamic quantisation): a quarter of the size and half the time of float32.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from speech2image.asr.decoder import WordsDecoder
+from speech2image.asr.text import BLANK, END, Vocabulary
+from speech2image.errors import CheckpointError
+from speech2image.export.onnx import trace, with_float16_weights
+from speech2image.export.parity import check_same
+from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
+from speech2image.models.speech_recognizer import Cache
+from speech2image.models.whisper_decoder import WhisperDecoder
+from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.onnx_check import EIGHT_BIT, EXPORTED
+from speech2image.pipeline.registry import STATES
+from speech2image.pipeline.routes import WORDS_DECODER, WORDS_MEMORY
+
+SAME = 2e-3
+"""The most a log-probability that is not tiny may differ from torch, with float32 weights."""
+LIKELY = -8.0
+"""Log-probabilities below this are not compared: softmax blows up what is lost in their digits."""
+SAME_EIGHT_BIT = 0.25
+"""The most the mean of those differences may be with eight-bit numbers."""
+STEPS = 12
+"""Tokens written in the comparison."""
+MEMORY = (STATES,), ("memory_keys", "memory_values")
+DECODER = (
+    ("tokens", "keys", "values", "memory_keys", "memory_values"),
+    ("next", "new_keys", "new_values"),
+)
+"""Inputs and outputs of the networks."""
+_FREE = {
+    STATES: {1: "steps"},
+    "memory_keys": {3: "steps"},
+    "memory_values": {3: "steps"},
+    "tokens": {0: "hypotheses", 1: "new"},
+    "keys": {1: "hypotheses", 3: "length"},
+    "values": {1: "hypotheses", 3: "length"},
+    "next": {0: "hypotheses"},
+    "new_keys": {1: "hypotheses", 3: "longer"},
+    "new_values": {1: "hypotheses", 3: "longer"},
+}
+
+
+class MemoryForOnnx(nn.Module):
+    """Keys and values that the decoder's attention finds in the states of one clip."""
+
+    def __init__(self, decoder: WhisperDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        start = self.decoder.start(states)
+        return start.memory_keys, start.memory_values
+
+
+class StepForOnnx(nn.Module):
+    """One step of the decoder for several hypotheses about one clip."""
+
+    def __init__(self, decoder: WhisperDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(
+        self, tokens: Tensor, keys: Tensor, values: Tensor, memory_keys: Tensor, memory_values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        n_steps = torch.ones_like(tokens[:1, 0]) * memory_keys.shape[3]
+        cache = Cache(keys, values, memory_keys, memory_values)
+        following, cache = self.decoder(tokens, cache, n_steps)
+        return following[:, -1], cache.keys, cache.values
+
+
+def decoder_to_onnx(
+    encoder: PretrainedSpeechEncoder, frames: Sequence[NDArray[np.float32]]
+) -> tuple[dict[str, bytes], dict[str, float]]:
+    """Both networks of the decoder of an encoder, by name, and how far they are from torch.
+
+    Args:
+        encoder: with a decoder, in evaluation mode.
+        frames: of clips to compare on, [80, frames].
+
+    Raises:
+        CheckpointError: it has no decoder; ONNX Runtime gives something else than torch.
+    """
+    decoder = encoder.decoder
+    if decoder is None:
+        raise CheckpointError(
+            "the speech encoder has no decoder; tune one along (--decoder), or take its facts away"
+        )
+    shape = decoder.settings
+    states = torch.randn(1, 50, shape.width)
+    cache = torch.randn(2, shape.layers, 2, shape.heads, 7, shape.width // shape.heads)
+    memory = torch.randn(2, shape.layers, 1, shape.heads, 50, shape.width // shape.heads)
+    whole = {
+        WORDS_MEMORY: _traced(MemoryForOnnx(decoder), (states,), MEMORY),
+        WORDS_DECODER: _traced(StepForOnnx(decoder), (torch.tensor([[3, 4]] * 2), *cache, *memory), DECODER),
+    }
+    small = {
+        WORDS_MEMORY: with_float16_weights(whole[WORDS_MEMORY]),
+        WORDS_DECODER: _eight_bit(whole[WORDS_DECODER]),
+    }
+    exact, _ = compare(encoder, decoder, whole, frames)
+    _, mean = compare(encoder, decoder, small, frames)
+    check_same("a log-probability of the decoder", exact, SAME)
+    check_same("the mean log-probability of the decoder in eight bits", mean, SAME_EIGHT_BIT)
+    contents = {name: model.SerializeToString() for name, model in small.items()}
+    return contents, {"decoder": exact, "decoder_eight_bit_mean": mean}
+
+
+def _traced(
+    module: nn.Module, example: tuple[Tensor, ...], names: tuple[tuple[str, ...], tuple[str, ...]]
+) -> onnx.ModelProto:
+    inputs, outputs = names
+    return trace(module.eval(), example, inputs, outputs, {name: _FREE[name] for name in (*inputs, *outputs)})
+
+
+def _eight_bit(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A network with its matrices as eight-bit numbers."""
+    logging.disable(logging.WARNING)  # it advises to simplify the network first, which changes nothing here
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            quantize_dynamic(model, path, per_channel=True, weight_type=QuantType.QInt8)
+            small = onnx.load(path)
+    finally:
+        logging.disable(logging.NOTSET)
+    for notes in (small.metadata_props, small.graph.value_info, small.graph.quantization_annotation):
+        del notes[:]
+    default = [opset for opset in small.opset_import if opset.domain in ("", "ai.onnx")]
+    del small.opset_import[:]
+    small.opset_import.extend(default)
+    small.producer_name, small.producer_version = model.producer_name, model.producer_version
+    return small
+
+
+@torch.no_grad()
+def compare(
+    encoder: PretrainedSpeechEncoder,
+    decoder: WhisperDecoder,
+    models: dict[str, onnx.ModelProto],
+    frames: Sequence[NDArray[np.float32]],
+) -> tuple[float, float]:
+    """Largest and mean difference of a log-probability that is not tiny, along the sentences torch writes.
+
+    Two hypotheses grow over some steps with the cache; NaN counts.
+    """
+    sessions = [
+        Session(models[name].SerializeToString(), *names, f"{name}.onnx", allowed=allowed)
+        for name, names, allowed in ((WORDS_MEMORY, MEMORY, EXPORTED), (WORDS_DECODER, DECODER, EIGHT_BIT))
+    ]
+    other = WordsDecoder(*sessions, Vocabulary(("?",) * (decoder.settings.tokens - 2)))
+    differences = [np.zeros(1)]
+    for clip in frames:
+        n_frames = torch.tensor([clip.shape[1]])
+        states, n_steps = encoder.frame_states(torch.from_numpy(clip)[None], n_frames)
+        cache, state = decoder.start(states), other.start(states.numpy())
+        read, tokens = torch.tensor([[BLANK, END]]), np.array([END])
+        for step in range(STEPS):
+            expected, cache = decoder(read, cache, n_steps)
+            found, state = other.follow(tokens, state)
+            last = expected[:, -1].numpy()
+            likely = (last > LIKELY) | (found > LIKELY)
+            differences.append(np.abs(np.maximum(last, LIKELY) - np.maximum(found, LIKELY))[likely])
+            rows = np.array([0, len(tokens) - 1])
+            tokens = np.array([last[0, 2:].argmax() + 2, 2 + step % (last.shape[1] - 2)])
+            read, state = torch.from_numpy(tokens)[:, None], other.select(state, rows)
+            cache = Cache(cache.keys[:, rows], cache.values[:, rows], *cache[2:])
+    off = np.concatenate(differences)
+    return float(off.max()), float(off.mean())
