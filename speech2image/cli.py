@@ -40,7 +40,7 @@ COMMANDS = {
 _HELP = """\
 usage: speech2image COMMAND [OPTIONS]
 
-Say it and see it: turns a spoken description into pictures, without text in between.
+Turns a spoken description into pictures, without text in between.
 
 commands:
 {commands}
@@ -50,8 +50,8 @@ options:
   --version    show the version
   --debug      on an error, show where it came from
 
-exit status: 0 done; 1 the work failed; 2 wrong usage; 130 interrupted (Ctrl-C, SIGTERM); 141 the reader of
-the output went away
+exit status: 0 done; 1 the work failed; 2 wrong usage;
+130 interrupted (Ctrl-C, SIGTERM); 141 the reader of the output went away
 
 example: speech2image translate clip.wav -n 8 -o flower.png
 """
