@@ -24,7 +24,7 @@ LONGEST = 1000
 
 COMMANDS = {
     "translate": ("pictures", "turn recordings into pictures"),
-    "say": ("pictures", "speak a sentence with an installed voice and turn it into pictures"),
+    "say": ("pictures", "speak a sentence by an installed voice and turn it into pictures"),
     "interpolate": ("pictures", "a row of pictures from one recording to another"),
     "record": ("record", "speak into the microphone and turn it into pictures"),
     "serve": ("serve", "a web page to speak to, and an HTTP interface"),
@@ -41,7 +41,7 @@ COMMANDS = {
 _HELP = """\
 usage: speech2image COMMAND [OPTIONS]
 
-Say it and see it: turns a spoken description into pictures, without text in between.
+Turns a spoken description into pictures, without text in between.
 
 commands:
 {commands}
@@ -51,8 +51,8 @@ options:
   --version    show the version
   --debug      on an error, show where it came from
 
-exit status: 0 done; 1 the work failed; 2 wrong usage; 130 interrupted (Ctrl-C, SIGTERM); 141 the reader of
-the output went away
+exit status: 0 done; 1 the work failed; 2 wrong usage;
+130 interrupted (Ctrl-C, SIGTERM); 141 the reader of the output went away
 
 example: speech2image translate clip.wav -n 8 -o flower.png
 """

@@ -1,5 +1,6 @@
 """export: makes model folders from trained networks; needs the `train` extra."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from speech2image.commands.flags import bytes_of, call, import_training, read_lines
@@ -156,7 +157,7 @@ def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Pa
     print(f"{out}: differs from torch by at most {off['float32']:.1e}")
 
 
-PARTS = {
+PARTS: dict[str, Callable[..., None]] = {
     "speech-detector": add_speech_detector,
     "cascade": export_cascade,
     "recognizer": export_recognizer,

@@ -1,5 +1,6 @@
 """prepare: turns data sets into what trainings read; needs the `train` extra."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -110,7 +111,7 @@ def prepare_other(
     print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")
 
 
-PARTS = {
+PARTS: dict[str, Callable[..., None]] = {
     "teacher": prepare_teacher,
     "recordings": prepare_recordings,
     "words": prepare_words,

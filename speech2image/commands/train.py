@@ -5,6 +5,7 @@ The flags of a training are the fields of its settings, their defaults those of 
     speech2image train one-stage-gan --preset cpu --batch-size 16 --generator.code-size 128 --data S --out R
 """
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,9 @@ def run(command: str, arguments: list[str]) -> None:
     if recipe in ("", "-h", "--help"):
         print("usage: speech2image train RECIPE [OPTIONS]\n\nrecipes:")
         for name, (_, text) in RECIPES.items():
-            print(f"  {name:25} {text}")
-        print("\nspeech2image train RECIPE --help shows its settings; --preset NAME changes their defaults")
+            print(textwrap.fill(text, 80, initial_indent=f"  {name:26}", subsequent_indent=" " * 28))
+        print("\nspeech2image train RECIPE --help shows its settings; --preset NAME changes their")
+        print("defaults.\n\nExample: speech2image train direct --preset toy --data shards/toy --out runs/toy")
         if not recipe:
             raise SystemExit(2)
         return
@@ -446,17 +448,17 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         _train_pretrained_speech_encoder,
         "the same on Whisper's encoder: a head on its frozen states, then all of it",
     ),
-    "words-head": (_train_words_head, "what is said, from the states of that encoder (CTC)"),
-    "domain-head": (_train_domain_head, "whether that was about what a model draws, from the same states"),
+    "words-head": (_train_words_head, "states of that encoder -> the words that were said (CTC)"),
+    "domain-head": (_train_domain_head, "the same states -> does the model draw what is described?"),
     "embeddings": (_embed, "no training: a trained encoder's embedding of every utterance, for the next two"),
     "one-stage-gan": (
         _train_one_stage_gan,
         "embedding -> picture, against projected discriminators (shipped)",
     ),
-    "condition-prior": (_fit_prior, "no training: what stands between another encoder and that generator"),
+    "condition-prior": (_fit_prior, "no training: the prior between a speech encoder and that generator"),
     "checkpoint": (_unpack_model, "no training: a model's network as a checkpoint, to start from"),
     "stackgan-v2": (_train_stackgan_v2, "embedding -> pictures, the paper's stacked generator"),
-    "speech-detector": (_train_speech_detector, "speech -> is anyone speaking? turns silence and music away"),
+    "speech-detector": (_train_speech_detector, "speech -> is anyone speaking? (refuses silence and music)"),
     "speech-recognizer": (_train_speech_recognizer, "speech -> text, the cascade's first step"),
     "text-encoder": (_train_text_encoder, "caption -> the image teacher's feature space"),
     "text-embeddings": (_embed_text, "no training: embeddings of captions, for generators on text"),

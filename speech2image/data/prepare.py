@@ -55,6 +55,8 @@ else:  # so that --help lists the names and no other is taken
 class PrepareSettings:
     """Turn a corpus into shards; run it again to go on after an interruption or to add speech.
 
+    Example: speech2image prepare toy --out shards/toy
+
     Attributes:
         corpus: published data sets by name, in their publishers' layouts; lists: train.json and test.json as
             released with the paper (birds, flowers, Places-subset); folder: your own manifest; toy: made up.

@@ -23,6 +23,8 @@ class EvaluationSettings:
 
     Run it again to go on after an interruption. `--table` and `--figure` repeat the paper's experiments.
 
+    Example: speech2image evaluate --data shards/flowers --out results
+
     Attributes:
         data: shards folder that prepare wrote; retrieval needs the teacher's features in it.
         out: folder to write; `out/work` keeps what was drawn, as features.

@@ -5,21 +5,25 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from string import punctuation
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.params import Depends as DependsOn
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from PIL import Image
 from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
 
-from speech2image.pipeline.base import Interpolation
+from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.pipeline.images import encode
 from speech2image.web import metrics, schemas
 from speech2image.web.errors import RequestRejected
 from speech2image.web.service import RenderRequest, RenderResult, Service
 from speech2image.web.uploads import cancel_on_disconnect, closing, receive
+
+Result = TypeVar("Result")
 
 
 class Format(StrEnum):
@@ -63,7 +67,7 @@ def make_router(service: Service, key: str | None) -> APIRouter:
     return router
 
 
-def _add_images(router: APIRouter, service: Service, protected: list[Any]) -> None:
+def _add_images(router: APIRouter, service: Service, protected: list[DependsOn]) -> None:
     limits, registry = service.settings, service.registry
     count = Query(ge=1, le=limits.max_pictures, description="Pictures to draw.")
 
@@ -92,7 +96,7 @@ def _add_images(router: APIRouter, service: Service, protected: list[Any]) -> No
             )
 
 
-def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) -> None:
+def _add_interpolate(router: APIRouter, service: Service, protected: list[DependsOn]) -> None:
     limits, registry = service.settings, service.registry
     most = max(2, limits.max_pictures)
     count = Query(ge=2, le=most, description="Pictures in the row, both ends included.")
@@ -121,7 +125,7 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Any]) 
             )
 
 
-def _add_information(router: APIRouter, service: Service, protected: list[Any]) -> None:
+def _add_information(router: APIRouter, service: Service, protected: list[DependsOn]) -> None:
     @router.get(
         "/v1/models",
         summary="The models served, and what a request may hold",
@@ -154,7 +158,7 @@ def _pictures_or_png(schema: type[BaseModel]) -> dict[int | str, dict[str, Any]]
     return {200: {"model": schema, "content": _PNG, "description": "The pictures."}}
 
 
-def client_of(request: Any) -> str:
+def client_of(request: Request) -> str:
     """Who asks: the address, behind trusted proxies the one they forward."""
     return request.client.host if request.client else "unknown"
 
@@ -214,16 +218,16 @@ def _answer_row(result: Interpolation) -> Response:
     return _png(result.grid(), result)
 
 
-def _png(sheet: Any, result: Any) -> Response:
+def _png(sheet: Image.Image, result: Translation | Interpolation) -> Response:
     # Headers hold no letters beyond Latin-1, names of models any: UTF-8 with percent signs, as in addresses.
     name = quote(result.model, safe=punctuation.replace("%", ""))
     headers = {"X-Speech2Image-Model": name, "X-Speech2Image-Seed": str(result.seed)}
     return Response(encode(sheet), media_type="image/png", headers=headers)
 
 
-def _json_of(schema: Callable[[Any], BaseModel]) -> Callable[[Any], Response]:
+def _json_of(schema: Callable[[Result], BaseModel]) -> Callable[[Result], Response]:
     return partial(_dump, schema)
 
 
-def _dump(schema: Callable[[Any], BaseModel], result: Any) -> Response:
+def _dump(schema: Callable[[Result], BaseModel], result: Result) -> Response:
     return JSONResponse(schema(result).model_dump(exclude_none=True))

@@ -1,7 +1,7 @@
 """ASGI application: the HTTP interface, its description, the page, and the bounds before all of them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -83,7 +83,7 @@ def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> Non
     app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
 
 
-def _lifespan(service: Service) -> Any:
+def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
@@ -116,7 +116,7 @@ def _without_page(app: FastAPI) -> FastAPI:
 # ---- errors ------------------------------------------------------------------------------------
 
 
-def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": detail}, status, headers)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Slots
 from speech2image.web.metrics import Metrics
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
+Headers = list[tuple[bytes, bytes]]
 
 LINGER_SECONDS = 5.0
 """How long a body that is refused is still read, so that its sender comes to reading the answer."""
@@ -54,7 +54,7 @@ class RequestLimits:
 
     def __init__(
         self,
-        app: Any,
+        app: ASGIApp,
         metrics: Metrics,
         max_bytes: int,
         body_seconds: float,
@@ -65,7 +65,7 @@ class RequestLimits:
         self._max_bytes, self._body_seconds = max_bytes, body_seconds
         self._paths = frozenset(paths)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -94,7 +94,9 @@ class RequestLimits:
 class _Body:
     """The body of one request: bounds its size, its time and how many arrive at once."""
 
-    def __init__(self, scope: Scope, receive: Any, max_bytes: int, seconds: float, arriving: Slots) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, max_bytes: int, seconds: float, arriving: Slots
+    ) -> None:
         self._client = scope["client"][0] if scope.get("client") else "unknown"
         self._receive, self._max_bytes, self._left = receive, max_bytes, max_bytes
         self._seconds, self._arriving = seconds, arriving
@@ -167,7 +169,7 @@ class _Body:
 class _Exchange:
     """The answer to one request: adds headers, and takes the place of what an application made of a bound."""
 
-    def __init__(self, body: _Body, send: Any) -> None:
+    def __init__(self, body: _Body, send: Send) -> None:
         self.body, self._send = body, send
         self.status: int | None = None
 
@@ -209,10 +211,10 @@ class SameOriginOnly:
         allowed: other sites whose scripts may call, such as https://example.org.
     """
 
-    def __init__(self, app: Any, allowed: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed: Iterable[str]) -> None:
         self._app, self._allowed = app, frozenset(allowed)
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] not in _SAFE and not self._may(scope):
             await _refuse(send)
@@ -234,7 +236,7 @@ def _is_at(origin: str, host: str) -> bool:
         return False
 
 
-async def _refuse(send: Any) -> None:
+async def _refuse(send: Send) -> None:
     detail = "the scripts of other web sites may not call this server; --origins names those that may"
     content = json.dumps({"detail": detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
@@ -263,11 +265,11 @@ class TrustedProxies:
         addresses: of the trusted proxies, or networks of them (10.0.0.0/8).
     """
 
-    def __init__(self, app: Any, addresses: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, addresses: Sequence[str]) -> None:
         self._app, self._trusted = app, trusted(addresses)
-        self._believe: Any = ProxyHeadersMiddleware(app, list(addresses))
+        self._believe: Any = ProxyHeadersMiddleware(cast(Any, app), list(addresses))
 
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
@@ -277,11 +279,11 @@ class TrustedProxies:
             await self._app({**scope, "headers": _without_forwarded(scope["headers"])}, receive, send)
 
 
-def _without_forwarded(headers: Any) -> list[tuple[bytes, bytes]]:
+def _without_forwarded(headers: Headers) -> Headers:
     return [(n, v) for n, v in headers if n != b"forwarded" and not n.startswith(b"x-forwarded-")]
 
 
-def _with_forwarded_host(headers: Any) -> list[tuple[bytes, bytes]]:
+def _with_forwarded_host(headers: Headers) -> Headers:
     """The last X-Forwarded-Host, which is the trusted proxy's own, in the place of Host."""
     given = [
         value.strip() for name, value in headers if name == b"x-forwarded-host" for value in value.split(b",")

@@ -1,8 +1,8 @@
 """What the HTTP interface answers, as its OpenAPI description shows it."""
 
 import base64
-from typing import Any
 
+from PIL import Image
 from pydantic import BaseModel, Field
 
 from speech2image import audio
@@ -98,7 +98,7 @@ class Health(BaseModel):
     status: str
 
 
-def picture(image: Any) -> Picture:
+def picture(image: Image.Image) -> Picture:
     """A Pillow image as `Picture`."""
     return Picture(
         png=base64.b64encode(images.encode(image)).decode(), width=image.width, height=image.height

@@ -4,9 +4,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Container
+from socket import socket
+from types import FrameType
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from speech2image.web.app import make_app
@@ -32,7 +35,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._listening = listening
 
-    async def startup(self, sockets: Any = None) -> None:
+    async def startup(self, sockets: list[socket] | None = None) -> None:
         """Open the port, then say so."""
         await super().startup(sockets)
         if self.started:
@@ -66,12 +69,12 @@ def serve(settings: ServerSettings) -> None:
     Server(config, lambda address: _say(address, settings, app)).run()
 
 
-def _stopped(number: int, frame: Any) -> None:
+def _stopped(number: int, frame: FrameType | None) -> None:
     """Being told to stop is no failure; uvicorn repeats the signal when it has stopped."""
     raise SystemExit(0)
 
 
-def _say(address: str, settings: ServerSettings, app: Any) -> None:
+def _say(address: str, settings: ServerSettings, app: FastAPI) -> None:
     models = ", ".join(app.state.service.registry.models)
     what = "page" if settings.page else "HTTP interface"
     print(f"{what}: {address}{settings.root_path}/   HTTP interface: {address}{settings.root_path}/docs")

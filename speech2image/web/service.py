@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline.base import Interpolation, Translation
-from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Deadline, JobQueue
 from speech2image.web.metrics import Metrics
 from speech2image.web.registry import ModelRegistry, Route, open_registry
@@ -66,7 +65,7 @@ class Service:
         self.queue.close()
 
     async def translate(
-        self, speech: Any, wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]
+        self, speech: IO[bytes], wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]
     ) -> Result:
         """Translate a recording; `finish` makes of it what the client gets, in the same thread.
 
@@ -89,7 +88,7 @@ class Service:
 
     async def interpolate(
         self,
-        speeches: tuple[Any, Any],
+        speeches: tuple[IO[bytes], IO[bytes]],
         wanted: RenderRequest,
         client: str,
         finish: Callable[[Interpolation], Result],
@@ -97,8 +96,6 @@ class Service:
         """Interpolate from the first recording to the second in `wanted.n` steps; raises as `translate`."""
         name, route = self.registry.find(wanted.model, wanted.route)
         self._check_pictures(wanted.n)
-        if not hasattr(route, "interpolate"):
-            raise RequestRejected(404, f"the route {name!r} cannot interpolate")
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
@@ -124,7 +121,7 @@ class Service:
             )
         return await self.queue.do(lambda: tts.speak(text), client)
 
-    def _decode(self, speech: Any, route: Route, deadline: Deadline) -> NDArray[np.float32]:
+    def _decode(self, speech: IO[bytes], route: Route, deadline: Deadline) -> NDArray[np.float32]:
         """The samples of a recording of any format, of several tracks the one in which someone speaks."""
         detector = route.vad
         try:

@@ -11,7 +11,7 @@ import secrets
 import struct
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from speech2image import audio
 from speech2image.errors import MissingExtraError
+from speech2image.pipeline.base import Route
 from speech2image.web.api import client_of
 from speech2image.web.errors import RequestRejected
 from speech2image.web.page import templates
@@ -147,7 +148,7 @@ def _options_title(count: str, service: Service, several_routes: bool) -> str:
     return ", ".join([count, "seed", *further]) if further else f"{count} and noise seed"
 
 
-def _about(name: str, routes: dict[str, Any]) -> str:
+def _about(name: str, routes: dict[str, Route]) -> str:
     card = next(iter(routes.values())).model.card
     return f"{name}: {card.get('description', '')} ({card.get('licence', 'licence unstated')})"
 

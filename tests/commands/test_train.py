@@ -1,4 +1,4 @@
-"""The commands of the cascade's trainings."""
+"""Commands of the trainings and of what they read."""
 
 import json
 from pathlib import Path
