@@ -113,7 +113,9 @@ def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
         CheckpointError: the model or a checkpoint is unknown or damaged.
     """
     if settings.speech_encoder is None or settings.generator is None:
-        yield load(settings.model, recognizer=settings.recognizer, threads=settings.threads, vad=False)
+        yield load(
+            settings.model, recognizer=settings.recognizer, threads=settings.threads, vad=False, words=False
+        )
         return
     with TemporaryDirectory(prefix="speech2image-") as folder:
         model = Path(folder) / "model"
@@ -125,7 +127,7 @@ def opened_route(settings: EvaluationSettings) -> Iterator[Route]:
             licence="unstated",
             max_bytes=ANY_SIZE,
         )
-        yield load(model, threads=settings.threads, vad=False)
+        yield load(model, threads=settings.threads, vad=False, words=False)
 
 
 def _name(checkpoint: Path) -> str:
