@@ -194,7 +194,9 @@ def convert(
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
             what the encoder gives, or is another one than that of `generator_of`.
     """
-    encoder, drawing = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    encoder, drawing = _on_cpu(encoder), _on_cpu(generator)
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        encoder.decoder = None  # a file of its own; and its weights would change the names of those traced
     prior_noise = drawing.prior.noise_size if isinstance(drawing, SpokenGenerator) else 0
     try:
         expected = expect(encoder, drawing, inputs, noise_size, prior_noise)
@@ -261,12 +263,9 @@ def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.M
         CheckpointError: it has not got one of them.
     """
     heads = [HEADS[name] for name in further]
-    parts = {"words": "words head", "domain": "domain head", "states": "decoder"}
     for head in heads:
-        if getattr(encoder, "decoder" if head == "states" else head) is None:
-            raise CheckpointError(
-                f"the speech encoder has no {parts[head]}; train one, or take its facts away"
-            )
+        if getattr(encoder, head) is None:
+            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
     return WithHeads(encoder, heads).eval() if heads else encoder
 
 
