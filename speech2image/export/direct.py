@@ -135,7 +135,8 @@ def export_direct(
         The differences found, which `model.json` states too.
 
     Raises:
-        CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
+        CheckpointError: ONNX Runtime gives something else than torch, or the encoder lacks a part that is
+            stated; nothing is written.
         SettingsError: a network is larger than `max_bytes`, or `generator_of` lies elsewhere; nothing is
             written.
         OutputError: the folder cannot be written, or holds something that is no model.
@@ -156,7 +157,10 @@ def export_direct(
     written: dict[str, float] = {}
     if decoder_pieces:
         card[DECODER_PIECES] = list(decoder_pieces)
-        decoder, written = decoder_to_onnx(_on_cpu(speech_encoder), [clip[:, :1000] for clip in frames])
+        listening = _on_cpu(speech_encoder)
+        if not isinstance(listening, PretrainedSpeechEncoder):
+            raise CheckpointError("the speech encoder has no decoder; leave decoder_pieces out")
+        decoder, written = decoder_to_onnx(listening, [clip[:, :1000] for clip in frames])
         contents |= decoder
     if domains:
         card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
