@@ -47,18 +47,18 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure and print."""
     samples = np.resize(audio.load(settings.clip), round(settings.seconds * audio.SAMPLE_RATE))
-    ears: dict[str, Callable[[], object]] = {}
+    listeners: dict[str, Callable[[], object]] = {}
     for name in settings.models:
         route = speech2image.load(name, threads=1)
-        ears[f"{route.name}, {route.model.route}"] = partial(route.embed, (samples, audio.SAMPLE_RATE))
+        listeners[f"{route.name}, {route.model.route}"] = partial(route.embed, (samples, audio.SAMPLE_RATE))
     for name in settings.whisper:
         whisper = Whisper(name, threads=1)
-        ears[whisper.name] = partial(whisper.transcribe, samples)
-    times: dict[str, list[float]] = {name: [] for name in ears}
+        listeners[whisper.name] = partial(whisper.transcribe, samples)
+    times: dict[str, list[float]] = {name: [] for name in listeners}
     for turn in range(settings.turns + 1):
-        for name, hear in ears.items():
+        for name, listen in listeners.items():
             start = time.perf_counter()
-            hear()
+            listen()
             if turn:
                 times[name].append(time.perf_counter() - start)
     first = next(iter(times.values()))

@@ -1,5 +1,6 @@
 """Documents name files, modules and tests that exist; the path of a waveform in README is short."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -14,18 +15,46 @@ DOCUMENTS = [
 NAMED = re.compile(r"(?<![\w/.*:-])((?:[\w.-]+/)*[\w-]+\.(?:py|sh|md|toml))(?![\w*])")
 
 
+MODULES = sorted((ROOT / "speech2image").rglob("*.py"))
+PLACES = (
+    ROOT,
+    ROOT / "speech2image",
+    *sorted(path for path in (ROOT / "speech2image").rglob("*") if path.is_dir()),
+)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_named_files_exist(document: Path) -> None:
-    places = ROOT, ROOT / "speech2image", ROOT / "speech2image/pipeline", document.parent
-    places += tuple((ROOT / "speech2image").rglob("*/"))
-    named = {
-        name
-        for name in NAMED.findall(document.read_text(encoding="utf-8"))
-        if "/" in name or name[-3:] == ".py"
-    }
-    named = {name for name in named if not name.endswith("X.py")}  # any module
-    missing = [name for name in sorted(named) if not any((place / name).exists() for place in places)]
-    assert not missing
+    assert not missing_files(document.read_text(encoding="utf-8"), document.parent)
+
+
+def test_files_and_names_in_docstrings_exist() -> None:
+    """`audio/vad.py` is a file; `registry.Model` a class, or a constant, of that module."""
+    sources = {path: path.read_text(encoding="utf-8") for path in MODULES}
+    for path in MODULES:
+        text = docstrings(path)
+        assert not missing_files(text, path.parent), path
+        for module, name in re.findall(r"`(?:[a-z]\w*\.)*([a-z]\w*)\.([A-Z]\w*)`", text):
+            found = [
+                source
+                for one, source in sources.items()
+                if one.stem == module or (one.parent.name, one.stem) == (module, "__init__")
+            ]
+            assert not found or any(re.search(rf"\b{name}\b", one) for one in found), (path, module, name)
+
+
+def docstrings(path: Path) -> str:
+    """All docstrings of a module, those of its constants included."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = (node.value for node in ast.walk(tree) if isinstance(node, ast.Expr))
+    return "\n".join(str(one.value) for one in found if isinstance(one, ast.Constant))
+
+
+def missing_files(text: str, folder: Path) -> list[str]:
+    """Files that a text names and that lie neither in the package nor beside the text."""
+    named = {name for name in NAMED.findall(text) if "/" in name or name.endswith(".py")}
+    named = {name for name in named if not name.endswith("X.py") and name[:4] != "out/"}  # any; written
+    return [name for name in sorted(named) if not any((place / name).exists() for place in (*PLACES, folder))]
 
 
 def test_fidelity_names_what_the_code_has() -> None:

@@ -161,11 +161,13 @@ def compare(
 
     Two hypotheses grow over some steps with the cache; NaN counts.
     """
-    sessions = [
-        Session(models[name].SerializeToString(), *names, f"{name}.onnx", allowed=allowed)
-        for name, names, allowed in ((WORDS_MEMORY, MEMORY, EXPORTED), (WORDS_DECODER, DECODER, EIGHT_BIT))
-    ]
-    other = WordsDecoder(*sessions, Vocabulary(("?",) * (decoder.settings.tokens - 2)))
+    memory = Session(
+        models[WORDS_MEMORY].SerializeToString(), *MEMORY, f"{WORDS_MEMORY}.onnx", allowed=EXPORTED
+    )
+    step_of = Session(
+        models[WORDS_DECODER].SerializeToString(), *DECODER, f"{WORDS_DECODER}.onnx", allowed=EIGHT_BIT
+    )
+    other = WordsDecoder(memory, step_of, Vocabulary(("?",) * (decoder.settings.tokens - 2)))
     differences = [np.zeros(1)]
     for clip in frames:
         n_frames = torch.tensor([clip.shape[1]])

@@ -135,7 +135,8 @@ def export_direct(
         The differences found, which `model.json` states too.
 
     Raises:
-        CheckpointError: ONNX Runtime gives something else than torch; nothing is written.
+        CheckpointError: ONNX Runtime gives something else than torch, or the encoder lacks a part that is
+            stated; nothing is written.
         SettingsError: a network is larger than `max_bytes`, or `generator_of` lies elsewhere; nothing is
             written.
         OutputError: the folder cannot be written, or holds something that is no model.
@@ -156,7 +157,10 @@ def export_direct(
     written: dict[str, float] = {}
     if decoder_pieces:
         card[DECODER_PIECES] = list(decoder_pieces)
-        decoder, written = decoder_to_onnx(_on_cpu(speech_encoder), [clip[:, :1000] for clip in frames])
+        listening = _on_cpu(speech_encoder)
+        if not isinstance(listening, PretrainedSpeechEncoder):
+            raise CheckpointError("the speech encoder has no decoder; leave decoder_pieces out")
+        decoder, written = decoder_to_onnx(listening, [clip[:, :1000] for clip in frames])
         contents |= decoder
     if domains:
         card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
@@ -194,7 +198,9 @@ def convert(
         CheckpointError: ONNX Runtime gives something else than torch, or the generator does not draw from
             what the encoder gives, or is another one than that of `generator_of`.
     """
-    encoder, drawing = (copy.deepcopy(module).cpu().float().eval() for module in (encoder, generator))
+    encoder, drawing = _on_cpu(encoder), _on_cpu(generator)
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        encoder.decoder = None  # a file of its own; and its weights would change the names of those traced
     prior_noise = drawing.prior.noise_size if isinstance(drawing, SpokenGenerator) else 0
     try:
         expected = expect(encoder, drawing, inputs, noise_size, prior_noise)
@@ -261,12 +267,9 @@ def with_heads(encoder: PretrainedSpeechEncoder, further: Sequence[str]) -> nn.M
         CheckpointError: it has not got one of them.
     """
     heads = [HEADS[name] for name in further]
-    parts = {"words": "words head", "domain": "domain head", "states": "decoder"}
     for head in heads:
-        if getattr(encoder, "decoder" if head == "states" else head) is None:
-            raise CheckpointError(
-                f"the speech encoder has no {parts[head]}; train one, or take its facts away"
-            )
+        if getattr(encoder, head) is None:
+            raise CheckpointError(f"the speech encoder has no {head} head; train one, or take its facts away")
     return WithHeads(encoder, heads).eval() if heads else encoder
 
 

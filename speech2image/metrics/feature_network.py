@@ -84,7 +84,7 @@ def load_inception(
     verify: bool = True,
     device: str | None = None,
 ) -> Inception:
-    """Load the network of FID from a file the user brings (see `models/inception_v3_weights.py`).
+    """Load the network of FID from a file the user brings (see `models/inception.py`).
 
     Args:
         path: pytorch-fid's published .pth, or this project's .safetensors part.

@@ -22,7 +22,7 @@ from speech2image.metrics.word_errors import Transcripts, content_wer, wer
 
 Input = TypeVar("Input")
 Need = Literal["network", "classifier", "labels", "transcripts"]
-"""The evaluating network; a classifier on its features; what was asked for; what a recogniser wrote down."""
+"""The evaluating network; a classifier on its features; what was asked for; what a recognizer wrote down."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ WORDS: tuple[Measure[Transcripts], ...] = (
     Measure("wer", "WER", "words", wer, PERCENT, True, _TRANSCRIPTS, summary=False),
     Measure("content_wer", "content WER", "words", content_wer, PERCENT, True, _TRANSCRIPTS, summary=False),
 )
-"""Of what a recogniser wrote down."""
+"""Of what a recognizer wrote down."""
 REFUSED: Measure[Refusals] = Measure(
     "missed", "refused", "robustness", refused_share, PERCENT, True, NOTHING, summary=False
 )

@@ -1,7 +1,7 @@
 """Receives the recordings of a request: multipart files, or one recording as the whole body.
 
-Size and time of the body are bounded before it gets here (`guard.py`). Beyond 1 MB it lies on disk, not in
-memory: in files without a name, which are gone when they are closed or the process ends.
+Size and time of the body are bounded before it gets here (`middleware.py`). Beyond 1 MB it lies on disk, not
+in memory: in files without a name, which are gone when they are closed or the process ends.
 """
 
 import asyncio

@@ -37,9 +37,9 @@ def _opened(folder: Path) -> CascadeRoute:
 
 
 def test_folder_runs_and_equals_torch(tmp_path) -> None:
-    ears = make_recognizer(tmp_path / "ears")
-    (ears / "checkpoint.safetensors").write_bytes(b"large")
-    parity = write_cascade(tmp_path / "mine", recognizer=ears, description="a test", captions=TEXTS)
+    recognizer = make_recognizer(tmp_path / "recognizer")
+    (recognizer / "checkpoint.safetensors").write_bytes(b"large")
+    parity = write_cascade(tmp_path / "mine", recognizer=recognizer, description="a test", captions=TEXTS)
     card = json.loads((tmp_path / "mine" / "model.json").read_text())
     assert card["parity"]["embedding"] == parity["embedding"] < 1e-4
     assert 0 < parity["embedding_float16"] < 1e-2 and parity["picture"] < 1e-5
@@ -94,7 +94,7 @@ def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
         tmp_path / "pictures-cascade",
         name="pictures-cascade",
         licence="x",
-        recognizer=make_recognizer(tmp_path / "ears"),
+        recognizer=make_recognizer(tmp_path / "recognizer"),
     )
     assert 0 < found["embedding"] < 1e-4
     opened = speech2image.load(tmp_path / "pictures", route="cascade")
@@ -125,10 +125,10 @@ def test_a_detector_is_shared_too_unless_one_is_given(tmp_path) -> None:
     direct.add_speech_detector(tmp_path / "p", detector)
     lender = registry.find(tmp_path / "p")
     encoder = text_encoder(lender.card["embedding_size"])
-    for given, borrowed in ((None, {"generator", "speech_detector"}), (detector, {"generator"})):
+    for given, shared in ((None, {"generator", "speech_detector"}), (detector, {"generator"})):
         cascade.export_cascade(encoder, lender, tmp_path / "c", name="c", licence="x", speech_detector=given)
         model = registry.find(tmp_path / "c")
-        assert set(model.shared) == borrowed and "speech_detector" in model.networks
+        assert set(model.shared) == shared and "speech_detector" in model.networks
         assert loading.open_vad(model) is not None
 
 
@@ -165,7 +165,7 @@ def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
         write_cascade(tmp_path / "m", Wild())
     with pytest.raises(CheckpointError, match="does not draw from this encoder's embeddings"):
         write_cascade(tmp_path / "m", MatrixGenerator(condition=5))
-    broken = make_recognizer(tmp_path / "ears")
+    broken = make_recognizer(tmp_path / "recognizer")
     (broken / "recognizer_encoder.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="damaged"):
         write_cascade(tmp_path / "m", recognizer=broken)
@@ -175,25 +175,25 @@ def test_networks_that_change_or_do_not_fit_are_refused(tmp_path) -> None:
 
 
 def test_settings_out_of_range(tmp_path) -> None:
-    ears = make_recognizer(tmp_path / "ears")
+    recognizer = make_recognizer(tmp_path / "recognizer")
     with pytest.raises(SettingsError, match="or the name of a shared one"):
-        write_cascade(tmp_path / "m", recognizer=ears, shared_recognizer="ears")
-    for name in ("../ears", "", "..", "a/b"):
+        write_cascade(tmp_path / "m", recognizer=recognizer, shared_recognizer="recognizer")
+    for name in ("../recognizer", "", "..", "a/b"):
         with pytest.raises(SettingsError, match="without a path"):
             write_cascade(tmp_path / "m", shared_recognizer=name)
-    write_cascade(tmp_path / "m", recognizer=ears)
+    write_cascade(tmp_path / "m", recognizer=recognizer)
     size = max(path.stat().st_size for path in (tmp_path / "m").rglob("*.onnx"))
     with pytest.raises(SettingsError, match=r"recognizer_encoder .* MB is allowed"):
-        write_cascade(tmp_path / "m2", recognizer=ears, max_bytes=size - 1)
-    write_cascade(tmp_path / "m2", recognizer=ears, max_bytes=size)
+        write_cascade(tmp_path / "m2", recognizer=recognizer, max_bytes=size - 1)
+    write_cascade(tmp_path / "m2", recognizer=recognizer, max_bytes=size)
     with pytest.raises(OutputError, match="is not a model folder"):
-        write_cascade(ears)
+        write_cascade(recognizer)
 
 
 def test_a_speech_detector_is_added_and_the_rest_stays(tmp_path) -> None:
     torch.manual_seed(0)
     detector = speech_detector.SpeechDetector(speech_detector.SpeechDetectorSettings())
-    write_cascade(tmp_path / "m", recognizer=make_recognizer(tmp_path / "ears", "two birds"))
+    write_cascade(tmp_path / "m", recognizer=make_recognizer(tmp_path / "recognizer", "two birds"))
     before = _opened(tmp_path / "m").embed_text("a")
     direct.add_speech_detector(tmp_path / "m", detector)
     opened = speech2image.load(tmp_path / "m", vad=False)
@@ -223,7 +223,7 @@ def test_commands(tmp_path, capsys) -> None:
 
 def test_tiny_models_are_what_export_writes(tmp_path) -> None:
     """The doubles of the other tests hold the same keys."""
-    write_cascade(tmp_path / "m", recognizer=make_recognizer(tmp_path / "ears"))
+    write_cascade(tmp_path / "m", recognizer=make_recognizer(tmp_path / "recognizer"))
     written = json.loads((tmp_path / "m" / "model.json").read_text())
     made = json.loads((make_cascade(tmp_path / "tiny") / "model.json").read_text())
     assert set(made) <= set(written) and set(made["files"]) == set(written["files"])

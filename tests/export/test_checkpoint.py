@@ -217,6 +217,27 @@ def test_an_encoder_on_whispers(on_whisper: tuple[PretrainedSpeechEncoder, Path]
     assert stated_facts(path) == {"backbone": FACTS, **pieces}
 
 
+def test_an_encoder_comes_back_without_its_decoder(tmp_path: Path) -> None:
+    toy = words_head.PRESETS["toy"].encoder.words
+    assert toy is not None
+    words, decoder = (replace(one, tokens=2 + len(LETTERS)) for one in (toy, tiny_whisper.DECODER))
+    heads = pretrained_speech_encoder.PRESETS["toy"].encoder.head
+    encoder = PretrainedSpeechEncoder(
+        PretrainedEncoderSettings(tiny_whisper.SETTINGS, heads, words, decoder=decoder)
+    ).eval()
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    letters = tuple(LETTERS)
+    facts = {"noise_size": 7, "front_end": WHISPER, "pieces": letters, "decoder_pieces": letters}
+    generator = MatrixGenerator(condition=heads.output)
+    export_direct(encoder, generator, tmp_path / "mine", name="mine", licence="CC0", **facts)
+    path = checkpoint_of(tmp_path / "mine", "speech_encoder", tmp_path / "a.safetensors", "toy")
+    found, facts = load_pretrained(path), stated_facts(path)
+    assert found.decoder is None and "decoder_pieces" not in facts and facts["pieces"] == list(letters)
+    for name, value in found.backbone.state_dict().items():
+        torch.testing.assert_close(value, encoder.backbone.state_dict()[name], atol=1e-3, rtol=1e-3)
+
+
 def test_what_ships_on_whispers_is_learnt_on_from_and_exported(
     on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path
 ) -> None:

@@ -38,7 +38,7 @@ class VoicePlan:
         seed: of all draws.
         codec: "opus" (12 kB for 4 s) or "flac" (lossless, about five times that).
         pools: who speaks with whom, when readers of a word bank are among the voices.
-        effects: "default" for `augment.WaveformAugmentation`, "strong" for `augment.STRONG_EFFECTS`.
+        effects: "default" or "strong": `WaveformAugmentation` or `STRONG_EFFECTS` of `augment/waveform.py`.
         delivery: "even", or "varied": every utterance at a speed of its own, Piper's with its own variation.
         speakers: Kokoro's speakers that `MIXTURE` mixes.
     """

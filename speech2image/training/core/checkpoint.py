@@ -52,17 +52,22 @@ def save_checkpoint(path: str | os.PathLike[str], state: State) -> None:
         raise OutputError(f"cannot write {path}: {error}; make room or choose another disk") from error
 
 
-def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> State:
+def load_checkpoint(path: str | os.PathLike[str], *kinds: str) -> State:
     """Read what `save_checkpoint` wrote; tensors arrive on the CPU.
+
+    Args:
+        path: file to read.
+        kinds: those that are taken; none takes every kind.
 
     Raises:
         CheckpointError: no such file; not a safetensors file, cut short or damaged; written by something
-        else;
-            or of another kind than `kind`.
+            else; or of another kind than `kinds`.
     """
     state = _read(Path(path), _tensors)
-    if kind is not None and state.get("kind") != kind:
-        raise CheckpointError(f"{path} holds a '{state.get('kind')}', need a '{kind}'")
+    taken = {*kinds, *(OLD_KINDS[kind] for kind in kinds if kind in OLD_KINDS)}
+    if kinds and state["kind"] not in taken:
+        needed = " or a ".join(f"'{kind}'" for kind in kinds)
+        raise CheckpointError(f"{path} holds a '{state['kind']}', need a {needed}")
     return state
 
 
@@ -176,6 +181,9 @@ OLD_SETTINGS = {
     "borrowed": "residual_blend",
 }
 """Setting in checkpoints of version 0.1, at any depth -> its name now."""
+
+OLD_KINDS = {"classifier": "speech_encoder"}
+"""Kind of checkpoint -> the kind that version 0.1 stated in its place."""
 
 
 def check_facts(state: object, path: str | os.PathLike[str]) -> State:

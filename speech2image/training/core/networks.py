@@ -28,10 +28,10 @@ from speech2image.training.core.checkpoint import (
     stored_settings,
 )
 
-SPEECH_ENCODER, TEXT_ENCODER = "speech_encoder", "text_encoder"
+SPEECH_ENCODER, CLASSIFIER, TEXT_ENCODER = "speech_encoder", "classifier", "text_encoder"
 SPEECH_RECOGNIZER, SPEECH_DETECTOR = "speech_recognizer", "speech_detector"
 ONE_STAGE_GAN, STACKGAN_V1, STACKGAN_V2 = "one_stage_gan", "stackgan_v1", "stackgan_v2"
-"""Kinds of checkpoints. A classifier's is a speech encoder's, so that all that takes one takes it."""
+"""Kinds of checkpoints."""
 
 FACTS = ("backbone", PIECES, DECODER_PIECES, DOMAINS, OTHER_THRESHOLD, DOMAIN_ERRORS)
 """What a speech encoder's checkpoint and its model's card state besides: the published weights its backbone
@@ -41,7 +41,7 @@ threshold and the errors."""
 
 def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | PretrainedSpeechEncoder:
     """The encoder of a speech-encoder, pretrained-speech-encoder or classifier training."""
-    state = load_checkpoint(path, SPEECH_ENCODER)
+    state = load_checkpoint(path, SPEECH_ENCODER, CLASSIFIER)
     encoder: SpeechEncoder | PretrainedSpeechEncoder
     with building_from(path):
         stored = stored_settings(state, "encoder")

@@ -77,7 +77,7 @@ def test_every_take_is_drawn(bank: WordBank) -> None:
     assert len(heard) == 2
 
 
-def test_a_borrowed_word_moves_towards_the_readers_pitch(bank: WordBank) -> None:
+def test_a_spliced_word_moves_towards_the_readers_pitch(bank: WordBank) -> None:
     rng = np.random.default_rng(0)
     heard = [
         float(np.abs(np.fft.rfft(splice("sky", "ann", bank, rng, hum, PLAIN).waveform, 16_000)).argmax())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from speech2image.errors import DataError
-from speech2image.training.core.checkpoint import read_facts
+from speech2image.errors import CheckpointError, DataError
+from speech2image.training.core.checkpoint import load_checkpoint, read_facts, save_checkpoint
 from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.run import Run
 from speech2image.training.recipes import classifier
@@ -75,6 +75,21 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch):
     parts = load_speech_encoder(train(settings, Arrays(), tmp_path / "parts")).state_dict()
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not torch.equal(half["projection.weight"], parts["projection.weight"])
+
+
+def test_checkpoint_states_its_kind_and_old_ones_open_and_go_on(tmp_path):
+    path = train(replace(TINY, steps=1), Arrays(), tmp_path)
+    state = load_checkpoint(path)
+    assert state["kind"] == "classifier"
+    save_checkpoint(path, {**state, "kind": "speech_encoder"})  # as version 0.1 wrote it
+    old = load_speech_encoder(path).state_dict()
+    assert all(torch.equal(value, state["ema"]["module"][name]) for name, value in old.items())
+    assert load_checkpoint(train(replace(TINY, steps=2), Arrays(), tmp_path))["step"] == 2
+    save_checkpoint(path, {**state, "kind": "text_encoder"})
+    with pytest.raises(
+        CheckpointError, match="holds a 'text_encoder', need a 'speech_encoder' or a 'classifier'"
+    ):
+        load_speech_encoder(path)
 
 
 def test_one_class_is_refused(tmp_path):

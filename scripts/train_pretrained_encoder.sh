@@ -2,7 +2,7 @@
 # Everything from photographs and captions to a speech encoder on Whisper's, two processes at a time.
 #
 #   FLOWERS=oxford102 BIRDS=cub200 LIBRISPEECH=LibriSpeech/dev-clean LJSPEECH=LJSpeech-1.1 \
-#   WHISPER=whisper-tiny.en TEACHER=bvlc_googlenet.safetensors scripts/train_pretrained_ear.sh runs/ear
+#   WHISPER=whisper-tiny.en TEACHER=bvlc_googlenet.safetensors scripts/train_pretrained_encoder.sh runs/encoder
 #
 # Run it again after an interruption: whatever is whole is passed over, everything else goes on where it stopped.
 # Voices of Piper and Kokoro lie in $SPEECH2IMAGE_VOICES (docs/data.md). STEPS (head, words, tuning) and SPOKEN
@@ -42,9 +42,9 @@ spoken_naturally() {
   [ "$mixtures" = 0 ] || speak "$1" "$2" kokoro-mix $even --speak-splits train --delivery varied --voices kokoro/mix --held-out-voices $natural_kept_out --speak-limit "$mixtures"
 }
 spoken_by_people() {
-  local lively="--word-bank $bank --effects lively --utterances-per-shard 250"
-  speak "$1" "$2" people $lively --seed 2 --voices 'reader/*' --held-out-voices $readers_kept_out --speak-limit "$people"
-  speak "$1" "$2" short $lively --seed 3 --captions short --domain "$1" --voices $engines 'reader/*' \
+  local strong="--word-bank $bank --effects strong --utterances-per-shard 250"
+  speak "$1" "$2" people $strong --seed 2 --voices 'reader/*' --held-out-voices $readers_kept_out --speak-limit "$people"
+  speak "$1" "$2" short $strong --seed 3 --captions short --domain "$1" --voices $engines 'reader/*' \
     --held-out-voices $engines_kept_out $readers_kept_out --speak-limit "$short"
 }
 about_other_things() { # as the captions are spoken, so that only what is said tells them apart
