@@ -75,3 +75,13 @@ def test_a_waveform_becomes_a_picture_in_at_most_six_files() -> None:
     files = re.findall(r"`([\w/]+\.py)`", path)
     assert 3 < len([file for file in files if not file.startswith("models/")]) <= 6
     assert all((ROOT / "speech2image" / file).is_file() for file in files)
+
+
+def test_the_map_names_modules_that_its_folders_have() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## A map of the files")[1]
+    rows = re.findall(r"^\| `(speech2image/\w+)/` \| (.*)$", text, re.M)
+    rooms = {path.parent.name for path in (ROOT / "speech2image").glob("*/__init__.py")}
+    assert {folder.partition("/")[2] for folder, _ in rows} == rooms - {"commands"}  # its row has two places
+    for folder, what in rows:
+        inside = {path.stem for path in (ROOT / folder).rglob("*")}
+        assert set(re.findall(r"`([a-z]\w*)/?`", what)) - {"evaluate"} <= inside, folder

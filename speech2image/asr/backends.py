@@ -1,8 +1,7 @@
 """ASR backends: whatever writes down speech, behind one method (own recognizer, Whisper, PocketSphinx).
 
     recognizer.transcribe(waveform) -> "a red flower with rounded petals"
-    recognize(recognizer, waveform) -> the same, with each word's confidence and the domain where they are
-    told
+    recognize(recognizer, waveform) -> the same, with each word's confidence and the domain where it has them
 
 Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case words (`text.transcript`).
 """
