@@ -45,7 +45,7 @@ def model():
 
 def _embedding(waveform: np.ndarray) -> np.ndarray:
     log_mel = audio.log_mel(waveform)
-    embedding = model()._understood(log_mel, log_mel).speech_embedding
+    embedding = model()._embed(log_mel, log_mel).speech_embedding
     return embedding / np.linalg.norm(embedding)
 
 
