@@ -67,8 +67,12 @@ both spoken_naturally
 data="--data $flowers $birds --held-out-voices $kept_out"
 recordings="--recordings $out/recordings/librispeech $out/recordings/ljspeech"
 speech2image train pretrained-speech-encoder --preset head $data --backbone "$WHISPER" --steps "$head_steps" --out "$out/head"
-speech2image train domain-head --encoder "$out/head/checkpoint.safetensors" $data --domains flower bird \
+speech2image train words-head --encoder "$out/head/checkpoint.safetensors" $data $recordings --steps "$words_steps" --out "$out/words_head"
+encoder=$out/words_head/checkpoint.safetensors
+if [ "$tune_steps" != 0 ]; then # recordings are heard thrice: there are far more captions
+  speech2image train pretrained-speech-encoder --preset tune $data $recordings ${recordings#--recordings } ${recordings#--recordings } \
+    --favoured-voices 'reader/*' --favour 3 --decoder "$WHISPER" --start-from "$encoder" --steps "$tune_steps" --out "$out/tuned"
+  encoder=$out/tuned/checkpoint.safetensors
+fi
+speech2image train domain-head --encoder "$encoder" $data --domains flower bird \
   --other "$out/recordings/other" "$out/recordings/other-test" "$out/recordings/librispeech" "$out/recordings/ljspeech" --out "$out/domain_head"
-speech2image train words-head --encoder "$out/domain_head/checkpoint.safetensors" $data $recordings --steps "$words_steps" --out "$out/words_head"
-[ "$tune_steps" = 0 ] || speech2image train pretrained-speech-encoder --preset tune $data $recordings \
-  --start-from "$out/words_head/checkpoint.safetensors" --steps "$tune_steps" --out "$out/tuned"
