@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, and how its messages show names that others chose.
+"""Errors that this package raises on purpose, and how their messages show names that others chose.
 
 Each message says what came, what is allowed and what to do. All are `Speech2ImageError`, so that a caller
 can catch one type; those about a value are also `ValueError`, the one about a missing package `ImportError`.

@@ -1,4 +1,4 @@
-"""What a file's headers say about its end, where FFmpeg decodes what is there and says nothing.
+"""Stated ends of recordings, from their headers, where FFmpeg decodes what is there and says nothing.
 
 Every format is looked at in time linear in the file's size and in no more than `MAX_ELEMENTS` steps. What is
 found is compared with what was decoded (`audio.load`), so a header that is a little wrong does no harm.

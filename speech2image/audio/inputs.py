@@ -1,4 +1,4 @@
-"""What a recording may be handed in as (path, bytes, file object, standard input) -> a seekable file."""
+"""Inputs of recordings: a path, bytes, a file object or standard input -> a seekable file."""
 
 from __future__ import annotations
 

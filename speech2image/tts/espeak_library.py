@@ -1,4 +1,4 @@
-"""Stands in for the program espeak-ng where only its library is installed (package espeakng_loader).
+"""Stand-in for the program espeak-ng where only its library is installed (package espeakng_loader).
 
 Run as a program of its own, python -I -S espeak_library.py LIBRARY DATA VOICE SPEED PITCH TEXT WAV: the
 library keeps a state from one sentence to the next, and a fresh process always says the same.

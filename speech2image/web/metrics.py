@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics. Each server has a registry of its own."""
+"""Figures for Prometheus, read at /metrics. Each server has a registry of its own."""
 
 from collections.abc import Callable
 

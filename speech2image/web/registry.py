@@ -1,4 +1,4 @@
-"""The models served and the routes each offers, opened once and shared by the page and the HTTP interface.
+"""Models served and the routes each offers, opened once and shared by the page and the HTTP interface.
 
 A route turns a recording into a `Translation`. One whose result has a `transcript` is shown with it. To offer
 another route, add how it is opened to `OPENERS`: a function of the model's name and the threads, which

@@ -1,4 +1,4 @@
-"""What the HTTP interface answers, as its OpenAPI description shows it."""
+"""Schemas of the HTTP interface's answers, as its OpenAPI description shows them."""
 
 import base64
 
