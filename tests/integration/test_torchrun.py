@@ -22,7 +22,7 @@ def threads_left() -> None:
     told = f"{{left}} {{torch.distributed.is_initialized()}}"
     Path({folder!r}).with_name("left-" + os.environ["RANK"]).write_text(told)
 
-sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
+sys.path[:0] = [{tests!r}, {tests!r} + "/training/recipes"]
 torch.set_num_threads(1)
 torch.manual_seed(0)
 folder = Path({folder!r})
