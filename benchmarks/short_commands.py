@@ -21,6 +21,7 @@ from speech2image import audio
 from speech2image.asr.backends import Whisper
 from speech2image.data.pairs import ShardUtterance, part_shards, stream_speech
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.errors import SpeechError
 from speech2image.evaluation.colours import fit_reader
 from speech2image.evaluation.real_set import Photographs
 from speech2image.metrics.colour_words import main_colours
@@ -50,7 +51,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Draw, read the colours, print a row for each set and voice."""
+    """Draw, read the colours, print a row for each set and voice; a refused command is a wrong one."""
     route = speech2image.load(settings.model)
     whisper = Whisper(settings.whisper) if settings.whisper else None
     rows = []
@@ -66,8 +67,11 @@ def main(settings: Settings) -> None:
             own = [command for command in commands if command.utterance.voice == voice]
             drawn, written = [], []
             for command in own:
-                picture = np.asarray(route.translate(command.utterance.audio).images[0])
-                (colour,) = reader.read([picture])
+                try:
+                    picture = np.asarray(route.translate(command.utterance.audio).images[0])
+                    (colour,) = reader.read([picture])
+                except SpeechError:
+                    colour = "refused"
                 drawn.append(colour in main_colours(command.text))
                 heard = whisper.transcribe(audio.load(command.utterance.audio)) if whisper else ""
                 written.append(bool(set(main_colours(command.text)) & set(main_colours(heard))))
