@@ -114,7 +114,8 @@ def test_unknown_voice_lists_those_there_are() -> None:
 
 
 @has_library
-def test_pip_alone_brings_a_voice(no_programs: None) -> None:
+def test_pip_alone_brings_a_voice(no_programs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPEECH2IMAGE_VOICES", str(tmp_path))  # no voice files either
     voices = tts.available_voices(timbres=True)
     assert {voice.engine for voice in voices} == {"espeak-ng"} and len(voices) > 300
     us, scottish = (
