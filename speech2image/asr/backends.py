@@ -22,7 +22,6 @@ from speech2image.asr.ctc import (
     Search,
     TranscribedWord,
     check_ctc,
-    token_limit,
     transcribe,
 )
 from speech2image.asr.decoder import WordsDecoder
@@ -152,8 +151,7 @@ class EncoderAsr:
             alone = replace(self.search, ctc_weight=1.0)
             written = transcribe(CtcAlone(ctc), self._vocabulary, frames, alone)
             return Recognition(written.text, written.words, decision)
-        limit = token_limit(ctc, self.search.max_tokens)  # 0 where CTC expects nothing
-        words = self._decoder(given[STATES], limit, self.search.beam) if limit else ()
+        words = self._decoder(given[STATES], ctc, self.search.beam, self.search.max_tokens)
         return Recognition(" ".join(word.text for word in words), words, decision)
 
 

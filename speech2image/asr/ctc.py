@@ -315,6 +315,22 @@ class CtcPrefixes:
         self._ends, self._last = self._grown[rows, :, tokens], tokens.copy()
 
 
+DecoderState = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+"""Keys and values of the tokens so far, [layers, hypotheses, heads, length, slice], then of the clip."""
+
+
+def first_state(keys: NDArray[np.float32], values: NDArray[np.float32]) -> DecoderState:
+    """The state before the first token, of a clip's keys and values [layers, 1, heads, steps, slice]."""
+    empty = np.zeros((*keys.shape[:3], 0, keys.shape[4]), dtype=np.float32)
+    return empty, empty, keys, values
+
+
+def rows_of_state(state: DecoderState, rows: NDArray[np.int64]) -> DecoderState:
+    """The state of hypotheses `rows` (one may come several times)."""
+    keys, values, memory_keys, memory_values = state
+    return keys[:, rows], values[:, rows], memory_keys, memory_values
+
+
 class Networks:
     """A recognizer's two networks in ONNX, as a `Scorer`.
 
@@ -338,16 +354,14 @@ class Networks:
                 f"{self.encoder.name} gave arrays of shapes {list(ctc.shape)} and {list(keys.shape)}, not "
                 "[1, steps, tokens], with no more steps than frames, and [layers, 1, heads, steps, slice]"
             )
-        empty = np.zeros((*keys.shape[:3], 0, keys.shape[4]), dtype=np.float32)
-        return ctc[0], (empty, empty, keys, values)
+        return ctc[0], first_state(keys, values)
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
         following, keys, values = self.decoder.all(tokens, *state).values()
         return following, (keys, values, *state[2:])
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
-        keys, values, memory_keys, memory_values = state
-        return keys[:, rows], values[:, rows], memory_keys, memory_values
+        return rows_of_state(state, rows)
 
 
 class CtcAlone:

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.asr.ctc import TranscribedWord, words_of_tokens
+from speech2image.asr.ctc import (
+    TranscribedWord,
+    first_state,
+    rows_of_state,
+    token_limit,
+    words_of_tokens,
+)
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.errors import CheckpointError
 from speech2image.pipeline.onnx import Session
@@ -50,18 +56,29 @@ class WordsDecoder:
         )
         return cls(memory, decoder, Vocabulary(model.decoder_pieces))
 
-    def __call__(self, states: NDArray[np.float32], limit: int, beam: int = 1) -> tuple[TranscribedWord, ...]:
+    def __call__(
+        self,
+        states: NDArray[np.float32],
+        ctc: NDArray[np.float32],
+        beam: int = 1,
+        max_tokens: int = MOST_TOKENS,
+    ) -> tuple[TranscribedWord, ...]:
         """The words of a clip, each with the geometric mean of its tokens' probabilities.
 
         Args:
             states: the encoder's output `registry.STATES`, [1, steps, width].
-            limit: the most tokens to write.
+            ctc: log-probabilities of its words head [steps, tokens]: they say how many tokens there may be,
+                and where they expect none, nothing is written.
             beam: hypotheses kept at each step; 1 is greedy.
+            max_tokens: the most of all.
 
         Raises:
             CheckpointError: the networks do not fit each other or the vocabulary.
         """
-        tokens, chances = self.search(states, min(limit, MOST_TOKENS), beam)
+        limit = token_limit(ctc, min(max_tokens, MOST_TOKENS))
+        if not limit:
+            return ()
+        tokens, chances = self.search(states, limit, beam)
         return words_of_tokens(tokens, chances, self.vocabulary)
 
     def search(self, states: NDArray[np.float32], limit: int, beam: int) -> tuple[list[int], list[float]]:
@@ -108,8 +125,7 @@ class WordsDecoder:
                 f"{self.memory.name} gave arrays of shapes {list(keys.shape)} and {list(values.shape)}, not "
                 "[layers, 1, heads, steps, slice]"
             )
-        empty = np.zeros((*keys.shape[:3], 0, keys.shape[4]), dtype=np.float32)
-        return empty, empty, keys, values
+        return first_state(keys, values)
 
     def follow(self, tokens: NDArray[np.int64], state: Any) -> tuple[NDArray[np.float32], Any]:
         """As `ctc.Scorer.follow`; the first call reads BLANK, too."""
@@ -122,5 +138,4 @@ class WordsDecoder:
 
     def select(self, state: Any, rows: NDArray[np.int64]) -> Any:
         """As `ctc.Scorer.select`."""
-        keys, values, *memory = state
-        return (keys[:, rows], values[:, rows], *memory)
+        return rows_of_state(state, rows)

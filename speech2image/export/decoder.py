@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
+from speech2image.asr.ctc import DECODER
 from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.errors import CheckpointError
 from speech2image.export.onnx import trace, with_float16_weights
 from speech2image.export.parity import check_same
+from speech2image.export.recognizer import FREE, LIKELY, SAME, STEPS
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.speech_recognizer import Cache
 from speech2image.models.whisper_decoder import WhisperDecoder
@@ -32,31 +34,11 @@ from speech2image.pipeline.onnx_check import EIGHT_BIT, EXPORTED
 from speech2image.pipeline.registry import STATES
 from speech2image.pipeline.routes import WORDS_DECODER, WORDS_MEMORY
 
-SAME = 2e-3
-"""The most a log-probability that is not tiny may differ from torch, with float32 weights."""
-LIKELY = -8.0
-"""Log-probabilities below this are not compared: softmax blows up what is lost in their digits."""
 SAME_EIGHT_BIT = 0.25
 """The most the mean of those differences may be with eight-bit numbers."""
-STEPS = 12
-"""Tokens written in the comparison."""
 MEMORY = (STATES,), ("memory_keys", "memory_values")
-DECODER = (
-    ("tokens", "keys", "values", "memory_keys", "memory_values"),
-    ("next", "new_keys", "new_values"),
-)
-"""Inputs and outputs of the networks."""
-_FREE = {
-    STATES: {1: "steps"},
-    "memory_keys": {3: "steps"},
-    "memory_values": {3: "steps"},
-    "tokens": {0: "hypotheses", 1: "new"},
-    "keys": {1: "hypotheses", 3: "length"},
-    "values": {1: "hypotheses", 3: "length"},
-    "next": {0: "hypotheses"},
-    "new_keys": {1: "hypotheses", 3: "longer"},
-    "new_values": {1: "hypotheses", 3: "longer"},
-}
+"""Inputs and outputs of the first network; those of the second are `ctc.DECODER`."""
+_FREE = FREE | {STATES: {1: "steps"}, "tokens": {0: "hypotheses", 1: "new"}}
 
 
 class MemoryForOnnx(nn.Module):

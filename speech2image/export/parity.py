@@ -120,11 +120,11 @@ def compare(models: dict[str, onnx.ModelProto], expected: Expected) -> tuple[flo
         of a picture.
     """
     prior = _session(models[PRIOR], PRIOR) if PRIOR in models else None
-    brush = Generator(_session(models["generator"], "generator"), prior, expected.prior_noise)
+    drawing = Generator(_session(models["generator"], "generator"), prior, expected.prior_noise)
     off = []
     for rows in _alone_and_together(expected.inputs.count):
         z = expected.noise[rows].numpy()
-        drawn = brush.pictures(brush.conditions(expected.embeddings[rows].numpy(), z), z)
+        drawn = drawing.pictures(drawing.conditions(expected.embeddings[rows].numpy(), z), z)
         off.append(np.abs(drawn - expected.pictures[rows].numpy()))
     embedding = compare_encoder(models[expected.inputs.encoder], expected.inputs, expected.embeddings)
     return embedding, _largest([one.max() for one in off]), _largest([one.mean() for one in off])

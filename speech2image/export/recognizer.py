@@ -54,7 +54,7 @@ STEPS = 12
 LIKELY = -8.0
 """Log-probabilities below this are not compared: softmax blows up what is lost in their digits."""
 
-_FREE = {
+FREE = {
     "log_mel": {2: "frames"},
     "ctc": {1: "steps"},
     "memory_keys": {3: "steps"},
@@ -202,7 +202,7 @@ def _to_onnx(
     module: nn.Module, example: tuple[Tensor, ...], signature: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> onnx.ModelProto:
     inputs, outputs = signature
-    free = {name: _FREE[name] for name in (*inputs, *outputs) if name in _FREE}
+    free = {name: FREE[name] for name in (*inputs, *outputs) if name in FREE}
     return trace(module.eval(), example, inputs, outputs, free)
 
 

@@ -162,10 +162,10 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Two linear maps with a ReLU between them."""
+    """Two linear maps with an activation between them."""
 
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+    def __init__(self, width: int, hidden: int, activation: type[nn.Module] = nn.ReLU) -> None:
+        super().__init__(nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
 
 
 class TimeConvolution(nn.Module):
@@ -219,14 +219,15 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention to earlier tokens, attention to the encoder's steps, feed-forward; norms first."""
 
-    def __init__(self, settings: SpeechRecognizerSettings) -> None:
+    def __init__(
+        self, width: int, heads: int, feed_forward: int, dropout: float, activation: type[nn.Module] = nn.ReLU
+    ) -> None:
         super().__init__()
-        width = settings.width
-        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, settings.heads)
-        self.memory_norm, self.memory_attention = nn.LayerNorm(width), Attention(width, settings.heads)
+        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, heads)
+        self.memory_norm, self.memory_attention = nn.LayerNorm(width), Attention(width, heads)
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width, settings.feed_forward)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.feed_forward = FeedForward(width, feed_forward, activation)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, cache: tuple[Tensor, ...], seen: Tensor | None, audible: Tensor
@@ -250,6 +251,36 @@ class DecoderLayer(nn.Module):
         attended = self.memory_attention(self.memory_norm(x), memory_keys, memory_values, audible)
         x = x + self.dropout(attended)
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), keys, values
+
+
+class DecoderLayers(nn.ModuleList):
+    """The `DecoderLayer`s of a decoder, one after the other, with their cache."""
+
+    def start(self, memory: Float[Tensor, "batch steps width"]) -> Cache:
+        """The cache before the first token."""
+        pairs = [layer.memory_attention.keys_values(memory) for layer in map(_decoder_layer, self)]
+        memory_keys, memory_values = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+        empty = memory_keys[:, :, :, :0]
+        return Cache(empty, empty, memory_keys, memory_values)
+
+    def read(
+        self, x: Float[Tensor, "batch new width"], cache: Cache, seen: Tensor, n_steps: Int[Tensor, " #batch"]
+    ) -> tuple[Float[Tensor, "batch new width"], list[Tensor], list[Tensor]]:
+        """The last layer's output for new tokens, and every layer's keys and values of all tokens.
+
+        Args:
+            x: embeddings of the tokens that follow those in the cache.
+            cache: from `start` or an earlier call.
+            seen: which tokens each new one may look at, [new, earlier + new].
+            n_steps: valid steps of the memory. One clip's memory may serve several rows of tokens.
+        """
+        audible = valid_mask(n_steps, cache.memory_keys.shape[3])[:, None, None]
+        keys, values = [], []
+        for index, layer in enumerate(self):
+            x, k, v = layer(x, tuple(part[index] for part in cache), seen[None, None], audible)
+            keys.append(k)
+            values.append(v)
+        return x, keys, values
 
 
 class RecognizerEncoder(nn.Module):
@@ -298,16 +329,16 @@ class RecognizerDecoder(nn.Module):
         self.settings = settings
         self.embedding = nn.Embedding(settings.tokens, settings.width)
         nn.init.normal_(self.embedding.weight, 0.0, settings.width**-0.5)
-        self.layers = nn.ModuleList(DecoderLayer(settings) for _ in range(settings.decoder_layers))
+        self.layers = DecoderLayers(
+            DecoderLayer(settings.width, settings.heads, settings.feed_forward, settings.dropout)
+            for _ in range(settings.decoder_layers)
+        )
         self.norm = nn.LayerNorm(settings.width)
         self.dropout = nn.Dropout(settings.dropout)
 
     def start(self, memory: Float[Tensor, "batch steps width"]) -> Cache:
         """The cache before the first token."""
-        pairs = [_decoder_layer(layer).memory_attention.keys_values(memory) for layer in self.layers]
-        memory_keys, memory_values = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        empty = memory_keys[:, :, :, :0]
-        return Cache(empty, empty, memory_keys, memory_values)
+        return self.layers.start(memory)
 
     def forward(
         self, tokens: Int[Tensor, "batch new"], cache: Cache, n_steps: Int[Tensor, " #batch"]
@@ -327,12 +358,8 @@ class RecognizerDecoder(nn.Module):
         embedded = self.embedding(tokens) * math.sqrt(self.settings.width)
         x = self.dropout(embedded + sinusoids(position, self.settings.width).to(embedded.dtype))
         seen = torch.arange(earlier + new, device=tokens.device) <= position[:, None]
-        audible = valid_mask(n_steps, cache.memory_keys.shape[3])[:, None, None]
-        keys, values = [], []
-        for index, layer in enumerate(self.layers):
-            x, k, v = layer(x, tuple(part[index] for part in cache), seen[None, None], audible)
-            keys.append(k)
-            values.append(v)
+        x, keys, values = self.layers.read(x, cache, seen, n_steps)
+        # The order of these lines gives the weights of exported files their names (`export/checkpoint.py`).
         logits = F.linear(self.norm(x), self.embedding.weight).float()
         cache = Cache(torch.stack(keys), torch.stack(values), cache.memory_keys, cache.memory_values)
         return logits.log_softmax(dim=2), cache

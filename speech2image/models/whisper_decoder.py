@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from speech2image.asr.text import BLANK, END
 from speech2image.errors import CheckpointError
-from speech2image.models.speech_encoder import valid_mask
-from speech2image.models.speech_recognizer import Attention, Cache
+from speech2image.models.speech_recognizer import Cache, DecoderLayer, DecoderLayers
 from speech2image.models.weight_files import read_safetensors
 from speech2image.models.whisper import ALLOWED, HEAD_WIDTH, read_ctranslate2, weights_file
 
@@ -40,9 +39,9 @@ _OURS_AND_HUGGING_FACES_DECODER = {
     "memory_attention.key": "encoder_attn.k_proj",
     "memory_attention.value": "encoder_attn.v_proj",
     "memory_attention.out": "encoder_attn.out_proj",
-    "mlp_norm": "final_layer_norm",
-    "widen": "fc1",
-    "narrow": "fc2",
+    "feed_forward_norm": "final_layer_norm",
+    "feed_forward.0": "fc1",
+    "feed_forward.2": "fc2",
 }
 
 
@@ -70,31 +69,6 @@ class WhisperDecoderSettings:
     dropout: float = 0.1
 
 
-class WhisperDecoderLayer(nn.Module):
-    """Attention to earlier tokens, attention to the encoder's states, a two-layer network; norms first."""
-
-    def __init__(self, settings: WhisperDecoderSettings) -> None:
-        super().__init__()
-        width = settings.width
-        self.attention_norm, self.attention = nn.LayerNorm(width), Attention(width, settings.heads)
-        self.memory_norm, self.memory_attention = nn.LayerNorm(width), Attention(width, settings.heads)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def forward(
-        self, x: Tensor, cache: tuple[Tensor, ...], seen: Tensor, audible: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `speech_recognizer.DecoderLayer.forward`."""
-        keys, values, memory_keys, memory_values = cache
-        normed = self.attention_norm(x)
-        new_keys, new_values = self.attention.keys_values(normed)
-        keys, values = torch.cat([keys, new_keys], dim=2), torch.cat([values, new_values], dim=2)
-        x = x + self.dropout(self.attention(normed, keys, values, seen))
-        x = x + self.dropout(self.memory_attention(self.memory_norm(x), memory_keys, memory_values, audible))
-        return x + self.dropout(self.narrow(F.gelu(self.widen(self.mlp_norm(x))))), keys, values
-
-
 class WhisperDecoder(nn.Module):
     """Tokens so far and Whisper's states -> log-probabilities of the next token."""
 
@@ -104,41 +78,30 @@ class WhisperDecoder(nn.Module):
         self.embedding = nn.Embedding(settings.tokens, settings.width)
         self.control = nn.Parameter(torch.zeros(2, settings.width))  # in place of BLANK's and END's embedding
         self.positions = nn.Parameter(torch.zeros(settings.positions, settings.width))
-        self.layers = nn.ModuleList(WhisperDecoderLayer(settings) for _ in range(settings.layers))
+        self.layers = DecoderLayers(
+            DecoderLayer(settings.width, settings.heads, 4 * settings.width, settings.dropout, nn.GELU)
+            for _ in range(settings.layers)
+        )
         self.norm = nn.LayerNorm(settings.width)
 
     def start(self, states: Float[Tensor, "batch steps width"]) -> Cache:
         """The cache before the first token, from the encoder's states of every 20 ms."""
-        pairs = [layer.memory_attention.keys_values(states) for layer in self._layers()]
-        memory_keys, memory_values = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-        empty = memory_keys[:, :, :, :0]
-        return Cache(empty, empty, memory_keys, memory_values)
+        return self.layers.start(states)
 
     def forward(
         self, tokens: Int[Tensor, "batch new"], cache: Cache, n_steps: Int[Tensor, " #batch"]
     ) -> tuple[Float[Tensor, "batch new tokens"], Cache]:
-        """As `speech_recognizer.Decoder.forward`: log-probabilities of what follows each new token."""
+        """As `speech_recognizer.RecognizerDecoder.forward`."""
         earlier, new = cache.keys.shape[3], tokens.shape[1]
         position = earlier + torch.arange(new, device=tokens.device)
         control = self.control[tokens.clamp(max=END)]
-        x = (
-            torch.where((tokens <= END)[..., None], control, self.embedding(tokens))
-            + self.positions[position]
-        )
+        embedded = torch.where((tokens <= END)[..., None], control, self.embedding(tokens))
         seen = torch.arange(earlier + new, device=tokens.device) <= position[:, None]
-        audible = valid_mask(n_steps, cache.memory_keys.shape[3])[:, None, None]
-        keys, values = [], []
-        for index, layer in enumerate(self._layers()):
-            x, k, v = layer(x, tuple(part[index] for part in cache), seen[None, None], audible)
-            keys.append(k)
-            values.append(v)
+        x, keys, values = self.layers.read(embedded + self.positions[position], cache, seen, n_steps)
+        cache = Cache(torch.stack(keys), torch.stack(values), cache.memory_keys, cache.memory_values)
         logits = F.linear(self.norm(x), self.embedding.weight).float()
         never = torch.arange(self.settings.tokens, device=tokens.device) == BLANK
-        cache = Cache(torch.stack(keys), torch.stack(values), cache.memory_keys, cache.memory_values)
         return logits.masked_fill(never, -1e9).log_softmax(dim=2), cache
-
-    def _layers(self) -> list[WhisperDecoderLayer]:
-        return [layer for layer in self.layers if isinstance(layer, WhisperDecoderLayer)]
 
 
 def load_decoder(
@@ -178,7 +141,7 @@ def load_decoder(
         shape = WhisperDecoderSettings(
             tokens=2 + len(kept),
             width=width,
-            layers=len([name for name in state if name.endswith("widen.weight")]),
+            layers=len([name for name in state if name.endswith("feed_forward.0.weight")]),
             heads=width // HEAD_WIDTH,
             positions=min(WhisperDecoderSettings.positions, len(positions)),
         )
@@ -260,7 +223,11 @@ def _ctranslate2_decoder(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
     for i in range(layers):
         own, layer = f"layers.{i}.", f"layer_{i}/"
-        for ours, theirs in (("attention", "self_attention"), ("memory", "attention"), ("mlp", "ffn")):
+        for ours, theirs in (
+            ("attention", "self_attention"),
+            ("memory", "attention"),
+            ("feed_forward", "ffn"),
+        ):
             state[f"{own}{ours}_norm.weight"] = inside[f"{layer}{theirs}/layer_norm/gamma"]
             state[f"{own}{ours}_norm.bias"] = inside[f"{layer}{theirs}/layer_norm/beta"]
         for part in _PARTS:
@@ -275,8 +242,8 @@ def _ctranslate2_decoder(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
                 f"{own}memory_attention.key.{part}": memory[0],
                 f"{own}memory_attention.value.{part}": memory[1],
                 f"{own}memory_attention.out.{part}": inside[f"{layer}attention/linear_2/{part}"],
-                f"{own}widen.{part}": inside[f"{layer}ffn/linear_0/{part}"],
-                f"{own}narrow.{part}": inside[f"{layer}ffn/linear_1/{part}"],
+                f"{own}feed_forward.0.{part}": inside[f"{layer}ffn/linear_0/{part}"],
+                f"{own}feed_forward.2.{part}": inside[f"{layer}ffn/linear_1/{part}"],
             }
         for which in ("attention", "memory_attention"):  # stored as zeros
             del state[f"{own}{which}.key.bias"]

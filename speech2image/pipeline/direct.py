@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc, token_limit
-from speech2image.asr.decoder import MOST_TOKENS, WordsDecoder
+from speech2image.asr.ctc import TranscribedWord, best_path_words, check_ctc
+from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import Vocabulary
 from speech2image.audio.front_ends import PAPER
 from speech2image.audio.vad import VoiceActivityDetector
@@ -70,11 +70,8 @@ class DirectRoute(Route):
         words: tuple[TranscribedWord, ...] = ()
         if WORDS in given:
             ctc = check_ctc(given[WORDS], len(vocabulary), network.name)
-            limit = token_limit(ctc, MOST_TOKENS)
-            if self._decoder is None:
-                words = best_path_words(ctc, vocabulary)
-            elif limit:  # else CTC expects nothing
-                words = self._decoder(given[STATES], limit)
+            decoder = self._decoder
+            words = best_path_words(ctc, vocabulary) if decoder is None else decoder(given[STATES], ctc)
         transcript = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
         embedding = self._generator.checked(given[network.outputs[0]], network)

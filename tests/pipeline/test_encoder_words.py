@@ -284,7 +284,10 @@ def test_the_search_compares_sentences_by_their_mean() -> None:
     assert tokens == [3, 3]
     np.testing.assert_allclose(np.exp(found), [0.35, 0.99], rtol=1e-5)
     assert decoder.search(states, 1, 3)[0] in ([2], [3], []) and len(decoder.search(states, 1, 1)[0]) <= 1
-    assert [word.text for word in decoder(states, 5, 3)] == ["bb"]
+    ctc = np.log(np.array([[0.8, 0.0, 0.1, 0.1]] * 10) + 1e-9, dtype=np.float32)  # it expects two tokens
+    assert [word.text for word in decoder(states, ctc, beam=3)] == ["bb"]
+    silence = np.log(np.array([[1.0, 0.0, 0.0, 0.0]] * 10) + 1e-9, dtype=np.float32)
+    assert decoder(states, silence, beam=3) == ()
 
 
 def test_without_words_ctc_tells_them_and_no_decoder_is_opened(decoder_folder, folder, monkeypatch) -> None:
