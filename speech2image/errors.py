@@ -9,11 +9,27 @@ from types import ModuleType
 
 
 class Speech2ImageError(Exception):
-    """Root of this package's errors; the command line prints it as one line."""
+    """Root of this package's errors; the command line prints it as one line.
+
+    Attributes:
+        code: what happened in one word, for programs: the sentence may be worded anew, the code stays.
+    """
+
+    code: str = "failed"
 
 
 class SpeechError(Speech2ImageError, ValueError):
-    """A recording cannot be used: absent, damaged, without sound, too short, too long, silent."""
+    """A recording cannot be used: absent, damaged, without sound, too short, too long, silent.
+
+    Args:
+        message: what came, what is allowed, what to do.
+        code: "unreadable" (no recording, damaged, cut off), "empty", "too_short", "too_long", "no_speech"
+            (silence, noise, music) or "no_words" (speech of which no word is known).
+    """
+
+    def __init__(self, message: str, code: str = "unreadable") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class DataError(Speech2ImageError, ValueError):
@@ -23,6 +39,8 @@ class DataError(Speech2ImageError, ValueError):
 class CheckpointError(Speech2ImageError, ValueError):
     """A model or checkpoint is unknown, damaged, or made by something else."""
 
+    code = "model"
+
 
 class OutputError(Speech2ImageError, ValueError):
     """A result cannot be written where it was asked for."""
@@ -31,9 +49,13 @@ class OutputError(Speech2ImageError, ValueError):
 class SettingsError(Speech2ImageError, ValueError):
     """A setting or argument is outside its range."""
 
+    code = "setting"
+
 
 class MissingExtraError(Speech2ImageError, ImportError):
     """A package of an optional extra is not installed; the message holds the pip command."""
+
+    code = "not_installed"
 
 
 def printable(text: str) -> str:

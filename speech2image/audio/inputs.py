@@ -100,7 +100,7 @@ def _checked_path(path: Path) -> Path:
     if path.is_dir():
         raise SpeechError(f"{path} is a folder; name one recording in it")
     if path.is_file() and path.stat().st_size == 0:
-        raise SpeechError(f"{path} is empty (0 bytes)")
+        raise SpeechError(f"{path} is empty (0 bytes)", "empty")
     if not os.access(path, os.R_OK):
         raise SpeechError(f"{path} may not be read; check its permissions")
     return path
@@ -135,7 +135,7 @@ def _spooled(file: IO[bytes]) -> Iterator[Window]:
                     )
         window = Window(file if _can_seek(file) else copy)
         if window.size == 0:
-            raise SpeechError("the recording is empty (0 bytes)")
+            raise SpeechError("the recording is empty (0 bytes)", "empty")
         yield window
 
 

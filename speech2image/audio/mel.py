@@ -80,12 +80,14 @@ def check_heard(waveform: NDArray[np.float32]) -> None:
     if n < MIN_SAMPLES:
         raise SpeechError(
             f"speech is too short: {n} samples ({1000 * n / SAMPLE_RATE:.0f} ms at {SAMPLE_RATE} Hz), "
-            f"need at least {MIN_SAMPLES} ({MIN_SAMPLES / SAMPLE_RATE:.2f} s)"
+            f"need at least {MIN_SAMPLES} ({MIN_SAMPLES / SAMPLE_RATE:.2f} s)",
+            "too_short",
         )
     if np.abs(waveform - waveform.mean(dtype=np.float64)).max() < SILENCE_PEAK:
         raise SpeechError(
             "no speech heard: the recording is silent (it never reaches -60 dB of full scale); "
-            "check the microphone and its level"
+            "check the microphone and its level",
+            "no_speech",
         )
 
 

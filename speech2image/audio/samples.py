@@ -53,7 +53,8 @@ def checked_rate(rate: object) -> int:
 def too_long(seconds: float | None, max_seconds: float) -> SpeechError:
     """The error about a recording of so many seconds (None: unknown)."""
     length = f"more than {max_seconds:g} s" if seconds is None else f"{seconds:.1f} s"
-    return SpeechError(f"speech is too long: {length}, at most {max_seconds:g} s; cut it or pass max_seconds")
+    sentence = f"speech is too long: {length}, at most {max_seconds:g} s; cut it or pass max_seconds"
+    return SpeechError(sentence, "too_long")
 
 
 def _plain(samples: NDArray[Any]) -> NDArray[Any]:

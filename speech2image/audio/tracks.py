@@ -243,7 +243,7 @@ def _decoded(
         raise (
             _undecodable(name, errors[0])
             if errors
-            else SpeechError(f"{name} holds no sound: its sound track is empty")
+            else SpeechError(f"{name} holds no sound: its sound track is empty", "empty")
         )
     return with_sound
 

@@ -71,5 +71,6 @@ class VoiceActivityDetector:
             raise SpeechError(
                 f"no speech heard: {spoken * STEP_SECONDS:.1f} s of {log_mel.shape[1] * HOP_SECONDS:.1f} s "
                 f"sound like speech, at least {SPEECH_STEPS * STEP_SECONDS:.1f} s are needed; speak closer "
-                "to the microphone, away from music and noise; load(..., vad=False) takes any sound"
+                "to the microphone, away from music and noise; load(..., vad=False) takes any sound",
+                "no_speech",
             )

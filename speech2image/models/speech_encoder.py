@@ -334,7 +334,9 @@ def check_lengths(n_frames: Int[Tensor, " batch"], frames: int, fewest: int = PA
     """Raises SpeechError unless every clip has between `fewest` frames and what the batch holds."""
     shortest, longest = int(n_frames.min()), int(n_frames.max())
     if shortest < fewest:
-        raise SpeechError(f"speech is too short: {shortest} frames of 10 ms, need at least {fewest}")
+        raise SpeechError(
+            f"speech is too short: {shortest} frames of 10 ms, need at least {fewest}", "too_short"
+        )
     if longest > frames:
         raise SpeechError(
             f"n_frames says {longest} frames, but log_mel holds only {frames}; pass its true length"

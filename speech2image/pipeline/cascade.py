@@ -120,7 +120,7 @@ class CascadeRoute(Route):
             written = [self._written(recognizer, waveform) for waveform, _ in clips]
         for text, *_ in written:
             if not self._knows(text):
-                raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}")
+                raise SpeechError(f"no known word heard in {text[:40]!r}: {ADVICE}", "no_words")
         with timed(timings, "embed"):
             return [
                 EncodedSpeech(self._embed(one.text), log_mel, one.text, one.words, one.decision)
@@ -142,7 +142,8 @@ class CascadeRoute(Route):
         if self.require_words:
             raise SpeechError(
                 f"no words heard: the recognizer {recognizer.name} wrote down nothing of "
-                f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; say an English sentence, close to the microphone"
+                f"{len(waveform) / audio.SAMPLE_RATE:.1f} s; speak English, close to the microphone",
+                "no_words",
             )
         return Recognition("", decision=found.decision)
 

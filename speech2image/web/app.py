@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from speech2image import __version__
 from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
-from speech2image.web.errors import RequestRejected
+from speech2image.web.errors import CODES, RequestRejected
 from speech2image.web.jobs import Slots
 from speech2image.web.middleware import RequestLimits, SameOriginOnly, TrustedProxies
 from speech2image.web.page.templates import api_docs
@@ -116,16 +116,18 @@ def _without_page(app: FastAPI) -> FastAPI:
 # ---- errors ------------------------------------------------------------------------------------
 
 
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status, headers)
+def _problem(
+    status: int, detail: str, headers: Mapping[str, str] | None = None, code: str | None = None
+) -> JSONResponse:
+    return JSONResponse({"detail": detail, "code": code or CODES.get(status, "refused")}, status, headers)
 
 
 def _refused(request: Request, error: RequestRejected) -> Response:
-    return _problem(error.status, error.detail, error.headers)
+    return _problem(error.status, error.detail, error.headers, error.code)
 
 
 def _unusable(request: Request, error: Speech2ImageError) -> Response:
-    return _problem(422, str(error))
+    return _problem(422, str(error), code=error.code)
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -2,6 +2,20 @@
 
 from speech2image.errors import Speech2ImageError
 
+CODES = {
+    400: "malformed",
+    401: "needs_key",
+    403: "other_site",
+    404: "unknown",
+    405: "method",
+    408: "arrived_too_slowly",
+    413: "too_large",
+    422: "invalid",
+    429: "too_many",
+    503: "busy",
+}
+"""What a status alone says, in one word for programs."""
+
 
 class RequestRejected(Speech2ImageError):
     """A request is refused.
@@ -10,11 +24,15 @@ class RequestRejected(Speech2ImageError):
         status: HTTP status, from 400.
         detail: what came, what is allowed, what to do.
         retry_after: whole seconds after which the same request may succeed.
+        code: what happened in one word, for programs; None takes that of the status (`CODES`).
     """
 
-    def __init__(self, status: int, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, retry_after: int | None = None, code: str | None = None
+    ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.retry_after = status, detail, retry_after
+        self.code = code or CODES.get(status, "refused")
 
     @property
     def headers(self) -> dict[str, str]:

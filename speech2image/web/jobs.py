@@ -248,4 +248,5 @@ def timed_out(seconds: float, wait: int = 1) -> RequestRejected:
         f"the request took longer than {seconds:g} s and was given up; send a shorter recording or ask for "
         "fewer pictures, or try again when the server is less busy",
         wait,
+        "took_too_long",
     )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from speech2image.web.errors import RequestRejected
+from speech2image.web.errors import CODES, RequestRejected
 from speech2image.web.jobs import Slots
 from speech2image.web.metrics import Metrics
 
@@ -187,7 +187,7 @@ class _Exchange:
         """Answer that a bound was broken, and end the connection."""
         problem, self.body.problem = self.body.problem, None
         assert problem is not None
-        content = json.dumps({"detail": problem.detail}).encode()
+        content = json.dumps({"detail": problem.detail, "code": problem.code}).encode()
         headers = {"content-type": "application/json", "content-length": str(len(content))}
         headers |= {"connection": "close"} | problem.headers
         encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -238,7 +238,7 @@ def _is_at(origin: str, host: str) -> bool:
 
 async def _refuse(send: Send) -> None:
     detail = "the scripts of other web sites may not call this server; --origins names those that may"
-    content = json.dumps({"detail": detail}).encode()
+    content = json.dumps({"detail": detail, "code": CODES[403]}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": content})

@@ -15,6 +15,11 @@ class Problem(BaseModel):
     """Why there is no picture."""
 
     detail: str = Field(description="What came, what is allowed, what to do.")
+    code: str = Field(
+        description="What happened in one word, which stays when the sentence is worded anew: of the status "
+        "(`busy`, `too_large` ...), of a recording (`unreadable`, `empty`, `too_short`, `too_long`, "
+        "`no_speech`, `no_words`), of a setting (`setting`)."
+    )
 
 
 class Picture(BaseModel):

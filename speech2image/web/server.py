@@ -18,8 +18,8 @@ from speech2image.web.settings import ServerSettings
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
-    b"content-type: application/json\r\ncontent-length: 61\r\n\r\n"
-    b'{"detail": "too many connections are open; try again in 1 s"}'
+    b"content-type: application/json\r\ncontent-length: 77\r\n\r\n"
+    b'{"detail": "too many connections are open; try again in 1 s", "code": "busy"}'
 )
 
 

@@ -192,6 +192,24 @@ def test_bomb_of_silence(client) -> None:
     assert "too long" in answer.json()["detail"]
 
 
+def test_refusals_have_a_code_for_programs(tiny: Path, clip: Path) -> None:
+    silence = audio.encode_flac(np.zeros(32_000, np.float32))
+    sent = {
+        "no_speech": silence,
+        "unreadable": b"no sound at all" * 100,
+        "too_short": audio.encode_flac(speech(0.05)),
+        "too_long": audio.encode_flac(np.zeros(80_000, np.float32)),
+        "too_large": b"x" * 200_001,
+    }
+    with client_of(tiny, max_seconds=4, max_megabytes=0.2) as client:
+        codes = {code: client.post("/v1/images", content=body).json()["code"] for code, body in sent.items()}
+        assert codes == {code: code for code in sent}
+        assert client.post("/v1/images?n=0", content=silence).json()["code"] == "invalid"
+        assert client.get("/nothing").json()["code"] == "unknown"
+        other_site = client.post("/v1/images", headers={"Origin": "https://evil.example"})
+        assert other_site.json()["code"] == "other_site"
+
+
 def test_shorter_limit_of_duration(tiny: Path, clip: Path, other_clip: Path) -> None:
     with client_of(tiny, max_seconds=1.3) as client:
         assert "at most 1.3 s" in client.post("/v1/images", content=clip.read_bytes()).json()["detail"]
