@@ -84,6 +84,14 @@ def opened(source: Any) -> Iterator[tuple[Window, str]]:
         )
 
 
+def named(source: Any, otherwise: str) -> str:
+    """What to call a recording: its path or a file's own name, or `otherwise`."""
+    if isinstance(source, str | os.PathLike):
+        return "standard input" if source == "-" else os.fsdecode(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else otherwise
+
+
 def _standard_input() -> Any:
     if sys.stdin is None or sys.stdin.closed:
         raise SpeechError("standard input is closed; name a file instead of '-'")

@@ -12,10 +12,11 @@ trained in `training/recipes/` and written by `export/`; this runs them with ONN
 
 import os
 import time
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,11 +26,13 @@ from PIL import Image
 
 from speech2image import audio
 from speech2image.asr.ctc import TranscribedWord
+from speech2image.audio.inputs import named
 from speech2image.audio.vad import VoiceActivityDetector
-from speech2image.errors import SettingsError
+from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline import images
 from speech2image.pipeline.domains import Decision
 from speech2image.pipeline.generator import ConditionedGenerator, between, walk_alphas
+from speech2image.pipeline.many import check_threads, in_threads
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import ROUTES
@@ -63,6 +66,7 @@ class Translation:
             not tell, and for a text.
         confidence: the probability of that domain, 0 to 1; None without.
         domains: all that the model tells apart, "other" the last.
+        source: which recording it was, in `translate_many`: its path, or "recording 3"; else "".
     """
 
     images: list[Image.Image]
@@ -77,6 +81,7 @@ class Translation:
     domain: str | None = None
     confidence: float | None = None
     domains: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def seconds(self) -> float:
@@ -220,6 +225,59 @@ class Route(ABC):
         (encoded,) = self._encode([speech], timings)
         return self._drawn(encoded, z, seed, timings)
 
+    def translate_many(
+        self,
+        clips: Iterable[Speech],
+        n: int = 1,
+        seed: int = 0,
+        *,
+        threads: int | None = None,
+        skip_bad: bool = False,
+    ) -> Iterator[Translation]:
+        """Turn many recordings into pictures, several at once; yield results in their order, as they come.
+
+        Args:
+            clips: as `translate` takes them; taken one by one, so there may be more than fit into memory.
+            n: pictures to draw of each, 1 to 10,000.
+            seed: as of `translate`, the same for all.
+            threads: recordings to work on at once, 1 to 64; by default as many as there are cores.
+            skip_bad: pass over recordings that cannot be used, with a warning that names each.
+
+        Returns:
+            A generator of results, each with its `source`. No more of them than twice the threads are made
+            before they are taken.
+
+        Raises:
+            SpeechError: a recording cannot be used; it is named.
+            SettingsError: as `translate`, or `threads` is out of its range.
+
+        Warns:
+            UserWarning: a recording was passed over.
+        """
+        tried = self.attempts(clips, n, seed, threads=threads)
+        return _usable(tried, skip_bad)
+
+    def attempts(
+        self, clips: Iterable[Speech], n: int = 1, seed: int = 0, *, threads: int | None = None
+    ) -> Iterator[Translation | SpeechError]:
+        """As `translate_many`, with the error itself, which names the recording, for one that cannot be used.
+
+        Raises:
+            SettingsError: as `translate_many`.
+        """
+        at_once = check_threads(threads)
+        self._generator.noise(n, seed)  # refuses either before any work
+
+        def tried(numbered: tuple[int, Speech]) -> Translation | SpeechError:
+            number, clip = numbered
+            source = named(clip, f"recording {number}")
+            try:
+                return replace(self.translate(clip, n, seed), source=source)
+            except SpeechError as error:
+                return error if source in str(error) else SpeechError(f"{source}: {error}", error.code)
+
+        return in_threads(tried, enumerate(clips, start=1), at_once)
+
     def embed(self, speech: Speech) -> NDArray[np.float32]:
         """Turn a recording into its speech embedding (through text: that of the words), float32 [1024].
 
@@ -311,6 +369,16 @@ class Route(ABC):
             encoded.words,
             *encoded.decision,
         )
+
+
+def _usable(tried: Iterator[Translation | SpeechError], skip_bad: bool) -> Iterator[Translation]:
+    for result in tried:
+        if isinstance(result, Translation):
+            yield result
+        elif skip_bad:
+            warnings.warn(f"passed over {result}", stacklevel=2)
+        else:
+            raise result
 
 
 def listen(
