@@ -44,7 +44,7 @@ class Drawing:
         json: print what was done as JSON; where the model tells them, each clip's transcript, its words with
             their confidences, and its domain (flower, bird, other ...) with its confidence, too.
         threads: processor threads to use; 0 takes all.
-        device: where encoder and generator run: cpu, cuda, openvino, coreml, directml or rocm, as far as the
+        run_on: where encoder and generator run: cpu, cuda, openvino, coreml, directml or rocm, as far as the
             installed ONNX Runtime has it.
         route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
             (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
@@ -56,7 +56,7 @@ class Drawing:
     model: str = registry.DEFAULT_MODEL
     json: bool = False
     threads: int = 0
-    device: str = "cpu"
+    run_on: str = "cpu"
     route: str = "own"
 
 
@@ -281,7 +281,7 @@ def _check(flags: Drawing) -> None:
 def _load(flags: Drawing, recognizer: str, words: bool = True) -> "Route":
     route, threads = None if flags.route == "own" else flags.route, flags.threads or None
     return loading.load(
-        flags.model, route=route, recognizer=recognizer, threads=threads, words=words, device=flags.device
+        flags.model, route=route, recognizer=recognizer, threads=threads, words=words, device=flags.run_on
     )
 
 
