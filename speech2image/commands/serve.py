@@ -9,6 +9,6 @@ def run(command: str, arguments: list[str]) -> None:
     from speech2image.web.settings import ServerSettings
 
     settings = parse(ServerSettings, command, arguments, config=NO_PAIRS)
-    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "jinja2"):
+    for module in ("fastapi", "uvicorn", "prometheus_client", "python_multipart", "jinja2", "websockets"):
         require(module, "web")
     require("speech2image.web.server", "web").serve(settings)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from speech2image.data.listings import parse_json
 from speech2image.data.pairs import Sample, picture_shards, stream_pictures
 from speech2image.data.pictures import open_picture, to_rgb
-from speech2image.data.progress import progress, track
+from speech2image.data.progress import progress_bar, track
 from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
@@ -217,9 +217,10 @@ def _build(name: str, frames: list[Path], targets: list[Path], encoder: Pretrain
         return
     training = encoder.training
     encoder.eval()
-    with progress(f"{name}: states", sum(len(shard) for shard, _ in missing)) as shown:
+    with progress_bar() as progress:
+        bar = progress.add_task(f"{name}: states", total=sum(len(shard) for shard, _ in missing))
         for shard, target in missing:
-            write_log_mels(target, _shard_states(shard, encoder, shown.advance))
+            write_log_mels(target, _shard_states(shard, encoder, lambda n: progress.advance(bar, n)))
     encoder.train(training)  # or its head would be trained without dropout by the call that computes states
 
 

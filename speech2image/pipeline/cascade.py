@@ -85,21 +85,21 @@ class CascadeRoute(Route):
             SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of
                 its range.
         """
-        z = self._generator.noise(n, seed)
+        z = self.generator.noise(n, seed)
         self._check_words(text)
         timings: dict[str, float] = {}
         with timed(timings, "embed"):
             read = EncodedSpeech(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
         return self._drawn(read, z, seed, timings)
 
-    def transcribe(self, speech: Speech, *, rate: int | None = None) -> str:
+    def transcribe(self, speech: Speech) -> str:
         """What is said in a recording: lower-case words.
 
         Raises:
             SpeechError, SettingsError: as `translate`.
         """
         recognizer = self._recognizer()
-        return self._written(recognizer, listen(audio.with_rate(speech, rate), self.vad)[0]).text
+        return self._written(recognizer, listen(speech, self.vad)[0]).text
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """Turn a sentence into its text embedding, float32 [1024].
@@ -112,7 +112,9 @@ class CascadeRoute(Route):
             self._check_words(text)
         return self._embed(text)
 
-    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
+    def _encode(
+        self, recordings: Sequence[Speech], timings: dict[str, float], quick: bool = False
+    ) -> list[EncodedSpeech]:
         recognizer = self._recognizer()
         with timed(timings, "listen"):
             clips = [listen(recording, self.vad) for recording in recordings]
@@ -149,7 +151,7 @@ class CascadeRoute(Route):
 
     def _embed(self, text: str) -> NDArray[np.float32]:
         letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
-        return self._generator.checked(self._text_encoder(letters[None]), self._text_encoder)
+        return self.generator.checked(self._text_encoder(letters[None]), self._text_encoder)
 
     def _check_words(self, text: str) -> None:
         """Refuse a text that says nothing."""

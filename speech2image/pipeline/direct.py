@@ -55,14 +55,16 @@ class DirectRoute(Route):
         self._decoder = decoder
         self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
 
-    def _encode(self, recordings: Sequence[Speech], timings: dict[str, float]) -> list[EncodedSpeech]:
+    def _encode(
+        self, recordings: Sequence[Speech], timings: dict[str, float], quick: bool = False
+    ) -> list[EncodedSpeech]:
         with timed(timings, "listen"):
             clips = [listen(recording, self.vad) for recording in recordings]
             frames = [self._frames(*one) for one in clips]
         with timed(timings, "embed"):
-            return [self._embed(own, log_mel) for own, (_, log_mel) in zip(frames, clips, strict=True)]
+            return [self._embed(own, log_mel, quick) for own, (_, log_mel) in zip(frames, clips, strict=True)]
 
-    def _embed(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32]) -> EncodedSpeech:
+    def _embed(self, frames: NDArray[np.float32], log_mel: NDArray[np.float32], quick: bool) -> EncodedSpeech:
         """The embedding and, of an encoder that tells more, the words it heard and what they are about."""
         network, vocabulary = self._speech_encoder, self._vocabulary
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
@@ -70,11 +72,11 @@ class DirectRoute(Route):
         words: tuple[TranscribedWord, ...] = ()
         if WORDS in given:
             ctc = check_ctc(given[WORDS], len(vocabulary), network.name)
-            decoder = self._decoder
+            decoder = None if quick else self._decoder
             words = best_path_words(ctc, vocabulary) if decoder is None else decoder(given[STATES], ctc)
         transcript = " ".join(word.text for word in words) or None
         decision = decided(self.model.domains, given.get(DOMAIN), network.name)
-        embedding = self._generator.checked(given[network.outputs[0]], network)
+        embedding = self.generator.checked(given[network.outputs[0]], network)
         return EncodedSpeech(embedding, log_mel, transcript, words, decision)
 
     def _frames(self, waveform: NDArray[np.float32], log_mel: NDArray[np.float32]) -> NDArray[np.float32]:

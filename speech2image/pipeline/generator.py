@@ -68,7 +68,27 @@ class ConditionedGenerator:
         Raises:
             CheckpointError: the generator does not fit its `model.json`.
         """
-        return self._picture(self._network.conditions(embedding[None], z[None]), z[None])
+        return self.picture(self.condition(embedding, z), z)
+
+    def condition(self, embedding: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the generator draws from, [size]: of an embedding [size] and a noise vector [noise_size]."""
+        row: NDArray[np.float32] = self._network.conditions(embedding[None], z[None])[0]
+        return row
+
+    def picture(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
+        """The picture of a condition [size] and a noise vector [noise_size].
+
+        Raises:
+            CheckpointError: as `draw`.
+        """
+        picture = self._network.pictures(condition[None], z[None])
+        expected = (1, 3, self.picture_size, self.picture_size)
+        if picture.shape != expected:
+            raise CheckpointError(
+                f"{self._network.name} gave a picture of shape {list(picture.shape)}, "
+                f"its model.json states {list(expected)}"
+            )
+        return images.to_image(picture[0])
 
     def walk(
         self,
@@ -86,17 +106,7 @@ class ConditionedGenerator:
             CheckpointError: as `draw`.
         """
         both = self._network.conditions(np.stack([first, second]), np.stack([z, z]))
-        return [self._picture(condition[None], z[None]) for condition in between(both[0], both[1], alphas)]
-
-    def _picture(self, condition: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
-        picture = self._network.pictures(condition, z)
-        expected = (1, 3, self.picture_size, self.picture_size)
-        if picture.shape != expected:
-            raise CheckpointError(
-                f"{self._network.name} gave a picture of shape {list(picture.shape)}, "
-                f"its model.json states {list(expected)}"
-            )
-        return images.to_image(picture[0])
+        return [self.picture(condition, z) for condition in between(both[0], both[1], alphas)]
 
     def generate(self, embedding: ArrayLike, n: int, seed: int) -> list[Image.Image]:
         """Draw `n` pictures of one embedding [size]; picture k depends on `seed` and k alone.

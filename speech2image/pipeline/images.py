@@ -23,6 +23,7 @@ MAX_PIXELS = 2**30
 """Of a sheet of pictures, which takes four bytes each in memory."""
 
 _OPTIONS = {"PNG": {"compress_level": 4}, "JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
+_PREVIEW = {"JPEG": {"quality": 85}, "WEBP": {"quality": 85, "method": 1}}
 
 
 def to_uint8(pictures: ArrayLike) -> NDArray[np.uint8]:
@@ -153,8 +154,15 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def encode(image: Image.Image, kind: str = "PNG") -> bytes:
-    """The bytes of a picture file."""
+def encode(image: Image.Image, kind: str = "PNG", preview: bool = False) -> bytes:
+    """The bytes of a picture file.
+
+    Args:
+        image: the picture.
+        kind: one of `FORMATS`.
+        preview: to be looked at, not to be kept: where the format loses something, it may lose more; a tenth
+            of a PNG's bytes, made in a quarter of its time.
+    """
     buffer = BytesIO()
-    image.save(buffer, kind, **_OPTIONS[kind])
+    image.save(buffer, kind, **(_OPTIONS | _PREVIEW if preview else _OPTIONS)[kind])
     return buffer.getvalue()

@@ -17,6 +17,8 @@ from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
 from speech2image.web.errors import CODES, RequestRejected
 from speech2image.web.jobs import Slots
+from speech2image.web.live import make_live_router
+from speech2image.web.login import Login
 from speech2image.web.middleware import RequestLimits, SameOriginOnly, TrustedProxies
 from speech2image.web.page.templates import api_docs
 from speech2image.web.service import Service
@@ -57,6 +59,7 @@ def make_app(settings: ServerSettings, service: Service | None = None) -> FastAP
     )
     app.state.service = service
     app.include_router(make_router(service, key))
+    app.include_router(make_live_router(service, Login(key)))
     _add_docs(app)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)

@@ -34,13 +34,21 @@ class Metrics:
         self.speech = Counter(
             "speech2image_speech_seconds", "Seconds of speech translated.", registry=self._registry
         )
+        self.updates = Counter(
+            "speech2image_live_updates",
+            "Updates of live streams: drawn, or dropped because the server or the client was busy.",
+            ("outcome",),
+            registry=self._registry,
+        )
         self._accepted = Gauge(
             "speech2image_accepted", "Requests accepted and not finished.", registry=self._registry
         )
+        self._streams = Gauge("speech2image_live_streams", "Live streams open.", registry=self._registry)
 
-    def watch(self, accepted: Callable[[], float]) -> None:
-        """Show what `accepted` returns whenever the metrics are read."""
+    def watch(self, accepted: Callable[[], float], streams: Callable[[], float]) -> None:
+        """Show what the two return whenever the metrics are read."""
         self._accepted.set_function(accepted)
+        self._streams.set_function(streams)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

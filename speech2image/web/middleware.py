@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -202,7 +203,7 @@ class _Exchange:
 
 
 class SameOriginOnly:
-    """ASGI middleware: what is posted by a script must come from a page of this server.
+    """ASGI middleware: what a script posts or opens (WebSockets) must come from a page of this server.
 
     Browsers state the page's site in the header Origin; programs state none and are served.
 
@@ -216,8 +217,9 @@ class SameOriginOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] not in _SAFE and not self._may(scope):
-            await _refuse(send)
+        acts = scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] not in _SAFE)
+        if acts and not self._may(scope):
+            await _OTHER_SITE(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -236,12 +238,13 @@ def _is_at(origin: str, host: str) -> bool:
         return False
 
 
-async def _refuse(send: Send) -> None:
-    detail = "the scripts of other web sites may not call this server; --origins names those that may"
-    content = json.dumps({"detail": detail, "code": CODES[403]}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+_OTHER_SITE = JSONResponse(
+    {
+        "detail": "the scripts of other web sites may not call this server; --origins names those that may",
+        "code": CODES[403],
+    },
+    403,
+)
 
 
 # ---- reverse proxies -----------------------------------------------------------------------------

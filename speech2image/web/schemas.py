@@ -1,13 +1,15 @@
 """Schemas of the HTTP interface's answers, as its OpenAPI description shows them."""
 
 import base64
+from enum import StrEnum
+from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, Field
 
 from speech2image import audio
 from speech2image.pipeline import images
-from speech2image.pipeline.base import Interpolation
+from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.web.service import RenderResult
 
 
@@ -22,10 +24,25 @@ class Problem(BaseModel):
     )
 
 
-class Picture(BaseModel):
-    """One picture."""
+class Encoding(StrEnum):
+    """What kind of file a picture is: PNG loses nothing, WebP and JPEG are small, to be looked at."""
 
-    png: str = Field(description="The PNG file in base64.", json_schema_extra={"contentEncoding": "base64"})
+    png = "png"
+    webp = "webp"
+    jpeg = "jpeg"
+
+
+def _file(kind: str) -> Any:
+    about = f"The {kind} file in base64, where that was asked for."
+    return Field(None, description=about, json_schema_extra={"contentEncoding": "base64"})
+
+
+class Picture(BaseModel):
+    """One picture, as a file of the kind that was asked for."""
+
+    png: str | None = _file("PNG")
+    webp: str | None = _file("WebP")
+    jpeg: str | None = _file("JPEG")
     width: int
     height: int
 
@@ -103,14 +120,23 @@ class Health(BaseModel):
     status: str
 
 
-def picture(image: Image.Image) -> Picture:
+def picture(image: Image.Image, encoding: Encoding = Encoding.png) -> Picture:
     """A Pillow image as `Picture`."""
-    return Picture(
-        png=base64.b64encode(images.encode(image)).decode(), width=image.width, height=image.height
-    )
+    content = base64.b64encode(images.encode(image, encoding.value.upper(), preview=True)).decode()
+    return Picture(**{encoding.value: content}, width=image.width, height=image.height)
 
 
-def pictures(heard: RenderResult) -> Pictures:
+def heard_of(result: Translation) -> dict[str, Any]:
+    """What a route tells of a recording besides the pictures, by the fields of `Pictures`."""
+    return {
+        "transcript": result.transcript,
+        "words": [Word(text=word.text, confidence=word.confidence) for word in result.words] or None,
+        "domain": result.domain,
+        "confidence": result.confidence,
+    }
+
+
+def pictures(heard: RenderResult, encoding: Encoding = Encoding.png) -> Pictures:
     """A translation as `Pictures`."""
     return Pictures(
         model=heard.result.model,
@@ -118,11 +144,8 @@ def pictures(heard: RenderResult) -> Pictures:
         seed=heard.result.seed,
         speech_seconds=round(len(heard.waveform) / audio.SAMPLE_RATE, 3),
         seconds=round(heard.result.seconds, 4),
-        transcript=heard.result.transcript,
-        words=[Word(text=word.text, confidence=word.confidence) for word in heard.result.words] or None,
-        domain=heard.result.domain,
-        confidence=heard.result.confidence,
-        pictures=[picture(image) for image in heard.result.images],
+        pictures=[picture(image, encoding) for image in heard.result.images],
+        **heard_of(heard.result),
     )
 
 

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from speech2image.web import live
 from speech2image.web.app import make_app
 from speech2image.web.middleware import trusted
 from speech2image.web.settings import ServerSettings
@@ -61,7 +62,9 @@ def serve(settings: ServerSettings) -> None:
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
         proxy_headers=False,  # see middleware.TrustedProxies
         http=bounded(settings.connections, trusted(settings.trusted_proxies)),
-        ws="none",
+        ws="websockets-sansio",  # reads no further than the application does, unlike "websockets"
+        ws_max_size=live.MAX_MESSAGE,
+        ws_per_message_deflate=False,  # sound and pictures are compressed already
     )
     _warn(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,6 +107,7 @@ class Connection(H11Protocol):
     head_seconds = 10.0
     read_bytes = 10_000
 
+    _is_upgraded = False
     _waiting: asyncio.TimerHandle | None = None
     _deaf: asyncio.TimerHandle | None = None
 
@@ -126,6 +130,13 @@ class Connection(H11Protocol):
         """Take what came."""
         super().data_received(data)
         self._watch()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Hand the connection over; `live` has bounds of its own."""
+        self._is_upgraded = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -154,6 +165,8 @@ class Connection(H11Protocol):
 
     def _watch(self) -> None:
         """Bound the time without a request that is worked on: however many bytes come, a whole head must."""
+        if self._is_upgraded:
+            return
         busy = self.cycle is not None and not self.cycle.response_complete
         if busy and self._waiting is not None:
             self._waiting.cancel()

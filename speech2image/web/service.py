@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline.base import Interpolation, Translation
-from speech2image.web.jobs import Deadline, JobQueue
+from speech2image.web.jobs import Deadline, JobQueue, Slots
 from speech2image.web.metrics import Metrics
 from speech2image.web.registry import ModelRegistry, Route, open_registry
 from speech2image.web.settings import ServerSettings
@@ -58,11 +58,17 @@ class Service:
         self.settings, self.metrics = settings, Metrics()
         self.registry: ModelRegistry = open_registry(settings.models, settings.threads or None)
         self.queue = JobQueue(settings.workers, settings.queue, settings.per_client, settings.request_seconds)
-        self.metrics.watch(lambda: self.queue.accepted)
+        # Updates of live streams have workers of their own, so that they neither wait for pictures nor fill
+        # their queue; each stream has one at a time, so that this queue never refuses.
+        live, streams = max(1, settings.workers // 4), settings.streams
+        self.updates = JobQueue(live, streams, streams, settings.request_seconds)
+        self.streams = Slots(streams, settings.per_client)
+        self.metrics.watch(lambda: self.queue.accepted, lambda: self.streams.taken)
 
     def close(self) -> None:
         """Finish what was accepted, then free the threads."""
         self.queue.close()
+        self.updates.close()
 
     async def translate(
         self, speech: IO[bytes], wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]
@@ -75,7 +81,7 @@ class Service:
             SettingsError: the number of pictures or the seed is out of its range.
         """
         name, route = self.registry.find(wanted.model, wanted.route)
-        self._check_pictures(wanted.n)
+        self.check_pictures(wanted.n)
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
@@ -95,7 +101,7 @@ class Service:
     ) -> Result:
         """Interpolate from the first recording to the second in `wanted.n` steps; raises as `translate`."""
         name, route = self.registry.find(wanted.model, wanted.route)
-        self._check_pictures(wanted.n)
+        self.check_pictures(wanted.n)
 
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
@@ -133,7 +139,12 @@ class Service:
         finally:
             deadline.check()  # what seems damaged may just have been stopped
 
-    def _check_pictures(self, n: int) -> None:
+    def check_pictures(self, n: int) -> None:
+        """Refuse a number of pictures that is out of its range.
+
+        Raises:
+            SettingsError: it is.
+        """
         if not 1 <= n <= self.settings.max_pictures:
             raise SettingsError(f"n must be a whole number from 1 to {self.settings.max_pictures}, not {n}")
 

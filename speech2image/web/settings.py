@@ -26,7 +26,8 @@ class ServerSettings:
         threads: processor threads of one network call; 0 takes all.
         workers: requests worked on at once (decoding, drawing, encoding).
         queue: most requests accepted and not yet answered; more are refused with 503.
-        per_client: most of these that one address may have; more are refused with 429.
+        per_client: most of these that one address may have, and most live streams; more are refused with 429.
+        streams: most live streams open at once; more are refused with 503.
         max_megabytes: largest request body; a larger one is refused with 413.
         max_seconds: longest recording; a longer one is refused with 422.
         max_pictures: most pictures of one request.
@@ -54,6 +55,7 @@ class ServerSettings:
     workers: int = 8
     queue: int = 64
     per_client: int = 16
+    streams: int = 64
     max_megabytes: float = 32
     max_seconds: float = MAX_SECONDS
     max_pictures: int = 16
@@ -70,7 +72,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Refuse, before any work, what cannot end well."""
         whole = {"workers": 256, "queue": 10_000, "per_client": 10_000, "max_pictures": 1_000}
-        whole |= {"connections": 100_000}
+        whole |= {"connections": 100_000, "streams": 10_000}
         for name, most in whole.items():
             if not 1 <= getattr(self, name) <= most:
                 raise SettingsError(f"{name} must be from 1 to {most}, not {getattr(self, name)}")

@@ -109,7 +109,7 @@ def test_a_generator_is_shared_with_a_model_beside(tmp_path) -> None:
     kept = speech2image.load(tmp_path / "pictures-cascade", vad=False)
     assert set(kept.model.shared) == {"generator"}
     both = [speech2image.load(tmp_path / "pictures", route=route) for route in ("direct", "cascade")]
-    first, second = (route._generator._network._generator for route in both)
+    first, second = (route.generator._network._generator for route in both)
     assert first is second, "it is held in memory once"
     (tmp_path / "pictures").rename(tmp_path / "moved")
     with pytest.raises(

@@ -19,8 +19,7 @@ from tiny_model import make_model
 from web_server import client_of, server_of
 
 from speech2image.errors import CheckpointError
-from speech2image.web import middleware, registry
-from speech2image.web.page import views
+from speech2image.web import login, middleware, registry
 
 EVIL = {"Origin": "https://evil.org"}
 POSTS = ("/v1/images", "/page/pictures")
@@ -53,13 +52,15 @@ def test_only_these_routes_are_there(page) -> None:
         ("GET", "/v1/models"),
         ("POST", "/v1/images"),
         ("POST", "/v1/interpolate"),
+        ("WebSocket", "/v1/live"),
     }
 
 
 def routes_of(app) -> list[tuple[str, set[str]]]:
     from fastapi.routing import iter_route_contexts
 
-    return [(context.path, set(context.methods)) for context in iter_route_contexts(app.routes)]
+    found = iter_route_contexts(app.routes)
+    return [(context.path, set(context.methods or {"WebSocket"})) for context in found]
 
 
 # fmt: off
@@ -189,8 +190,8 @@ def test_the_key_guards_the_page(tiny: Path, clip: Path, monkeypatch) -> None:
     content = clip.read_bytes()
     with client_of(tiny, page=True) as client:
         assert "s2i-talk" not in client.get("/").text
-        forged = {"Cookie": f"{views.COOKIE}=" + "0" * 64}
-        for headers in ({}, forged, {"Cookie": f"{views.COOKIE}=much secret"}):
+        forged = {"Cookie": f"{login.COOKIE}=" + "0" * 64}
+        for headers in ({}, forged, {"Cookie": f"{login.COOKIE}=much secret"}):
             for path in ("pictures", "interpolation", "speech"):
                 assert client.post(f"/page/{path}", content=content, headers=headers).status_code == 401
         for wrong in (

@@ -39,6 +39,19 @@ def test_client_and_curl(tiny: Path, clip: Path, tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(Image.open(tmp_path / "flower.png")), grid)
 
 
+def test_live_client(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    expected = speech2image.load(tiny).translate(clip, 2, 0)
+    with server_of(tiny, "--no-page") as (_, address):
+        script = [sys.executable, str(ROOT / "examples/live_client.py"), str(clip), "f.png"]
+        script += [address.replace("http", "ws"), "2"]
+        done = subprocess.run(script, cwd=tmp_path, check=True, capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "f-2.png: model tiny, seed 0"
+        for name, image in zip(("f.png", "f-2.png"), expected.images, strict=True):
+            assert np.array_equal(np.asarray(Image.open(tmp_path / name)), np.asarray(image))
+        failed = subprocess.run([*script[:-1], "17"], cwd=tmp_path, capture_output=True, text=True)
+        assert failed.returncode != 0 and "422: n must be" in failed.stderr
+
+
 def test_ray_application(tiny: Path, clip: Path, monkeypatch) -> None:
     """The same pictures through Ray Serve; where Ray is installed."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

@@ -4,11 +4,9 @@ The page is HTML, CSS and JavaScript from `assets/`; nothing of it is fetched fr
 requests draw comes from `service.py`, as for the HTTP interface, so that bounds and pictures are the same.
 """
 
-import hashlib
-import hmac
 import json
-import secrets
 import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +21,7 @@ from speech2image.errors import MissingExtraError
 from speech2image.pipeline.base import Route
 from speech2image.web.api import client_of
 from speech2image.web.errors import RequestRejected
+from speech2image.web.login import COOKIE, Login
 from speech2image.web.page import templates
 from speech2image.web.page.templates import ASSETS, template
 from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service
@@ -34,9 +33,6 @@ STEPS = 9
 """Pictures between two recordings, likewise."""
 SIDE_BY_SIDE = "side by side"
 """The choice to show all routes of a model."""
-
-COOKIE = "speech2image"
-"""Its value proves that a browser has sent the key."""
 
 _SERVED = {"page.css": "text/css", "page.js": "text/javascript", "recorder.js": "text/javascript"}
 _EXAMPLE_FOLDERS = (
@@ -50,53 +46,20 @@ _Name = Annotated[str | None, Query()]
 # ---- sign-in -------------------------------------------------------------------------------------
 
 
-class Login:
-    """Who may use the page.
+def login_page(wrong: bool = False) -> str:
+    """The page that asks for the key."""
+    return template("login.html").render(wrong=wrong)
 
-    The cookie holds a digest of the key, not the key. Nothing is kept on the server, so that it holds after a
-    restart and on every server with the same key; another key ends all of them.
 
-    Args:
-        key: the server's key; None lets everyone in.
-    """
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-        self._proof = hmac.new((key or "").encode(), b"speech2image page", hashlib.sha256).hexdigest()
-
-    def knows(self, request: Request) -> bool:
-        """Whether the request comes from a browser that sent the key before."""
-        given = request.cookies.get(COOKIE, "")
-        return self._key is None or secrets.compare_digest(given.encode(), self._proof.encode())
-
-    def check(self, request: Request) -> None:
-        """Let only those in that `knows` knows.
-
-        Raises:
-            RequestRejected: 401.
-        """
-        if not self.knows(request):
-            raise RequestRejected(401, "this page needs the server's key: load it again and sign in")
-
-    def page(self, wrong: bool = False) -> str:
-        """The page that asks for the key."""
-        return template("login.html").render(wrong=wrong)
-
-    def make_router(self) -> APIRouter:
-        """POST /login, with the form that the page sends."""
-        router = APIRouter(include_in_schema=False)
-        if self._key is not None:
-            router.add_api_route("/login", self._log_in, methods=["POST"], response_model=None)
-        return router
-
-    async def _log_in(self, request: Request) -> Response:
+def _add_login(app: FastAPI, login: Login) -> None:
+    @app.post("/login", include_in_schema=False, response_model=None)
+    async def log_in(request: Request) -> Response:
         form = await request.form(max_files=0, max_fields=4)
-        given = str(form.get("password", ""))
-        if not secrets.compare_digest(given.encode(), (self._key or "").encode()):
-            return HTMLResponse(self.page(wrong=True), 400)
+        if not login.is_key(str(form.get("password", ""))):
+            return HTMLResponse(login_page(wrong=True), 400)
         answer = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, self._proof, secure=secure, httponly=True, samesite="strict")
+        answer.set_cookie(COOKIE, login.proof, secure=secure, httponly=True, samesite="strict")
         return answer
 
 
@@ -109,7 +72,8 @@ def add_page(app: FastAPI, service: Service, key: str | None) -> None:
     folder, captions = find_examples()
     _add_files(app, login, render(service, captions))
     _add_examples(app, folder, captions)
-    app.include_router(login.make_router())
+    if login.key is not None:
+        _add_login(app, login)
     app.include_router(_make_router(service, login))
 
 
@@ -156,7 +120,7 @@ def _about(name: str, routes: dict[str, Route]) -> str:
 def _add_files(app: FastAPI, login: Login, page: str) -> None:
     @app.get("/", include_in_schema=False)
     async def home(request: Request) -> HTMLResponse:
-        return HTMLResponse(page if login.knows(request) else login.page())
+        return HTMLResponse(page if login.sent_before(request) else login_page())
 
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
@@ -176,8 +140,16 @@ def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
 # ---- what the buttons ask for ------------------------------------------------------------------
 
 
+def _check(login: Login) -> Callable[[Request], None]:
+    def check(request: Request) -> None:
+        if not login.sent_before(request):
+            raise RequestRejected(401, "this page needs the server's key: load it again and sign in")
+
+    return check
+
+
 def _make_router(service: Service, login: Login) -> APIRouter:
-    router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(login.check)])
+    router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(_check(login))])
     _add_pictures(router, service)
     _add_interpolation(router, service)
     _add_speech(router, service)
