@@ -139,8 +139,9 @@ def open_conditions(files: GanFiles) -> Any:
 
 
 def open_teacher(weights: Path) -> Any:
-    """The image teacher, on the GPU if there is one."""
-    device = "cuda" if require("torch", "train").cuda.is_available() else "cpu"
+    """The image teacher, on this process's GPU if there is one."""
+    gpu = import_training("data.processes").gpu()
+    device = gpu if require("torch", "train").cuda.is_available() else "cpu"
     return import_training("models.teacher.googlenet").load_teacher(weights).to(device)
 
 

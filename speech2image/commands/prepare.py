@@ -27,6 +27,7 @@ def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:
         weights: GoogLeNet as bvlc_googlenet.caffemodel, torchvision's googlenet-1378be20.pth or safetensors.
         crops: crops of each picture: 10 (paper), 2 or 1.
     """
+    import_training("training.core.run").join_processes()
     arrays, teacher = open_data((data,)), open_teacher(weights)
     print(import_training("data.features").cache_teacher_features(arrays, teacher, crops=crops))
 

@@ -108,8 +108,11 @@ def _train_direct(arguments: list[str]) -> None:
         teacher = import_training("models.teacher.toy").ToyTeacher()
     trained, model = module.train(settings, arrays, teacher, files.out), files.out / "model"
     card = {"name": files.name, "licence": files.licence}
-    import_training("export.direct").export_checkpoints(*trained, model, max_bytes=settings.max_bytes, **card)
-    print(model)
+    export = import_training("export.direct").export_checkpoints
+    with import_training("data.processes").first_alone() as is_first:
+        if is_first:
+            export(*trained, model, max_bytes=settings.max_bytes, **card)
+            print(model)
 
 
 def _train_speech_encoder(arguments: list[str]) -> None:
@@ -264,6 +267,7 @@ def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classif
         encoder: checkpoint of a speech-encoder or classifier training.
         conditions: which of the two; their embeddings lie apart.
     """
+    import_training("training.core.run").join_processes()
     arrays = import_training("data.training_sets").open_conditions([data], conditions)
     print(import_training("training.recipes.speech_embeddings").store_embeddings(arrays, encoder))
 

@@ -1,16 +1,18 @@
 """Cached features: the image teacher's of every picture, a frozen backbone's states of every utterance.
 
 Both are computed once and lie beside the shards; an interrupted call goes on where it stopped. The teacher's
-are one array of all pictures. States lie in one array a speech shard, as the frames they are computed from do
-(`shards.rows`), named after the backbone's weights: adding speech computes the new shards' states alone. A
-head that is trained on cached states takes a small part of the time.
+are one array of all pictures, made shard by shard. States lie in one array a speech shard, as the frames they
+are computed from do (`shards.rows`), named after the backbone's weights: adding speech computes the new
+shards' states alone. A head that is trained on cached states takes a small part of the time.
 """
 
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from itertools import islice
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -21,12 +23,13 @@ from numpy.typing import NDArray
 from speech2image.data.listings import parse_json
 from speech2image.data.pairs import Sample, picture_shards, stream_pictures
 from speech2image.data.pictures import open_picture, to_rgb
-from speech2image.data.progress import progress_bar, track
-from speech2image.data.shards.array_files import ResumableArray
+from speech2image.data.processes import first_alone, share, wait
+from speech2image.data.progress import progress_bar
+from speech2image.data.shards.array_files import ResumableArray, allocate_array, open_array
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.data.shards.recordings import Recordings
-from speech2image.data.shards.rows import LogMels, write_log_mels
+from speech2image.data.shards.rows import EndToEnd, LogMels, write_log_mels
 from speech2image.data.training_sets import JoinedArrays, TrainingArrays, parts_of
 from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
@@ -49,7 +52,7 @@ def cache_teacher_features(
     Pictures are the shards' own (short side resized to 256, crops of 224). Where the processor has it,
     bfloat16 is used (cosine to float32 above 0.999). An interrupted call goes on where it stopped; a finished
     one with the same teacher, crops and pictures returns at once. An older `teacher.npy` stays until the new
-    one is complete.
+    one is complete. Processes of one training share the shards.
 
     Args:
         arrays: the prepared data set.
@@ -71,28 +74,61 @@ def cache_teacher_features(
     key = _key(arrays, teacher, crops)
     if path.exists() and _read_key(path) == key:
         return path
-    part = path.with_name(f"teacher-{key}.part.npy")
-    features = ResumableArray(part, (len(arrays.ids), crops, FEATURE_SIZE), np.float16)
-    _fill(features, arrays, _quick(teacher), crops, max(1, crops_at_once // crops))
-    _finish(part, path, key)
+    parts = _parts(arrays, path.with_name(f"teacher-{key}.parts"))
+    mine, quick = share(parts), _quick(teacher)
+    with progress_bar() as progress:
+        bar = progress.add_task("teacher features", total=sum(len(part.ids) for part in mine))
+        for part in mine:
+            for done in _fill(part, quick, crops, max(1, crops_at_once // crops)):
+                progress.advance(bar, done)
+    wait()
+    with first_alone():
+        if path.exists() and _read_key(path) == key:
+            return path
+        _join(parts, path, key, crops)
     return path
 
 
-def _fill(
-    features: ResumableArray, arrays: PairArrays, teacher: Teacher, crops: int, pictures_at_once: int
-) -> None:
-    """Compute the rows not yet there."""
+@dataclass(frozen=True)
+class TeacherPart:
+    """Features of one picture shard's pictures, in a file of their own until all are there.
+
+    Attributes:
+        shard: holds the pictures.
+        ids: their names, in order.
+        target: array file to write, float16 [len(ids), crops, 1024].
+    """
+
+    shard: Path
+    ids: list[str]
+    target: Path
+
+
+def _parts(arrays: PairArrays, folder: Path) -> list[TeacherPart]:
+    counts = EndToEnd(len(header.rows) for _, header in arrays.picture_headers)
+    return [
+        TeacherPart(shard, arrays.ids[start:stop], folder / f"{shard.stem}.npy")
+        for (shard, _), (start, stop) in zip(
+            arrays.picture_headers, pairwise(counts.starts.tolist()), strict=True
+        )
+    ]
+
+
+def _fill(part: TeacherPart, teacher: Teacher, crops: int, pictures_at_once: int) -> Iterator[int]:
+    """Compute the rows not yet there; yields how many pictures were done since."""
+    features = ResumableArray(part.target, (len(part.ids), crops, FEATURE_SIZE), np.float16)
     done = features.done
-    samples = islice(stream_pictures(picture_shards(arrays.folder)), done, None)
-    rest = track(samples, "teacher features", len(arrays.ids) - done)
-    while batch := list(islice(rest, pictures_at_once)):
-        if [sample.id for sample in batch] != arrays.ids[done : done + len(batch)]:
-            raise DataError(f"the pictures in {arrays.folder} changed since they were opened; start again")
+    yield done
+    samples = islice(stream_pictures([part.shard]), done, None)
+    while batch := list(islice(samples, pictures_at_once)):
+        if [sample.id for sample in batch] != part.ids[done : done + len(batch)]:
+            raise DataError(f"the pictures in {part.shard} changed since it was opened; start again")
         features.write(done, _features(batch, teacher, crops))
         cast(np.memmap, features.array).flush()
         done = features.done
-    if done < len(arrays.ids):
-        raise DataError(f"{arrays.folder} holds {done} pictures, not {len(arrays.ids)} as when it was opened")
+        yield len(batch)
+    if done < len(part.ids):
+        raise DataError(f"{part.shard} holds {done} pictures, not {len(part.ids)} as when it was opened")
 
 
 @torch.no_grad()
@@ -117,15 +153,25 @@ def _device(teacher: Teacher) -> torch.device:
     return next(teacher.parameters()).device
 
 
-def _finish(part: Path, path: Path, key: str) -> None:
-    """Put the complete file in place; the note of what it was made from is never older than the file."""
+def _join(parts: Sequence[TeacherPart], path: Path, key: str, crops: int) -> None:
+    """Put all features in place as one file; the note of what it was made from is never older than the
+    file."""
     # In this order, an interruption at any place leaves a file without a note, which is made again.
     _note(path).unlink(missing_ok=True)
-    part.replace(path)
-    for stale in path.parent.glob("teacher-*.part.npy"):
-        stale.unlink()
+    with writing(path) as temporary:
+        shape = (sum(len(part.ids) for part in parts), crops, FEATURE_SIZE)
+        allocate_array(temporary, shape, np.float16, called=path)
+        whole, start = open_array(temporary, np.float16, 3, mode="r+"), 0
+        for part in parts:
+            whole[start : start + len(part.ids)] = open_array(part.target, np.float16, 3)
+            start += len(part.ids)
+        cast(np.memmap, whole).flush()
     with writing(_note(path)) as temporary:
         temporary.write_text(json.dumps({"made_from": key}))
+    for stale in path.parent.glob("teacher-*.parts"):
+        shutil.rmtree(stale)
+    for stale in path.parent.glob("teacher-*.part.npy"):  # of versions before 0.3
+        stale.unlink()
 
 
 def _note(path: Path) -> Path:
@@ -212,7 +258,12 @@ def _targets(arrays: PairArrays, encoder: PretrainedSpeechEncoder) -> list[Path]
 
 def _build(name: str, frames: list[Path], targets: list[Path], encoder: PretrainedSpeechEncoder) -> None:
     """States of the arrays of frames whose targets are not there yet."""
-    missing = [(LogMels([f]), t) for f, t in zip(frames, targets, strict=True) if not t.exists()]
+    todo = share([(f, t) for f, t in zip(frames, targets, strict=True) if not t.exists()])
+    _build_states(name, [(LogMels([f]), t) for f, t in todo], encoder)
+    wait()
+
+
+def _build_states(name: str, missing: list[tuple[LogMels, Path]], encoder: PretrainedSpeechEncoder) -> None:
     if not missing:
         return
     training = encoder.training

@@ -218,6 +218,44 @@ def relative_error(
     return (speech - image).square().sum() / (image - teacher_mean).square().sum().clamp(min=1e-8)
 
 
+def of_all_processes(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "pictures size"],
+    labels: Int[Tensor, " pictures"],
+    pictures: Int[Tensor, " pictures"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The batches of all processes as one: first every process's own rows, then all further negatives.
+
+    Every process computes the same loss of the same large batch, and passes its gradient on to its own
+    embeddings. That gradient is multiplied by the number of processes, by which averaging the processes'
+    gradients of the weights divides it: together they step as one process would on the large batch.
+
+    Args:
+        speech: this process's embeddings; all processes have as many.
+        image: teacher features, those of `speech` first, see `info_nce_loss`.
+        labels: class of each row of `image`.
+        pictures: which picture each row of `image` shows, numbered alike in all processes.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return speech, image, labels, pictures
+    count, rank, batch = distributed.get_world_size(), distributed.get_rank(), len(speech)
+
+    def gathered(own: Tensor) -> list[Tensor]:
+        every = [torch.empty_like(own) for _ in range(count)]
+        distributed.all_gather(every, own.detach().contiguous())
+        return every
+
+    def own_first(every: list[Tensor]) -> Tensor:
+        return torch.cat([rows[:batch] for rows in every] + [rows[batch:] for rows in every])
+
+    spoken = gathered(speech)
+    spoken[rank] = speech.clone()
+    if speech.requires_grad:
+        spoken[rank].register_hook(lambda gradient: gradient * count)
+    return torch.cat(spoken), *(own_first(gathered(rows)) for rows in (image, labels, pictures))
+
+
 def contrastive_loss(
     speech: Float[Tensor, "batch size"],
     image: Float[Tensor, "pictures size"],
@@ -229,9 +267,13 @@ def contrastive_loss(
 ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
     """InfoNCE plus the small regression term; arguments as in `info_nce_loss`.
 
+    In a training of several processes, the batch is that of all of them: each has the others' rows among its
+    negatives (`of_all_processes`).
+
     Returns:
         The loss, and its items before weighting, for the log.
     """
+    speech, image, labels, pictures = of_all_processes(speech, image, labels, pictures)
     temperature = weights.temperature if log_temperature is None else log_temperature.exp().clamp(min=0.01)
     nce = info_nce_loss(
         speech,

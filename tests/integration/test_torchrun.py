@@ -72,3 +72,44 @@ def test_two_processes_train_together(recipe: str, tmp_path: Path) -> None:
     rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert sum('"step": 2' in row for row in rows) >= 1
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_fresh_data(tmp_path: Path) -> None:
+    """Nothing is there but shards: frames, features, embeddings, pictures and the model are made once."""
+    import numpy as np
+
+    from speech2image.data.features import cache_teacher_features
+    from speech2image.data.prepare import PrepareSettings, prepare
+    from speech2image.data.shards.arrays import PairArrays
+    from speech2image.models.teacher.toy import ToyTeacher
+    from speech2image.training.recipes.speech_embeddings import store_embeddings
+
+    shards = prepare(PrepareSettings("toy", tmp_path / "shards", limit=30, samples_per_shard=10))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "speech2image", "train", "direct", "--preset", "toy", "--data", str(shards)]
+    command += ["--out", str(run), "--encoder.evaluation-utterances", "8"]
+    for part in ("encoder", "generator"):
+        command += [f"--{part}.steps", "2", f"--{part}.batch-size", "4"]
+    shown = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    assert shown.stdout.split() == [str(run / "model")]
+    assert {path.name for path in (run / "model").iterdir()} >= {"model.json", "generator.onnx"}
+    left = [path.name for path in (shards / "arrays").iterdir()]
+    assert not [name for name in left if "part" in name or "process" in name or name.startswith(".")]
+
+    arrays = PairArrays.open(shards)
+    features, embeddings = np.array(arrays.teacher), np.array(arrays.embeddings)
+    for path in (shards / "arrays").iterdir():
+        path.unlink()
+    cache_teacher_features(arrays, ToyTeacher(), crops=1)
+    store_embeddings(arrays, run / "speech_encoder" / "checkpoint.safetensors")
+    np.testing.assert_array_equal(arrays.teacher, features)
+    np.testing.assert_allclose(arrays.embeddings, embeddings, rtol=0.01, atol=0.01)

@@ -21,6 +21,7 @@ from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.listings import JsonObject, parse_json
 from speech2image.data.pairs import UNFINISHED, picture_shards, speech_shards, stream_pictures, stream_speech
 from speech2image.data.pictures import central_square
+from speech2image.data.processes import first_alone, share, wait
 from speech2image.data.shards.array_files import allocate_array, create_array, open_array
 from speech2image.data.shards.header import Header, read_header
 from speech2image.data.shards.plan import make_shards
@@ -108,6 +109,11 @@ class PairArrays(Rows):
             _speech=speech,
         )
 
+    @property
+    def picture_headers(self) -> list[tuple[Path, Header]]:
+        """The picture shards and their headers, in order."""
+        return self._pictures
+
     def pictures(self, size: int) -> NDArray[np.uint8]:
         """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3].
 
@@ -116,8 +122,9 @@ class PairArrays(Rows):
         """
         side = stored_side(size)
         path = self._array_path(f"pictures-{side}-{_digest(self._pictures)}")
-        if not path.exists():
-            self._build_pictures(path, side)
+        with first_alone():  # several machines may not write one file at once
+            if not path.exists():
+                self._build_pictures(path, side)
         array = open_array(path, np.uint8, 4)
         if array.shape != (shape := (len(self.ids), side, side, 3)):
             raise DataError(f"{path} has shape {array.shape}, must have {shape}; delete it and run again")
@@ -163,10 +170,13 @@ class PairArrays(Rows):
         """
         targets = self.speech_arrays(self.front_end.array_name)
         missing = [i for i, target in enumerate(targets) if not target.exists()]
+        with first_alone():
+            self._check_front_end(new=bool(missing))
+        missing = share(missing)
         todo = [(self._speech[i][0], targets[i], self.front_end) for i in missing]
         sizes = [len(self._speech[i][1].rows) for i in missing]
-        self._check_front_end(new=bool(todo))
         make_shards(_build_log_mels, todo, sizes, "log-mels", self.workers)
+        wait()
         return targets
 
     def speech_arrays(self, kind: str) -> list[Path]:

@@ -42,6 +42,7 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 from torch.utils.tensorboard import SummaryWriter
 
+from speech2image.data import processes
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
@@ -120,12 +121,19 @@ def make_fabric(precision: str, seed: int) -> Fabric:
     return fabric
 
 
+def join_processes() -> None:
+    """Join the processes that `torchrun` started, if it did, for work that makes no fabric of its own."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        make_fabric("32-true", 0)
+
+
 def leave_process_group() -> None:
     """Ends the process group and its threads while Python still runs.
 
     A thread of gloo's that lets go of a tensor's Python half after the interpreter has begun to close ends
     the whole process ("terminate called without an active exception").
     """
+    processes.leave()
     gc.collect()  # models wrapped for several processes hold the group, too
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -16,10 +16,12 @@ import tyro
 
 from speech2image.data.corpora.toy import is_toy
 from speech2image.data.features import cache_teacher_features
+from speech2image.data.processes import gpu
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import SettingsError
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.models.teacher.toy import ToyTeacher
+from speech2image.training.core.run import join_processes
 from speech2image.training.recipes import one_stage_gan, speech_encoder, stackgan_v2
 from speech2image.training.recipes.speech_embeddings import store_embeddings
 
@@ -88,9 +90,10 @@ def train(
     """
     folder = Path(folder)
     _check_teacher(settings, arrays, teacher)
+    join_processes()
     if teacher is not None:
         cache_teacher_features(
-            arrays, teacher.to("cuda" if torch.cuda.is_available() else "cpu"), crops=settings.crops
+            arrays, teacher.to(gpu() if torch.cuda.is_available() else "cpu"), crops=settings.crops
         )
     encoder = speech_encoder.train(settings.encoder, arrays, folder / "speech_encoder")
     store_embeddings(arrays, encoder)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speech2image.data.features import with_cached_states
+from speech2image.data.processes import first_alone, gpu, rank_and_count, share, wait
 from speech2image.data.progress import track
+from speech2image.data.shards.array_files import create_array
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.data.training_sets import parts_of
@@ -74,17 +76,39 @@ def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> 
 
     Where a frozen backbone's states lie there already, only the head runs.
     """
-    encoder = load_speech_encoder(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = load_speech_encoder(checkpoint).to(gpu() if torch.cuda.is_available() else "cpu")
     speech = replace(arrays, front_end=encoder.front_end)
     network: Encoder = encoder
     if isinstance(encoder, PretrainedSpeechEncoder):
         states = with_cached_states(speech, encoder)
         if states is not None:
             speech, network = states, encoder.head
-    utterances = np.arange(len(arrays.utterance_sample))
-    parts = np.split(utterances, range(UTTERANCES_AT_ONCE, len(utterances), UTTERANCES_AT_ONCE))
-    rows = [embed(network, speech, part) for part in track(parts, "speech embeddings", len(parts))]
-    return arrays.save_embeddings(np.concatenate(rows))
+    total = len(arrays.utterance_sample)
+    starts = share(range(0, max(1, total), UTTERANCES_AT_ONCE))
+    mine = [np.arange(start, min(start + UTTERANCES_AT_ONCE, total)) for start in starts]
+    speech.n_frames()  # builds frames that are missing, which all processes have to do together
+    rows = [embed(network, speech, part) for part in track(mine, "speech embeddings", len(mine))]
+    return _save(arrays, rows)
+
+
+def _save(arrays: PairArrays, rows: list[NDArray[np.float32]]) -> Path:
+    """Store what all processes computed, of which each made every so-many-th part."""
+    rank, count = rank_and_count()
+    if count == 1:
+        return arrays.save_embeddings(np.concatenate(rows))
+    path = arrays.folder / "arrays" / arrays.embeddings_file
+    paths = [path.with_name(f"{path.stem}-of-process-{other}.npy") for other in range(count)]
+    own = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    create_array(paths[rank], own.shape, np.float32, own)
+    wait()
+    with first_alone() as is_first:
+        if is_first:
+            made = [np.load(path) for path in paths]
+            parts = [np.split(a, range(UTTERANCES_AT_ONCE, len(a), UTTERANCES_AT_ONCE)) for a in made]
+            turns = [part for turn in zip_longest(*parts) for part in turn if part is not None]
+            arrays.save_embeddings(np.concatenate([part for part in turns if part.size]))
+    paths[rank].unlink()
+    return path
 
 
 def evaluate(
