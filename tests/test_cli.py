@@ -15,7 +15,7 @@ from tiny_model import SIZE, make_model, speech, write_wav
 
 import speech2image
 from speech2image import cli
-from speech2image.commands import flags, pictures, train
+from speech2image.commands import drawing, flags, pictures, train
 from speech2image.errors import MissingExtraError, SettingsError
 from speech2image.pipeline import registry
 
@@ -539,3 +539,52 @@ def test_missing_extra_is_an_import_error_too(monkeypatch) -> None:
         train.run("train", ["speech-encoder"])
     with pytest.raises(SettingsError):
         train.run("train", ["nonsense"])
+
+
+def _rows(name: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in Path(name).read_text().splitlines()]
+
+
+def test_one_bad_recording_of_many(here: Path, capsys) -> None:
+    (here / "bad.wav").write_bytes(b"no sound at all")
+    words = [
+        "translate",
+        "a.wav",
+        "bad.wav",
+        "b.wav",
+        "--separate",
+        "-o",
+        "d/p.png",
+        "--manifest",
+        "d/r.jsonl",
+    ]
+    assert cli.main(words) == 1
+    told = capsys.readouterr().err
+    assert "bad.wav" in told and "--skip-bad" in told
+    assert _new(here / "d") == ["p-1-1.png", "r.jsonl"]  # what was drawn before stays
+    assert [row["clip"] for row in _rows("d/r.jsonl")] == ["a.wav"]
+
+    assert cli.main([*words, "--skip-bad", "--json"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("bad.wav") == 1 and "1 of 3 recordings were left out" in told.err
+    assert _new(here / "d") == ["p-1-1.png", "p-3-1.png", "r.jsonl"]
+    first, bad, last = _rows("d/r.jsonl")
+    assert (first["files"], last["files"]) == (["d/p-1-1.png"], ["d/p-3-1.png"])
+    assert (last["clip"], last["seed"], last["pictures"]) == ("b.wav", 0, 1)
+    assert bad["clip"] == "bad.wav" and "bad.wav" in str(bad["error"])
+    report = json.loads(told.out)
+    assert report["clips"] == ["a.wav", "b.wav"] and report["failed"] == [bad]
+
+    assert cli.main(["translate", "bad.wav", "a.wav", "-n", "2", "--skip-bad", "--manifest", "r.jsonl"]) == 0
+    with Image.open("picture.png") as sheet:
+        assert sheet.size == (2 * SIZE + 2, SIZE)
+    assert _rows("r.jsonl")[1]["row"] == 1
+    assert cli.main(["translate", "bad.wav", "bad.wav", "--skip-bad"]) == 1
+    assert "none of 2 recordings can be used" in capsys.readouterr().err
+
+
+def test_the_manifest_is_refused_before_any_work(here: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(drawing.loading, "load", lambda *_, **__: pytest.fail("it opens a model"))
+    assert cli.main(["translate", "a.wav", "b.wav", "--at-once", "-1"]) == 2
+    assert cli.main(["translate", "a.wav", "--manifest", "a.wav/r.jsonl"]) == 1
+    assert "cannot write" in capsys.readouterr().err

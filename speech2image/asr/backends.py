@@ -8,6 +8,7 @@ Waveforms are mono 16 kHz float32 in [-1, 1] (`audio.load`); text is lower-case 
 
 import math
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -208,14 +209,16 @@ class PocketSphinx:
     def __init__(self) -> None:
         library = require("pocketsphinx", "asr")
         self._decoder: Any = library.Decoder(samprate=audio.SAMPLE_RATE, loglevel="FATAL")
+        self._alone = threading.Lock()  # the decoder holds one utterance at a time
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording."""
         samples = (np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes()
-        self._decoder.start_utt()
-        self._decoder.process_raw(samples, full_utt=True)
-        self._decoder.end_utt()
-        heard = self._decoder.hyp()
+        with self._alone:
+            self._decoder.start_utt()
+            self._decoder.process_raw(samples, full_utt=True)
+            self._decoder.end_utt()
+            heard = self._decoder.hyp()
         return "" if heard is None else transcript(heard.hypstr)
 
 

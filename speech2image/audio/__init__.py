@@ -1,6 +1,7 @@
 """Speech in: any recording -> mono 16 kHz waveform -> log-mel spectrogram."""
 
 from speech2image.audio.decode import MAX_SECONDS as MAX_SECONDS
+from speech2image.audio.decode import Samples as Samples
 from speech2image.audio.decode import Source as Source
 from speech2image.audio.decode import load as load
 from speech2image.audio.decode import load_beginning as load_beginning
@@ -17,3 +18,4 @@ from speech2image.audio.mel import SAMPLE_RATE as SAMPLE_RATE
 from speech2image.audio.mel import SILENCE_PEAK as SILENCE_PEAK
 from speech2image.audio.mel import log_mel as log_mel
 from speech2image.audio.mel import mel_filterbank as mel_filterbank
+from speech2image.audio.samples import with_rate as with_rate

@@ -15,7 +15,7 @@ from speech2image.audio.containers import parts
 from speech2image.audio.inputs import opened
 from speech2image.audio.mel import SILENCE_PEAK, check_heard
 from speech2image.audio.mixing import without_clicks
-from speech2image.audio.samples import from_samples, too_long
+from speech2image.audio.samples import Tensor, from_samples, in_memory, too_long
 from speech2image.audio.tracks import Track, read_tracks
 from speech2image.errors import SpeechError
 
@@ -25,8 +25,21 @@ MAX_MISSING = 0.1
 much as a packet."""
 MAX_LOST = 0.5
 """Seconds that may be lost because packets cannot be decoded, or a twentieth of a longer recording."""
-Source = str | PathLike[str] | bytes | bytearray | memoryview | BinaryIO | tuple[NDArray[Any], int]
-"""A path, "-" for standard input, the bytes of a file, a binary file object, or (samples, rate in Hz)."""
+Samples = NDArray[Any] | Tensor | list[Any]
+"""Samples without their rate, which is given beside them (`with_rate`)."""
+Source = (
+    str
+    | PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | BinaryIO
+    | tuple[Any, Any]
+    | dict[str, Any]
+    | Samples
+)
+"""A path, "-" for standard input, the bytes of a file, a binary file object, or samples with their rate in
+Hz: (samples, rate), (rate, samples) or {"array": samples, "sampling_rate": rate}."""
 Waveform = NDArray[np.float32]
 
 
@@ -47,10 +60,11 @@ def load(
 
     Args:
         source: a path; the bytes of a file; a binary file object (read from its beginning if it can seek);
-            "-" for standard input; or a pair (samples, rate), samples of shape [n] or [n, channels], float
-            in [-1, 1], int16, int32 or uint8 (silence at 128), in any byte order, rate in Hz. Files may be
-            of any container and codec that FFmpeg reads (wav, flac, mp3, ogg, opus, m4a, webm, video with
-            a sound track ...), at any sample rate.
+            "-" for standard input; or samples with their rate in Hz: (samples, rate), (rate, samples) or
+            {"array": samples, "sampling_rate": rate}. Samples are an array, a torch tensor or a list, of
+            shape [n], [n, channels] or [channels, n], float in [-1, 1], int16, int32 or uint8 (silence at
+            128), in any byte order. Files may be of any container and codec that FFmpeg reads (wav, flac,
+            mp3, ogg, opus, m4a, webm, video with a sound track ...), at any sample rate.
         max_seconds: longest speech accepted.
         is_speech: whether someone speaks in 16 kHz samples; asked of files with several sound tracks.
 
@@ -66,8 +80,9 @@ def load(
     Warns:
         UserWarning: something was passed over: how much could not be decoded, or a track of unknown codec.
     """
-    if isinstance(source, tuple):
-        name, waveform = "the samples", from_samples(source, max_seconds)
+    pair = in_memory(source)
+    if pair is not None:
+        name, waveform = "the samples", from_samples(pair, max_seconds)
     else:
         with opened(source) as (file, name):
             waveform = _joined(_parts(file, name), name, max_seconds, is_speech)

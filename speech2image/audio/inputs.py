@@ -79,9 +79,17 @@ def opened(source: Any) -> Iterator[tuple[Window, str]]:
             yield file, name
     else:
         raise SpeechError(
-            "expected a path, bytes, a binary file object, '-' or (samples, rate), "
+            "expected a path, bytes, a binary file object, '-', (samples, rate) or samples with rate=, "
             f"got {type(source).__name__}"
         )
+
+
+def named(source: Any, otherwise: str) -> str:
+    """What to call a recording: its path or a file's own name, or `otherwise`."""
+    if isinstance(source, str | os.PathLike):
+        return "standard input" if source == "-" else os.fsdecode(source)
+    name = getattr(source, "name", None) if hasattr(source, "read") else None
+    return name if isinstance(name, str) else otherwise
 
 
 def _standard_input() -> Any:

@@ -8,14 +8,15 @@ import os
 import sys
 import time
 import wave
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from speech2image.errors import OutputError, SettingsError, printable
+from speech2image.errors import OutputError, SettingsError, SpeechError, printable
 from speech2image.files import check_writable, writing
 from speech2image.pipeline import loading, registry
 from speech2image.pipeline.domains import OTHER, something_else
@@ -43,6 +44,8 @@ class Drawing:
         json: print what was done as JSON; where the model tells them, each clip's transcript, its words with
             their confidences, and its domain (flower, bird, other ...) with its confidence, too.
         threads: processor threads to use; 0 takes all.
+        run_on: where encoder and generator run: cpu, cuda, openvino, coreml, directml or rocm, as far as the
+            installed ONNX Runtime has it.
         route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
             (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
             which belongs to the one named; own is the model's.
@@ -53,6 +56,7 @@ class Drawing:
     model: str = registry.DEFAULT_MODEL
     json: bool = False
     threads: int = 0
+    run_on: str = "cpu"
     route: str = "own"
 
 
@@ -62,7 +66,7 @@ class Pictures(Drawing):
 
     Attributes:
         n: pictures for each recording, drawn from different noise.
-        separate: write every picture to a file of its own, out-1.png, out-2.png ...
+        separate: write every picture to a file of its own, out-1.png, out-2.png ..., as soon as it is drawn.
     """
 
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
@@ -87,21 +91,29 @@ PicturesFlags = Annotated[Pictures, tyro.conf.arg(name="")]
 def draw_pictures(
     flags: Pictures,
     sources: Sequence[str],
-    translate: "Callable[[Route, str], Translation]",
+    translate: "Callable[[Route], Iterable[Translation | SpeechError]]",
     *,
     recognizer: str = "own",
+    skip_bad: bool = False,
+    manifest: str = "",
 ) -> None:
     """The whole job of a command that draws sources one by one.
+
+    With `flags.separate` pictures are written as they come; a sheet is written at the end.
 
     Args:
         flags: what to draw and where to.
         sources: names of the recordings, or sentences.
-        translate: makes pictures of one source, once the flags have been checked and the model is open.
+        translate: makes pictures of each source in turn, once the flags have been checked and the model is
+            open; an error stands for a recording that cannot be used.
         recognizer: what writes down speech in a cascade.
+        skip_bad: go on without recordings that cannot be used.
+        manifest: JSON-lines file of a row a source, written as they come; "" writes none.
 
     Raises:
         SettingsError: a flag is out of its range, or two exclude each other.
-        OutputError: the pictures cannot be written where they should go.
+        SpeechError: a recording cannot be used, and `skip_bad` is off, or none can.
+        OutputError: the pictures or the manifest cannot be written where they should go.
     """
     from speech2image.pipeline import images, noise
 
@@ -113,25 +125,125 @@ def draw_pictures(
     files = _separate_files(flags, len(sources)) if flags.separate else [flags.out]
     if flags.separate:
         images.check_path(files[-1])
+    if manifest:
+        check_writable(manifest)
     route = _load(flags, recognizer)
     loaded = time.perf_counter()
     columns = flags.n if len(sources) > 1 else None
     if not flags.separate:  # before any work on pictures that no file could hold
         images.check_sheet(flags.out, flags.n * len(sources), route.picture_size, columns)
 
-    results = [translate(route, source) for source in sources]
-    speech = [result for result in results if result.log_mel.size]  # a sentence was not heard
-    for source, result in zip(sources, speech, strict=False):
-        line = _line_of_speech(result, f"{printable(source)}: " if len(speech) > 1 else "")
+    drawn = _Drawn(flags, route, files, many=len(sources) > 1)
+    with _rows(manifest) as write_row:
+        for number, (source, result) in enumerate(
+            zip(sources, _tracked(translate(route), len(sources)), strict=True)
+        ):
+            if isinstance(result, SpeechError):
+                if not skip_bad:
+                    raise _with_advice(result) if len(sources) > 1 else result
+                print(f"speech2image: warning: left out: {printable(str(result))}", file=sys.stderr)
+                drawn.failed.append({"clip": source, "error": str(result), "code": result.code})
+                write_row(drawn.failed[-1])
+            else:
+                write_row(drawn.add(number, source, result))
+    if not drawn.sources:
+        raise SpeechError(
+            f"none of {len(sources)} recordings can be used; the first: {drawn.failed[0]['error']}"
+        )
+    if not flags.separate:
+        _write(images.grid(drawn.pictures, columns), flags.out)
+    drawn.report({"load": loaded - started}, started)
+
+
+def _with_advice(error: SpeechError) -> SpeechError:
+    return SpeechError(f"{error}; mend it or take it out, or go on without it: --skip-bad", error.code)
+
+
+def _tracked(results: "Iterable[Translation | SpeechError]", n: int) -> "Iterable[Translation | SpeechError]":
+    """The results, while a bar counts them if there are several and somebody looks."""
+    if n == 1:
+        return results
+    from speech2image.data.progress import track
+
+    return track(results, "translate", n)
+
+
+@contextmanager
+def _rows(manifest: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Writes rows to a JSON-lines file, each as it comes, so that it stands there whatever follows."""
+    if not manifest:
+        yield lambda row: None
+        return
+    try:
+        with open(manifest, "w", encoding="ascii") as file:
+
+            def write(row: dict[str, Any]) -> None:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+
+            yield write
+    except OSError as error:
+        raise OutputError(f"cannot write {manifest}: {error.strerror or error}") from error
+
+
+class _Drawn:
+    """What was drawn of the sources so far.
+
+    Args:
+        flags: as of `draw_pictures`.
+        route: drew it.
+        files: all files, in their order; one sheet if not `flags.separate`.
+        many: whether there are several sources, which lines then name.
+    """
+
+    def __init__(self, flags: Pictures, route: "Route", files: list[Path], many: bool) -> None:
+        self._flags, self._route, self._files, self._many = flags, route, files, many
+        self.sources: list[str] = []
+        self.pictures: list[Image.Image] = []  # of the sheet; files of their own are written at once
+        self.failed: list[dict[str, str]] = []
+        self._written: list[Path] = []
+        self._spoken: list[Translation] = []
+        self._timings: dict[str, float] = {}
+
+    def add(self, number: int, source: str, result: "Translation") -> dict[str, Any]:
+        """Keep or write the pictures of source `number`, say what was heard; its row of the manifest."""
+        n, row = self._flags.n, len(self.sources)
+        is_speech = bool(result.log_mel.size)  # a sentence was not heard
+        line = _line_of_speech(result, f"{printable(source)}: " if self._many else "") if is_speech else ""
         if line:
             print(line, file=sys.stderr)
-    pictures = [image for result in results for image in result.images]
-    sheets = pictures if flags.separate else [images.grid(pictures, columns)]
-    for image, file in zip(sheets, files, strict=True):
-        _write(image, file)
-    timings = {key: sum(result.timings[key] for result in results) for key in results[0].timings}
-    done = {"clips" if speech else "texts": list(sources)} | speech_as_json(speech)
-    _report(flags, route, done, files, len(pictures), {"load": loaded - started} | timings, started)
+        files = self._files[n * number : n * (number + 1)] if self._flags.separate else self._files
+        if self._flags.separate:
+            for image, file in zip(result.images, files, strict=True):
+                _write(image, file)
+            self._written += files
+        else:
+            self.pictures += result.images
+        self.sources.append(source)
+        if is_speech:
+            self._spoken.append(replace(result, images=[]))  # pictures are large
+        for key, seconds in result.timings.items():
+            self._timings[key] = self._timings.get(key, 0.0) + seconds
+        return {
+            "clip" if is_speech else "text": source,
+            "files": [str(file) for file in files],
+            **({} if self._flags.separate else {"row": row + 1}),
+            "pictures": n,
+            "model": result.model,
+            "seed": result.seed,
+            **{key: values[0] for key, values in speech_as_json([result] if is_speech else []).items()},
+            "seconds": round(result.seconds, 4),
+        }
+
+    def report(self, loading: dict[str, float], started: float) -> None:
+        """Say what was done."""
+        done: dict[str, Any] = {"clips" if self._spoken else "texts": self.sources}
+        done |= speech_as_json(self._spoken) | ({"failed": self.failed} if self.failed else {})
+        files, pictures = self._written or self._files, self._flags.n * len(self.sources)
+        _report(self._flags, self._route, done, files, pictures, loading | self._timings, started)
+        if self.failed:
+            left = f"{len(self.failed)} of {len(self.failed) + len(self.sources)} recordings were left out"
+            print(f"speech2image: warning: {left}", file=sys.stderr)
 
 
 def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
@@ -168,7 +280,9 @@ def _check(flags: Drawing) -> None:
 
 def _load(flags: Drawing, recognizer: str, words: bool = True) -> "Route":
     route, threads = None if flags.route == "own" else flags.route, flags.threads or None
-    return loading.load(flags.model, route=route, recognizer=recognizer, threads=threads, words=words)
+    return loading.load(
+        flags.model, route=route, recognizer=recognizer, threads=threads, words=words, device=flags.run_on
+    )
 
 
 def _separate_files(flags: Pictures, sources: int) -> list[Path]:

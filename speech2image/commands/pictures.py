@@ -43,10 +43,16 @@ def translate(
     drawing: PicturesFlags,
     text: str = "",
     recognizer: str = "own",
+    skip_bad: bool = False,
+    manifest: str = "",
+    at_once: int = 0,
 ) -> None:
     """Turn recordings into pictures.
 
     Example: speech2image translate clip.wav -n 8 -o flower.png
+
+    Many recordings: speech2image translate *.wav --separate -o drawn/p.png --skip-bad
+    --manifest drawn/results.jsonl
 
     Args:
         clips: recordings in any common format (wav, mp3, ogg, m4a, webm ...); - reads standard input.
@@ -54,6 +60,11 @@ def translate(
         text: a sentence to draw in place of a recording, with a model of the cascade.
         recognizer: what writes down speech in a cascade: own (the model's), own:FOLDER, whisper:NAME or
             pocketsphinx.
+        skip_bad: go on without recordings that cannot be used, and name them; by default the first ends the
+            work.
+        manifest: file to write results to, one JSON object a recording, as they come: its files, what was
+            heard, or its error.
+        at_once: recordings to work on at once; 0 takes as many as there are cores.
     """
     if text and clips:
         raise SettingsError("give recordings or --text, not both")
@@ -67,12 +78,24 @@ def translate(
     if text:
         flags = replace(drawing, route="cascade") if drawing.route == "own" else drawing
         draw_pictures(
-            flags, [text], lambda route, text: _draw_text(route, text, n, seed), recognizer=recognizer
+            flags,
+            [text],
+            lambda route: [_draw_text(route, text, n, seed)],
+            recognizer=recognizer,
+            manifest=manifest,
         )
-    else:
-        draw_pictures(
-            drawing, clips, lambda route, clip: route.translate(clip, n, seed), recognizer=recognizer
-        )
+        return
+    if at_once < 0:
+        raise SettingsError(f"--at-once is {at_once}, must be 0 (as many as there are cores) or more")
+    threads = min(at_once, len(clips)) or None if len(clips) > 1 else 1
+    draw_pictures(
+        drawing,
+        clips,
+        lambda route: route.attempts(clips, n, seed, threads=threads),
+        recognizer=recognizer,
+        skip_bad=skip_bad,
+        manifest=manifest,
+    )
 
 
 def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
@@ -104,12 +127,12 @@ def say(
     if keep_speech is not None:
         check_wav(keep_speech)
 
-    def translate_spoken(route: "Route", text: str) -> "Translation":
+    def translate_spoken(route: "Route") -> "list[Translation]":
         speech = speak(text, find_voice(voice) if voice else None)
         result = route.translate((speech, SAMPLE_RATE), drawing.n, drawing.seed)
         if keep_speech is not None:
             write_wav(keep_speech, speech, SAMPLE_RATE)
-        return result
+        return [result]
 
     draw_pictures(drawing, [text], translate_spoken)
 

@@ -58,11 +58,11 @@ def record(
     if keep_speech is not None:
         check_wav(keep_speech)
 
-    def translate_recorded(route: "Route", _: str) -> "Translation":
+    def translate_recorded(route: "Route") -> "list[Translation]":
         samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
         if keep_speech is not None:
             write_wav(keep_speech, samples, rate)
-        return route.translate((samples, rate), drawing.n, drawing.seed)
+        return [route.translate((samples, rate), drawing.n, drawing.seed)]
 
     draw_pictures(drawing, ["microphone"], translate_recorded)
 

@@ -24,7 +24,7 @@ from speech2image.data.listings import parse_json
 from speech2image.data.pairs import Sample, picture_shards, stream_pictures
 from speech2image.data.pictures import open_picture, to_rgb
 from speech2image.data.processes import first_alone, share, wait
-from speech2image.data.progress import progress_bar
+from speech2image.data.progress import progress
 from speech2image.data.shards.array_files import ResumableArray, allocate_array, open_array
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
@@ -76,11 +76,10 @@ def cache_teacher_features(
         return path
     parts = _parts(arrays, path.with_name(f"teacher-{key}.parts"))
     mine, quick = share(parts), _quick(teacher)
-    with progress_bar() as progress:
-        bar = progress.add_task("teacher features", total=sum(len(part.ids) for part in mine))
+    with progress("teacher features", sum(len(part.ids) for part in mine)) as shown:
         for part in mine:
             for done in _fill(part, quick, crops, max(1, crops_at_once // crops)):
-                progress.advance(bar, done)
+                shown.advance(done)
     wait()
     with first_alone():
         if path.exists() and _read_key(path) == key:
@@ -268,10 +267,9 @@ def _build_states(name: str, missing: list[tuple[LogMels, Path]], encoder: Pretr
         return
     training = encoder.training
     encoder.eval()
-    with progress_bar() as progress:
-        bar = progress.add_task(f"{name}: states", total=sum(len(shard) for shard, _ in missing))
+    with progress(f"{name}: states", sum(len(shard) for shard, _ in missing)) as shown:
         for shard, target in missing:
-            write_log_mels(target, _shard_states(shard, encoder, lambda n: progress.advance(bar, n)))
+            write_log_mels(target, _shard_states(shard, encoder, shown.advance))
     encoder.train(training)  # or its head would be trained without dropout by the call that computes states
 
 

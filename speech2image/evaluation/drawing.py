@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from speech2image.data.progress import progress_bar
+from speech2image.data.progress import progress
 from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.embeddings import Embeddings
@@ -86,12 +86,11 @@ def draw(route: Route, arrays: PairArrays, pictures: DrawnSet, readings: Sequenc
     per = pictures.per_utterance
     first = min((reading.rows.done for reading in readings), default=len(pictures)) // per
     step, total = max(1, BLOCK // per), len(pictures.utterances)
-    with progress_bar() as bar:
-        task = bar.add_task(f"drawing: {pictures.name}", total=(total - first) * per)
+    with progress(f"drawing: {pictures.name}", (total - first) * per) as shown:
         for start in range(first, total, step):
             rows = slice(start, min(start + step, total))
             _read(draw_block(route, arrays, pictures, rows), start * per, readings)
-            bar.advance(task, (rows.stop - rows.start) * per)
+            shown.advance((rows.stop - rows.start) * per)
 
 
 def draw_block(route: Route, arrays: PairArrays, pictures: DrawnSet, rows: slice) -> Pictures:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from speech2image.data.entries import file_digest
 from speech2image.data.pictures import list_pictures, stream_pictures
-from speech2image.data.progress import progress_bar
+from speech2image.data.progress import progress
 from speech2image.errors import DataError, OutputError
 from speech2image.files import check_writable, writing
 from speech2image.metrics.feature_network import FeatureNetwork
@@ -104,13 +104,11 @@ def folder_features(
     place = cache / "features" / digest
     check_writable(place / "part")
     parts = [place / f"{start:08}.npz" for start in range(0, len(names), PART)]
-    with progress_bar() as progress:
-        task = progress.add_task(f"features of {folder.name}", total=len(names))
-        for index, part in enumerate(parts):
-            own = names[index * PART : (index + 1) * PART]
-            if not _is_whole(part):
-                _write(part, folder, own, network, size, lambda n: progress.advance(task, n))
-            progress.update(task, completed=index * PART + len(own))
+    shares = [names[start : start + PART] for start in range(0, len(names), PART)]
+    todo = [(part, own) for part, own in zip(parts, shares, strict=True) if not _is_whole(part)]
+    with progress(f"features of {folder.name}", sum(len(own) for _, own in todo)) as shown:
+        for part, own in todo:
+            _write(part, folder, own, network, size, shown.advance)
     broken = [(str(a), str(b)) for part in parts for a, b in _read(part)["broken"].tolist()]
     n = len(names) - len(broken)
     if not n:

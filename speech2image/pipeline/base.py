@@ -12,10 +12,11 @@ trained in `training/recipes/` and written by `export/`; this runs them with ONN
 
 import os
 import time
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,11 +26,13 @@ from PIL import Image
 
 from speech2image import audio
 from speech2image.asr.ctc import TranscribedWord
+from speech2image.audio.inputs import named
 from speech2image.audio.vad import VoiceActivityDetector
-from speech2image.errors import SettingsError
+from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline import images
 from speech2image.pipeline.domains import Decision
 from speech2image.pipeline.generator import ConditionedGenerator, between, walk_alphas
+from speech2image.pipeline.many import check_threads, in_threads
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import ROUTES
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
     from speech2image.asr.backends import AsrBackend
 
 Speech = audio.Source
-"""What a recording may be handed in as: see `audio.load`."""
+"""What a recording may be handed in as: see `audio.load`; bare samples with their rate beside them."""
+Rate = int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Translation:
     """What one recording became.
 
@@ -63,6 +67,7 @@ class Translation:
             not tell, and for a text.
         confidence: the probability of that domain, 0 to 1; None without.
         domains: all that the model tells apart, "other" the last.
+        source: which recording it was, in `translate_many`: its path, or "recording 3"; else "".
     """
 
     images: list[Image.Image]
@@ -77,6 +82,7 @@ class Translation:
     domain: str | None = None
     confidence: float | None = None
     domains: tuple[str, ...] = ()
+    source: str = ""
 
     @property
     def seconds(self) -> float:
@@ -87,6 +93,24 @@ class Translation:
         """All pictures on one sheet."""
         return images.grid(self.images, columns)
 
+    def __eq__(self, other: object) -> bool:
+        """The same pictures of the same embedding, under one seed by one model; times do not count."""
+        if not isinstance(other, Translation):
+            return NotImplemented
+        return _same(self, other)
+
+    def __repr__(self) -> str:
+        heard = "" if self.transcript is None else f", transcript={self.transcript!r}"
+        about = "" if self.domain is None else f", domain={self.domain!r}"
+        return (
+            f"<Translation of {self.source or 'a recording'}: {_counted(self.images)}, model={self.model!r}, "
+            f"seed={self.seed}{heard}{about}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: all pictures on one sheet."""
+        return images.encode(self.grid())
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the pictures as one file: the picture itself if there is one, else the grid.
 
@@ -96,7 +120,7 @@ class Translation:
         return images.save(self.grid(), path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Interpolation:
     """A walk between two recordings under one noise.
 
@@ -126,9 +150,39 @@ class Interpolation:
         """The pictures on one sheet, by default in one row."""
         return images.grid(self.images, len(self.images) if columns is None else columns)
 
+    def __eq__(self, other: object) -> bool:
+        """The same pictures of the same embeddings, under one seed by one model; times do not count."""
+        if not isinstance(other, Interpolation):
+            return NotImplemented
+        return _same(self, other)
+
+    def __repr__(self) -> str:
+        return f"<Interpolation: {_counted(self.images)}, model={self.model!r}, seed={self.seed}>"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the row of pictures."""
+        return images.encode(self.grid())
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the row of pictures as one file."""
         return images.save(self.grid(), path)
+
+
+def _counted(pictures: Sequence[Image.Image]) -> str:
+    sides = f" of {pictures[0].width} x {pictures[0].height}" if pictures else ""
+    return f"{len(pictures)} picture{'s' if len(pictures) != 1 else ''}{sides}"
+
+
+def _same(first: Translation | Interpolation, second: Translation | Interpolation) -> bool:
+    """Whether all fields but the times are equal, pictures and arrays in every number."""
+    names = [one.name for one in fields(first) if one.name != "timings"]
+    return all(_equal(getattr(first, name), getattr(second, name)) for name in names)
+
+
+def _equal(first: object, second: object) -> bool:
+    if isinstance(first, np.ndarray):
+        return np.array_equal(first, np.asarray(second))
+    return first == second
 
 
 class EncodedSpeech(NamedTuple):
@@ -200,16 +254,36 @@ class Route(ABC):
         self.model, self.vad = model, vad
         self.recognizer: AsrBackend | None = None
         self.name: str = model.name
+        self._reopen: Callable[[], Route] | None = None  # as `loading.load` opened it
         self.generator = ConditionedGenerator(model, generator, prior)
         self.picture_size = self.generator.picture_size
 
-    def translate(self, speech: Speech, n: int = 1, seed: int = 0) -> Translation:
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} of the model {self.name!r}, {self.picture_size} x {self.picture_size}>"
+        )
+
+    def __reduce__(self) -> "tuple[Callable[..., Route], tuple[()]]":
+        """A pickle holds how the model was opened, and opens it anew: in a worker process, say.
+
+        Raises:
+            TypeError: the route was not made by `speech2image.load`.
+        """
+        if self._reopen is None:
+            raise TypeError("a route made by hand cannot be pickled; open its model with speech2image.load")
+        return self._reopen, ()
+
+    def translate(self, speech: Speech, n: int = 1, seed: int = 0, *, rate: Rate = None) -> Translation:
         """Turn a recording into `n` pictures.
 
         Args:
-            speech: a path, "-" (standard input), bytes, a binary file object, or (samples, rate).
+            speech: a path, "-" (standard input), bytes, a binary file object; or samples: with `rate`, or as
+                (samples, rate), (rate, samples) or {"array": samples, "sampling_rate": rate}. Samples are an
+                array, a torch tensor or a list, of shape [n], [n, channels] or [channels, n], float in
+                [-1, 1], int16, int32 or uint8.
             n: pictures to draw, 1 to 10,000. The first pictures are the same whatever `n` is.
             seed: where the noise comes from, a whole number from 0.
+            rate: of bare samples, in Hz.
 
         Raises:
             SpeechError: the recording cannot be used, or holds no speech (through text: no words).
@@ -217,16 +291,77 @@ class Route(ABC):
         """
         z = self.generator.noise(n, seed)
         timings: dict[str, float] = {}
-        (encoded,) = self._encode([speech], timings)
+        (encoded,) = self._encode([audio.with_rate(speech, rate)], timings)
         return self._drawn(encoded, z, seed, timings)
 
-    def embed(self, speech: Speech) -> NDArray[np.float32]:
+    def translate_many(
+        self,
+        clips: Iterable[Speech],
+        n: int = 1,
+        seed: int = 0,
+        *,
+        rate: Rate = None,
+        threads: int | None = None,
+        skip_bad: bool = False,
+    ) -> Iterator[Translation]:
+        """Turn many recordings into pictures, several at once; yield results in their order, as they come.
+
+        Args:
+            clips: as `translate` takes them; taken one by one, so there may be more than fit into memory.
+            n: pictures to draw of each, 1 to 10,000.
+            seed: as of `translate`, the same for all.
+            rate: of clips that are bare samples, in Hz; then all are.
+            threads: recordings to work on at once, 1 to 64; by default as many as there are cores.
+            skip_bad: pass over recordings that cannot be used, with a warning that names each.
+
+        Returns:
+            A generator of results, each with its `source`. No more of them than twice the threads are made
+            before they are taken.
+
+        Raises:
+            SpeechError: a recording cannot be used; it is named.
+            SettingsError: as `translate`, or `threads` is out of its range.
+
+        Warns:
+            UserWarning: a recording was passed over.
+        """
+        tried = self.attempts(clips, n, seed, rate=rate, threads=threads)
+        return _usable(tried, skip_bad)
+
+    def attempts(
+        self,
+        clips: Iterable[Speech],
+        n: int = 1,
+        seed: int = 0,
+        *,
+        rate: Rate = None,
+        threads: int | None = None,
+    ) -> Iterator[Translation | SpeechError]:
+        """As `translate_many`, with the error itself, which names the recording, for one that cannot be used.
+
+        Raises:
+            SettingsError: as `translate_many`.
+        """
+        at_once = check_threads(threads)
+        self.generator.noise(n, seed)  # refuses either before any work
+
+        def tried(numbered: tuple[int, Speech]) -> Translation | SpeechError:
+            number, clip = numbered
+            source = named(clip, f"recording {number}")
+            try:
+                return replace(self.translate(clip, n, seed, rate=rate), source=source)
+            except SpeechError as error:
+                return error if source in str(error) else SpeechError(f"{source}: {error}", error.code)
+
+        return in_threads(tried, enumerate(clips, start=1), at_once)
+
+    def embed(self, speech: Speech, *, rate: Rate = None) -> NDArray[np.float32]:
         """Turn a recording into its speech embedding (through text: that of the words), float32 [1024].
 
         Raises:
             SpeechError, SettingsError: as `translate`.
         """
-        return self.encode(speech).speech_embedding
+        return self.encode(audio.with_rate(speech, rate)).speech_embedding
 
     def encode(
         self, speech: Speech, timings: dict[str, float] | None = None, *, quick: bool = False
@@ -253,7 +388,9 @@ class Route(ABC):
         """
         return self.generator.generate(embedding, n, seed)
 
-    def interpolate(self, first: Speech, second: Speech, steps: int = 9, seed: int = 0) -> Interpolation:
+    def interpolate(
+        self, first: Speech, second: Speech, steps: int = 9, seed: int = 0, *, rate: Rate = None
+    ) -> Interpolation:
         """Walk from one recording to another under one noise: f = alpha f1 + (1 - alpha) f2 (paper, Fig. 5).
 
         Args:
@@ -261,13 +398,15 @@ class Route(ABC):
             second: the recording at the right end, alpha = 0.
             steps: pictures, both ends included, 2 to 10,000.
             seed: where the one noise vector comes from.
+            rate: of bare samples, in Hz.
 
         Raises:
             SpeechError, SettingsError: as `translate`; `steps` is out of its range.
         """
         alphas, z = walk_alphas(steps), self.generator.noise(1, seed)[0]
         timings: dict[str, float] = {}
-        f1, f2 = (encoded.speech_embedding for encoded in self._encode([first, second], timings))
+        both = [audio.with_rate(clip, rate) for clip in (first, second)]
+        f1, f2 = (encoded.speech_embedding for encoded in self._encode(both, timings))
         with timed(timings, "draw"):
             pictures = self.generator.walk(f1, f2, alphas, z)
         mixed = between(f1, f2, alphas)
@@ -295,7 +434,7 @@ class Route(ABC):
         """
         raise self._reads_no_text()
 
-    def transcribe(self, speech: Speech) -> str:
+    def transcribe(self, speech: Speech, *, rate: Rate = None) -> str:
         """What a recognizer writes down of a recording: the words that pictures are drawn from.
 
         Raises:
@@ -335,6 +474,16 @@ class Route(ABC):
             encoded.words,
             *encoded.decision,
         )
+
+
+def _usable(tried: Iterator[Translation | SpeechError], skip_bad: bool) -> Iterator[Translation]:
+    for result in tried:
+        if isinstance(result, Translation):
+            yield result
+        elif skip_bad:
+            warnings.warn(f"passed over {result}", stacklevel=2)
+        else:
+            raise result
 
 
 def listen(

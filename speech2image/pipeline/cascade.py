@@ -92,14 +92,14 @@ class CascadeRoute(Route):
             read = EncodedSpeech(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
         return self._drawn(read, z, seed, timings)
 
-    def transcribe(self, speech: Speech) -> str:
+    def transcribe(self, speech: Speech, *, rate: int | None = None) -> str:
         """What is said in a recording: lower-case words.
 
         Raises:
             SpeechError, SettingsError: as `translate`.
         """
         recognizer = self._recognizer()
-        return self._written(recognizer, listen(speech, self.vad)[0]).text
+        return self._written(recognizer, listen(audio.with_rate(speech, rate), self.vad)[0]).text
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """Turn a sentence into its text embedding, float32 [1024].

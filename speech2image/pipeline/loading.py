@@ -3,7 +3,9 @@
 import importlib
 import os
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from weakref import WeakValueDictionary
 
 from speech2image.errors import SettingsError
@@ -14,12 +16,39 @@ if TYPE_CHECKING:
     from speech2image.asr.backends import AsrBackend
     from speech2image.audio.vad import VoiceActivityDetector
     from speech2image.pipeline.base import Route
+    from speech2image.pipeline.cascade import CascadeRoute
+    from speech2image.pipeline.direct import DirectRoute
     from speech2image.pipeline.onnx import Session
 
-_SHARED: "WeakValueDictionary[tuple[str, int | None], Session]" = WeakValueDictionary()
-"""Open generators and condition priors by checksum and threads, as long as a route uses them."""
+_SHARED: "WeakValueDictionary[tuple[str, int | None, tuple[str, ...]], Session]" = WeakValueDictionary()
+"""Open generators and condition priors by checksum, threads and execution providers, as long as a route uses
+them."""
 
 
+class Options(TypedDict, total=False):
+    """Keywords of `load` beside `route`; it explains them."""
+
+    recognizer: "str | AsrBackend"
+    threads: int | None
+    vad: bool
+    words: bool
+    device: str | None
+    providers: Sequence[str] | None
+    detect_speech: bool | None
+
+
+@overload
+def load(
+    name_or_path: str | os.PathLike[str] = ..., *, route: Literal["direct"], **options: Unpack[Options]
+) -> "DirectRoute": ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str] = ..., *, route: Literal["cascade"], **options: Unpack[Options]
+) -> "CascadeRoute": ...
+@overload
+def load(
+    name_or_path: str | os.PathLike[str] = ..., *, route: str | None = None, **options: Unpack[Options]
+) -> "Route": ...
 def load(
     name_or_path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
@@ -28,6 +57,8 @@ def load(
     threads: int | None = None,
     vad: bool = True,
     words: bool = True,
+    device: str | None = None,
+    providers: Sequence[str] | None = None,
     detect_speech: bool | None = None,
 ) -> "Route":
     """Open a model and make it ready to turn speech into pictures.
@@ -43,12 +74,17 @@ def load(
             those of which no word is written down.
         words: tell the words heard as well as the model can, where no picture depends on them (direct route):
             some 40 ms a recording; without, those that its encoder tells by the way, if any.
+        device: where encoder, condition prior and generator run: "cpu" (the default), "cuda", "openvino",
+            "coreml", "directml" or "rocm", as far as the installed ONNX Runtime has it. A recognizer, the
+            decoder of the words and the speech detector stay on the processor, and so does what the device
+            cannot run. Pictures may differ in the last bits from one device to another.
+        providers: the same as names of ONNX Runtime's execution providers, the first that can runs a network.
         detect_speech: old name of `vad`, until version 0.3.
 
     Raises:
         CheckpointError: no such model, it has no such route, or its files are damaged or something else.
         SettingsError: `threads` is not a whole number from 1; there is no such recognizer or route; a
-            recognizer is given to a model that goes without text.
+            recognizer is given to a model that goes without text; the device is not there, or given twice.
         MissingExtraError: the recognizer's package is not installed.
     """
     if detect_speech is not None:
@@ -59,17 +95,19 @@ def load(
         )
         vad = detect_speech
     from speech2image.pipeline.base import Parts
+    from speech2image.pipeline.onnx import execution_providers
 
     model = find(name_or_path) if route is None else find_route(name_or_path, route)
     kind = ROUTES[model.route]
+    chosen = execution_providers(device, providers)
     if not kind.text and recognizer != "own":
         raise SettingsError(f"model '{model.name}' goes without text, so it needs no speech recognizer")
     # Everything is read and checked before the route opens more, such as a recognizer.
     parts = Parts(
         model,
-        encoder=_session(model, kind.encoder, threads),
-        generator=_shared(model, GENERATOR, threads),
-        prior=_shared(model, PRIOR, threads) if PRIOR in model.networks else None,
+        encoder=_session(model, kind.encoder, threads, chosen),
+        generator=_shared(model, GENERATOR, threads, chosen),
+        prior=_shared(model, PRIOR, threads, chosen) if PRIOR in model.networks else None,
         vad=open_vad(model) if vad else None,
         threads=threads,
         recognizer=recognizer,
@@ -77,22 +115,39 @@ def load(
         words=words,
     )
     opened: Route = importlib.import_module(kind.module).open_route(parts)
+    opened._reopen = partial(
+        load,
+        model.folder.resolve(),
+        recognizer=recognizer,
+        threads=threads,
+        vad=vad,
+        words=words,
+        providers=chosen,
+    )
     return opened
 
 
-def _session(model: Model, network: str, threads: int | None) -> "Session":
+def _session(
+    model: Model, network: str, threads: int | None, providers: Sequence[str] | None = None
+) -> "Session":
     """A network of a model, opened with the inputs and outputs that the model's card states."""
-    from speech2image.pipeline.onnx import Session
+    from speech2image.pipeline.onnx import CPU, Session
 
-    return Session(model.read(network), *model.signature(network), str(model.path(network)), threads)
+    return Session(
+        model.read(network),
+        *model.signature(network),
+        str(model.path(network)),
+        threads,
+        providers=providers or (CPU,),
+    )
 
 
-def _shared(model: Model, network: str, threads: int | None) -> "Session":
+def _shared(model: Model, network: str, threads: int | None, providers: tuple[str, ...]) -> "Session":
     """The session of a model's generator or condition prior; one open already, where two models share it."""
-    key = model.card["files"][network]["sha256"], threads
+    key = model.card["files"][network]["sha256"], threads, providers
     session = _SHARED.get(key)
     if session is None:
-        session = _SHARED[key] = _session(model, network, threads)
+        session = _SHARED[key] = _session(model, network, threads, providers)
     else:
         model.read(network)  # This model's file must be whole, too, although another's session is used.
     return session

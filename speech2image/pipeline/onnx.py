@@ -7,13 +7,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from speech2image.errors import CheckpointError
+from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.noise import check_whole
 from speech2image.pipeline.onnx_check import EXPORTED, Allowed, check_network
 
 _FATAL_ONLY = 4
 _NUMBERS = ("tensor(float)", "tensor(int64)")
 """What a network may take; it gives the first."""
+
+
+CPU = "CPUExecutionProvider"
+DEVICES = {
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+"""Device -> the execution provider of ONNX Runtime that runs networks there."""
+_PACKAGES = {
+    "cuda": "onnxruntime-gpu",
+    "openvino": "onnxruntime-openvino",
+    "directml": "onnxruntime-directml",
+}
+"""Device -> the package of ONNX Runtime that has it, which takes the place of `onnxruntime`."""
+
+
+def execution_providers(device: str | None, providers: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names of the execution providers that a caller chose, the processor's at their end.
+
+    Raises:
+        SettingsError: no such device or provider in this installation; or both were given.
+    """
+    import onnxruntime
+
+    if device is not None and providers is not None:
+        raise SettingsError("give device or providers, not both")
+    there = onnxruntime.get_available_providers()
+    if device is not None:
+        if device not in DEVICES:
+            raise SettingsError(f"unknown device {device!r}; there are: {', '.join(DEVICES)}")
+        providers = [DEVICES[device]]
+        if providers[0] not in there:
+            package = _PACKAGES.get(device)
+            advice = f"; install {package} in place of onnxruntime" if package else ""
+            raise SettingsError(f"the installed ONNX Runtime cannot run networks on {device!r}{advice}")
+    chosen = tuple(dict.fromkeys(providers or (CPU,)))
+    for name in chosen:
+        if name not in there:
+            raise SettingsError(
+                f"the installed ONNX Runtime has no execution provider {name!r:.60}; "
+                f"it has: {', '.join(there)}"
+            )
+    return chosen if CPU in chosen else (*chosen, CPU)
 
 
 def default_threads() -> int:
@@ -24,7 +71,7 @@ def default_threads() -> int:
 
 
 class Session:
-    """A network in ONNX, run on the CPU.
+    """A network in ONNX.
 
     Args:
         model: the bytes of an ONNX file.
@@ -33,11 +80,13 @@ class Session:
         name: what to call it in errors, usually its path.
         threads: threads of one call; by default all cores this process may use.
         allowed: operators it may use.
+        providers: execution providers, as `execution_providers` gives them; what the first cannot run, the
+            next does.
 
     Raises:
         CheckpointError: not ONNX, damaged, more than weights and common operators (`onnx_check`), or a
             network with other inputs or outputs.
-        SettingsError: fewer than one thread.
+        SettingsError: fewer than one thread; or the first of the providers does not start here.
     """
 
     def __init__(
@@ -48,10 +97,11 @@ class Session:
         name: str,
         threads: int | None = None,
         allowed: Allowed = EXPORTED,
+        providers: Sequence[str] = (CPU,),
     ) -> None:
         self.name, self.inputs, self.outputs = name, tuple(inputs), tuple(outputs)
         check_network(model, name, allowed)
-        self._session = _open(model, name, threads)
+        self._session = _open(model, name, threads, providers)
         found = {node.name: node.type for node in self._session.get_inputs()}
         given = {node.name: node.type for node in self._session.get_outputs()}
         if set(found) != set(inputs) or not set(outputs) <= set(given):
@@ -99,7 +149,7 @@ class Session:
         return found
 
 
-def _open(model: bytes, name: str, threads: int | None) -> Any:
+def _open(model: bytes, name: str, threads: int | None, providers: Sequence[str]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -113,7 +163,7 @@ def _open(model: bytes, name: str, threads: int | None) -> Any:
     # Its own format is found by four bytes, which an ONNX file may have too, and is not what was checked.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:
         if not _from_onnxruntime(error):
             raise
@@ -121,6 +171,13 @@ def _open(model: bytes, name: str, threads: int | None) -> Any:
             f"{name} cannot be opened as an ONNX network; it is damaged or something else: "
             f"{_first_line(error)}"
         ) from error
+    # ONNX Runtime goes on silently with the rest where a provider's libraries are missing.
+    if providers[0] not in session.get_providers():
+        raise SettingsError(
+            f"ONNX Runtime has {providers[0]} and cannot start it here (its libraries or driver are "
+            "missing?); choose another device"
+        )
+    return session
 
 
 def _from_onnxruntime(error: Exception) -> bool:

@@ -39,7 +39,6 @@ def test_any_layout_in_memory() -> None:
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (matrix(np.zeros(20_000)), r"shape .* got \[1, 20000\]"),
         (np.zeros(20_000, dtype=[("left", "f4"), ("right", "f4")]), "got \\[\\('left'"),
         (np.zeros(20_000, dtype=object), "got object"),
         (np.zeros(20_000, dtype="M8[s]"), "got datetime64"),
@@ -72,3 +71,31 @@ def test_rates_that_are_no_whole_number(rate: object) -> None:
 @pytest.mark.parametrize("rate", [16_000, 16_000.0, np.int64(16_000), np.float32(16_000)])
 def test_rates_of_any_type(rate: int) -> None:
     np.testing.assert_array_equal(audio.load((sentence(), rate)), sentence())
+
+
+def test_every_form_of_samples_in_memory() -> None:
+    speech = sentence()
+    stereo = np.stack([speech, speech], axis=1)
+    for source in (
+        (speech, 16_000),
+        (16_000, speech),
+        {"array": speech, "sampling_rate": 16_000, "path": None},
+        (speech.tolist(), 16_000),
+        (matrix(speech), 16_000),
+        (speech[None], 16_000),
+        (stereo, 16_000),
+        (stereo.T, 16_000),
+        audio.with_rate(speech, 16_000),
+    ):
+        np.testing.assert_allclose(audio.load(source), speech, atol=1e-7)
+    for source in ("clip.wav", (speech, 16_000), b"RIFF"):
+        with pytest.raises(SpeechError, match="rate= belongs to samples without one"):
+            audio.with_rate(source, 16_000)
+
+
+def test_torch_tensors() -> None:
+    torch = pytest.importorskip("torch")
+    speech = torch.tensor(sentence())
+    for tensor in (speech, speech[None], speech.double(), speech.clone().requires_grad_()):
+        np.testing.assert_array_equal(audio.load((tensor, 16_000)), sentence())
+    np.testing.assert_allclose(audio.load((16_000, speech.bfloat16())), sentence(), atol=4e-3)

@@ -30,7 +30,7 @@ from speech2image.data.pairs import (
     write_picture_shard,
     write_speech_shard,
 )
-from speech2image.data.shards.plan import ShardPlan, make_shards, plan_shards, unfinished
+from speech2image.data.shards.plan import ShardPlan, counted, make_shards, plan_shards, unfinished
 from speech2image.errors import SettingsError
 from speech2image.files import writing
 
@@ -272,7 +272,7 @@ def _spoken_shard(plan: ShardPlan[int]) -> Path:
 
 
 def _make_shard(seed: int, plan: ShardPlan[int]) -> None:
-    samples = [toy_sample(i, seed) for i in plan.items]
+    samples = [toy_sample(i, seed) for i in counted(plan.items)]
     spoken = [item for sample in samples for item in shard_utterances(sample)]
     write_speech_shard(_spoken_shard(plan), spoken, plan.digest)
     write_picture_shard(plan.path, samples, plan.digest)

@@ -24,7 +24,7 @@ from speech2image.data.pictures import central_square
 from speech2image.data.processes import first_alone, share, wait
 from speech2image.data.shards.array_files import allocate_array, create_array, open_array
 from speech2image.data.shards.header import Header, read_header
-from speech2image.data.shards.plan import make_shards
+from speech2image.data.shards.plan import counted, make_shards
 from speech2image.data.shards.rows import LogMels, Rows, frames_of, write_log_mels
 from speech2image.errors import DataError
 from speech2image.files import writing
@@ -288,7 +288,7 @@ def _fill_pictures(task: tuple[Path, Path, int, list[str]]) -> None:
     shard, target, first, ids = task
     out = open_array(target, np.uint8, 4, mode="r+")
     rows = {name: i for i, name in enumerate(ids, first)}
-    for sample in stream_pictures([shard]):
+    for sample in counted(stream_pictures([shard])):
         if sample.id not in rows:
             raise DataError(f"{shard} changed since it was opened: {sample.id} is new; start again")
         out[rows.pop(sample.id)] = central_square(sample.image, out.shape[1], sample.id)
@@ -302,6 +302,7 @@ def _build_log_mels(task: tuple[Path, Path, FrontEnd]) -> None:
     shard, target, front_end = task
     spoken = stream_speech([shard])
     log_mels = [
-        frames_of(s.utterance.audio, f"{shard.name}: an utterance of {s.sample}", front_end) for s in spoken
+        frames_of(s.utterance.audio, f"{shard.name}: an utterance of {s.sample}", front_end)
+        for s in counted(spoken)
     ]
     write_log_mels(target, log_mels)

@@ -33,7 +33,7 @@ from speech2image.data.pairs import (
     write_speech_shard,
 )
 from speech2image.data.shards.header import read_header
-from speech2image.data.shards.plan import ShardPlan, make_shards, plan_shards, unfinished
+from speech2image.data.shards.plan import ShardPlan, counted, make_shards, plan_shards, unfinished
 from speech2image.errors import DataError
 
 
@@ -116,7 +116,7 @@ def make_picture_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[s
     Returns:
         What is wrong with those that cannot be read.
     """
-    loaded = [load_usable(entry) for entry in plan.items]
+    loaded = [load_usable(entry) for entry in counted(plan.items)]
     samples = [sample for sample, _ in loaded if sample is not None]
     problems = [problem for _, found in loaded for problem in found]
     if problems and not skip_bad:
@@ -212,7 +212,7 @@ def make_recorded_shard(plan: ShardPlan[Entry], skip_bad: bool = False) -> list[
         What is wrong with those.
     """
     spoken, problems = [], []
-    for entry in plan.items:
+    for entry in counted(plan.items):
         try:
             utterance = load_recording(entry.recordings[0], entry.place)
         except DataError as error:

@@ -9,18 +9,18 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from speech2image.data.pairs import is_intact, is_whole
-from speech2image.data.progress import progress_bar
+from speech2image.data.progress import Progress, progress
 from speech2image.data.shards.header import Header, read_header
 from speech2image.errors import DataError, Speech2ImageError
 
@@ -142,12 +142,76 @@ def make_shards(
     results: list[Result] = []
     if not tasks:
         return results
-    with progress_bar() as progress, closing(run_tasks(function, tasks, workers)) as made:
-        bar = progress.add_task(description, total=sum(sizes))
+    with (
+        progress(description, sum(sizes)) as shown,
+        counting(shown) as count,
+        closing(run_tasks(function, tasks, workers)) as made,
+    ):
         for size, result in zip(sizes, made, strict=True):
-            progress.advance(bar, size)
+            count.finish(size)
             results.append(result)
     return results
+
+
+class Count:
+    """Items of shards done so far, in this process and in its workers.
+
+    Args:
+        shown: what shows them.
+    """
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown, self._lock = shown, threading.Lock()
+        self._told = self._finished = 0
+        self.items = multiprocessing.get_context("spawn").Value("q", 0)
+
+    def finish(self, size: int) -> None:
+        """A shard of `size` items is done, whether or not its function counted them."""
+        self._finished += size
+        self.show()
+
+    def show(self) -> None:
+        """Show what has been counted since the last time."""
+        with self._lock:
+            done = max(self._finished, self.items.value)
+            if done > self._told:
+                self._shown.advance(done - self._told)
+                self._told = done
+
+
+_count: Any = None
+"""Where functions that make shards count, in this process: a shared number."""
+
+
+@contextmanager
+def counting(shown: Progress) -> Iterator[Count]:
+    """Let `counted` count, and show it every now and then."""
+    global _count
+    count, over = Count(shown), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            count.show()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    before, _count = _count, count.items
+    try:
+        yield count
+    finally:
+        _count = before
+        over.set()
+        watcher.join()
+
+
+def counted(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass on the pictures, recordings or utterances of the shard that is being made, and count them for the
+    bar once they are done."""
+    for item in items:
+        yield item
+        if _count is not None:
+            with _count.get_lock():
+                _count.value += 1
 
 
 def run_tasks(
@@ -166,7 +230,7 @@ def run_tasks(
     # Not "fork": a forked copy of a process with threads (torch, ONNX Runtime) may wait for a lock for ever.
     context = multiprocessing.get_context("spawn")
     others = multiprocessing.active_children()  # of the caller: they are not ours to end
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, _prepare_worker) as pool:
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _prepare_worker, (_count,)) as pool:
         try:
             yield from pool.map(partial(_run_task, function), tasks)
         except BrokenProcessPool as error:
@@ -181,8 +245,14 @@ def run_tasks(
             raise
 
 
-def _prepare_worker() -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the parent, and end when it is gone."""
+def _prepare_worker(count: Any) -> None:
+    """Leave Ctrl-C, which reaches all processes of a terminal, to the parent, and end when it is gone.
+
+    Args:
+        count: where `counted` counts.
+    """
+    global _count
+    _count = count
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_worker)
     threading.Thread(target=_end_with_parent, daemon=True).start()

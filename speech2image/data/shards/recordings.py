@@ -25,7 +25,7 @@ from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.entries import file_digest, report_bad_files
 from speech2image.data.listings import check_file_name, parse_json
-from speech2image.data.shards.plan import make_shards
+from speech2image.data.shards.plan import counted, make_shards
 from speech2image.data.shards.rows import EndToEnd, LogMels, frames_of, write_log_mels
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import DataError
@@ -263,7 +263,7 @@ def _build_part(task: tuple[Sequence[Transcribed], Path], front_end: FrontEnd, s
     """Recordings -> their frames, none where one is bad; what is wrong with these."""
     part, target = task
     frames, problems = [], []
-    for item in part:
+    for item in counted(part):
         try:
             frames.append(frames_of(item.audio, f"recording {item.audio}", front_end))
         except DataError as error:

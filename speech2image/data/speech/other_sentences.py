@@ -27,7 +27,7 @@ import numpy as np
 
 from speech2image import tts
 from speech2image.audio.front_ends import WHISPER, FrontEnd
-from speech2image.data.shards.plan import ShardPlan, make_shards, plan_shards
+from speech2image.data.shards.plan import ShardPlan, counted, make_shards, plan_shards
 from speech2image.data.shards.recordings import LISTING, RECORDINGS_PER_PART, Recordings, write_listing
 from speech2image.data.shards.rows import frames_of, write_log_mels
 from speech2image.data.speech.speaking import (
@@ -241,6 +241,6 @@ def _part(out: Path, front_end: FrontEnd, number: int) -> Path:
 def _make_part(plan: ShardPlan[UtteranceSpec], front_end: FrontEnd) -> None:
     frames = [
         frames_of(speak_utterance(spec).utterance.audio, f"{spec.sample} by {spec.voice}", front_end)
-        for spec in plan.items
+        for spec in counted(plan.items)
     ]
     write_log_mels(plan.path, frames)

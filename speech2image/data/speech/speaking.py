@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from speech2image.data.entries import Entry
 from speech2image.data.listings import JsonObject
 from speech2image.data.pairs import ShardUtterance, Utterance, write_speech_shard
-from speech2image.data.shards.plan import ShardPlan
+from speech2image.data.shards.plan import ShardPlan, counted
 from speech2image.data.speech.readers import SpeakerPool, SpeakerPools
 from speech2image.data.speech.voices import MIXTURE, mixture, say_by_engine
 from speech2image.data.speech.word_bank import VOICE_PREFIX
@@ -188,7 +188,8 @@ def make_speech_shard(plan: ShardPlan[UtteranceSpec], sources: SoundSources | No
         DataError: an engine failed; the message names the caption and the voice.
     """
     sources = sources or SoundSources()
-    write_speech_shard(plan.path, [speak_utterance(spec, sources) for spec in plan.items], plan.digest)
+    spoken = [speak_utterance(spec, sources) for spec in counted(plan.items)]
+    write_speech_shard(plan.path, spoken, plan.digest)
 
 
 def speak_utterance(spec: UtteranceSpec, sources: SoundSources | None = None) -> ShardUtterance:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from speech2image import audio
 from speech2image.data.corpora.transcribed import Transcribed, words_of
 from speech2image.data.listings import check_file_name, read_jsonl
-from speech2image.data.progress import progress_bar
+from speech2image.data.progress import progress
 from speech2image.data.shards.array_files import open_array
 from speech2image.data.speech.alignment import AlignedWord, Aligner
 from speech2image.errors import DataError, SettingsError, SpeechError
@@ -277,12 +277,10 @@ def build_word_bank(
         by_reader[recording.speaker].append(recording)
     for name in by_reader:
         check_file_name(name, "a speaker's name")
-    with writing(folder) as temporary, progress_bar() as progress:
+    with writing(folder) as temporary, progress("words", len(recordings)) as shown:
         temporary.mkdir()
-        bar = progress.add_task("words", total=len(recordings))
         for name, listed in by_reader.items():
-            _write_reader(name, listed, cutting, aligner, report, temporary)
-            progress.advance(bar, len(listed))
+            _write_reader(name, listed, cutting, aligner, report, temporary, shown.advance)
         # Raising within `writing` leaves no empty bank behind.
         if not report.kept:
             raise DataError(f"no word of {len(recordings)} recordings was kept: {dict(report.left_out)}")
@@ -296,11 +294,12 @@ def _write_reader(
     aligner: Aligner,
     report: WordBankReport,
     folder: Path,
+    done: Callable[[], None],
 ) -> None:
     cuts: list[Cut] = []
     measures: list[tuple[float, float]] = []
     taken: Counter[str] = Counter()
-    for waveform, words in _aligned(recordings, aligner, report):
+    for waveform, words in _aligned(recordings, aligner, report, done):
         measures.append((pitch_of(waveform), brightness_of(waveform)))
         cuts += _cuts(waveform, words, cutting, taken, report)
     if not cuts:
@@ -327,10 +326,11 @@ def _append(path: Path, rows: Sequence[Reader | Clip]) -> None:
 
 
 def _aligned(
-    recordings: Sequence[Transcribed], aligner: Aligner, report: WordBankReport
+    recordings: Sequence[Transcribed], aligner: Aligner, report: WordBankReport, done: Callable[[], None]
 ) -> Iterator[tuple[Waveform, list[AlignedWord]]]:
     for recording in recordings:
         report.utterances += 1
+        done()
         try:
             waveform = audio.load(recording.audio)
             words = aligner.align(waveform, recording.text)

@@ -196,6 +196,7 @@ class Run:
         self._first_step = 0
         self._logged: set[tuple[object, ...]] = set()
         self._start = self._last_save = time.monotonic()
+        self._begun: tuple[float, int] | None = None
         self._board: SummaryWriter | None = None
         self._warned: set[str] = set()
         self._stopped = False
@@ -271,6 +272,8 @@ class Run:
     def finished(self, step: int) -> bool:
         """Whether the steps or minutes asked for are done (decided by rank 0 for all processes)."""
         self._catch_signals()
+        if self._begun is None:
+            self._begun = time.monotonic(), step
         minutes = self.settings.minutes
         over = step >= self.settings.steps or (minutes is not None and self.seconds >= 60 * minutes)
         return self._agreed(over)
@@ -350,7 +353,10 @@ class Run:
     def _left(self, step: int) -> str:
         """Minutes done and an estimate of minutes left."""
         done = self.seconds / 60
-        left = done * (self.settings.steps - step) / max(1, step)
+        begun, first = self._begun or (self._start, self._first_step)
+        # What came before this session's first step (opening data, compiling) says nothing of the next.
+        pace = (time.monotonic() - begun) / 60 / max(1, step - first)
+        left = pace * (self.settings.steps - step)
         if self.settings.minutes is not None:
             left = min(left, self.settings.minutes - done)
         return f"{done:.1f} min done, {max(0.0, left):.1f} left"
