@@ -1,7 +1,7 @@
 """One evaluator for every route: a model x a prepared data set -> results.json, results.md, report.html.
 
 Command: `speech2image evaluate --model NAME --data SHARDS --network INCEPTION --out FOLDER`; with
-`--table 2|3|4|5 --models FOLDER` or `--figure 3|5` a table or figure of the paper. Read `run.py` first:
+`--table 2|3|4|5 --models FOLDER` or `--figure 3|4|5` a table or figure of the paper. Read `run.py` first:
 
     settings -> route, plan (utterances) -> embeddings -> drawing (features stay, pictures do not)
              -> retrieval, colours, realism, robustness -> results -> report (HTML, Markdown)

@@ -60,7 +60,7 @@ class EvaluationSettings:
         resamples: of the bootstrap intervals; FID's take a twentieth of them, as each costs a second.
         threads: processor threads of the model and the network (default: all).
         table: 2 (routes), 4 (loss items) or 5 (picture scales): a row for each model in `models`.
-        figure: 3 (eight noises) or 5 (interpolation) of the paper, drawn by `model`.
+        figure: 3 (eight noises), 4 (the same, of rooms) or 5 (interpolation) of the paper, drawn by `model`.
         models: folder of the table's models, named as the table's message says.
     """
 
@@ -88,7 +88,7 @@ class EvaluationSettings:
     resamples: int = 1000
     threads: int | None = None
     table: TableNumber | None = None
-    figure: Literal[3, 5] | None = None
+    figure: Literal[3, 4, 5] | None = None
     models: Path | None = None
 
 

@@ -28,33 +28,42 @@ def discriminator_triplet_loss(
     fake: Sequence[Logits],
     *,
     mismatched_unconditional_real: bool = True,
+    logarithm: bool = True,
 ) -> Float[Tensor, ""]:
-    """Multi-scale triplet loss of the discriminators, eq. (10)-(12) as binary cross-entropy.
-
-    The printed equations are linear in the probabilities; the authors' code, followed here, takes logarithms.
+    """Multi-scale triplet loss of the discriminators, eq. (10)-(12).
 
     Args:
         real: logits of real pictures with their own conditions, one entry a picture size.
         mismatched: logits of real pictures of another class than the conditions.
         fake: logits of pictures generated from the conditions.
         mismatched_unconditional_real: count the mismatched picture as real in the unconditional part, as the
-            authors' code does; else it takes no part there.
+            authors' code does; else it takes no part there, as in eq. (12).
+        logarithm: binary cross-entropy, as in the authors' code; else the terms as printed, linear in the
+            probabilities.
     """
+    error = cross_entropy if logarithm else wrong_probability
     loss = torch.zeros((), device=real[0].conditional.device)
     for r, m, f in zip(real, mismatched, fake, strict=True):
-        loss = loss + cross_entropy(r.conditional, True) + cross_entropy(r.unconditional, True)
-        loss = loss + cross_entropy(m.conditional, False)
-        loss = loss + cross_entropy(f.conditional, False) + cross_entropy(f.unconditional, False)
+        loss = loss + error(r.conditional, True) + error(r.unconditional, True)
+        loss = loss + error(m.conditional, False)
+        loss = loss + error(f.conditional, False) + error(f.unconditional, False)
         if mismatched_unconditional_real:
-            loss = loss + cross_entropy(m.unconditional, True)
+            loss = loss + error(m.unconditional, True)
     return loss
 
 
-def generator_triplet_loss(fake: Sequence[Logits]) -> Float[Tensor, ""]:
-    """Multi-scale loss of the generator, eq. (13)-(14), non-saturating: fakes are to pass as real."""
+def generator_triplet_loss(fake: Sequence[Logits], *, logarithm: bool = True) -> Float[Tensor, ""]:
+    """Multi-scale loss of the generator, eq. (13)-(14): fakes are to pass as real.
+
+    Args:
+        fake: logits of generated pictures, one entry a picture size.
+        logarithm: the non-saturating cross-entropy, as in the authors' code; else linear in the
+            probabilities, as printed.
+    """
+    error = cross_entropy if logarithm else wrong_probability
     loss = torch.zeros((), device=fake[0].conditional.device)
     for f in fake:
-        loss = loss + cross_entropy(f.conditional, True) + cross_entropy(f.unconditional, True)
+        loss = loss + error(f.conditional, True) + error(f.unconditional, True)
     return loss
 
 
@@ -62,6 +71,15 @@ def cross_entropy(logits: Float[Tensor, " batch"], real: bool) -> Float[Tensor, 
     """Mean binary cross-entropy of logits against one answer for all."""
     signed = -logits.float() if real else logits.float()
     return F.softplus(signed).mean()
+
+
+def wrong_probability(logits: Float[Tensor, " batch"], real: bool) -> Float[Tensor, ""]:
+    """Mean probability given to the wrong answer: the printed terms of eq. (11)-(14).
+
+    Those of pictures that are to be real are printed as -D, here 1 - D: a constant apart, so that 0 is the
+    best there is.
+    """
+    return torch.sigmoid(-logits.float() if real else logits.float()).mean()
 
 
 def kl_to_standard_normal(

@@ -1,7 +1,8 @@
 """Distillation losses: bring a speech embedding to the image teacher's feature of the described picture.
 
-Two ways: the teacher-student loss of Li et al. 2020, eq. (6)-(9), and InfoNCE (van den Oord et al. 2018;
-CLIP's symmetric form) with a small regression term. No gradient ever reaches the teacher.
+Two ways: the teacher-student loss of Li et al. 2020, eq. (6)-(9), as printed (`paper`) or as in the code that
+its authors released (`code`), and InfoNCE (van den Oord et al. 2018; CLIP's symmetric form) with a small
+regression term. No gradient ever reaches the teacher.
 """
 
 import math
@@ -23,22 +24,33 @@ class TeacherStudentWeights:
     Attributes:
         joint_embedding: weight of L_JEL (1 in the paper).
         norm: lambda_norm (5).
-        distribution: lambda_KDL (1000; it belongs to the `code` form, whose KL is a mean over 1024 elements).
+        distribution: lambda_KDL (1000 in both; the released code's KL is a mean over 1024 elements).
         margin_different: m_diff, for pairs of different classes.
-        margin_same: m_same, for pairs of one class: 0.1 in the paper, 0 in the released code.
+        margin_same: m_same, for pairs of one class; None takes that of the form, 0.1 in the paper, 0 in the
+            released code.
         alpha: weight of the pairs of different classes.
-        beta: weight of the pairs of one class (0.1 in the released code).
-        form: which of the two versions of L_norm and L_KDL.
+        beta: weight of the pairs of one class; None takes that of the form, 1 in the paper, 0.1 in the
+            released code.
+        form: all items as the paper prints them, or as its authors' released code has them.
     """
 
     joint_embedding: float = 1.0
     norm: float = 5.0
     distribution: float = 1000.0
     margin_different: float = 1.0
-    margin_same: float = 0.0
+    margin_same: float | None = None
     alpha: float = 1.0
-    beta: float = 0.1
+    beta: float | None = None
     form: Form = "code"
+
+    @property
+    def same_class(self) -> tuple[float, float]:
+        """Margin and weight of the pairs of one class."""
+        margin, weight = (0.1, 1.0) if self.form == "paper" else (0.0, 0.1)
+        return (
+            margin if self.margin_same is None else self.margin_same,
+            weight if self.beta is None else self.beta,
+        )
 
 
 @dataclass(frozen=True)
@@ -77,16 +89,25 @@ def joint_embedding_loss(
     labels: Int[Tensor, " batch"],
     weights: TeacherStudentWeights = TeacherStudentWeights(),
 ) -> Float[Tensor, ""]:
-    """Speech-anchored hinge on raw dot products, eq. (7): the sum of max(0, s_i.v_j - s_i.v_i + m), over B^2.
+    """Speech-anchored hinge on raw dot products, eq. (7): max(0, s_i.v_j - s_i.v_i + m) of pairs i != j.
 
-    Pairs of different classes have margin m_diff and weight alpha, pairs of one class m_same and beta.
+    Pairs of different classes have margin m_diff and weight alpha, pairs of one class m_same and beta. Form
+    `paper`: the expectation over either kind of pairs, 0 where a batch has none; `code`: the sum over both,
+    divided by B^2. Pairs of one class are rare in a batch, so the expectation counts them far more.
     """
     scores = speech @ image.detach().T
     same = labels[:, None] == labels
-    margin = torch.where(same, weights.margin_same, weights.margin_different)
-    weight = torch.where(same, weights.beta, weights.alpha).fill_diagonal_(0.0)
+    different = ~same
+    own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    same = same & ~own
+    margin_same, beta = weights.same_class
+    margin = torch.where(same, margin_same, weights.margin_different)
     hinge = (scores - scores.diagonal()[:, None] + margin).clamp(min=0.0)
-    return (weight * hinge).sum() / len(labels) ** 2
+    of_different, of_same = hinge.masked_fill(~different, 0.0).sum(), hinge.masked_fill(~same, 0.0).sum()
+    if weights.form == "paper":
+        n_different, n_same = different.sum().clamp(min=1), same.sum().clamp(min=1)
+        return weights.alpha * of_different / n_different + beta * of_same / n_same
+    return (weights.alpha * of_different + beta * of_same) / len(labels) ** 2
 
 
 def norm_loss(
@@ -103,15 +124,16 @@ def norm_loss(
 def kdl_loss(
     speech: Float[Tensor, "batch size"], image: Float[Tensor, "batch size"], form: Form = "code"
 ) -> Float[Tensor, ""]:
-    """L_KDL, eq. (9): KL(teacher || student) of softmax distributions.
+    """L_KDL, eq. (9): Kullback-Leibler divergence of the softmax distributions of f_s and f_v.
 
-    `paper`: plain softmax, summed over the elements, mean over the batch. `code`: temperature 2 on the
-    teacher only and a mean over all elements, hence lambda_KDL = 1000.
+    `paper`: KL(student || teacher), the order of the printed arguments, without temperature, summed over the
+    elements, mean over the batch. `code`: KL(teacher || student), temperature 2 on the teacher alone, mean
+    over all elements.
     """
-    student = speech.log_softmax(1)
-    teacher = image.detach() / (1.0 if form == "paper" else 2.0)
-    divergence = F.kl_div(student, teacher.log_softmax(1), reduction="none", log_target=True)
-    return divergence.sum(1).mean() if form == "paper" else divergence.mean()
+    student, image = speech.log_softmax(1), image.detach()
+    if form == "paper":  # F.kl_div(q, p) is KL(p || q)
+        return F.kl_div(image.log_softmax(1), student, reduction="batchmean", log_target=True)
+    return F.kl_div(student, (image / 2.0).log_softmax(1), reduction="none", log_target=True).mean()
 
 
 def teacher_student_loss(

@@ -5,7 +5,8 @@ time, a bidirectional LSTM, a mean over time. Unlike the released code, everythi
 embedding depends neither on how far its batch is padded nor on what stands in the padding, and a batch of
 one works in training too.
 
-Presets: `paper` (11.7 M parameters), `small` (the shipped one), `toy` (tests and the tutorial).
+Presets: `paper` (11.7 M parameters), `released-code` (the same but for the input's normalisation), `small`
+(the shipped one), `toy` (tests and the tutorial).
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class SpeechEncoderSettings:
         heads: heads of the attention; each pools its own slice of the channels.
         output: size of the embedding; 0 leaves the pooled LSTM state as it is (paper).
         dropout: on the LSTM's input and on the pooled state, in training.
+        input_normalisation: of the log-mel, for each band apart (paper), or one for all (released code).
     """
 
     stem: tuple[int, ...] = ()
@@ -51,6 +53,7 @@ class SpeechEncoderSettings:
     heads: int = 8
     output: int = 0
     dropout: float = 0.0
+    input_normalisation: Literal["bands", "whole"] = "bands"
 
     @property
     def size(self) -> int:
@@ -60,6 +63,7 @@ class SpeechEncoderSettings:
 
 PRESETS = {
     "paper": SpeechEncoderSettings(),
+    "released-code": SpeechEncoderSettings(input_normalisation="whole"),
     "small": SpeechEncoderSettings(
         stem=(16, 32),
         channels=(256, 256, 256),
@@ -249,7 +253,7 @@ class SpeechEncoder(nn.Module):
     def __init__(self, settings: SpeechEncoderSettings) -> None:
         super().__init__()
         self.settings, self.embed_dim = settings, settings.size
-        self.input_normalisation = MaskedBatchNorm(N_MELS)
+        self.input_normalisation = MaskedBatchNorm(N_MELS if settings.input_normalisation == "bands" else 1)
         self.stem, bands = self._stem(settings)
         inputs = bands * settings.stem[-1] if settings.stem else N_MELS
         self.convolutions = self._convolutions(settings, inputs)
@@ -315,7 +319,11 @@ class SpeechEncoder(nn.Module):
             check_lengths(n_frames, log_mel.shape[-1])
         mask = valid_mask(n_frames, log_mel.shape[-1])
         x = log_mel.masked_fill(~mask[:, None], 0.0)
-        x = self.input_normalisation(x, mask).masked_fill(~mask[:, None], 0.0)
+        if self.settings.input_normalisation == "bands":
+            x = self.input_normalisation(x, mask)
+        else:
+            x = self.input_normalisation(x[:, None], mask)[:, 0]
+        x = x.masked_fill(~mask[:, None], 0.0)
         x, n_steps = self._convolve(x, n_frames)
         return self.recurrent(self.dropout(x.transpose(1, 2)), n_steps), n_steps
 

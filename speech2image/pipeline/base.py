@@ -403,14 +403,29 @@ class Route(ABC):
         Raises:
             SpeechError, SettingsError: as `translate`; `steps` is out of its range.
         """
-        alphas, z = walk_alphas(steps), self.generator.noise(1, seed)[0]
+        alphas = walk_alphas(steps)
+        self.generator.noise(1, seed)  # refuses a wrong seed before anything is listened to
         timings: dict[str, float] = {}
         both = [audio.with_rate(clip, rate) for clip in (first, second)]
         f1, f2 = (encoded.speech_embedding for encoded in self._encode(both, timings))
         with timed(timings, "draw"):
-            pictures = self.generator.walk(f1, f2, alphas, z)
+            pictures = self.walk(f1, f2, steps, seed)
         mixed = between(f1, f2, alphas)
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
+
+    def walk(self, first: ArrayLike, second: ArrayLike, steps: int = 9, seed: int = 0) -> list[Image.Image]:
+        """The pictures of `interpolate` for two embeddings [1024] at hand.
+
+        Args:
+            first: the embedding at alpha = 1.
+            second: the embedding at alpha = 0.
+            steps: as of `interpolate`.
+            seed: as of `interpolate`.
+
+        Raises:
+            SettingsError: `steps` or `seed` is out of range; an embedding has another shape or is not finite.
+        """
+        return self.generator.walk(first, second, walk_alphas(steps), self.generator.noise(1, seed)[0])
 
     @property
     def capabilities(self) -> Capabilities:

@@ -92,8 +92,8 @@ class ConditionedGenerator:
 
     def walk(
         self,
-        first: NDArray[np.float32],
-        second: NDArray[np.float32],
+        first: ArrayLike,
+        second: ArrayLike,
         alphas: NDArray[np.float32],
         z: NDArray[np.float32],
     ) -> list[Image.Image]:
@@ -104,8 +104,10 @@ class ConditionedGenerator:
 
         Raises:
             CheckpointError: as `draw`.
+            SettingsError: an embedding has another shape or is not finite.
         """
-        both = self._network.conditions(np.stack([first, second]), np.stack([z, z]))
+        both = np.stack([self._check(first), self._check(second)])
+        both = self._network.conditions(both, np.stack([z, z]))
         return [self.picture(condition, z) for condition in between(both[0], both[1], alphas)]
 
     def generate(self, embedding: ArrayLike, n: int, seed: int) -> list[Image.Image]:

@@ -192,17 +192,6 @@ def test_checkpoints_are_exported_for_the_occasion(
     assert results["model"]["name"] == "gan64"
 
 
-def test_figures(shards: Path, model: Path, tmp_path: Path) -> None:
-    for number, columns, rows in ((3, 8, 6), (5, 9, 6)):
-        out = tmp_path / str(number)
-        results = evaluate(settings(shards, model, out, figure=number))
-        assert len(results["rows"]) == (rows if number == 3 else 2 * rows)
-        with Image.open(out / f"figure{number}.png") as picture:
-            assert picture.width == 230 + columns * (SIZE + 2) - 2
-        assert "data:image/png" in (out / "report.html").read_text()
-        assert f"figure{number}.png" in (out / "results.md").read_text()
-
-
 def _shards_of(folder: Path, samples: list[Sample], size: int = EMBEDDING) -> Path:
     write_shards(samples, folder)
     if size:

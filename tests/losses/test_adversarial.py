@@ -48,6 +48,17 @@ def test_triplet_loss_sums_all_terms_over_scales() -> None:
     assert twice == pytest.approx(2 * with_mismatched, rel=1e-5)
 
 
+def test_printed_triplet_loss_is_linear_in_the_probabilities() -> None:
+    """Eq. (11)-(14): a term is the probability of the wrong answer; mismatched pictures are only conditional."""
+    real, mismatched, fake = answer(0.8, 0.7), answer(0.4, 0.6), answer(0.1, 0.3)
+    printed = discriminator_triplet_loss(
+        [real], [mismatched], [fake], mismatched_unconditional_real=False, logarithm=False
+    )
+    assert printed.item() == pytest.approx(0.2 + 0.3 + 0.4 + 0.1 + 0.3, rel=1e-5)
+    generator = generator_triplet_loss([fake, real], logarithm=False)
+    assert generator.item() == pytest.approx(0.9 + 0.7 + 0.2 + 0.3, rel=1e-5)
+
+
 def test_generator_loss_wants_fakes_judged_real() -> None:
     loss = generator_triplet_loss([answer(0.1, 0.3), answer(0.5, 0.5)]).item()
     assert loss == pytest.approx(-sum(math.log(p) for p in (0.1, 0.3, 0.5, 0.5)), rel=1e-5)

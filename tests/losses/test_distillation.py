@@ -34,6 +34,16 @@ def test_joint_embedding_by_hand():
     assert joint_embedding_loss(SPEECH, IMAGE, LABELS, code).item() == pytest.approx((0.1 * 0.5 + 0.5) / 9)
 
 
+def test_joint_embedding_of_the_paper_by_hand():
+    # the expectation over 2 pairs of one class (rows 0 and 2), 4 of different ones; margin 0.1 within a class
+    paper = TeacherStudentWeights(form="paper")
+    assert joint_embedding_loss(SPEECH, IMAGE, LABELS, paper).item() == pytest.approx(0.5 / 4 + 0.6 / 2)
+    own = TeacherStudentWeights(form="paper", alpha=2.0, beta=3.0, margin_same=0.0)
+    assert joint_embedding_loss(SPEECH, IMAGE, LABELS, own).item() == pytest.approx(2 * 0.5 / 4 + 3 * 0.5 / 2)
+    no_pair = joint_embedding_loss(SPEECH, IMAGE, torch.tensor([0, 1, 2]), paper)
+    assert no_pair.item() == pytest.approx((0.5 + 1.5 + 0.5) / 6)
+
+
 def test_norm_by_hand():
     assert norm_loss(SPEECH, IMAGE, "paper").item() == pytest.approx((1 + 0 + 1.5) / 3)
     # Frobenius norms 2 and sqrt(4 + 1 + 2.25) = 2.6925824
@@ -43,8 +53,10 @@ def test_norm_by_hand():
 
 def test_distribution_by_hand():
     speech, image = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3), 0.0]])
-    plain = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert kdl_loss(speech, image, "paper").item() == pytest.approx(plain, rel=1e-5)
+    of_student = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert kdl_loss(speech, image, "paper").item() == pytest.approx(of_student, rel=1e-5)
+    twice = torch.cat([speech, speech]), torch.cat([image, speech])  # the second student is its teacher
+    assert kdl_loss(*twice, "paper").item() == pytest.approx(of_student / 2, rel=1e-5)
     p = math.sqrt(3) / (1 + math.sqrt(3))  # temperature 2
     soft = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
     assert kdl_loss(speech, image, "code").item() == pytest.approx(soft / 2, rel=1e-5)

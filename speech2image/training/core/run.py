@@ -215,8 +215,8 @@ class Run:
             self._cut_log(-1, -1.0)
             return None
         state = load_checkpoint(self.checkpoint, self.kind)
-        now = json.loads(json.dumps(dataclasses.asdict(self.settings)))  # type: ignore[call-overload]
-        then = state["settings"]
+        now = _as_stored(self.settings)
+        then = _with_later_settings(state["settings"], self.settings)
         changed = [key for key in sorted(now.keys() | then.keys()) if now.get(key) != then.get(key)]
         changed = [key for key in changed if key not in FREE_SETTINGS]
         if changed:
@@ -397,6 +397,26 @@ class Run:
         self.fabric.barrier()
         if self._agreed(self._stopped):
             raise KeyboardInterrupt
+
+
+def _as_stored(value: Any) -> Any:
+    """Settings, or one of them, as they come out of a checkpoint."""
+    return json.loads(json.dumps(value, default=dataclasses.asdict))
+
+
+def _with_later_settings(stored: State, settings: Any) -> State:
+    """Stored settings with those that came later at their defaults, which is how they were trained."""
+    filled = dict(stored)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in stored:
+            if dataclasses.is_dataclass(value) and isinstance(stored[field.name], dict):
+                filled[field.name] = _with_later_settings(stored[field.name], value)
+        elif field.default is not dataclasses.MISSING:
+            filled[field.name] = _as_stored(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            filled[field.name] = _as_stored(field.default_factory())
+    return filled
 
 
 def _rows(log: Path) -> Iterator[State]:

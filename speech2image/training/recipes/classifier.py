@@ -6,8 +6,9 @@ feature below it conditions the same generator (`train embeddings --conditions c
 stackgan-v2 --conditions classifier`).
 """
 
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from speech2image.training.core.speech_batches import (
     mean_teacher_feature,
     padded,
 )
+from speech2image.training.recipes.speech_encoder import PRESETS as DIRECT
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class ClassifierTraining(RunSettings):
         held_out_voices: voices kept out of training, to test on.
         steps: optimiser steps.
         batch_size: utterances a step and process.
-        learning_rate: Adam's; falls linearly to a hundredth.
+        learning_rate: Adam's, at the start.
+        final_rate: share of it left at the last step, along a straight line; 1 keeps it constant.
         weight_decay: Adam's L2 penalty.
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights that are used afterwards; 0 follows the live ones.
@@ -57,6 +60,7 @@ class ClassifierTraining(RunSettings):
     steps: int = 10_000
     batch_size: int = 64
     learning_rate: float = 1e-3
+    final_rate: float = 0.01
     weight_decay: float = 1e-5
     clip: float = 5.0
     ema_decay: float = 0.999
@@ -64,8 +68,20 @@ class ClassifierTraining(RunSettings):
     checkpoint_minutes: float = 4.0
 
 
+# the settings of the direct route's encoder, so that the two routes differ in what they learn alone
+PAPER = ClassifierTraining(
+    encoder=ENCODERS["paper"],
+    augmentation=None,
+    steps=DIRECT["paper"].steps,
+    final_rate=1.0,
+    clip=math.inf,
+    ema_decay=0.0,
+    precision="32-true",
+)
 PRESETS = {
-    "paper": ClassifierTraining(encoder=ENCODERS["paper"], augmentation=None, steps=11_000, ema_decay=0.0),
+    "paper": PAPER,
+    "paper-oxford102": replace(PAPER, steps=DIRECT["paper-oxford102"].steps),
+    "paper-places": replace(PAPER, steps=DIRECT["paper-places"].steps),
     "cpu": ClassifierTraining(augmentation_ramp=1500),
     "toy": ClassifierTraining(
         encoder=ENCODERS["toy"],
@@ -151,7 +167,7 @@ def train(settings: ClassifierTraining, arrays: SpeechArrays, folder: str | os.P
         return loss, {"right": right}
 
     def rate_of(step: int) -> float:
-        return settings.learning_rate * linear(step, settings.steps)
+        return settings.learning_rate * linear(step, settings.steps, settings.final_rate)
 
     def save(step: int) -> None:
         run.save({"step": step, **learner.state_dict()})

@@ -1,14 +1,16 @@
 """Speech-encoder training: brings a spoken description to the teacher's feature of the described picture.
 
-Presets: `paper` (the paper's encoder and teacher-student loss), `paper-cpu` (that loss, the small encoder),
-`cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of
-other recordings may be, in a second task that teaches people's voices (`Transcription`).
+Presets: `paper` (the paper's encoder and teacher-student loss as printed, CUB), `paper-oxford102`
+and `paper-places`, `released-code` (as in the authors' program, CUB), `paper-cpu` (that loss, the small
+encoder), `cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of other recordings
+may be, in a second task that teaches people's voices (`Transcription`).
 """
 
 import fnmatch
+import math
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +37,7 @@ from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, Spe
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_speech_encoder
 from speech2image.training.core.run import Run, RunSettings, make_fabric
-from speech2image.training.core.schedules import cosine
+from speech2image.training.core.schedules import cosine, halving
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
     SpeechBatch,
@@ -83,6 +85,7 @@ class SpeechEncoderTraining(RunSettings):
         batch_size: utterances a step and process.
         learning_rate: Adam's, after the warm-up.
         final_rate: share of it left at the last step; 1 keeps it constant.
+        halve_every: steps after which it is halved, again and again; 0 for never.
         warm_up: steps over which it rises from 0.
         weight_decay: Adam's L2 penalty.
         clip: largest norm of the gradient.
@@ -102,6 +105,7 @@ class SpeechEncoderTraining(RunSettings):
     batch_size: int = 64
     learning_rate: float = 1e-3
     final_rate: float = 0.02
+    halve_every: int = 0
     warm_up: int = 200
     weight_decay: float = 0.0
     clip: float = 5.0
@@ -110,19 +114,36 @@ class SpeechEncoderTraining(RunSettings):
     checkpoint_minutes: float = 3.0
 
 
+TRAINING_PICTURES = {"cub": 8_855, "oxford102": 7_034, "places": 10_933}
+"""Of the zero-shot splits; in an epoch each comes once, with one of its captions and one of its crops."""
+BATCH = 64
+
+# Paper: 100 epochs at a constant rate. Released code: its README's 1,000 epochs of CUB, halving the rate every
+# 200. Both in float32, without clipping and without an average of the weights.
+PAPER = SpeechEncoderTraining(
+    encoder=ENCODERS["paper"],
+    loss=TeacherStudentWeights(form="paper"),
+    augmentation=None,
+    steps=round(100 * TRAINING_PICTURES["cub"] / BATCH),
+    batch_size=BATCH,
+    learning_rate=1e-3,
+    final_rate=1.0,
+    warm_up=0,
+    weight_decay=1e-5,
+    clip=math.inf,
+    ema_decay=0.0,
+    precision="32-true",
+)
 PRESETS = {
-    # 11,000 steps: 100 epochs of Oxford-102's 7,034 training pictures, one caption and one crop each a time
-    "paper": SpeechEncoderTraining(
-        encoder=ENCODERS["paper"],
-        loss=TeacherStudentWeights(),
-        augmentation=None,
-        steps=11_000,
-        batch_size=64,
-        learning_rate=1e-3,
-        final_rate=1.0,
-        warm_up=0,
-        weight_decay=1e-5,
-        ema_decay=0.0,
+    "paper": PAPER,
+    "paper-oxford102": replace(PAPER, steps=round(100 * TRAINING_PICTURES["oxford102"] / BATCH)),
+    "paper-places": replace(PAPER, steps=round(100 * TRAINING_PICTURES["places"] / BATCH)),
+    "released-code": replace(
+        PAPER,
+        encoder=ENCODERS["released-code"],
+        loss=TeacherStudentWeights(form="code"),
+        steps=round(1000 * TRAINING_PICTURES["cub"] / BATCH),
+        halve_every=round(200 * TRAINING_PICTURES["cub"] / BATCH),
     ),
     "paper-cpu": SpeechEncoderTraining(
         loss=TeacherStudentWeights(), weight_decay=1e-5, augmentation_ramp=1500
@@ -260,7 +281,7 @@ def train(
 
     def rate_of(step: int) -> float:
         share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        return settings.learning_rate * share
+        return settings.learning_rate * share * halving(step, settings.halve_every)
 
     def save(step: int) -> None:
         run.save({"step": step, **learner.state_dict()})

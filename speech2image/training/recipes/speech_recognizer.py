@@ -92,6 +92,8 @@ PRESETS = {
         steps=100_000,
         warm_up=4000,
         decay="inverse-sqrt",
+        clip=5.0,  # not published; the one departure from float32 without clipping among these presets
+        precision="32-true",
         checkpoint_minutes=15.0,
     ),
     "cpu": RecognizerTraining(pieces=256, augmentation_ramp=3000),

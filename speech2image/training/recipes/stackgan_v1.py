@@ -48,7 +48,8 @@ class StackGanV1Training(StackSettings):
     ema_decay: float = 0.0
 
 
-PAPER = StackGanV1Training()
+PAPER = StackGanV1Training(precision="32-true")
+_OXFORD102 = replace(PAPER, steps=65_900, halve_every=11_000)
 _SMALL = Architecture(size=128, generator_width=32, discriminator_width=32)
 _CPU = replace(
     PAPER,
@@ -60,6 +61,7 @@ _CPU = replace(
     standardise_condition=True,
     grid_every=500,
     checkpoint_minutes=4.0,
+    precision="auto",
 )
 _TOY = replace(
     _CPU,
@@ -70,10 +72,13 @@ _TOY = replace(
     batch_size=16,
     grid_every=100,
 )
-# 83,000 steps: 600 epochs of CUB's 8,855 training pictures in batches of 64; halved every 100 epochs.
+# 83,000 steps: 600 epochs of CUB's 8,855 training pictures in batches of 64; halved every 100 epochs. 65,900:
+# of Oxford-102's 7,034.
 PRESETS: dict[str, StackGanV1Training] = {
     "paper": PAPER,
     "paper-stage2": replace(PAPER, networks=Architecture(stage=2)),
+    "paper-oxford102": _OXFORD102,
+    "paper-oxford102-stage2": replace(_OXFORD102, networks=Architecture(stage=2)),
     "cpu": _CPU,
     "cpu-stage2": replace(_CPU, networks=replace(_SMALL, stage=2), batch_size=16),
     "toy": _TOY,

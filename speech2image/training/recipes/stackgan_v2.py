@@ -1,5 +1,8 @@
 """StackGAN-v2 training: the paper's stacked generator against one discriminator a picture size.
 
+Presets: `paper` (the loss as printed) and `released-code` (the authors' program: logarithms, and mismatched
+pictures that count as real where the condition does not), for CUB, -oxford102 and -places; `cpu`; `ablation`.
+
 Command: `speech2image train stackgan-v2 --preset cpu --data SHARDS --out RUN`. The conditions are embeddings
 of a frozen speech encoder, computed beforehand and stored beside the shards, so no gradient can reach it.
 """
@@ -34,38 +37,52 @@ from speech2image.training.recipes.stackgan import (
 
 @dataclass(frozen=True)
 class StackGanV2Training(StackSettings):
-    """Every setting of this recipe; the defaults are the paper's for CUB.
+    """Every setting of this recipe; the defaults are the released code's for CUB.
 
     Attributes:
         networks: sizes of generator and discriminators.
         steps: optimiser steps of generator and discriminators each.
         mismatched_unconditional_real: count the mismatched picture as real in the unconditional loss, as the
-            authors' code does; the paper's equations leave it out.
+            authors' code does; the paper's eq. (12) leaves it out.
+        logarithm: cross-entropy, as in the authors' code; else the terms of eq. (11)-(14) as printed, linear
+            in the discriminators' probabilities.
     """
 
     networks: Architecture = field(default_factory=Architecture)
     steps: int = 220_000
     mismatched_unconditional_real: bool = True
+    logarithm: bool = True
 
 
-PAPER = StackGanV2Training()
+# The paper and its released code differ in the loss alone: `paper` has it as printed, `released-code` as the
+# authors' program, which the published figures came of, computes it. Both in float32 and without clipping.
+RELEASED_CODE = StackGanV2Training(precision="32-true")
+PAPER = replace(RELEASED_CODE, mismatched_unconditional_real=False, logarithm=False)
+OXFORD102_STEPS = 100_000
 _CPU = replace(
-    PAPER,
+    RELEASED_CODE,
     networks=Architecture(branches=2, generator_width=32, discriminator_width=32),
     steps=40_000,
     batch_size=16,
     standardise_condition=True,
     grid_every=500,
     checkpoint_minutes=4.0,
+    precision="auto",
 )
 PRESETS: dict[str, StackGanV2Training] = {
+    # CUB; the paper trains one model a data set
     "paper": PAPER,
-    "paper-oxford102": replace(PAPER, steps=100_000),
+    "paper-oxford102": replace(PAPER, steps=OXFORD102_STEPS),
+    # Places at 128 pixels; the paper names no number of steps for it
+    "paper-places": replace(PAPER, networks=Architecture(branches=2)),
+    "released-code": RELEASED_CODE,
+    "released-code-oxford102": replace(RELEASED_CODE, steps=OXFORD102_STEPS),
+    "released-code-places": replace(RELEASED_CODE, networks=Architecture(branches=2)),
     "cpu": _CPU,
     # one size of networks and one number of steps for every row of Tables IV and V (there with more branches)
     "ablation": replace(_CPU, networks=replace(_CPU.networks, branches=1), steps=4_000),
     "toy": replace(
-        PAPER,
+        _CPU,
         networks=Architecture(branches=1, generator_width=8, discriminator_width=16, noise=8, code=32),
         steps=800,
         batch_size=16,
@@ -74,7 +91,6 @@ PRESETS: dict[str, StackGanV2Training] = {
         betas=(0.0, 0.99),
         kl_weight=0.003,
         ema_decay=0.99,
-        standardise_condition=True,
         grid_every=100,
         checkpoint_minutes=1.0,
     ),
@@ -132,6 +148,7 @@ def train(
             of_mismatched,
             of_fake,
             mismatched_unconditional_real=settings.mismatched_unconditional_real,
+            logarithm=settings.logarithm,
         )
         gan.improve_discriminator(d_loss)
 
@@ -139,7 +156,7 @@ def train(
         # its graph here, since the generator learns its codes, too.
         with fabric.autocast():
             (of_fake,) = discriminators([made.pictures], made.mean)
-        g_loss = generator_triplet_loss(of_fake)
+        g_loss = generator_triplet_loss(of_fake, logarithm=settings.logarithm)
         step = progress.generator_step(step, made, d_loss, g_loss)
     return progress.end(step)
 
@@ -153,5 +170,5 @@ def pyramid(pictures: Tensor, branches: int) -> list[Tensor]:
 
 
 def terms(settings: StackGanV2Training) -> int:
-    """Number of cross-entropies in the discriminators' loss."""
+    """Number of terms in the discriminators' loss."""
     return settings.networks.branches * (6 if settings.mismatched_unconditional_real else 5)

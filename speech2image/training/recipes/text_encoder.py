@@ -6,6 +6,7 @@ published embeddings. `align` then moves its embeddings to where a speech encode
 that one generator serves both: the last, linear layer is replaced by a least-squares one.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -70,9 +71,12 @@ class TextEncoderTraining(RunSettings):
     log_every: int = 50
 
 
+PAPER = TextEncoderTraining(steps=66_400, clip=math.inf, precision="32-true")
 PRESETS = {
-    # 300 epochs of CUB's 8,855 training pictures in batches of 40
-    "paper": TextEncoderTraining(steps=66_000),
+    # 300 epochs of CUB's 8,855 training pictures in batches of 40, of Oxford-102's 7,034, of Places' 10,933
+    "paper": PAPER,
+    "paper-oxford102": replace(PAPER, steps=52_800),
+    "paper-places": replace(PAPER, steps=82_000),
     "cpu": TextEncoderTraining(
         encoder=replace(ENCODERS["paper"], dropout=0.3),
         loss=ContrastiveWeights(same_class=0.3),
