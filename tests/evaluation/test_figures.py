@@ -88,7 +88,9 @@ def test_a_walk_is_what_interpolate_draws(
         ends = [figures.waveform(audio.load(one), row[1].size[0]) for one in (first, second)]
         assert same(row[0], ends[0]) and same(row[-1], ends[1])
     if prior:
-        halves = [(route.embed(a) + route.embed(b)) / 2 for a, b in zip(spoken[::2], spoken[1::2], strict=True)]
+        halves = [
+            (route.embed(a) + route.embed(b)) / 2 for a, b in zip(spoken[::2], spoken[1::2], strict=True)
+        ]
         mixed_before = [route.generate(half, 1, 0)[0] for half in halves]
         assert not all(same(row[5], other) for row, other in zip(rows, mixed_before, strict=True))
 

@@ -49,7 +49,7 @@ def test_triplet_loss_sums_all_terms_over_scales() -> None:
 
 
 def test_printed_triplet_loss_is_linear_in_the_probabilities() -> None:
-    """Eq. (11)-(14): a term is the probability of the wrong answer; mismatched pictures are only conditional."""
+    """Eq. (11)-(14): a term is the probability of the wrong answer; mismatched ones only conditional."""
     real, mismatched, fake = answer(0.8, 0.7), answer(0.4, 0.6), answer(0.1, 0.3)
     printed = discriminator_triplet_loss(
         [real], [mismatched], [fake], mismatched_unconditional_real=False, logarithm=False

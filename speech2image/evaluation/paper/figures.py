@@ -27,7 +27,7 @@ from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _NOISES = (
-    f"Each row is one utterance of an unseen class in a voice kept out of training, its waveform on the left, "
+    "Each row is one utterance of an unseen class in a voice kept out of training, its waveform on the left, "
     f"under {NOISES} noises, the same in every row."
 )
 _TEXTS = {

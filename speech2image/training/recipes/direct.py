@@ -54,9 +54,7 @@ class DirectTraining:
 PRESETS: dict[str, DirectTraining] = {
     "cpu": DirectTraining(),
     **{
-        name: DirectTraining(
-            speech_encoder.PRESETS[name], stackgan_v2.PRESETS[name], max_bytes=100_000_000
-        )
+        name: DirectTraining(speech_encoder.PRESETS[name], stackgan_v2.PRESETS[name], max_bytes=100_000_000)
         for name in ("paper", "paper-oxford102", "paper-places", "released-code")
     },
     "toy": DirectTraining(speech_encoder.PRESETS["toy"], stackgan_v2.PRESETS["toy"], crops=1),

@@ -1,9 +1,9 @@
 """Speech-encoder training: brings a spoken description to the teacher's feature of the described picture.
 
-Presets: `paper` (the paper's encoder and teacher-student loss as printed, CUB), `paper-oxford102`
-and `paper-places`, `released-code` (as in the authors' program, CUB), `paper-cpu` (that loss, the small
-encoder), `cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of other recordings
-may be, in a second task that teaches people's voices (`Transcription`).
+Presets: `paper` (the paper's encoder and teacher-student loss as printed, CUB), `paper-oxford102` and
+`paper-places`, `released-code` (as in the authors' program, CUB), `paper-cpu` (that loss, the small encoder),
+`cpu` (the small encoder with InfoNCE: the shipped one), `toy`. The captions' text is not used; transcripts of
+other recordings may be, in a second task that teaches people's voices (`Transcription`).
 """
 
 import fnmatch
@@ -118,7 +118,7 @@ TRAINING_PICTURES = {"cub": 8_855, "oxford102": 7_034, "places": 10_933}
 """Of the zero-shot splits; in an epoch each comes once, with one of its captions and one of its crops."""
 BATCH = 64
 
-# Paper: 100 epochs at a constant rate. Released code: its README's 1,000 epochs of CUB, halving the rate every
+# Paper: 100 epochs at a constant rate. Released code: its README's 1,000 epochs of CUB, the rate halved every
 # 200. Both in float32, without clipping and without an average of the weights.
 PAPER = SpeechEncoderTraining(
     encoder=ENCODERS["paper"],

@@ -85,7 +85,7 @@ def test_settings_that_came_later_count_as_their_defaults(tmp_path: Path) -> Non
     del settings["part"]["kind"]
     save_checkpoint(run.checkpoint, {"kind": "test", "settings": settings, "seconds": 0.0, "step": 1})
     assert later().restore() is not None
-    with pytest.raises(SettingsError, match="part .*'old'.*now .*'new'"):
+    with pytest.raises(SettingsError, match=r"part .*'old'.*now .*'new'"):
         later(part=Part(kind="new")).restore()
 
 
