@@ -2,10 +2,11 @@
 
 import math
 import select
+import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.audio import MAX_SECONDS
-from speech2image.commands.drawing import PicturesFlags, check_wav, draw_pictures, write_wav
+from speech2image.commands.drawing import STANDARD, PicturesFlags, check_wav, draw_pictures, write_wav
 from speech2image.commands.flags import NO_PAIRS, parse
-from speech2image.errors import MissingExtraError, SettingsError, SpeechError, require
+from speech2image.errors import MissingExtraError, SettingsError, SpeechError, printable, require
 
 if TYPE_CHECKING:
     from speech2image.pipeline.base import Route, Translation
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _WIDTH = 30
 _QUIETEST_DB = -50.0
 _TICK = 0.1
+_INTERVAL = 0.5  # seconds from one live picture to the next
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -36,21 +38,26 @@ def record(
     seconds: float = 0.0,
     device: str = "",
     keep_speech: Path | None = None,
+    live: bool = False,
 ) -> None:
     """Speak into the microphone and turn it into pictures.
 
-    Example: speech2image record -o flower.png
+    Example: speech2image record --live -o flower.png
 
     Args:
         drawing: what to draw, how and where to.
         seconds: how long to listen; 0 listens until Enter is pressed, a minute at most.
         device: microphone to use, a part of its name; by default the system's. "list" names them all.
         keep_speech: also write what was heard to this wav file.
+        live: draw while listening, too: about twice a second the picture file is written anew with what was
+            said so far, and the words heard are shown; at the end it holds what it would without this.
     """
     if not 0 <= seconds <= MAX_SECONDS:
         raise SettingsError(f"--seconds must be from 0 (until Enter) to {MAX_SECONDS:g}, not {seconds:g}")
     if not seconds and sys.stdin is None:
         raise SettingsError("standard input is closed, so nobody can press Enter; give --seconds")
+    if live and (drawing.separate or drawing.out == STANDARD):
+        raise SettingsError("--live writes one file again and again: it excludes --separate and -o -")
     portaudio = open_portaudio()
     if device == "list":
         print(portaudio.query_devices())
@@ -59,12 +66,45 @@ def record(
         check_wav(keep_speech)
 
     def translate_recorded(route: "Route") -> "list[Translation]":
-        samples, rate = listen(portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds)
+        follower = LivePicture(route, drawing.seed, drawing.out) if live else None
+        samples, rate = listen(
+            portaudio, device or None, seconds or MAX_SECONDS, stop_on_enter=not seconds, follower=follower
+        )
         if keep_speech is not None:
             write_wav(keep_speech, samples, rate)
         return [route.translate((samples, rate), drawing.n, drawing.seed)]
 
     draw_pictures(drawing, ["microphone"], translate_recorded)
+
+
+class LivePicture:
+    """Draws what was said so far into the picture's file.
+
+    Args:
+        route: of the open model.
+        seed: where the noise comes from.
+        out: the file.
+    """
+
+    def __init__(self, route: "Route", seed: int, out: Path) -> None:
+        from speech2image.pipeline.live import LiveTranslation
+
+        self._live, self._out, self._due = LiveTranslation(route, seed), out, 0.0
+        self.words = ""
+
+    def update(self, samples: NDArray[np.float32], rate: int) -> None:
+        """Draw samples [n], the recording so far, if it is time and something was said in it."""
+        from speech2image.pipeline import images
+
+        start = time.monotonic()
+        if start < self._due:
+            return
+        with suppress(SpeechError):
+            result = self._live.update((samples, rate))
+            self.words = result.transcript or ""
+            images.save(result.images[0], self._out)
+        spent = time.monotonic() - start
+        self._due = start + max(_INTERVAL, 2 * spent)  # long recordings take longer; so that Enter is seen
 
 
 def open_portaudio() -> ModuleType:
@@ -85,9 +125,13 @@ def open_portaudio() -> ModuleType:
 
 
 def listen(
-    portaudio: ModuleType, device: str | None, seconds: float, stop_on_enter: bool
+    portaudio: ModuleType,
+    device: str | None,
+    seconds: float,
+    stop_on_enter: bool,
+    follower: LivePicture | None = None,
 ) -> tuple[NDArray[np.float32], int]:
-    """Record mono float32 samples and their rate, showing the level meanwhile.
+    """Record mono float32 samples and their rate, showing the level, and what a follower hears, meanwhile.
 
     Raises:
         SpeechError: there is no such microphone, it cannot be opened, or it gave nothing.
@@ -102,7 +146,7 @@ def listen(
         with portaudio.InputStream(
             device=device, samplerate=rate, channels=1, dtype="float32", callback=heard
         ):
-            _wait(blocks, rate, seconds, stop_on_enter)
+            _wait(blocks, rate, seconds, stop_on_enter, follower)
     if not blocks:
         raise SpeechError("the microphone gave no sound; try another one (--device list names them)")
     return np.concatenate(blocks), rate
@@ -118,7 +162,13 @@ def _named_errors(portaudio: ModuleType) -> Iterator[None]:
         ) from error
 
 
-def _wait(blocks: list[NDArray[np.float32]], rate: int, seconds: float, stop_on_enter: bool) -> None:
+def _wait(
+    blocks: list[NDArray[np.float32]],
+    rate: int,
+    seconds: float,
+    stop_on_enter: bool,
+    follower: LivePicture | None,
+) -> None:
     """Show the level until enough was heard or Enter was pressed."""
     start, shown = time.monotonic(), 0
     while time.monotonic() - start < seconds and not (stop_on_enter and _enter_pressed()):
@@ -126,7 +176,10 @@ def _wait(blocks: list[NDArray[np.float32]], rate: int, seconds: float, stop_on_
         new, shown = blocks[shown:], len(blocks)
         peak = max((float(np.abs(block).max(initial=0.0)) for block in new), default=0.0)
         hint = "Enter stops" if stop_on_enter else f"of {seconds:g} s"
-        _show(f"{meter(peak)} {time.monotonic() - start:5.1f} s, {hint}")
+        if follower is not None and blocks:
+            follower.update(np.concatenate(blocks), rate)
+        words = f'  "{printable(follower.words)}"' if follower is not None and follower.words else ""
+        _show(f"{meter(peak)} {time.monotonic() - start:5.1f} s, {hint}{words}")
     _show("")
 
 
@@ -148,5 +201,7 @@ def _enter_pressed() -> bool:
 
 
 def _show(text: str) -> None:
+    """Put a line in the place of the last one; what does not fit is left out at its end."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        fitting = text[: shutil.get_terminal_size().columns - 1]
+        print(f"\r\033[K{fitting}", end="", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_cascade import HEARD, make_cascade
 from tiny_model import speech
 
@@ -67,10 +68,42 @@ def test_records_until_the_time_is_up(microphone, tiny: Path, capsys) -> None:
     assert cli.main([*words, "--json", "--keep-speech", "heard.wav"]) == 0
     assert json.loads(capsys.readouterr().out)["pictures"] == 2
     expected = speech2image.load(tiny).translate((microphone, 16_000), 2, 3).grid()
-    from PIL import Image
-
     assert np.array_equal(np.asarray(Image.open("f.png")), np.asarray(expected))
     assert np.allclose(audio.load("heard.wav"), microphone, atol=1e-3)
+
+
+def test_live_pictures_while_listening(microphone, tmp_path: Path, monkeypatch, capsys) -> None:
+    """The file holds a picture of what was said so far before Enter is pressed, and the final one after."""
+    make_cascade(tmp_path / "mine")
+    route, seen = speech2image.load(tmp_path / "mine"), []
+
+    def enter() -> bool:
+        if Path("f.png").exists():
+            seen.append(np.asarray(Image.open("f.png")))
+        return bool(seen)
+
+    monkeypatch.setattr(record, "_enter_pressed", enter)
+    shown: list[str] = []
+    monkeypatch.setattr(record, "_show", shown.append)
+    words = ["record", "--live", "-n", "2", "-o", "f.png", "--seed", "3", "--model", str(tmp_path / "mine")]
+    assert cli.main(words) == 0
+    expected = route.translate((microphone, 16_000), 2, 3)
+    assert np.array_equal(seen[0], np.asarray(expected.images[0]))  # the first update goes the whole way
+    assert np.array_equal(np.asarray(Image.open("f.png")), np.asarray(expected.grid()))
+    assert any(f'"{HEARD}"' in line for line in shown)
+
+
+def test_live_without_speech_writes_nothing(monkeypatch, tiny: Path, tmp_path) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", portaudio(np.zeros(32_000, np.float32)))
+    out = tmp_path / "f.png"
+    assert cli.main(["record", "--live", "--seconds", "0.1", "-o", str(out), "--model", str(tiny)]) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [["--separate", "-n", "2"], ["-o", "-"]])
+def test_live_writes_one_file(microphone, tiny: Path, flags: list[str], capsys) -> None:
+    assert cli.main(["record", "--live", "--model", str(tiny), *flags]) == 2
+    assert "--live writes one file" in capsys.readouterr().err
 
 
 def test_route_through_text(microphone, tmp_path: Path, capsys) -> None:
