@@ -24,6 +24,7 @@ LONGEST = 1000
 
 COMMANDS = {
     "translate": ("pictures", "turn recordings into pictures"),
+    "transcribe": ("transcribe", "write down what recordings say"),
     "say": ("pictures", "speak a sentence by an installed voice and turn it into pictures"),
     "interpolate": ("pictures", "a row of pictures from one recording to another"),
     "record": ("record", "speak into the microphone and turn it into pictures"),

@@ -3,15 +3,35 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from speech2image.commands.flags import bytes_of, call, import_training, read_lines
+from speech2image.commands.flags import bytes_of, call, import_training, list_choices, read_lines
+from speech2image.errors import SettingsError
 
 
 def run(command: str, arguments: list[str]) -> None:
     """Export what the first word says, or a model of the direct route."""
-    if arguments[:1] and arguments[0] in PARTS:
-        call(PARTS[arguments[0]], f"export {arguments[0]}", arguments[1:])
+    what = arguments[0] if arguments else ""
+    if what in ("", "-h", "--help"):
+        parts = {"direct": export_checkpoints, **PARTS}
+        list_choices(
+            "export [WHAT] [OPTIONS]",
+            {
+                "what": {
+                    name: (part.__doc__ or "").partition("\n")[0].rstrip(".") for name, part in parts.items()
+                }
+            },
+            "speech2image export WHAT --help shows its options; without WHAT it is direct.\n\n"
+            "Example: speech2image export --speech-encoder runs/speech/checkpoint.safetensors\n"
+            "--generator runs/gan/checkpoint.safetensors --out my_model --name my_model\n"
+            "--licence CC-BY-4.0",
+        )
+        if not what:
+            raise SystemExit(2)
+    elif what in PARTS:
+        call(PARTS[what], f"export {what}", arguments[1:])
+    elif what == "direct" or what.startswith("-"):
+        call(export_checkpoints, "export direct", arguments[what == "direct" :])
     else:
-        call(export_checkpoints, "export", arguments)
+        raise SettingsError(f"cannot export '{what}'; there are: direct, {', '.join(PARTS)}")
 
 
 def export_checkpoints(

@@ -7,7 +7,7 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +97,24 @@ def parse(kind: Any, prog: str, arguments: list[str], *, config: tuple[Any, ...]
         shown.seek(0)
         for line in shown.read().splitlines():  # tyro wraps what stands in its boxes alone
             print(textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line)
+
+
+def list_choices(usage: str, kinds: Mapping[str, Mapping[str, str]], end: str) -> None:
+    """Print what the first word of a command may be, as its help.
+
+    Args:
+        usage: the command line, after "speech2image".
+        kinds: heading -> word -> what it does.
+        end: how to learn more, and an example.
+    """
+    print(f"usage: speech2image {usage}")
+    width = 2 + max(len(name) for rows in kinds.values() for name in rows)
+    for heading, rows in kinds.items():
+        print(f"\n{heading}:")
+        for name, text in rows.items():
+            first = f"  {name:{width}}"
+            print(textwrap.fill(text, 80, initial_indent=first, subsequent_indent=" " * len(first)))
+    print(f"\n{end}")
 
 
 def call(function: Callable[..., None], prog: str, arguments: list[str]) -> None:

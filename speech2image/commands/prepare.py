@@ -5,16 +5,46 @@ from pathlib import Path
 from typing import Literal
 
 from speech2image.audio.front_ends import PAPER, find_front_end
-from speech2image.commands.flags import call, import_training, open_data, open_teacher, parse
+from speech2image.commands.flags import call, import_training, list_choices, open_data, open_teacher, parse
+from speech2image.errors import SettingsError
 
 
 def run(command: str, arguments: list[str]) -> None:
     """Prepare what the first word says, or the corpus that it names."""
-    if arguments[:1] and arguments[0] in PARTS:
-        call(PARTS[arguments[0]], f"prepare {arguments[0]}", arguments[1:])
+    what = arguments[0] if arguments else ""
+    if what in ("", "-h", "--help"):
+        list_choices(
+            "prepare WHAT [OPTIONS]",
+            {"pictures with their speech": CORPORA, "what trainings take besides": _firsts(PARTS)},
+            "speech2image prepare WHAT --help shows its options.\n\n"
+            "Example: speech2image prepare toy --out shards/toy",
+        )
+        if not what:
+            raise SystemExit(2)
         return
+    if what in PARTS:
+        call(PARTS[what], f"prepare {what}", arguments[1:])
+        return
+    if not what.startswith("-") and what not in CORPORA:
+        raise SettingsError(f"cannot prepare '{what}'; there are: {', '.join((*CORPORA, *PARTS))}")
     module = import_training("data.prepare")
     print(module.prepare(parse(module.PrepareSettings, "prepare", arguments)))
+
+
+CORPORA = {
+    "oxford102": "Oxford-102 flowers: 8,189 pictures of 102 classes",
+    "cub": "CUB-200 birds, of 2011 (11,788 pictures) or of 2010 (6,033)",
+    "flickr8k": "Flickr8k with its captions read aloud by 183 people",
+    "lists": "train.json and test.json as released with the paper",
+    "folder": "pictures of your own with captions, recordings or both",
+    "toy": "made-up shapes that speak in tones, to try things out",
+}
+"""What `data.corpora.registry` names, and the toy set; a test compares."""
+
+
+def _firsts(parts: dict[str, Callable[..., None]]) -> dict[str, str]:
+    """What each part does, by the first line of its docstring."""
+    return {name: (part.__doc__ or "").partition("\n")[0].rstrip(".") for name, part in parts.items()}
 
 
 def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:

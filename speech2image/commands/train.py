@@ -5,7 +5,6 @@ The flags of a training are the fields of its settings, their defaults those of 
     speech2image train one-stage-gan --preset cpu --batch-size 16 --generator.code-size 128 --data S --out R
 """
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from speech2image.commands.flags import (
     TrainingFiles,
     call,
     import_training,
+    list_choices,
     open_conditions,
     open_data,
     open_teacher,
@@ -31,11 +31,12 @@ def run(command: str, arguments: list[str]) -> None:
     """Train one network; the first word says which."""
     recipe, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if recipe in ("", "-h", "--help"):
-        print("usage: speech2image train RECIPE [OPTIONS]\n\nrecipes:")
-        for name, (_, text) in RECIPES.items():
-            print(textwrap.fill(text, 80, initial_indent=f"  {name:26}", subsequent_indent=" " * 28))
-        print("\nspeech2image train RECIPE --help shows its settings; --preset NAME changes their")
-        print("defaults.\n\nExample: speech2image train direct --preset toy --data shards/toy --out runs/toy")
+        list_choices(
+            "train RECIPE [OPTIONS]",
+            {"recipes": {name: text for name, (_, text) in RECIPES.items()}},
+            "speech2image train RECIPE --help shows its settings; --preset NAME changes their\n"
+            "defaults.\n\nExample: speech2image train direct --preset toy --data shards/toy --out runs/toy",
+        )
         if not recipe:
             raise SystemExit(2)
         return

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from speech2image import cli
+from speech2image.commands import prepare
 from speech2image.data.corpora.registry import CORPORA, SPEECH_CORPORA, list_recordings
 from speech2image.errors import DataError
 
@@ -35,5 +36,6 @@ def test_published_corpora_say_what_where_and_under_which_licence(name: str) -> 
 
 
 def test_the_command_takes_every_corpus(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["prepare", "--help"]) == 0
+    assert set(prepare.CORPORA) == {*CORPORA, "toy"}
+    assert cli.main(["prepare", "toy", "--help"]) == 0
     assert "{" + ",".join([*CORPORA, "toy"]) + "}" in capsys.readouterr().out.replace("\n", "")
