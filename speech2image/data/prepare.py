@@ -42,7 +42,7 @@ from speech2image.data.speech.speaking import (
 )
 from speech2image.data.speech.voices import choose_voices, kokoro_speakers, voices_here
 from speech2image.data.speech.word_bank import WordBank
-from speech2image.errors import SettingsError
+from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def prepare(settings: PrepareSettings) -> Path:
     entries = _limited(list_entries(settings), settings.limit)
     entries = [_with_validation(entry, settings.validation) for entry in entries]
     entries = check_entries(entries, _name(settings), skip_bad=settings.skip_bad)
+    _check_captions(entries, settings)
     entries = write_pictures(
         entries,
         settings.out,
@@ -174,6 +175,40 @@ def prepare(settings: PrepareSettings) -> Path:
         write_speech([entry for entry in entries if entry.split in splits], settings)
     write_manifest(settings.out)
     return settings.out
+
+
+def _check_captions(entries: Sequence[Entry], settings: PrepareSettings) -> None:
+    """Say at once, before any work, if there is nothing to speak.
+
+    Raises:
+        DataError: no picture has a caption, and flags ask for speech.
+
+    Warns:
+        UserWarning: no picture has a caption or a recording, or some have none.
+    """
+    silent = sum(not entry.captions and not entry.recordings for entry in entries)
+    if not silent or settings.recordings or not settings.speak:
+        return
+    name, where = _name(settings), "docs/data.md shows where they are looked for"
+    if silent < len(entries):
+        warnings.warn(f"{silent} of {len(entries)} pictures of {name} have no caption; {where}", stacklevel=3)
+        return
+    asked = [f"--{field.replace('_', '-')}" for field in SPEECH_FLAGS if getattr(settings, field)]
+    if asked or settings.captions == "short":
+        flags = ", ".join(asked or ["--captions short"])
+        raise DataError(
+            f"none of {len(entries)} pictures of {name} has a caption, so there is nothing to speak "
+            f"({flags}); {where}; --no-speak prepares the pictures alone"
+        )
+    warnings.warn(
+        f"none of {len(entries)} pictures of {name} has a caption or a recording: they stay silent, and no "
+        f"speech encoder can be trained on them; {where}",
+        stacklevel=3,
+    )
+
+
+SPEECH_FLAGS = ("voices", "held_out_voices", "speak_splits", "speak_limit", "word_bank")
+"""Flags that ask for speech by being given."""
 
 
 def _name(settings: PrepareSettings) -> str:

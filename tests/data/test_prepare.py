@@ -336,3 +336,29 @@ def test_effects_may_be_called_as_in_version_0_1(
     for given in (["--effects", old], [f"--effects={old}"], ["--effects", effects]):
         assert cli.main(["prepare", "toy", "--out", str(tmp_path), *given]) == 0
     assert [settings.effects for settings in asked] == [effects] * 3
+
+
+def without_captions(manifest: Path, every: int = 1) -> Path:
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        if number % every == 0:
+            row["captions"], row["recordings"] = [], []
+    return write_manifest(manifest.parent, rows)
+
+
+def test_no_caption_at_all_is_told_before_any_work(settings: PrepareSettings, engine: list) -> None:
+    without_captions(settings.root)
+    with pytest.raises(DataError, match=r"none of 8 pictures .* nothing to speak \(--held-out-voices\)"):
+        prepare(settings)
+    assert not picture_shards(settings.out)
+    with pytest.warns(UserWarning, match="none of 8 pictures .* they stay silent"):
+        prepare(replace(settings, held_out_voices=()))
+    assert picture_shards(settings.out) and not engine
+    prepare(replace(settings, out=settings.out.with_name("pictures"), speak=False))
+
+
+def test_pictures_without_captions_are_counted(settings: PrepareSettings, engine: list) -> None:
+    without_captions(settings.root, every=4)
+    with pytest.warns(UserWarning, match="2 of 8 pictures .* have no caption"):
+        prepare(settings)
+    assert engine

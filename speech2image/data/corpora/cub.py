@@ -9,11 +9,13 @@ Citation:   C. Wah et al., "The Caltech-UCSD Birds-200-2011 dataset", CNS-TR-201
             "Caltech-UCSD Birds 200", CNS-TR-2010-001. Captions: S. Reed et al., CVPR 2016 (`text_c10`),
             or this project's own for the pictures of the 2010 edition (`corpora.publishers`).
 Layout:     2011: root/images.txt, image_class_labels.txt, bounding_boxes.txt,
-            images/<class>/<image>.jpg
+            images/<class>/<image>.jpg; or root/CUB_200_2011/ with these, as the archive unpacks
             2010: root/lists/files.txt, images/<class>/<image>.jpg, annotations-mat/<class>/<image>.mat
             (lists/ and annotations-mat/ come in archives of their own; without boxes pictures stay uncropped)
-            both: root/text_c10/<class>/<image>.txt optional: ten captions, one a line;
-                  root/testclasses.txt optional, also in text_c10/: 001.Black_footed_Albatross ..., one a line
+            both: text_c10/<class>/<image>.txt optional: ten captions, one a line; in root, beside the
+                  pictures' folder, or in cvpr2016_cub/ there, as Reed's archive unpacks;
+                  testclasses.txt optional, in root, in text_c10/ or beside that:
+                  001.Black_footed_Albatross ..., one a line
 Protocol:   zero-shot, the usual 150 / 50 classes (Reed's; the list ships with this project's captions).
 Pictures:   cropped so that the bird fills at least 0.75 of the frame (`pictures.object_square`).
 """
@@ -25,6 +27,8 @@ from typing import NamedTuple
 
 from speech2image.data.corpora.publishers import (
     SOURCE,
+    captions_folder,
+    class_list_file,
     is_number,
     load_mat,
     own_captions,
@@ -36,6 +40,11 @@ from speech2image.data.entries import Entry
 from speech2image.data.listings import sample_id
 from speech2image.data.pictures import Box
 from speech2image.errors import DataError
+
+ARCHIVES = ("CUB_200_2011", "CUB_200_2010", "CUB_200")
+"""Folders that the publishers' archives unpack to."""
+CAPTION_ARCHIVES = ("cvpr2016_cub", "CUB", "birds")
+"""Folders that archives of Reed's captions unpack to."""
 
 
 class _Listed(NamedTuple):
@@ -50,15 +59,29 @@ def cub_entries(root: str | os.PathLike[str]) -> list[Entry]:
     Raises:
         DataError: neither layout is there, or a file is missing, unreadable or does not fit the others.
     """
-    root = Path(root)
+    root = _pictures_root(Path(root))
     if (root / "images.txt").is_file():
         listed, edition = _listed_2011(root), "CUB-200-2011"
-    elif (root / "lists" / "files.txt").is_file():
-        listed, edition = _listed_2010(root), "CUB-200 (2010)"
     else:
-        raise DataError(f"neither images.txt (CUB-200-2011) nor lists/files.txt (CUB-200, 2010) in {root}")
-    test_classes = _test_classes(root)
-    return [_entry(root, item, edition, test_classes) for item in listed]
+        listed, edition = _listed_2010(root), "CUB-200 (2010)"
+    captions = captions_folder(root, *CAPTION_ARCHIVES)
+    test_classes = _test_classes(class_list_file(root, captions))
+    return [_entry(root, item, edition, captions, test_classes) for item in listed]
+
+
+def _pictures_root(root: Path) -> Path:
+    """`root`, or the folder in it that an archive unpacks to.
+
+    Raises:
+        DataError: the lists of neither edition are there.
+    """
+    for place in (root, *(root / name for name in ARCHIVES)):
+        if (place / "images.txt").is_file() or (place / "lists" / "files.txt").is_file():
+            return place
+    raise DataError(
+        f"neither images.txt (CUB-200-2011) nor lists/files.txt (CUB-200, 2010) in {root}, "
+        f"nor in {', '.join(ARCHIVES)} there; give --root the folder into which the archives were unpacked"
+    )
 
 
 def _listed_2011(root: Path) -> Iterator[_Listed]:
@@ -131,13 +154,18 @@ def class_number(name: str, place: str) -> int:
     return int(head)
 
 
-def _entry(root: Path, item: _Listed, edition: str, test_classes: frozenset[int]) -> Entry:
+def _entry(
+    root: Path, item: _Listed, edition: str, texts: Path | None, test_classes: frozenset[int]
+) -> Entry:
     folder, _, file = item.name.rpartition("/")
     label = class_number(item.name, item.place)
-    captions = read_text_captions(root / "text_c10" / folder / Path(file).with_suffix(".txt"))
+    captions: tuple[str, ...] = ()
+    if texts is not None:
+        captions = read_text_captions(texts / folder / Path(file).with_suffix(".txt"))
     source = f"{edition}; captions of Reed et al. 2016"
-    if not captions and label in own_captions("cub200"):
-        captions = own_captions("cub200")[label].captions.get(Path(file).stem, ())
+    if not captions:
+        own = own_captions("cub200").get(label)
+        captions = own.captions.get(Path(file).stem, ()) if own else ()
         source = f"{edition}; {SOURCE if captions else 'no captions'}"
     return Entry(
         id=sample_id(item.name),
@@ -152,10 +180,8 @@ def _entry(root: Path, item: _Listed, edition: str, test_classes: frozenset[int]
     )
 
 
-def _test_classes(root: Path) -> frozenset[int]:
+def _test_classes(path: Path | None) -> frozenset[int]:
     """Classes of Reed's `testclasses.txt`, else the shipped list of the usual 50."""
-    for folder in (root, root / "text_c10"):
-        path = folder / "testclasses.txt"
-        if names := read_class_list(path):
-            return frozenset(class_number(name, str(path)) for name in names)
+    if path is not None and (names := read_class_list(path)):
+        return frozenset(class_number(name, str(path)) for name in names)
     return frozenset(c.label for c in own_captions("cub200").values() if c.split == "test")

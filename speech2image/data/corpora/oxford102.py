@@ -10,8 +10,10 @@ Citation:   M.-E. Nilsback and A. Zisserman, "Automated flower classification ov
 Layout:     root/jpg/image_00001.jpg ... image_08189.jpg
             root/imagelabels.mat                           labels [1, 8189], 1 to 102
             root/setid.mat                                 for protocol "published"
-            root/text_c10/class_00001/image_06734.txt      optional: ten captions, one a line
-            root/testclasses.txt                           optional, also in text_c10/: class_00001 ...
+            text_c10/class_00001/image_06734.txt           optional: ten captions, one a line; in root,
+                                                           beside it, or in cvpr2016_flowers/ there
+            testclasses.txt                                optional: class_00001 ..., in root, in
+                                                           text_c10/ or beside that
 Protocol:   zero-shot: classes 1-20 (1,155 pictures) are test unless Reed's lists say otherwise; validation
             classes count as training ones, as in the papers.
 """
@@ -25,6 +27,8 @@ from numpy.typing import NDArray
 
 from speech2image.data.corpora.publishers import (
     SOURCE,
+    captions_folder,
+    class_list_file,
     is_number,
     load_mat,
     own_captions,
@@ -55,8 +59,9 @@ def oxford102_entries(
     pictures = picture_folder(root, "jpg", "image_*.jpg")
     labels = _array(root / "imagelabels.mat", "labels")
     test_numbers = _array(root / "setid.mat", "tstid") if protocol == "published" else None
-    test_classes = _test_classes(root)
-    return [_entry(root, path, labels, test_numbers, test_classes) for path in pictures]
+    texts = captions_folder(root, "cvpr2016_flowers", "flowers")
+    test_classes = _test_classes(class_list_file(root, texts))
+    return [_entry(root, path, labels, test_numbers, texts, test_classes) for path in pictures]
 
 
 def _entry(
@@ -64,6 +69,7 @@ def _entry(
     path: Path,
     labels: NDArray[np.int64],
     test_numbers: NDArray[np.int64] | None,
+    texts: Path | None,
     test_classes: frozenset[int],
 ) -> Entry:
     number = _number(path.stem, str(path))
@@ -74,7 +80,9 @@ def _entry(
     label = int(labels[number - 1])
     is_test = number in test_numbers if test_numbers is not None else label in test_classes
     own = own_captions("oxford102").get(label)
-    captions = read_text_captions(root / "text_c10" / f"class_{label:05d}" / f"{path.stem}.txt")
+    captions: tuple[str, ...] = ()
+    if texts is not None:
+        captions = read_text_captions(texts / f"class_{label:05d}" / f"{path.stem}.txt")
     source = "Oxford-102; captions of Reed et al. 2016"
     if not captions and own is not None:
         captions, source = own.captions.get(path.stem, ()), f"Oxford-102; {SOURCE}"
@@ -90,11 +98,10 @@ def _entry(
     )
 
 
-def _test_classes(root: Path) -> frozenset[int]:
+def _test_classes(path: Path | None) -> frozenset[int]:
     """Classes of Reed's `testclasses.txt`, else classes 1-20."""
-    for folder in (root, root / "text_c10"):
-        if names := read_class_list(folder / "testclasses.txt"):
-            return frozenset(_number(name, str(folder / "testclasses.txt")) for name in names)
+    if path is not None and (names := read_class_list(path)):
+        return frozenset(_number(name, str(path)) for name in names)
     return TEST_CLASSES
 
 

@@ -39,6 +39,25 @@ def picture_folder(root: Path, name: str, pattern: str) -> list[Path]:
     return pictures
 
 
+def captions_folder(root: Path, *archives: str) -> Path | None:
+    """Where Reed's captions lie: the first `text_c10/` in `root`, beside it, or in what his archive unpacks
+    to in either of these; None if there is none.
+
+    Args:
+        root: the corpus's folder.
+        archives: folders that his archive unpacks to, such as "cvpr2016_cub".
+    """
+    around = (root, root.absolute().parent)
+    places = [place / archive for archive in ("", *archives) for place in around]
+    return next((place / "text_c10" for place in places if (place / "text_c10").is_dir()), None)
+
+
+def class_list_file(root: Path, captions: Path | None) -> Path | None:
+    """Reed's `testclasses.txt`: in `root`, in the folder of captions or beside it; None if there is none."""
+    folders = (root, *((captions, captions.parent) if captions else ()))
+    return next((f / "testclasses.txt" for f in folders if (f / "testclasses.txt").is_file()), None)
+
+
 def load_mat(path: Path) -> dict[str, Any]:
     """Contents of a MATLAB file.
 

@@ -113,6 +113,23 @@ def test_birds_of_2011(birds: Path) -> None:
     assert Image.open(io.BytesIO(sample.image)).size == (30, 30)  # half-side 0.75 * 20
 
 
+@pytest.mark.parametrize("captions", ["text_c10", "cvpr2016_cub/text_c10"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_birds_as_both_archives_unpack(birds: Path, tmp_path: Path, captions: str, inside: bool) -> None:
+    listed = list(birds.iterdir())
+    root = tmp_path / "unpacked"
+    (root / "CUB_200_2011").mkdir(parents=True)
+    for path in listed:
+        path.rename(root / "CUB_200_2011" / path.name)
+    text = Path("001.Black_footed_Albatross", "Black_Footed_Albatross_0046_18.txt")
+    put(root / captions / text, "a dark bird\n")
+    put(root / captions / "../testclasses.txt", "002.Laysan_Albatross\n")
+    entries = cub_entries(root / "CUB_200_2011" if inside else root)
+    assert entries[0].captions == ("a dark bird",)
+    assert entries[0].image.is_file() and not entries[1].captions
+    assert [entry.split for entry in entries] == ["train", "test", "test", "train"]
+
+
 def test_birds_of_2010(tmp_path: Path) -> None:
     name = "001.Black_footed_Albatross/Black_footed_Albatross_0001_2950163169"
     bare = "002.Laysan_Albatross/Laysan_Albatross_0001_545148376"
