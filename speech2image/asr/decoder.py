@@ -22,7 +22,6 @@ from speech2image.asr.ctc import (
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.errors import CheckpointError
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.onnx_check import EIGHT_BIT, EXPORTED
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import WORDS_DECODER, WORDS_MEMORY
 
@@ -51,8 +50,8 @@ class WordsDecoder:
             CheckpointError: they are damaged or something else.
         """
         memory, decoder = (
-            Session(model.read(name), *model.signature(name), str(model.path(name)), threads, allowed)
-            for name, allowed in ((WORDS_MEMORY, EXPORTED), (WORDS_DECODER, EIGHT_BIT))
+            Session(model.read(name), *model.signature(name), str(model.path(name)), threads)
+            for name in (WORDS_MEMORY, WORDS_DECODER)
         )
         return cls(memory, decoder, Vocabulary(model.decoder_pieces))
 

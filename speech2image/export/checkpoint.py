@@ -4,7 +4,8 @@ Command: `speech2image train checkpoint --model flowers-and-birds --network spee
 
 ONNX files hold weights transposed, joined and renamed. To find where each one went, a network of the same
 shape is exported whose every weight is its own index: the numbers in that file say which weight stands where
-in the model's. Weights are as the model has them, rounded to float16; optimisers and losses start anew.
+in the model's. Weights are as the model has them, rounded to float16 or eight bits; optimisers and
+losses start anew.
 """
 
 import dataclasses
@@ -17,18 +18,20 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import nn
 
 from speech2image.asr.ctc import DECODER_FILE, ENCODER_FILE, CtcDecoder
 from speech2image.asr.text import Vocabulary
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export.direct import with_heads
-from speech2image.export.onnx import HALVED, to_onnx
+from speech2image.export.onnx import in_eight_bits, to_onnx, weights_of
 from speech2image.export.parity import (
     SAME,
     SAME_CHANCES,
+    SAME_CHANCES_EIGHT_BIT,
+    SAME_EIGHT_BIT,
     Inputs,
+    compare_directions,
     compare_encoder,
     compare_further,
     made_up_log_mels,
@@ -128,8 +131,10 @@ def _on_whisper(found: Model, preset: str | None) -> dict[str, Any]:
     state = _of_encoder(found, network, inputs, networks.SPEECH_ENCODER, settings)
     further = found.further_outputs
     if further:
-        for off in compare_further(stored, with_heads(network, further), inputs, further).values():
-            _check(off, SAME_CHANCES)
+        small = in_eight_bits(stored)
+        most = SAME_CHANCES_EIGHT_BIT if small else SAME_CHANCES
+        for off in compare_further(stored, with_heads(network, further), inputs, further, small).values():
+            _check(off, most)
     # The decoder's weights are rounded to eight bits in a model; tune the published one along anew.
     facts = [key for key in networks.FACTS if key in found.card and key != DECODER_PIECES]
     return {**state, **{key: found.card[key] for key in facts}}
@@ -184,7 +189,10 @@ def _of_encoder(found: Model, network: nn.Module, inputs: Inputs, kind: str, set
     take_weights(network, {"": stored}, retrace)
     with torch.no_grad():
         embeddings = network(*inputs.read(slice(0, inputs.count)))
-    _check(compare_encoder(stored, inputs, embeddings))
+    if in_eight_bits(stored):
+        _check(compare_directions(stored, inputs, embeddings), SAME_EIGHT_BIT)
+    else:
+        _check(compare_encoder(stored, inputs, embeddings))
     return {"kind": kind, "settings": dataclasses.asdict(settings), "network": network}
 
 
@@ -235,7 +243,7 @@ def take_weights(network: nn.Module, stored: Mapping[str, onnx.ModelProto], retr
 
     Args:
         network: of the shape that was exported; numbers that no file holds stay as they are.
-        stored: its ONNX forms by name; large weights may be float16.
+        stored: its ONNX forms by name; large weights may be rounded.
         retrace: exports a network as `stored` was.
 
     Raises:
@@ -250,7 +258,7 @@ def take_weights(network: nn.Module, stored: Mapping[str, onnx.ModelProto], retr
     _fill(own, np.arange(taken.size, dtype=np.float32), places)
     marked = retrace(network)
     for name, model in stored.items():
-        counted, weights = _weights(marked[name]), _weights(model)
+        counted, weights = weights_of(marked[name]), weights_of(model)
         for part, values in weights.items():
             if part not in counted or counted[part].shape != values.shape:
                 raise SettingsError(
@@ -267,16 +275,6 @@ def take_weights(network: nn.Module, stored: Mapping[str, onnx.ModelProto], retr
     ]
     if lost:
         raise SettingsError(f"the model's files do not hold the weights {', '.join(lost)}")
-
-
-def _weights(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
-    """All floating weights of a network by name, as float32."""
-    arrays = {one.name.removesuffix(HALVED): numpy_helper.to_array(one) for one in model.graph.initializer}
-    return {
-        name: array.astype(np.float32)
-        for name, array in arrays.items()
-        if np.issubdtype(array.dtype, np.floating)
-    }
 
 
 @torch.no_grad()

@@ -7,30 +7,25 @@ The decoder's weights are eight-bit numbers, a scale for each output of a layer,
 (ONNX Runtime's dynamic quantisation): a quarter of the size and half the time of float32.
 """
 
-import logging
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from speech2image.asr.ctc import DECODER
 from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.errors import CheckpointError
-from speech2image.export.onnx import trace, with_float16_weights
+from speech2image.export.onnx import trace, with_eight_bit_weights, with_float16_weights
 from speech2image.export.parity import check_same
 from speech2image.export.recognizer import FREE, LIKELY, SAME, STEPS
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.speech_recognizer import Cache
 from speech2image.models.whisper_decoder import WhisperDecoder
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.onnx_check import EIGHT_BIT, EXPORTED
 from speech2image.pipeline.registry import STATES
 from speech2image.pipeline.routes import WORDS_DECODER, WORDS_MEMORY
 
@@ -96,7 +91,7 @@ def decoder_to_onnx(
     }
     small = {
         WORDS_MEMORY: with_float16_weights(whole[WORDS_MEMORY]),
-        WORDS_DECODER: _eight_bit(whole[WORDS_DECODER]),
+        WORDS_DECODER: with_eight_bit_weights(whole[WORDS_DECODER]),
     }
     exact, _ = compare(encoder, decoder, whole, frames)
     _, mean = compare(encoder, decoder, small, frames)
@@ -113,25 +108,6 @@ def _traced(
     return trace(module.eval(), example, inputs, outputs, {name: _FREE[name] for name in (*inputs, *outputs)})
 
 
-def _eight_bit(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A network with its matrices as eight-bit numbers."""
-    logging.disable(logging.WARNING)  # it advises to simplify the network first, which changes nothing here
-    try:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "network.onnx"
-            quantize_dynamic(model, path, per_channel=True, weight_type=QuantType.QInt8)
-            small = onnx.load(path)
-    finally:
-        logging.disable(logging.NOTSET)
-    for notes in (small.metadata_props, small.graph.value_info, small.graph.quantization_annotation):
-        del notes[:]
-    default = [opset for opset in small.opset_import if opset.domain in ("", "ai.onnx")]
-    del small.opset_import[:]
-    small.opset_import.extend(default)
-    small.producer_name, small.producer_version = model.producer_name, model.producer_version
-    return small
-
-
 @torch.no_grad()
 def compare(
     encoder: PretrainedSpeechEncoder,
@@ -143,12 +119,8 @@ def compare(
 
     Two hypotheses grow over some steps with the cache; NaN counts.
     """
-    memory = Session(
-        models[WORDS_MEMORY].SerializeToString(), *MEMORY, f"{WORDS_MEMORY}.onnx", allowed=EXPORTED
-    )
-    step_of = Session(
-        models[WORDS_DECODER].SerializeToString(), *DECODER, f"{WORDS_DECODER}.onnx", allowed=EIGHT_BIT
-    )
+    memory = Session(models[WORDS_MEMORY].SerializeToString(), *MEMORY, f"{WORDS_MEMORY}.onnx")
+    step_of = Session(models[WORDS_DECODER].SerializeToString(), *DECODER, f"{WORDS_DECODER}.onnx")
     other = WordsDecoder(memory, step_of, Vocabulary(("?",) * (decoder.settings.tokens - 2)))
     differences = [np.zeros(1)]
     for clip in frames:

@@ -14,13 +14,14 @@ Generator and speech detector may stay in another model's folder beside this one
 The route through text is `export/cascade.py`, with the same steps.
 Weights are stored as float16 and cast back to float32 when a session opens: half the size, same arithmetic.
 Where that would change pictures too much, as it may after a few steps of training, they stay float32.
+A pretrained encoder is stored in eight bits where that hardly turns its embeddings, and computes in them.
 The folder appears only if ONNX Runtime then gives what torch gives.
 """
 
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -41,10 +42,12 @@ from speech2image.export.folder import (
     write_again,
     write_folder,
 )
-from speech2image.export.onnx import to_onnx, with_float16_weights
+from speech2image.export.onnx import to_onnx, with_eight_bit_weights, with_float16_weights
 from speech2image.export.parity import (
     SAME,
     SAME_CHANCES,
+    SAME_CHANCES_EIGHT_BIT,
+    SAME_EIGHT_BIT,
     SAME_FLOAT16,
     Inputs,
     Parity,
@@ -52,6 +55,7 @@ from speech2image.export.parity import (
     check_same,
     compare,
     compare_detector,
+    compare_directions,
     compare_further,
     expect,
     fits_float16,
@@ -187,8 +191,8 @@ def convert(
     further: Sequence[str] = (),
     generator_of: Model | None = None,
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
-    """All networks in ONNX, with float16 weights if they allow it; what `model.json` says of their sizes;
-    their parity.
+    """All networks in ONNX, with float16 or eight-bit weights if they allow it; what `model.json` says of
+    their sizes; their parity.
 
     `further` names what a PretrainedSpeechEncoder with more heads gives beside the embedding:
     `registry.WORDS`, `DOMAIN`. With `generator_of`, the generator is that of this model, if it draws what
@@ -231,11 +235,19 @@ def convert(
         halved = whole | shared
         parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
     check_parity(parity)
-    chances = [name for name in further if name != STATES]  # the decoder compares what comes of the states
-    if isinstance(encoder, PretrainedSpeechEncoder) and chances:
-        exact_chances = with_heads(encoder, chances)
-        for name, off in compare_further(halved[inputs.encoder], exact_chances, inputs, chances).items():
+    if isinstance(encoder, PretrainedSpeechEncoder):
+        chances = [
+            name for name in further if name != STATES
+        ]  # the decoder compares what comes of the states
+        heads = with_heads(encoder, chances)
+        for name, off in compare_further(halved[inputs.encoder], heads, inputs, chances).items():
             check_same(name, off, SAME_CHANCES)
+        small = with_eight_bit_weights(whole[inputs.encoder])
+        turned = compare_directions(small, inputs, expected.embeddings)
+        changes = compare_further(small, heads, inputs, chances, mean=True).values()
+        if turned <= SAME_EIGHT_BIT and all(off <= SAME_CHANCES_EIGHT_BIT for off in changes):
+            halved[inputs.encoder] = small
+            parity = replace(parity, embedding_eight_bit=turned)
     return {network: model.SerializeToString() for network, model in halved.items()}, sizes, parity
 
 

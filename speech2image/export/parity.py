@@ -30,6 +30,9 @@ SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
 SAME_CHANCES = 2e-2
 """The most rounding the weights may change a probability of CTC or of a domain."""
+SAME_EIGHT_BIT, SAME_CHANCES_EIGHT_BIT = 1e-2, 2e-2
+"""The same for weights and arithmetic in eight bits: how far an embedding may turn (1 - cosine), and the mean
+change of a probability."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Parity:
         embedding_float16, picture_float16, picture_float16_mean: the same with the weights shipped: float16,
             or float32 where rounding them would change too much.
         last_digit: the most the last digit of an embedding changes in a picture, with torch.
+        embedding_eight_bit: how far an embedding turns (1 - cosine, the largest) where the encoder is shipped
+            in eight bits; 0 where it is not.
     """
 
     embedding: float
@@ -52,6 +57,7 @@ class Parity:
     picture_float16: float
     picture_float16_mean: float
     last_digit: float = 0.0
+    embedding_eight_bit: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,16 @@ def compare_encoder(model: onnx.ModelProto, inputs: Inputs, embeddings: torch.Te
     return _largest(off) / float(embeddings.abs().max())
 
 
+def compare_directions(model: onnx.ModelProto, inputs: Inputs, embeddings: torch.Tensor) -> float:
+    """How far an embedding of a sample alone turns, 1 - cosine, the largest."""
+    encoder, off = _session(model, inputs.encoder), []
+    for k in range(inputs.count):
+        found = encoder(*(tensor.numpy() for tensor in inputs.read(slice(k, k + 1))))[0].astype(np.float64)
+        wanted = embeddings[k].numpy().astype(np.float64)
+        off.append(1 - found @ wanted / np.sqrt((found @ found) * (wanted @ wanted)))
+    return _largest(off)
+
+
 @torch.no_grad()
 def compare_detector(
     model: onnx.ModelProto, detector: nn.Module, log_mels: Sequence[NDArray[np.float32]]
@@ -156,10 +172,10 @@ def compare_detector(
 
 @torch.no_grad()
 def compare_further(
-    model: onnx.ModelProto, network: nn.Module, inputs: Inputs, further: Sequence[str]
+    model: onnx.ModelProto, network: nn.Module, inputs: Inputs, further: Sequence[str], mean: bool = False
 ) -> dict[str, float]:
     """The largest difference of a probability, of each further output of a speech encoder, on every clip
-    alone.
+    alone; or, with `mean`, the largest of the clips' means.
 
     Args:
         model: the encoder in ONNX.
@@ -173,7 +189,8 @@ def compare_further(
         given = inputs.read(slice(k, k + 1))
         found = session.all(*(tensor.numpy() for tensor in given))
         for name, one in zip(further, network(*given)[1:], strict=True):
-            off[name].append(np.abs(np.exp(one.numpy()) - np.exp(found[name])).max())
+            differences = np.abs(np.exp(one.numpy()) - np.exp(found[name]))
+            off[name].append(differences.mean() if mean else differences.max())
     return {name: _largest(differences) for name, differences in off.items()}
 
 

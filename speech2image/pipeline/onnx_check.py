@@ -16,9 +16,9 @@ Abs Add And Ceil Clip Cos CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual 
 Mean Min Mod Mul Neg Not Or Pow Reciprocal Round Sign Sin Sqrt Sub Sum Where Xor
 """
 _LAYERS = """
-AveragePool BatchNormalization Conv ConvTranspose Einsum Elu GRU Gelu Gemm GlobalAveragePool
-GroupNormalization HardSigmoid InstanceNormalization LSTM LayerNormalization LeakyRelu LogSoftmax MatMul
-MaxPool PRelu RNN Relu Resize Selu Sigmoid Softmax Softplus Tanh
+AveragePool BatchNormalization Conv ConvTranspose DequantizeLinear DynamicQuantizeLinear Einsum Elu GRU Gelu
+Gemm GlobalAveragePool GroupNormalization HardSigmoid InstanceNormalization LSTM LayerNormalization LeakyRelu
+LogSoftmax MatMul MatMulInteger MaxPool PRelu RNN Relu Resize Selu Sigmoid Softmax Softplus Tanh
 """
 _REDUCTIONS = "ArgMax ArgMin ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum TopK "
 _SHAPES = """
@@ -32,8 +32,8 @@ OPERATORS = frozenset((_ARITHMETIC + _LAYERS + _REDUCTIONS + _SHAPES).split())
 Left out are those that may never end or hold networks of their own (Loop, Scan, If), random numbers (a seed
 gives the same picture for good), strings and sequences."""
 _FOR_VOICES = """
-Atan BiasGelu ConvInteger DFT DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeLinear DynamicQuantizeMatMul
-EmbedLayerNormalization FastGelu FusedConv FusedMatMul MatMulInteger MatMulNBits QLinearConv QLinearMatMul
+Atan BiasGelu ConvInteger DFT DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu
+FusedConv FusedMatMul MatMulNBits QLinearConv QLinearMatMul
 QuantizeLinear QuickGelu RandomNormalLike RandomUniformLike STFT SkipLayerNormalization
 """
 
@@ -52,10 +52,6 @@ class Allowed(NamedTuple):
 
 EXPORTED = Allowed(OPERATORS, frozenset({"", "ai.onnx"}))
 """For model folders."""
-EIGHT_BIT = Allowed(
-    OPERATORS | {"DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}, EXPORTED.domains
-)
-"""For networks of model folders whose weights are stored as eight-bit numbers."""
 VOICE = Allowed(OPERATORS | frozenset(_FOR_VOICES.split()), EXPORTED.domains | {"com.microsoft"})
 """For voices that others publish: eight-bit numbers, spectra, and ONNX Runtime's own fused operators, too."""
 MAX_FIELDS = 100_000

@@ -235,7 +235,8 @@ def test_an_encoder_comes_back_without_its_decoder(tmp_path: Path) -> None:
     found, facts = load_pretrained(path), stated_facts(path)
     assert found.decoder is None and "decoder_pieces" not in facts and facts["pieces"] == list(letters)
     for name, value in found.backbone.state_dict().items():
-        torch.testing.assert_close(value, encoder.backbone.state_dict()[name], atol=1e-3, rtol=1e-3)
+        # half of an eight-bit step of weights up to 0.5
+        torch.testing.assert_close(value, encoder.backbone.state_dict()[name], atol=2e-3, rtol=1e-3)
 
 
 def test_what_ships_on_whispers_is_learnt_on_from_and_exported(
