@@ -50,7 +50,7 @@ class WordsDecoder:
             CheckpointError: they are damaged or something else.
         """
         memory, decoder = (
-            Session(model.read(name), *model.signature(name), str(model.path(name)), threads)
+            Session(model.read(name), *model.signature(name), str(model.path(name)), threads, optimise=False)
             for name in (WORDS_MEMORY, WORDS_DECODER)
         )
         return cls(memory, decoder, Vocabulary(model.decoder_pieces))

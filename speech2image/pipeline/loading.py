@@ -105,7 +105,7 @@ def load(
     # Everything is read and checked before the route opens more, such as a recognizer.
     parts = Parts(
         model,
-        encoder=_session(model, kind.encoder, threads, chosen),
+        encoder=_session(model, kind.encoder, threads, chosen, optimise=False),
         generator=_shared(model, GENERATOR, threads, chosen),
         prior=_shared(model, PRIOR, threads, chosen) if PRIOR in model.networks else None,
         vad=open_vad(model) if vad else None,
@@ -128,7 +128,11 @@ def load(
 
 
 def _session(
-    model: Model, network: str, threads: int | None, providers: Sequence[str] | None = None
+    model: Model,
+    network: str,
+    threads: int | None,
+    providers: Sequence[str] | None = None,
+    optimise: bool = True,
 ) -> "Session":
     """A network of a model, opened with the inputs and outputs that the model's card states."""
     from speech2image.pipeline.onnx import CPU, Session
@@ -139,6 +143,7 @@ def _session(
         str(model.path(network)),
         threads,
         providers=providers or (CPU,),
+        optimise=optimise,
     )
 
 

@@ -82,6 +82,8 @@ class Session:
         allowed: operators it may use.
         providers: execution providers, as `execution_providers` gives them; what the first cannot run, the
             next does.
+        optimise: let ONNX Runtime rewrite the network first. That takes longer than opening it, and saves a
+            tenth of each run at most: worth it for a generator, not for what runs once a recording.
 
     Raises:
         CheckpointError: not ONNX, damaged, more than weights and common operators (`onnx_check`), or a
@@ -98,10 +100,11 @@ class Session:
         threads: int | None = None,
         allowed: Allowed = EXPORTED,
         providers: Sequence[str] = (CPU,),
+        optimise: bool = True,
     ) -> None:
         self.name, self.inputs, self.outputs = name, tuple(inputs), tuple(outputs)
         check_network(model, name, allowed)
-        self._session = _open(model, name, threads, providers)
+        self._session = _open(model, name, threads, providers, optimise)
         found = {node.name: node.type for node in self._session.get_inputs()}
         given = {node.name: node.type for node in self._session.get_outputs()}
         if set(found) != set(inputs) or not set(outputs) <= set(given):
@@ -149,7 +152,7 @@ class Session:
         return found
 
 
-def _open(model: bytes, name: str, threads: int | None, providers: Sequence[str]) -> Any:
+def _open(model: bytes, name: str, threads: int | None, providers: Sequence[str], optimise: bool) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -158,6 +161,8 @@ def _open(model: bytes, name: str, threads: int | None, providers: Sequence[str]
     )
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Idle threads that spin slow a busy machine down by several times and gain a lone one little.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Its own format is found by four bytes, which an ONNX file may have too, and is not what was checked.

@@ -54,7 +54,7 @@ RECOGNIZER_CARD = "recognizer.json"
 VOCABULARY = "vocabulary"
 """What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
 DEFAULT_MODEL = "flowers-and-birds"
-ALIASES = {"flowers": DEFAULT_MODEL, "birds": DEFAULT_MODEL}
+ALIASES = dict.fromkeys(("flowers", "birds", "flowers-and-birds-whisper"), DEFAULT_MODEL)
 """Other names of shipped models, so that a program that asks for flowers still gets them."""
 
 

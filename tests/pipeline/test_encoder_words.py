@@ -158,9 +158,9 @@ def test_http_and_page_tell_the_words(folder, tmp_path) -> None:
     from speech2image.web.page import templates
     from speech2image.web.service import RenderResult
 
-    result = speech2image.load(folder).translate((CLIP, 16_000))
+    content = write_wav(tmp_path / "a.wav", 1.5).read_bytes()
+    result = speech2image.load(folder).translate(content)
     with client_of(folder) as client:
-        content = write_wav(tmp_path / "a.wav", 1.5).read_bytes()
         answer = client.post("/v1/images?format=json", content=content).json()
         assert (answer["route"], answer["transcript"]) == ("direct", result.transcript)
         assert [word["text"] for word in answer["words"]] == [word.text for word in result.words]
