@@ -30,7 +30,7 @@ from speech2image.asr.text import Vocabulary, transcript
 from speech2image.errors import CheckpointError, SettingsError, require
 from speech2image.pipeline.domains import Decision, decided
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import CARD, DOMAIN, STATES, WORDS, Model, read_card
+from speech2image.pipeline.registry import CARD, DOMAIN, MODELS_FOLDER, STATES, WORDS, Model, read_card
 
 ENCODER = "speech_encoder"
 WHISPER_WINDOW = 30.0
@@ -229,8 +229,8 @@ def open_recognizer(
 
     Args:
         choice: "own", "own:FOLDER" (which `speech2image export recognizer` wrote, or of a model whose speech
-            encoder writes down words), "whisper:NAME" (a name, or a folder of faster-whisper's), or
-            "pocketsphinx".
+            encoder writes down words; a shipped one by its name), "whisper:NAME" (a name, or a folder of
+            faster-whisper's), or "pocketsphinx".
         own: folder of the recognizer that "own" stands for; None if there is none.
         threads: of one call, where the recognizer can be told; None takes its default.
 
@@ -258,7 +258,10 @@ def open_recognizer(
 
 
 def _own(folder: str | os.PathLike[str], threads: int | None) -> AsrBackend:
-    """The recognizer in a folder, or the words head of the model in it."""
+    """The recognizer in a folder, or the words head of the model in it; a name that is no folder here is that
+    of a shipped one."""
+    if not Path(folder).exists() and (MODELS_FOLDER / folder).is_dir():
+        folder = MODELS_FOLDER / folder
     if (Path(folder) / CARD).is_file():
         return EncoderAsr(read_card(Path(folder)), threads=threads)
     return BuiltinAsr(folder, threads=threads)

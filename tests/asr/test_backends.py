@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from speech2image import audio
-from speech2image.asr.backends import BuiltinAsr, PocketSphinx, Whisper
+from speech2image.asr.backends import BuiltinAsr, PocketSphinx, Whisper, open_recognizer
 from speech2image.errors import CheckpointError, MissingExtraError
 from speech2image.metrics.word_errors import word_error_rate
 
@@ -97,3 +97,14 @@ def test_pocketsphinx_hears_some_words(shared):
     heard = recognizer.transcribe(waveform)
     assert heard and word_error_rate([row["text"]], [heard]) < 0.9
     assert recognizer.transcribe(waveform) == heard, "one recording does not change the next"
+
+
+def test_a_shipped_recognizer_is_known_by_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recognizer = open_recognizer("own:words")
+    assert isinstance(recognizer, BuiltinAsr)
+    with pytest.raises(CheckpointError, match="no recognizer in word"):
+        open_recognizer("own:word")
+    (tmp_path / "words").mkdir()  # a folder here comes first
+    with pytest.raises(CheckpointError, match="no recognizer in words"):
+        open_recognizer("own:words")
