@@ -10,7 +10,6 @@ import math
 import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,7 +29,7 @@ from speech2image.asr.text import Vocabulary, transcript
 from speech2image.errors import CheckpointError, SettingsError, require
 from speech2image.pipeline.domains import Decision, decided
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import CARD, DOMAIN, MODELS_FOLDER, STATES, WORDS, Model, read_card
+from speech2image.pipeline.registry import CARD, DOMAIN, STATES, WORDS, Model, here_or_shipped, read_card
 
 ENCODER = "speech_encoder"
 WHISPER_WINDOW = 30.0
@@ -258,10 +257,8 @@ def open_recognizer(
 
 
 def _own(folder: str | os.PathLike[str], threads: int | None) -> AsrBackend:
-    """The recognizer in a folder, or the words head of the model in it; a name that is no folder here is that
-    of a shipped one."""
-    if not Path(folder).exists() and (MODELS_FOLDER / folder).is_dir():
-        folder = MODELS_FOLDER / folder
-    if (Path(folder) / CARD).is_file():
-        return EncoderAsr(read_card(Path(folder)), threads=threads)
+    """The recognizer in a folder or shipped under a name, or the words head of the model there."""
+    folder = here_or_shipped(folder)
+    if (folder / CARD).is_file():
+        return EncoderAsr(read_card(folder), threads=threads)
     return BuiltinAsr(folder, threads=threads)

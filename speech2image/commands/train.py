@@ -313,7 +313,8 @@ def checkpoint(
 
     Args:
         out: checkpoint to write.
-        network: which; text_encoder and recognizer are those of a cascade (flowers-and-birds-cascade).
+        network: which; a text_encoder is that of a cascade (flowers-and-birds-cascade), a recognizer its own
+            model (words).
         model: a shipped model, or a model folder.
         preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
             default that of the shipped models.

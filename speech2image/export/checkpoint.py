@@ -51,7 +51,14 @@ from speech2image.models.speech_recognizer import SpeechRecognizer
 from speech2image.models.text_encoder import TextEncoder
 from speech2image.models.whisper import WhisperSettings
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import DECODER_PIECES, VOCABULARY, Model, find
+from speech2image.pipeline.registry import (
+    DECODER_PIECES,
+    RECOGNIZER_CARD,
+    VOCABULARY,
+    Model,
+    find,
+    here_or_shipped,
+)
 from speech2image.training.core import networks
 from speech2image.training.core.checkpoint import save_checkpoint
 from speech2image.training.recipes import (
@@ -78,8 +85,8 @@ def checkpoint_of(
     """Write a checkpoint with the weights of a model's network.
 
     Args:
-        model: name of a shipped model, or a model folder.
-        network: which; `recognizer` is the one that a cascade names, `generator` a one-stage generator.
+        model: name of a shipped model, or a model folder; of a recognizer also its own name or folder.
+        network: which; `recognizer` may be the one that a cascade names, `generator` a one-stage generator.
         out: checkpoint to write.
         preset: of the network's training; says its shape (of an encoder on Whisper's, that of its heads). By
             default that of the shipped models.
@@ -204,10 +211,14 @@ def _read(found: Model, network: str) -> onnx.ModelProto:
 
 def _of_recognizer(model: str | os.PathLike[str], preset: str | None) -> dict[str, Any]:
     settings = _preset(speech_recognizer.PRESETS, preset or "cpu")
-    found = find(model)
-    folder = found.recognizer
-    if folder is None:
-        raise CheckpointError(f"model '{found.name}' names no recognizer; choose one of the cascade")
+    folder: Path | None = here_or_shipped(model)
+    if folder is None or not (folder / RECOGNIZER_CARD).is_file():
+        folder = find(model).recognizer
+    if folder is None or not (folder / RECOGNIZER_CARD).is_file():
+        raise CheckpointError(
+            f"'{model}' is no recognizer and names none that is; choose the shipped 'words', the folder of "
+            "another, or a model's speech encoder, which writes down words, too (--network speech_encoder)"
+        )
     recognizer = CtcDecoder(folder)
     shape = dataclasses.replace(settings.recognizer, tokens=len(recognizer.vocabulary))
     network = SpeechRecognizer(shape).eval()

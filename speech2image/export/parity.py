@@ -30,7 +30,7 @@ SAME_FLOAT16 = 1e-2
 """The most rounding the weights may change: relative for embeddings, the mean over a picture's values."""
 SAME_CHANCES = 2e-2
 """The most rounding the weights may change a probability of CTC or of a domain."""
-SAME_EIGHT_BIT, SAME_CHANCES_EIGHT_BIT = 1e-2, 2e-2
+SAME_EIGHT_BIT, SAME_CHANCES_EIGHT_BIT = 1e-2, 0.1
 """The same for weights and arithmetic in eight bits: how far an embedding may turn (1 - cosine), and the mean
 change of a probability."""
 

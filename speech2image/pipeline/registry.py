@@ -246,6 +246,12 @@ def find(name_or_path: str | os.PathLike[str]) -> Model:
     raise CheckpointError(_unknown(wanted))
 
 
+def here_or_shipped(name_or_path: str | os.PathLike[str]) -> Path:
+    """A folder, or, where there is none of this name, the shipped model or recognizer that is called so."""
+    path, shipped = Path(name_or_path), MODELS_FOLDER / name_or_path
+    return shipped if not os.path.exists(path) and os.path.isdir(shipped) else path
+
+
 def find_route(name_or_path: str | os.PathLike[str], route: str) -> Model:
     """Find a model of a route: the one named, or the one that belongs to it and lies beside it.
 

@@ -26,7 +26,7 @@ from speech2image.export.direct import export_checkpoints, export_direct
 from speech2image.export.onnx import trace, with_float16_weights
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import find
+from speech2image.pipeline.registry import MODELS_FOLDER, find
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.core.networks import (
     load_generator,
@@ -39,7 +39,7 @@ from speech2image.training.core.networks import (
 from speech2image.training.recipes import pretrained_speech_encoder, speech_recognizer, words_head
 from speech2image.training.recipes.transcripts import TorchScorer
 
-CASCADE = "flowers-and-birds-cascade"
+CASCADE, TEXTFREE = "flowers-and-birds-cascade", "flowers-and-birds-textfree"
 CLIP = next((Path(__file__).parents[2] / "examples" / "recordings").glob("*kal16*.opus"))
 
 
@@ -50,13 +50,13 @@ def log_mel() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint_of(CASCADE, "recognizer", tmp_path_factory.mktemp("shipped") / "r.safetensors")
+    return checkpoint_of("words", "recognizer", tmp_path_factory.mktemp("shipped") / "r.safetensors")
 
 
 @torch.no_grad()
 def test_speech_encoder(tmp_path: Path, log_mel: np.ndarray) -> None:
-    encoder = load_speech_encoder(checkpoint_of("flowers-and-birds", "speech_encoder", tmp_path / "a"))
-    model = find("flowers-and-birds")
+    encoder = load_speech_encoder(checkpoint_of(TEXTFREE, "speech_encoder", tmp_path / "a"))
+    model = find(TEXTFREE)
     session = Session(model.read("speech_encoder"), ("log_mel", "n_frames"), ("speech_embedding",), "encoder")
     n_frames = np.array([log_mel.shape[1]])
     expected = session(log_mel[None], n_frames)
@@ -79,9 +79,7 @@ def test_text_encoder(tmp_path: Path) -> None:
 
 def test_recognizer(recognizer: Path, log_mel: np.ndarray) -> None:
     network, vocabulary = load_recognizer(recognizer)
-    folder = find(CASCADE).recognizer
-    assert folder is not None
-    expected = CtcDecoder(folder)(log_mel).text
+    expected = CtcDecoder(MODELS_FOLDER / "words")(log_mel).text
     assert transcribe(TorchScorer(network), vocabulary, log_mel).text == expected
     assert len(expected.split()) > 3
 
@@ -115,12 +113,12 @@ def test_errors(tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     with pytest.raises(CheckpointError, match="has no text_encoder, but speech_encoder"):
         checkpoint_of("flowers-and-birds", "text_encoder", out)
-    with pytest.raises(CheckpointError, match="names no recognizer"):
-        checkpoint_of("flowers-and-birds", "recognizer", out)
+    with pytest.raises(CheckpointError, match=r"is no recognizer and names none.*'words'"):
+        checkpoint_of(CASCADE, "recognizer", out)
     with pytest.raises(SettingsError, match="another shape"):
-        checkpoint_of("flowers-and-birds", "speech_encoder", out, "toy")
+        checkpoint_of(TEXTFREE, "speech_encoder", out, "toy")
     with pytest.raises(SettingsError, match="unknown preset 'small'; there are: paper"):
-        checkpoint_of("flowers-and-birds", "speech_encoder", out, "small")
+        checkpoint_of(TEXTFREE, "speech_encoder", out, "small")
     assert not list(tmp_path.iterdir())
 
 
