@@ -102,7 +102,9 @@ def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: P
 def test_the_generator_is_open_once(models: Path) -> None:
     held = [loading._shared(find(models / name), "generator", None, (CPU,)) for name in ("first", "second")]
     assert held[0] is held[1]
-    priors = [loading._shared(find(models / name), "condition_prior", None) for name in ("first", "second")]
+    priors = [
+        loading._shared(find(models / name), "condition_prior", None, (CPU,)) for name in ("first", "second")
+    ]
     assert priors[0] is not priors[1]
 
 
@@ -169,7 +171,7 @@ def test_script_and_flag(models: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (card["name"], card["description"]) == ("textfree", "without text")
     assert script.main([*words[:2], "--lenders", str(models / "first")]) == 1
     assert "or is that model" in capsys.readouterr().err
-    assert cli.main(["export", "--help"]) == 0
+    assert cli.main(["export", "direct", "--help"]) == 0
     assert "--generator-of" in capsys.readouterr().out
 
 
