@@ -275,7 +275,8 @@ def of_all_processes(
     spoken[rank] = speech.clone()
     if speech.requires_grad:
         spoken[rank].register_hook(lambda gradient: gradient * count)
-    return torch.cat(spoken), *(own_first(gathered(rows)) for rows in (image, labels, pictures))
+    images, classes, shown = (own_first(gathered(rows)) for rows in (image, labels, pictures))
+    return torch.cat(spoken), images, classes, shown
 
 
 def contrastive_loss(
