@@ -7,7 +7,7 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +32,7 @@ class TrainingFiles:
         preset: which settings are the defaults of the flags below.
     """
 
-    data: tuple[Path, ...]
+    data: tuple[str, ...]
     out: Path
     preset: str = "cpu"
 
@@ -146,14 +146,46 @@ def import_training(name: str) -> ModuleType:
         ) from error
 
 
-def open_data(data: tuple[Path, ...], **options: Any) -> Any:
-    """One prepared data set, or several as one."""
-    return import_training("data.training_sets").open_arrays(data, **options)
+def open_data(data: Sequence[str | Path], **options: Any) -> Any:
+    """One prepared data set, or several as one.
+
+    Raises:
+        SettingsError: a stream is named, which this command does not take.
+    """
+    folders = [_folder(name) for name in data]
+    return import_training("data.training_sets").open_arrays(folders, **options)
+
+
+def open_data_or_stream(data: Sequence[str], **options: Any) -> Any:
+    """Prepared data sets, or training shards that are streamed: by address, or a folder of them.
+
+    Raises:
+        SettingsError: both are named.
+    """
+    streams = import_training("data.streams")
+    streamed = [name for name in data if streams.is_stream(name)]
+    if not streamed:
+        return open_data(data, **options)
+    if len(streamed) < len(data):
+        raise SettingsError("--data names streams and folders of prepared data; name one kind alone")
+    import_training("training.core.run").join_processes()
+    return streams.Stream.open(data, **options)
+
+
+def _folder(name: str | Path) -> Path:
+    if import_training("data.streams").is_stream(str(name)):
+        raise SettingsError(
+            f"{name} is a stream, which only train speech-encoder, embeddings and one-stage-gan read; name a "
+            "folder that prepare wrote"
+        )
+    return Path(name)
 
 
 def open_conditions(files: GanFiles) -> Any:
     """Prepared data with the embeddings a generator draws from."""
-    return import_training("data.training_sets").open_conditions(files.data, files.conditions)
+    return import_training("data.training_sets").open_conditions(
+        [_folder(name) for name in files.data], files.conditions
+    )
 
 
 def open_teacher(weights: Path) -> Any:

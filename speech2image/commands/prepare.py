@@ -142,10 +142,55 @@ def prepare_other(
     print(f"{out}: {len(made.texts)} sentences, {made.n_frames().sum() / 360_000:.1f} hours")
 
 
+def prepare_stream(
+    data: Path,
+    out: Path,
+    splits: tuple[Literal["train", "val", "test"], ...] = ("train",),
+    samples_per_shard: int = 1000,
+    seed: int = 0,
+    shuffle: bool = True,
+    front_end: str = PAPER.name,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> None:
+    """Pack a prepared data set as training shards, which `train --data ADDRESS` reads as a stream.
+
+    A shard holds pictures, their captions, the teacher's features, frames of what is said about them, and
+    speech embeddings where `train embeddings` made them. Copy the folder to any server or bucket.
+
+    Example: speech2image prepare stream --data shards/flowers --out stream/flowers
+
+    Args:
+        data: shards folder that prepare wrote, with features of prepare teacher.
+        out: folder to write.
+        splits: whose samples to take.
+        samples_per_shard: pictures a shard.
+        seed: of the samples' order.
+        shuffle: mix the samples, whose classes follow one another in a data set; else keep their order.
+        front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80.
+        workers: processes.
+        overwrite: replace shards that were packed from something else.
+    """
+    arrays = open_data((data,), workers=workers, front_end=find_front_end(front_end))
+    shards = import_training("data.shards.packing").pack(
+        arrays,
+        out,
+        splits=splits,
+        samples_per_shard=samples_per_shard,
+        seed=seed,
+        shuffle=shuffle,
+        overwrite=overwrite,
+    )
+    print(
+        f"{out}: {len(shards)} shards of {sum(path.stat().st_size for path in shards) / 1e6:,.1f} MB in all"
+    )
+
+
 PARTS: dict[str, Callable[..., None]] = {
     "teacher": prepare_teacher,
     "recordings": prepare_recordings,
     "words": prepare_words,
     "other": prepare_other,
+    "stream": prepare_stream,
 }
 """What trainings take besides a corpus of pictures."""

@@ -20,6 +20,7 @@ from speech2image.commands.flags import (
     list_choices,
     open_conditions,
     open_data,
+    open_data_or_stream,
     open_teacher,
     parse_job,
     read_lines,
@@ -50,7 +51,8 @@ class TeacherFiles(TrainingFiles):
     """Where a training reads and writes.
 
     Attributes:
-        data: shards folder that prepare wrote; several are trained on as one.
+        data: shards folder that prepare wrote, or training shards of prepare stream, by folder or
+            address; several are trained on as one.
         out: folder of the run: checkpoint, log, sample sheets; a run in it goes on.
         preset: which settings are the defaults of the flags below.
         teacher: weights of the image teacher, a GoogLeNet.
@@ -66,7 +68,8 @@ class SpeechEncoderFiles(TrainingFiles):
     """Where a training reads and writes.
 
     Attributes:
-        data: shards folder that prepare wrote; several are trained on as one.
+        data: shards folder that prepare wrote, or training shards of prepare stream, by folder or
+            address; several are trained on as one.
         out: folder of the run: checkpoint, log; a run in it goes on.
         preset: which settings are the defaults of the flags below.
         recordings: folders that prepare recordings wrote: people to learn to hear, in a second task.
@@ -120,7 +123,7 @@ def _train_speech_encoder(arguments: list[str]) -> None:
     module = import_training("training.recipes.speech_encoder")
     files, settings = parse_job(module, SpeechEncoderFiles, "train speech-encoder", arguments)
     recordings = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
-    arrays = open_data(files.data)
+    arrays = open_data_or_stream(files.data)
     print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
 
 
@@ -221,7 +224,7 @@ def _train_domain_head(arguments: list[str]) -> None:
 def _train_one_stage_gan(arguments: list[str]) -> None:
     module = import_training("training.recipes.one_stage_gan")
     files, settings = parse_job(module, TeacherFiles, "train one-stage-gan", arguments)
-    arrays, teacher = open_data(files.data), open_teacher(files.teacher)
+    arrays, teacher = open_data_or_stream(files.data), open_teacher(files.teacher)
     print(module.train(settings, arrays, teacher, files.out, files.start_from))
 
 
@@ -250,26 +253,45 @@ class SpeechDetectorFiles(TrainingFiles):
 def _train_speech_detector(arguments: list[str]) -> None:
     module = import_training("training.recipes.speech_detector")
     files, settings = parse_job(module, SpeechDetectorFiles, "train speech-detector", arguments)
-    print(module.train(settings, files.data, files.recordings, files.sounds, files.out))
+    data = [Path(folder) for folder in files.data]
+    print(module.train(settings, data, files.recordings, files.sounds, files.out))
 
 
 def _embed(arguments: list[str]) -> None:
     call(embeddings, "train embeddings", arguments)
 
 
-def embeddings(data: Path, encoder: Path, conditions: Literal["speech", "classifier"] = "speech") -> None:
+def embeddings(
+    data: str,
+    encoder: Path,
+    conditions: Literal["speech", "classifier"] = "speech",
+    out: Path | None = None,
+) -> None:
     """Compute a trained encoder's embedding of every utterance and cache them beside the shards.
+
+    Of a stream, the shards are written once more, with the embeddings in them.
 
     Example: speech2image train embeddings --data shards/flowers --encoder
     runs/speech/checkpoint.safetensors
 
     Args:
-        data: shards folder that prepare wrote.
+        data: shards folder that prepare wrote, or training shards that prepare stream wrote.
         encoder: checkpoint of a speech-encoder or classifier training.
         conditions: which of the two; their embeddings lie apart.
+        out: folder to write, for training shards.
     """
     import_training("training.core.run").join_processes()
-    arrays = import_training("data.training_sets").open_conditions([data], conditions)
+    if import_training("data.streams").is_stream(data):
+        if out is None:
+            raise SettingsError("--out is missing: the folder for training shards with embeddings")
+        module = import_training("training.recipes.speech_embeddings")
+        front_end = import_training("training.core.networks").load_speech_encoder(encoder).front_end
+        stream = open_data_or_stream((data,), front_end=front_end)
+        print(f"{out}: {len(module.embed_stream(stream, encoder, out))} shards")
+        return
+    if out is not None:
+        raise SettingsError("--out is for training shards alone; embeddings of prepared data lie beside them")
+    arrays = import_training("data.training_sets").open_conditions([Path(data)], conditions)
     print(import_training("training.recipes.speech_embeddings").store_embeddings(arrays, encoder))
 
 

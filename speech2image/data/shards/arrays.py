@@ -114,6 +114,11 @@ class PairArrays(Rows):
         """The picture shards and their headers, in order."""
         return self._pictures
 
+    @property
+    def speech_headers(self) -> list[tuple[Path, Header]]:
+        """The speech shards and their headers, in order."""
+        return self._speech
+
     def pictures(self, size: int) -> NDArray[np.uint8]:
         """All pictures for training at `size` x `size`: memory-mapped uint8 [N, S, S, 3].
 

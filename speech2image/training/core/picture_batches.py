@@ -50,7 +50,7 @@ class PictureBatches:
         utterances: the utterances conditions may come from, e.g. those of the training voices; default all.
         mismatched_pictures: whether to read mismatched pictures too; their conditions always come.
         flip: whether half of the pictures are mirrored.
-        rank, world_size: this process's place among those that share every step.
+        rank, world_size: this process's place among those that share `arrays`; 1 if they are its own.
 
     Raises:
         DataError: fewer than two classes (a mismatched picture must be of another class), no picture at all,
@@ -73,7 +73,8 @@ class PictureBatches:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if batch_size < 1 or not 0 <= rank < world_size:
+        alone = world_size == 1  # with arrays of its own, whichever process it is
+        if batch_size < 1 or rank < 0 or not (alone or rank < world_size):
             got = f"{batch_size}, {rank}, {world_size}"
             raise SettingsError(f"need batch_size >= 1 and 0 <= rank < world_size, got {got}")
         if not 0.0 <= speech_fraction <= 1.0:
@@ -93,8 +94,15 @@ class PictureBatches:
 
     def __call__(self, step: int) -> PictureBatch:
         """The batch of `step` (0, 1, ...)."""
+        return self._batch(self._chosen(step), step)
+
+    def of(self, order: int, place: int, step: int) -> PictureBatch:
+        """The batch at `place` of the order number `order` of all pictures, with the draws of `step`."""
+        items = self._order(order)
+        return self._batch(np.resize(np.roll(items, -place * self.batch_size), self.batch_size), step)
+
+    def _batch(self, chosen: NDArray[np.int64], step: int) -> PictureBatch:
         rng = np.random.default_rng((self.seed, self.rank, step))
-        chosen = self._chosen(step)
         other = self.others.draw(chosen, rng)
         return PictureBatch(
             pictures=self._crops(chosen, rng),
@@ -111,7 +119,7 @@ class PictureBatches:
 
     def _chosen(self, step: int) -> NDArray[np.int64]:
         """Items of this rank's part of `step`: the permuted epochs laid end to end, cut into batches."""
-        first = (step * self.world_size + self.rank) * self.batch_size
+        first = (step * self.world_size + self.rank % self.world_size) * self.batch_size
         epochs, places = np.divmod(np.arange(first, first + self.batch_size), len(self.indices))
         return np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
 

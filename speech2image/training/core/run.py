@@ -58,7 +58,7 @@ _EVERYWHERE = ("step", "seconds")
 
 FREE_SETTINGS = frozenset(
     {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"}
-    | {"read_ahead", "channels_last", "compile"}
+    | {"read_ahead", "channels_last", "compile", "buffer"}
 )
 """Settings that may differ when a run goes on: they say how long, how often and how fast, not what is
 learnt."""
@@ -77,6 +77,7 @@ class RunSettings:
         checkpoint_minutes: minutes between two checkpoints.
         read_ahead: threads that make the next batches while a step is computed; 0 makes each when it is
             needed. The batches are the same. Worth it on a GPU; on a CPU the threads take from the step.
+        buffer: of a stream, the pictures that a process holds at most, to mix them; a shard or two at least.
     """
 
     steps: int
@@ -86,6 +87,7 @@ class RunSettings:
     log_every: int = 20
     checkpoint_minutes: float = 10.0
     read_ahead: int = 0
+    buffer: int = 10_000
 
 
 def make_fabric(precision: str, seed: int) -> Fabric:

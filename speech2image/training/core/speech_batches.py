@@ -177,7 +177,8 @@ class SpeechBatches:
         augmentation: None for clean speech.
         ramp: steps over which the augmentation grows to its full strength; 0 for full from the start.
         extra_pictures: further training pictures whose teacher features join each batch as negatives.
-        rank, world_size: this process's place among those that share every step.
+        rank, world_size: this process's place among those that share `arrays`; 1 if they are its own.
+        first_number: added to the numbers of the pictures.
         backgrounds: sounds that augmentation may put behind the speech.
         together: so many utterances of one picture come in one batch, as far as it has them.
         front_end: whose frames `arrays.log_mel` gives.
@@ -200,6 +201,7 @@ class SpeechBatches:
         backgrounds: Backgrounds | None = None,
         together: int = 1,
         front_end: FrontEnd = PAPER,
+        first_number: int = 0,
     ) -> None:
         if not len(utterances):
             raise DataError(
@@ -208,7 +210,7 @@ class SpeechBatches:
         self.arrays, self.utterances, self.lengths = arrays, utterances, arrays.n_frames()
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.augment = RampedAugmentation(augmentation, ramp, front_end, backgrounds)
-        self.together = together
+        self.together, self.first_number = together, first_number
         self.pictures = DescribedPictures(arrays, extra_pictures)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
@@ -219,11 +221,15 @@ class SpeechBatches:
 
     def __call__(self, step: int) -> SpeechBatch:
         """The batch of `step` (0, 1, ...)."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        chosen = self._order(epoch)[place][self.rank :: self.world_size]
+        return self.of(*divmod(step, self.steps_per_epoch), step)
+
+    def of(self, order: int, place: int, step: int) -> SpeechBatch:
+        """The batch at `place` of the order number `order` of all utterances, with the draws of `step`."""
+        chosen = self._order(order)[place][self.rank % self.world_size :: self.world_size]
         rng = np.random.default_rng((self.seed, self.rank, step))
         clips = self.augment(*padded([self.arrays.log_mel(int(u)) for u in chosen]), step, rng)
-        return SpeechBatch(*clips, *self.pictures(self.arrays.utterance_sample[chosen], rng))
+        image, labels, pictures = self.pictures(self.arrays.utterance_sample[chosen], rng)
+        return SpeechBatch(*clips, image, labels, pictures + self.first_number)
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
         """All steps' utterances of one epoch, [steps, batch_size * world_size]: by length."""
@@ -260,9 +266,13 @@ class SpeechBatches:
 
 
 def mean_teacher_feature(arrays: PictureArrays) -> NDArray[np.float32]:
-    """Mean teacher feature of the training pictures, float32 [1024]."""
-    features = picture_features(arrays.teacher[arrays.samples_of("train")])
-    mean: NDArray[np.float32] = features.mean(axis=0, dtype=features.dtype)
+    """Mean teacher feature of the training pictures, float32 [1024]; summed bit by bit, in float64, so that
+    the features need not fit into memory."""
+    training, total = arrays.samples_of("train"), np.zeros(arrays.teacher.shape[-1])
+    for start in range(0, len(training), 1000):
+        features = picture_features(arrays.teacher[training[start : start + 1000]])
+        total += features.sum(axis=0, dtype=np.float64)
+    mean: NDArray[np.float32] = (total / len(training)).astype(np.float32)
     return mean
 
 

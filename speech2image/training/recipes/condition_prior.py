@@ -105,17 +105,20 @@ def sample_inputs(
     arrays: TrainingArrays, prior: ConditionPrior | None, noise_size: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Inputs of the sample sheets: conditions of eight unseen pictures (spoken, with a prior), each with four
-    noises; a row has one noise.
+    noises; a row has one noise. Where no picture is kept out, as in a stream, they are of training pictures.
 
     Returns:
         Features [32, 1024] and the generator's noise [32, noise_size].
     """
     rng = step_rng(seed, 0)
     if prior is not None:
-        chosen = rng.choice(arrays.utterances_of("test"), 8)
+        unseen = arrays.utterances_of("test")
+        chosen = rng.choice(unseen if len(unseen) else arrays.utterances_of("train"), 8)
         conditions: Sequence[NDArray[np.floating]] = [arrays.embeddings[i] for i in chosen]
     else:
-        conditions = [arrays.teacher[i].mean(0) for i in rng.choice(arrays.samples_of("test"), 8)]
+        test = arrays.samples_of("test")
+        items = rng.choice(test if len(test) else arrays.samples_of("train"), 8)
+        conditions = [arrays.teacher[i].mean(0) for i in items]
     features = torch.from_numpy(np.tile(np.stack(conditions).astype(np.float32), (4, 1)))
     if prior is not None:
         features = prior(features, torch.randn(32, prior.noise_size, generator=step_torch_rng(seed, 0)))

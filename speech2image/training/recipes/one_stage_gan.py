@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
+from speech2image.data.streams import Stream, StreamedShard
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import contrast_with_condition, hinge_discriminator, hinge_generator
@@ -28,9 +29,9 @@ from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
 from speech2image.training.core.networks import ONE_STAGE_GAN
-from speech2image.training.core.picture_batches import ConditionSampler, PictureBatches
+from speech2image.training.core.picture_batches import ConditionSampler, PictureBatch, PictureBatches
 from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
-from speech2image.training.core.speech_batches import mean_teacher_feature
+from speech2image.training.core.sources import Part, Reading, source_of
 from speech2image.training.recipes.condition_prior import (
     PriorSettings,
     draw_features,
@@ -140,7 +141,7 @@ PRESETS: dict[str, OneStageGanTraining] = {
 
 def train(
     settings: OneStageGanTraining,
-    arrays: TrainingArrays,
+    arrays: TrainingArrays | Stream,
     teacher: GoogLeNet,
     folder: str | os.PathLike[str],
     start_from: str | os.PathLike[str] | None = None,
@@ -150,7 +151,8 @@ def train(
 
     Args:
         settings: see `OneStageGanTraining`.
-        arrays: prepared data with teacher features, and with speech embeddings if `speech_fraction` > 0.
+        arrays: prepared data, or a stream, with teacher features, and with speech embeddings if
+            `speech_fraction` > 0. On a stream, the condition prior is fitted to the first window.
         teacher: the frozen image network; gradients pass through it to the picture, never into it.
         folder: of the run.
         start_from: checkpoint of a training at another size or with other conditions; when this run starts
@@ -166,10 +168,9 @@ def train(
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, ONE_STAGE_GAN, settings, fabric)
-    batches = picture_batches(settings, arrays, fabric)
-    conditions = ConditionSampler(arrays, batches.indices, settings.speech_fraction)
+    source = source_of(arrays, settings, fabric)
+    batches, sample, mean = source.batches(reading(settings)), source.sample, source.teacher_mean
     generator = OneStageGenerator(settings.generator)
-    mean = mean_teacher_feature(arrays)
     generator.condition_mean.copy_(torch.from_numpy(mean))
     discriminator = ProjectedDiscriminator(settings.heads)
     teacher = teacher.to(fabric.device)
@@ -180,12 +181,12 @@ def train(
     if settings.speech_fraction and state is not None:
         prior = ConditionPrior.from_state(state["prior"])
     elif settings.speech_fraction:
-        prior = fit_prior(settings.prior, arrays, mean)
+        prior = fit_prior(settings.prior, sample, mean)
     if state is None:
         calibrated = start_from is not None and begin_from(
-            start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, arrays
+            start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, sample
         )
-        real = torch.from_numpy(np.concatenate([batches(i).pictures for i in range(4)]))
+        real = torch.from_numpy(np.concatenate([batches(i)[0].pictures for i in range(4)]))
         whole, details = see(teacher.stages, real.to(fabric.device), settings, step_rng(settings.seed, 0))
         # a discriminator that was taken over learnt at its own scales, and keeps them
         if not calibrated:
@@ -194,18 +195,19 @@ def train(
             discriminator.calibrate_details(details)
     rates = (settings.learning_rate, settings.learning_rate)
     step = gan.begin(fabric, state, rates, settings.betas, settings)
-    samples = sample_inputs(arrays, prior, settings.generator.noise_size, settings.seed)
+    samples = sample_inputs(sample, prior, settings.generator.noise_size, settings.seed)
 
     def snapshot() -> State:
         fitted = {"prior": prior.state_dict()} if prior is not None else {}
         return {"step": step, **gan.state_dict(), **fitted}
 
     stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
+    del sample  # a stream's first window need not stay
     next_batch = run.read_ahead(batches)
     while not run.finished(step):
         rng = step_rng(settings.seed, step, fabric.global_rank)
         torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
-        batch = next_batch(step)
+        batch, conditions = next_batch(step)
         real, matching, mismatched = (
             torch.from_numpy(part).to(fabric.device)
             for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
@@ -269,8 +271,42 @@ def train(
     return run.checkpoint
 
 
-def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, fabric: Fabric) -> PictureBatches:
-    """The training pictures with the teacher's features of them, in this process's share."""
+class DescribedBatches:
+    """Training pictures with the teacher's features of them, and what draws conditions for them.
+
+    Args:
+        settings: of the training.
+        arrays: which hold them.
+        part: this process's part of them.
+    """
+
+    def __init__(self, settings: OneStageGanTraining, arrays: TrainingArrays, part: Part) -> None:
+        self.pictures = picture_batches(settings, arrays, part)
+        self.conditions = ConditionSampler(arrays, self.pictures.indices, settings.speech_fraction)
+
+    def __call__(self, step: int) -> tuple[PictureBatch, ConditionSampler]:
+        """The batch of `step` (0, 1, ...)."""
+        return self.pictures(step), self.conditions
+
+    def of(self, order: int, place: int, step: int) -> tuple[PictureBatch, ConditionSampler]:
+        """See `PictureBatches.of`."""
+        return self.pictures.of(order, place, step), self.conditions
+
+
+def reading(settings: OneStageGanTraining) -> Reading[tuple[PictureBatch, ConditionSampler]]:
+    """How batches are made."""
+
+    def make(arrays: TrainingArrays, part: Part) -> DescribedBatches:
+        return DescribedBatches(settings, arrays, part)
+
+    def items(shard: StreamedShard) -> int:
+        return shard.samples.get("train", 0)
+
+    return Reading(make, items, settings.batch_size, pictures=True, frames=False)
+
+
+def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, part: Part) -> PictureBatches:
+    """The training pictures with the teacher's features of them, in this process's part."""
     return PictureBatches(
         arrays,
         arrays.samples_of("train"),
@@ -279,8 +315,8 @@ def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, fabri
         settings.seed,
         speech_fraction=0.0,
         mismatched_pictures=False,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
+        rank=part.rank,
+        world_size=part.count,
     )
 
 

@@ -1,5 +1,6 @@
 """Speech embeddings of a data set, from a trained encoder, and their retrieval scores."""
 
+import hashlib
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -12,13 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from speech2image.data.features import with_cached_states
+from speech2image.data.features import weights_digest, with_cached_states
 from speech2image.data.processes import first_alone, gpu, rank_and_count, share, wait
 from speech2image.data.progress import track
 from speech2image.data.shards.array_files import create_array
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.training_shards import (
+    read_training_header,
+    read_training_shard,
+    training_shard,
+    write_training_shard,
+)
 from speech2image.data.speech.word_bank import VOICE_PREFIX
+from speech2image.data.streams import Stream, StreamedArrays
 from speech2image.data.training_sets import parts_of
+from speech2image.errors import DataError
+from speech2image.files import check_writable
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.training.core.networks import load_speech_encoder
@@ -89,6 +99,48 @@ def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> 
     speech.n_frames()  # builds frames that are missing, which all processes have to do together
     rows = [embed(network, speech, part) for part in track(mine, "speech embeddings", len(mine))]
     return _save(arrays, rows)
+
+
+def embed_stream(
+    stream: Stream, checkpoint: str | os.PathLike[str], out: str | os.PathLike[str]
+) -> list[Path]:
+    """Write a stream's shards once more, with a trained encoder's embedding of every utterance.
+
+    Processes of one training share the shards; one that is there already, from the same shard and encoder, is
+    kept.
+
+    Args:
+        stream: opened with the encoder's front end.
+        checkpoint: of the encoder.
+        out: folder to write; shards are numbered in the stream's order.
+
+    Raises:
+        DataError: a shard cannot be read, or one in `out` is of something else.
+        OutputError: `out` cannot be written.
+    """
+    encoder = load_speech_encoder(checkpoint).to(gpu() if torch.cuda.is_available() else "cpu")
+    digest, folder = weights_digest(encoder), Path(out)
+    check_writable(training_shard(folder, 0))
+    todo = share(list(range(len(stream.shards))))
+    for place in track(todo, "speech embeddings", len(todo)):
+        url, path = stream.shards[place].url, training_shard(folder, place)
+        header = read_training_header(url)
+        made_from = hashlib.sha256(f"{header.content} {digest}".encode()).hexdigest()[:16]
+        if path.exists():
+            if read_training_header(str(path)).digest == made_from:
+                continue
+            raise DataError(f"{path} was made from other shards or by another encoder; choose another --out")
+        samples = read_training_shard(url)
+        arrays = StreamedArrays(samples, stream.class_numbers, stream.front_end)
+        rows = embed(encoder, arrays, np.arange(len(arrays.utterance_sample))).astype(np.float16)
+        ends = np.cumsum([len(sample.spoken) for sample in samples])[:-1]
+        embedded = [
+            replace(sample, embeddings=own if len(own) else None)
+            for sample, own in zip(samples, np.split(rows, ends), strict=True)
+        ]
+        write_training_shard(path, embedded, header.front_end, made_from)
+    wait()
+    return [training_shard(folder, place) for place in range(len(stream.shards))]
 
 
 def _save(arrays: PairArrays, rows: list[NDArray[np.float32]]) -> Path:

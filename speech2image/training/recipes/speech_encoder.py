@@ -24,6 +24,7 @@ from speech2image.asr.text import LETTERS, Vocabulary
 from speech2image.data.augment.log_mel import LogMelAugmentation, OtherVoices
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings
 from speech2image.data.speech.word_bank import VOICE_PREFIX
+from speech2image.data.streams import Stream, StreamedShard
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
@@ -38,13 +39,13 @@ from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_speech_encoder
 from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine, halving
+from speech2image.training.core.sources import Part, Reading, source_of
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
     SpeechBatch,
     SpeechBatches,
     TranscribedBatch,
     TranscribedBatches,
-    mean_teacher_feature,
 )
 from speech2image.training.recipes.speech_embeddings import log_retrieval
 
@@ -235,7 +236,7 @@ def distillation_loss(
 
 def train(
     settings: SpeechEncoderTraining,
-    arrays: SpeechArrays,
+    arrays: SpeechArrays | Stream,
     folder: str | os.PathLike[str],
     fabric: Fabric | None = None,
     recordings: Sequence[Recordings] = (),
@@ -245,7 +246,8 @@ def train(
 
     Args:
         settings: see SpeechEncoderTraining and PRESETS.
-        arrays: the prepared data set; the teacher's features must be there.
+        arrays: the prepared data set, or a stream; the teacher's features must be there. On a stream no
+            retrieval is measured.
         folder: takes the checkpoint and the log.
         fabric: devices and precision; made from the settings if absent.
         recordings: transcribed recordings of people for the second task, and to put behind other speech.
@@ -258,9 +260,10 @@ def train(
     fabric = fabric or make_fabric(settings.precision, settings.seed)
     run = Run(folder, SPEECH_ENCODER, settings, fabric)
     people = training_recordings(recordings, settings.held_out_voices)
-    batches = training_batches(settings, arrays, fabric, people)
+    source = source_of(arrays, settings, fabric)
+    batches = source.batches(reading(settings, people))
     transcribed = transcribed_batches(settings, people, fabric)
-    mean = torch.from_numpy(mean_teacher_feature(arrays))
+    mean = torch.from_numpy(source.teacher_mean)
     distillation = Distillation(settings, mean, len(CHARACTERS) if transcribed else 0)
     adam = torch.optim.Adam(
         distillation.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -287,7 +290,8 @@ def train(
         run.save({"step": step, **learner.state_dict()})
         averaged = learner.ema.module
         assert isinstance(averaged, SpeechEncoder)
-        log_retrieval(run, step, averaged, arrays, settings)
+        if source.arrays is not None:
+            log_retrieval(run, step, averaged, source.arrays, settings)
 
     return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
 
@@ -319,23 +323,37 @@ def transcribed_batches(
     )
 
 
+def reading(settings: SpeechEncoderTraining, people: JoinedSpeech | None = None) -> Reading[SpeechBatch]:
+    """How batches are made; test classes and held-out voices are never among them."""
+
+    def items(shard: StreamedShard) -> int:
+        counts = shard.utterances.get("train", {}).items()
+        heard = ((voice, n) for voice, n in counts if voice not in settings.held_out_voices)
+        return sum(n * (settings.favour if _is_favoured(voice, settings) else 1) for voice, n in heard)
+
+    def make(arrays: SpeechArrays, part: Part) -> SpeechBatches:
+        return training_batches(settings, arrays, part, people)
+
+    return Reading(make, items, settings.batch_size, pictures=False, frames=True)
+
+
 def training_batches(
-    settings: SpeechEncoderTraining, arrays: SpeechArrays, fabric: Fabric, people: JoinedSpeech | None = None
+    settings: SpeechEncoderTraining, arrays: SpeechArrays, part: Part, people: JoinedSpeech | None = None
 ) -> SpeechBatches:
-    """This process's batches; test classes and held-out voices are never among them."""
-    utterances = favoured(settings, arrays)
+    """This process's batches from arrays that lie here."""
     extra = settings.loss.extra_pictures if isinstance(settings.loss, ContrastiveWeights) else 0
     return SpeechBatches(
         arrays,
-        utterances,
+        favoured(settings, arrays),
         settings.batch_size,
         settings.seed,
         settings.augmentation,
         extra,
         settings.augmentation_ramp,
-        fabric.global_rank,
-        fabric.world_size,
+        part.rank,
+        part.count,
         None if people is None else OtherVoices(people),
+        first_number=part.first_number,
     )
 
 
@@ -343,8 +361,12 @@ def favoured(settings: VoiceSettings, arrays: SpeechArrays) -> NDArray[np.int64]
     """The utterances of an epoch: each once, those of favoured voices `favour` times."""
     utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
     voices = arrays.utterance_voice[utterances]
-    often = [v for v in set(voices.tolist()) for p in settings.favoured_voices if fnmatch.fnmatchcase(v, p)]
+    often = [voice for voice in set(voices.tolist()) if _is_favoured(voice, settings)]
     return np.repeat(utterances, np.where(np.isin(voices, often), settings.favour, 1))
+
+
+def _is_favoured(voice: str, settings: VoiceSettings) -> bool:
+    return any(fnmatch.fnmatchcase(voice, pattern) for pattern in settings.favoured_voices)
 
 
 def _scale(distillation: Distillation) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
 from speech2image.training.core.checkpoint import read_facts
 from speech2image.training.core.networks import load_speech_encoder
-from speech2image.training.core.run import make_fabric
+from speech2image.training.core.sources import Part
 from speech2image.training.core.speech_batches import SpeechBatches
 from speech2image.training.recipes import speech_encoder
 from speech2image.training.recipes.speech_embeddings import embed, evaluate, training_and_other_voices
@@ -124,7 +124,7 @@ def test_other_settings_are_refused(arrays, tmp_path):
 
 def test_test_classes_and_held_out_voices_stay_out(arrays):
     settings = dataclasses.replace(TINY, held_out_voices=("berta",))
-    batches = training_batches(settings, arrays, make_fabric("32-true", 0))
+    batches = training_batches(settings, arrays, Part())
     assert set(arrays.utterance_voice[batches.utterances]) == {"anna"}
     train_pictures = set(arrays.samples_of("train"))
     batches = SpeechBatches(arrays, batches.utterances, 8, 0, extra_pictures=50)
