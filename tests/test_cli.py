@@ -64,6 +64,15 @@ def test_translate_json(here: Path, capsys) -> None:
         assert np.array_equal(np.asarray(second_row), np.asarray(expected[2]))
 
 
+def test_diverse_pictures(here: Path, capsys) -> None:
+    assert cli.main(["translate", "a.wav", "-n", "3", "--diverse", "--json", "--manifest", "m.jsonl"]) == 0
+    expected = speech2image.load("flowers-and-birds").translate("a.wav", 3, diverse=True)
+    with Image.open("picture.png") as sheet:
+        assert np.array_equal(np.asarray(sheet), np.asarray(expected.grid()))
+    assert json.loads(capsys.readouterr().out)["noise_rows"] == [list(expected.noise_rows)]
+    assert json.loads(Path("m.jsonl").read_text())["noise_rows"] == list(expected.noise_rows)
+
+
 def test_separate_files(here: Path) -> None:
     assert cli.main(["translate", "a.wav", "-n", "10", "-o", "f.png", "--separate"]) == 0
     assert _new(here) == [f"f-{k:02}.png" for k in range(1, 11)]

@@ -67,10 +67,13 @@ class Pictures(Drawing):
     Attributes:
         n: pictures for each recording, drawn from different noise.
         separate: write every picture to a file of its own, out-1.png, out-2.png ..., as soon as it is drawn.
+        diverse: of more pictures give the n that differ most, so that none is nearly another's copy; the
+            first stays.
     """
 
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
     separate: bool = False
+    diverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,7 @@ class _Drawn:
         self.failed: list[dict[str, str]] = []
         self._written: list[Path] = []
         self._spoken: list[Translation] = []
+        self._noise_rows: list[list[int]] = []
         self._timings: dict[str, float] = {}
 
     def add(self, number: int, source: str, result: "Translation") -> dict[str, Any]:
@@ -220,6 +224,7 @@ class _Drawn:
         else:
             self.pictures += result.images
         self.sources.append(source)
+        self._noise_rows.append(list(result.noise_rows))
         if is_speech:
             self._spoken.append(replace(result, images=[]))  # pictures are large
         for key, seconds in result.timings.items():
@@ -231,6 +236,7 @@ class _Drawn:
             "pictures": n,
             "model": result.model,
             "seed": result.seed,
+            **({"noise_rows": self._noise_rows[-1]} if self._flags.diverse else {}),
             **{key: values[0] for key, values in speech_as_json([result] if is_speech else []).items()},
             "seconds": round(result.seconds, 4),
         }
@@ -239,6 +245,7 @@ class _Drawn:
         """Say what was done."""
         done: dict[str, Any] = {"clips" if self._spoken else "texts": self.sources}
         done |= speech_as_json(self._spoken) | ({"failed": self.failed} if self.failed else {})
+        done |= {"noise_rows": self._noise_rows} if self._flags.diverse else {}
         files, pictures = self._written or self._files, self._flags.n * len(self.sources)
         _report(self._flags, self._route, done, files, pictures, loading | self._timings, started)
         if self.failed:

@@ -74,13 +74,13 @@ def translate(
         )
     if clips.count("-") > 1:
         raise SettingsError("standard input (-) can be read only once")
-    n, seed = drawing.n, drawing.seed
+    n, seed, diverse = drawing.n, drawing.seed, drawing.diverse
     if text:
         flags = replace(drawing, route="cascade") if drawing.route == "own" else drawing
         draw_pictures(
             flags,
             [text],
-            lambda route: [_draw_text(route, text, n, seed)],
+            lambda route: [route.draw_text(text, n, seed, diverse=diverse)],
             recognizer=recognizer,
             manifest=manifest,
         )
@@ -91,16 +91,11 @@ def translate(
     draw_pictures(
         drawing,
         clips,
-        lambda route: route.attempts(clips, n, seed, threads=threads),
+        lambda route: route.attempts(clips, n, seed, threads=threads, diverse=diverse),
         recognizer=recognizer,
         skip_bad=skip_bad,
         manifest=manifest,
     )
-
-
-def _draw_text(route: "Route", text: str, n: int, seed: int) -> "Translation":
-
-    return route.draw_text(text, n, seed)
 
 
 def say(
@@ -129,7 +124,8 @@ def say(
 
     def translate_spoken(route: "Route") -> "list[Translation]":
         speech = speak(text, find_voice(voice) if voice else None)
-        result = route.translate((speech, SAMPLE_RATE), drawing.n, drawing.seed)
+        spoken, diverse = (speech, SAMPLE_RATE), drawing.diverse
+        result = route.translate(spoken, drawing.n, drawing.seed, diverse=diverse)
         if keep_speech is not None:
             write_wav(keep_speech, speech, SAMPLE_RATE)
         return [result]

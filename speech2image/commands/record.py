@@ -72,7 +72,7 @@ def record(
         )
         if keep_speech is not None:
             write_wav(keep_speech, samples, rate)
-        return [route.translate((samples, rate), drawing.n, drawing.seed)]
+        return [route.translate((samples, rate), drawing.n, drawing.seed, diverse=drawing.diverse)]
 
     draw_pictures(drawing, ["microphone"], translate_recorded)
 

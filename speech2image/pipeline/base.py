@@ -50,7 +50,7 @@ class Translation:
     """What one recording became.
 
     Attributes:
-        images: the pictures, picture k drawn from noise row k of `seed`.
+        images: the pictures, picture k drawn from row `noise_rows[k]` of the noise of `seed`.
         speech_embedding: what was drawn from, float32 [1024]: what the speech encoder heard, or, of a route
             through text, the embedding of the transcript.
         log_mel: what was listened to, float32 [40, frames], whatever the model's front end; no frames if a
@@ -68,6 +68,8 @@ class Translation:
         confidence: the probability of that domain, 0 to 1; None without.
         domains: all that the model tells apart, "other" the last.
         source: which recording it was, in `translate_many`: its path, or "recording 3"; else "".
+        noise_rows: the row of the seed's noise that each picture was drawn from: 0, 1, 2 ..., unless the
+            pictures were chosen among more (`diverse`).
     """
 
     images: list[Image.Image]
@@ -83,6 +85,7 @@ class Translation:
     confidence: float | None = None
     domains: tuple[str, ...] = ()
     source: str = ""
+    noise_rows: tuple[int, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -273,7 +276,9 @@ class Route(ABC):
             raise TypeError("a route made by hand cannot be pickled; open its model with speech2image.load")
         return self._reopen, ()
 
-    def translate(self, speech: Speech, n: int = 1, seed: int = 0, *, rate: Rate = None) -> Translation:
+    def translate(
+        self, speech: Speech, n: int = 1, seed: int = 0, *, rate: Rate = None, diverse: bool = False
+    ) -> Translation:
         """Turn a recording into `n` pictures.
 
         Args:
@@ -281,18 +286,21 @@ class Route(ABC):
                 (samples, rate), (rate, samples) or {"array": samples, "sampling_rate": rate}. Samples are an
                 array, a torch tensor or a list, of shape [n], [n, channels] or [channels, n], float in
                 [-1, 1], int16, int32 or uint8.
-            n: pictures to draw, 1 to 10,000. The first pictures are the same whatever `n` is.
+            n: pictures to draw, 1 to 10,000. Without `diverse`, the first pictures are the same whatever `n`
+                is.
             seed: where the noise comes from, a whole number from 0.
             rate: of bare samples, in Hz.
+            diverse: of more give the `n` that differ most from one another, so that none is nearly another's
+                copy (`pipeline/diversity.py`). The first is the one drawn without it.
 
         Raises:
             SpeechError: the recording cannot be used, or holds no speech (through text: no words).
             SettingsError: `n` or `seed` is out of its range; the model needs a recognizer and has none.
         """
-        z = self.generator.noise(n, seed)
+        z = self.generator.noise(n, seed, diverse)
         timings: dict[str, float] = {}
         (encoded,) = self._encode([audio.with_rate(speech, rate)], timings)
-        return self._drawn(encoded, z, seed, timings)
+        return self._drawn(encoded, z, n, seed, timings)
 
     def translate_many(
         self,
@@ -303,6 +311,7 @@ class Route(ABC):
         rate: Rate = None,
         threads: int | None = None,
         skip_bad: bool = False,
+        diverse: bool = False,
     ) -> Iterator[Translation]:
         """Turn many recordings into pictures, several at once; yield results in their order, as they come.
 
@@ -313,6 +322,7 @@ class Route(ABC):
             rate: of clips that are bare samples, in Hz; then all are.
             threads: recordings to work on at once, 1 to 64; by default as many as there are cores.
             skip_bad: pass over recordings that cannot be used, with a warning that names each.
+            diverse: as of `translate`.
 
         Returns:
             A generator of results, each with its `source`. No more of them than twice the threads are made
@@ -325,7 +335,7 @@ class Route(ABC):
         Warns:
             UserWarning: a recording was passed over.
         """
-        tried = self.attempts(clips, n, seed, rate=rate, threads=threads)
+        tried = self.attempts(clips, n, seed, rate=rate, threads=threads, diverse=diverse)
         return _usable(tried, skip_bad)
 
     def attempts(
@@ -336,6 +346,7 @@ class Route(ABC):
         *,
         rate: Rate = None,
         threads: int | None = None,
+        diverse: bool = False,
     ) -> Iterator[Translation | SpeechError]:
         """As `translate_many`, with the error itself, which names the recording, for one that cannot be used.
 
@@ -349,7 +360,7 @@ class Route(ABC):
             number, clip = numbered
             source = named(clip, f"recording {number}")
             try:
-                return replace(self.translate(clip, n, seed, rate=rate), source=source)
+                return replace(self.translate(clip, n, seed, rate=rate, diverse=diverse), source=source)
             except SpeechError as error:
                 return error if source in str(error) else SpeechError(f"{source}: {error}", error.code)
 
@@ -433,7 +444,7 @@ class Route(ABC):
         text, words = ROUTES[self.model.route].text, bool(self.model.pieces)
         return Capabilities(text, text or words, words, self.model.domains is not None)
 
-    def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
+    def draw_text(self, text: str, n: int = 1, seed: int = 0, *, diverse: bool = False) -> Translation:
         """Turn a sentence into `n` pictures, without speech; see `cascade.CascadeRoute`.
 
         Raises:
@@ -467,16 +478,22 @@ class Route(ABC):
         """Listen to recordings and embed what is heard, noting the seconds of each step; see `encode`."""
 
     def _drawn(
-        self, encoded: EncodedSpeech, z: NDArray[np.float32], seed: int, timings: dict[str, float]
+        self, encoded: EncodedSpeech, z: NDArray[np.float32], n: int, seed: int, timings: dict[str, float]
     ) -> Translation:
+        """Pictures of `n` rows of the noise `z`; where there are more, of those that differ most."""
         with timed(timings, "draw"):
-            pictures = [self.generator.draw(encoded.speech_embedding, row) for row in z]
-        return self.tell(encoded, pictures, seed, timings)
+            pictures, rows = self.generator.draw_different(encoded.speech_embedding, z, n)
+        return self.tell(encoded, pictures, seed, timings, rows)
 
     def tell(
-        self, encoded: EncodedSpeech, pictures: list[Image.Image], seed: int, timings: dict[str, float]
+        self,
+        encoded: EncodedSpeech,
+        pictures: list[Image.Image],
+        seed: int,
+        timings: dict[str, float],
+        rows: Sequence[int] | None = None,
     ) -> Translation:
-        """The result whose pictures were drawn of `encoded`."""
+        """The result whose pictures were drawn of `encoded`, from the noise's first rows or from `rows`."""
         return Translation(
             pictures,
             encoded.speech_embedding,
@@ -488,6 +505,7 @@ class Route(ABC):
             self.model.route,
             encoded.words,
             *encoded.decision,
+            noise_rows=tuple(range(len(pictures)) if rows is None else rows),
         )
 
 

@@ -73,24 +73,25 @@ class CascadeRoute(Route):
         self._text_encoder = text_encoder
         self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if require_words else set()
 
-    def draw_text(self, text: str, n: int = 1, seed: int = 0) -> Translation:
+    def draw_text(self, text: str, n: int = 1, seed: int = 0, *, diverse: bool = False) -> Translation:
         """Turn a sentence into `n` pictures, without speech.
 
         Args:
             text: an English description; the first 201 characters count.
             n: as of `translate`.
             seed: as of `translate`.
+            diverse: as of `translate`.
 
         Raises:
             SettingsError: there is no word in `text`, or none that the model knows; `n` or `seed` is out of
                 its range.
         """
-        z = self.generator.noise(n, seed)
+        z = self.generator.noise(n, seed, diverse)
         self._check_words(text)
         timings: dict[str, float] = {}
         with timed(timings, "embed"):
             read = EncodedSpeech(self._embed(text), np.zeros((audio.N_MELS, 0), np.float32), text)
-        return self._drawn(read, z, seed, timings)
+        return self._drawn(read, z, n, seed, timings)
 
     def transcribe(self, speech: Speech, *, rate: int | None = None) -> str:
         """What is said in a recording: lower-case words.

@@ -6,9 +6,13 @@ from PIL import Image
 
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline import images
+from speech2image.pipeline.diversity import candidates, describe, most_different
 from speech2image.pipeline.noise import MAX_PICTURES, check_count, noise
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
+
+AT_ONCE = 256
+"""Samples of the condition prior at once, which compares each with all its neighbours."""
 
 
 class Generator:
@@ -25,6 +29,11 @@ class Generator:
         self.name: str = generator.name
         self._generator, self._prior = generator, prior
         self._prior_noise = 0 if prior is None else prior_noise
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a condition prior."""
+        return self._prior is not None
 
     def conditions(self, embeddings: NDArray[np.float32], z: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the generator draws from: embeddings [batch, size], whole noise vectors [batch, noise]."""
@@ -54,13 +63,14 @@ class ConditionedGenerator:
         self.embedding_size: int = model.card["embedding_size"]
         self._network = Generator(generator, prior, model.card.get("prior_noise_size", 0))
 
-    def noise(self, n: int, seed: int) -> NDArray[np.float32]:
-        """Noise vectors of `n` pictures, [n, noise_size].
+    def noise(self, n: int, seed: int, diverse: bool = False) -> NDArray[np.float32]:
+        """Noise vectors of `n` pictures [n, noise_size]; if `diverse`, of as many as to choose `n` of.
 
         Raises:
             SettingsError: `n` or `seed` is out of its range.
         """
-        return noise(n, self.noise_size, seed)
+        rows = candidates(check_count(n), self._network.has_prior) if diverse else n
+        return noise(rows, self.noise_size, seed)
 
     def draw(self, embedding: NDArray[np.float32], z: NDArray[np.float32]) -> Image.Image:
         """One picture: larger batches take more memory and, measured for 1 to 16, the same time a picture.
@@ -89,6 +99,25 @@ class ConditionedGenerator:
                 f"its model.json states {list(expected)}"
             )
         return images.to_image(picture[0])
+
+    def draw_different(
+        self, embedding: NDArray[np.float32], z: NDArray[np.float32], n: int
+    ) -> tuple[list[Image.Image], list[int]]:
+        """Pictures of `n` of the noise vectors `z`, and their places: all, or those that differ most.
+
+        Raises:
+            CheckpointError: as `draw`.
+        """
+        if len(z) == n:
+            return [self.draw(embedding, row) for row in z], list(range(n))
+        if self._network.has_prior:
+            blocks = (z[start : start + AT_ONCE] for start in range(0, len(z), AT_ONCE))
+            sampled = [self._network.conditions(np.repeat(embedding[None], len(b), 0), b) for b in blocks]
+            rows = most_different(np.concatenate(sampled), n)
+            return [self.draw(embedding, z[row]) for row in rows], rows
+        drawn = [self.draw(embedding, row) for row in z]
+        rows = most_different(np.stack([describe(picture) for picture in drawn]), n)
+        return [drawn[row] for row in rows], rows
 
     def walk(
         self,

@@ -54,6 +54,7 @@ _REJECTIONS: dict[int | str, dict[str, Any]] = {
 }
 _SEED = Query(ge=0, le=2**64 - 1, description="Where the noise comes from; the same seed, the same pictures.")
 _FORMAT = Query(description="png: one picture, or all on one sheet. json: each by itself, in base64.")
+_DIVERSE = Query(description="Give the n pictures that differ most of more; the first stays.")
 _BINARY = {"type": "string", "format": "binary"}
 _PNG = {"image/png": {"schema": _BINARY}}
 
@@ -85,12 +86,13 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
         seed: Annotated[int, _SEED] = 0,
         model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
         route: Annotated[_Name, _one_of(registry.route_names, "Way from speech to pictures.")] = None,
+        diverse: Annotated[bool, _DIVERSE] = False,
         format: Annotated[Format, _FORMAT] = Format.png,
     ) -> Response:
         registry.find(model, route)
         with closing(await receive(request, ("audio",))) as files:
             finish = _answer_pictures if format is Format.png else _json_of(schemas.pictures)
-            wanted = RenderRequest(n, seed, model, route)
+            wanted = RenderRequest(n, seed, model, route, diverse)
             return await cancel_on_disconnect(
                 request, service.translate(files["audio"], wanted, client_of(request), finish)
             )

@@ -76,6 +76,9 @@ class Pictures(BaseModel):
         "it draws all the same.",
     )
     confidence: float | None = Field(None, ge=0, le=1, description="The probability of that domain.")
+    noise_rows: list[int] = Field(
+        description="Which of the seed's pictures each one is, counted from 0; without `diverse` 0, 1, 2 ..."
+    )
     pictures: list[Picture]
 
 
@@ -144,6 +147,7 @@ def pictures(heard: RenderResult, encoding: Encoding = Encoding.png) -> Pictures
         seed=heard.result.seed,
         speech_seconds=round(len(heard.waveform) / audio.SAMPLE_RATE, 3),
         seconds=round(heard.result.seconds, 4),
+        noise_rows=list(heard.result.noise_rows),
         pictures=[picture(image, encoding) for image in heard.result.images],
         **heard_of(heard.result),
     )

@@ -30,12 +30,14 @@ class RenderRequest:
         seed: where the noise comes from.
         model: name of a served model; None takes the default.
         route: name of a route of that model; None takes the default.
+        diverse: choose the `n` pictures among more (`Route.translate`).
     """
 
     n: int = 1
     seed: int = 0
     model: str | None = None
     route: str | None = None
+    diverse: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Service:
         def job() -> Result:
             deadline = Deadline(self.settings.request_seconds)
             waveform = self._decode(speech, route, deadline)
-            result = route.translate((waveform, audio.SAMPLE_RATE), wanted.n, wanted.seed)
+            clip, diverse = (waveform, audio.SAMPLE_RATE), wanted.diverse
+            result = route.translate(clip, wanted.n, wanted.seed, diverse=diverse)
             self._count(route, name, len(result.images), waveform)
             return finish(RenderResult(waveform, result, name))
 

@@ -54,6 +54,15 @@ def test_several_pictures_come_as_a_grid_or_one_by_one(client, tiny: Path, clip:
         assert np.array_equal(decoded(picture), np.asarray(image))
 
 
+def test_pictures_may_be_chosen_among_more(client, tiny: Path, clip: Path) -> None:
+    expected = speech2image.load(tiny).translate(clip, 4, 2, diverse=True)
+    asked = {"n": 4, "seed": 2, "diverse": True, "format": "json"}
+    told = client.post("/v1/images", params=asked, content=clip.read_bytes()).json()
+    assert told["noise_rows"] == list(expected.noise_rows) != [0, 1, 2, 3]
+    for picture, image in zip(told["pictures"], expected.images, strict=True):
+        assert np.array_equal(decoded(picture), np.asarray(image))
+
+
 def test_the_largest_seed_survives_json(client, clip: Path) -> None:
     seed = 2**64 - 1
     answer = client.post(f"/v1/images?seed={seed}&format=json", content=clip.read_bytes())
