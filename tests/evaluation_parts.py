@@ -87,6 +87,7 @@ class PerfectRoute:
         self.asked: list[tuple[int, int]] = []
 
     recognizer = "none"
+    samples_features = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -98,6 +99,12 @@ class PerfectRoute:
 
     def embed(self, audio: bytes) -> NDArray[np.float32]:
         return self.features[self.pictured[audio]]
+
+    def sample_features(self, embedding: NDArray[np.float32], n: int, seed: int) -> NDArray[np.float32]:
+        return np.repeat(embedding[None], n, axis=0)
+
+    def draw_features(self, feature: NDArray[np.float32], n: int, seed: int) -> list[Image.Image]:
+        return self.generate(feature, n, seed)
 
     def generate(self, embedding: NDArray[np.float32], n: int, seed: int) -> list[Image.Image]:
         self.asked.append((n, seed))

@@ -31,6 +31,8 @@ class DrawnSet:
         condition: rows of utterances -> their conditions [rows, size].
         per_utterance: pictures of each.
         seed: of the noise.
+        features: conditions are the teacher's features, which the generator draws from without the condition
+            prior; else they are embeddings.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DrawnSet:
     condition: Callable[[slice], NDArray[np.float32]]
     per_utterance: int
     seed: int
+    features: bool = False
 
     def __len__(self) -> int:
         return len(self.utterances) * self.per_utterance
@@ -95,9 +98,9 @@ def draw(route: Route, arrays: PairArrays, pictures: DrawnSet, readings: Sequenc
 
 def draw_block(route: Route, arrays: PairArrays, pictures: DrawnSet, rows: slice) -> Pictures:
     """The pictures of some utterances, uint8 [rows * per_utterance, size, size, 3]."""
-    drawn = []
+    drawn, generate = [], route.draw_features if pictures.features else route.generate
     for u, condition in zip(pictures.utterances[rows].tolist(), pictures.condition(rows), strict=True):
-        images = route.generate(condition, pictures.per_utterance, noise_seed(arrays, u, pictures.seed))
+        images = generate(condition, pictures.per_utterance, noise_seed(arrays, u, pictures.seed))
         drawn += [np.asarray(image) for image in images]
     return np.stack(drawn)
 

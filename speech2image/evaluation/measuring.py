@@ -12,7 +12,7 @@ from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
-from speech2image.evaluation import colours, realism, robustness
+from speech2image.evaluation import colours, realism, robustness, variety
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, sheet, spoken_set
 from speech2image.evaluation.embeddings import Embeddings, embed, transcripts
 from speech2image.evaluation.real_set import Photographs, real_set
@@ -109,6 +109,8 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
     if settings.only_drawn:
         cells = [cell for cell in cells if cell.classes == "unseen" and cell.voices in settings.drawn]
     spoken = arrays.utterances_of("test", kept_out)
+    if "variety" in settings.measures and settings.network is not None:
+        open_gallery(arrays, route.model.card["embedding_size"])  # refuses what lacks the teacher's features
     gallery = None
     if "retrieval" in settings.measures:
         gallery = open_gallery(arrays, route.model.card["embedding_size"])
@@ -159,6 +161,7 @@ class Measuring:
         read = {pictures.name: self._draw(pictures, reader) for pictures in sets}
         tables["colours"] = self._colours(sets, read, reader)
         tables["pictures"], classifier = self._pictures(sets, read)
+        tables["variety"] = self._variety(speech)
         tables["robustness"] = self._robustness(searches, reader)
         tables["words"] = self._words()
         sheet_of, rows = self._sheet(speech)
@@ -254,6 +257,29 @@ class Measuring:
         rows.insert(-1, compare.shuffled(rows[1], drawn[0], order))
         return rows, classifier
 
+    def _variety(self, speech: Embeddings) -> list[Row]:
+        """Where variety goes, from features over the prior's samples to pictures."""
+        settings, network = self.settings, self.network
+        if network is None or "variety" not in settings.measures:
+            return []
+        real = real_set(self.arrays, settings.reference_size, network)
+        most = min(settings.variety_utterances, settings.limit or settings.variety_utterances)
+        plan = variety.plan_variety(self.arrays, real, self.plan.unseen(KEPT_OUT), most)
+
+        def read(pictures: DrawnSet) -> NDArray[np.float32]:
+            return self._draw_features(pictures, network).array
+
+        return variety.VarietyRows(
+            self.route, self.arrays, real, plan, speech, read, settings.seed, settings.resamples
+        ).rows()
+
+    def _draw_features(self, pictures: DrawnSet, network: FeatureNetwork) -> ResumableArray:
+        name = file_name(pictures.name)
+        path = self.work / f"{name}-{network.checksum[:12]}-{network.dim}.npy"
+        reading = Reading(ResumableArray(path, (len(pictures), network.dim)), network)
+        draw(self.route, self.arrays, pictures, [reading])
+        return reading.rows
+
     def _compared(self, pictures: DrawnSet, features: NDArray[np.float32]) -> PictureFeatures:
         owners = self.arrays.utterance_sample[pictures.owners]
         return PictureFeatures(pictures.name, features, self.arrays.labels[owners], owners)
@@ -290,7 +316,7 @@ class Measuring:
         """Measures that were asked for and cannot be taken, with what to do."""
         asked = self.settings.measures
         reasons = {}
-        for measure in (measure for table in ("pictures", "words") for measure in TABLES[table]):
+        for measure in (measure for table in ("pictures", "variety", "words") for measure in TABLES[table]):
             if measure.option not in asked:
                 continue
             if "network" in measure.needs and self.network is None:

@@ -27,6 +27,7 @@ _REPORTED = (
     "held_out_voices",
     "pictures_per_utterance",
     "limit",
+    "variety_utterances",
     "robustness_utterances",
     "reference_size",
     "gallery",
@@ -113,6 +114,7 @@ def identity(settings: EvaluationSettings, model: Results, data: Results) -> Res
         "seed": settings.seed,
         "pictures_per_utterance": settings.pictures_per_utterance,
         "limit": settings.limit,
+        "variety_utterances": settings.variety_utterances,
         "robustness_utterances": settings.robustness_utterances,
         "held_out_voices": list(settings.held_out_voices),
     }

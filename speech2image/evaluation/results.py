@@ -16,6 +16,7 @@ Results = dict[str, Any]
 
 CEILING, SHUFFLED, NOISE = "ceiling", "shuffled", "noise"
 TRUE_WORDS = "true words"
+FEATURES, PRIOR_SAMPLES, SPEECH = "features", "prior samples", "speech"
 LABELS: dict[str, dict[str, str]] = {
     "pictures": {
         CEILING: "real against real: two halves (ceiling)",
@@ -40,7 +41,13 @@ LABELS["colours"] = LABELS["pictures"] | {
     SHUFFLED: "kept out, captions shuffled (floor)",
 }
 """Table -> id of a row -> what reports call it; ids without a label are called by themselves."""
-LABEL_FIELDS = {"pictures": "pictures", "colours": "pictures"}
+LABELS["variety"] = {
+    CEILING: "photographs (ceiling; alike: those of one class)",
+    FEATURES: "drawn from the features of photographs",
+    PRIOR_SAMPLES: "drawn from a sample of the condition prior",
+    SPEECH: "drawn from speech",
+}
+LABEL_FIELDS = {"pictures": "pictures", "colours": "pictures", "variety": "pictures"}
 """The field of results.json that holds a row's label, by table; elsewhere it is `voices`."""
 
 
@@ -117,8 +124,8 @@ def _ends(estimate: Estimate | None) -> list[float] | None:
 
 
 def read_rows(results: Results, table: str) -> list[Row]:
-    """The rows of a table of results."""
-    return [read_row(table, written) for written in results[table]]
+    """The rows of a table of results; none in files from before there was such a table."""
+    return [read_row(table, written) for written in results.get(table, [])]
 
 
 def find(rows: Sequence[Row], id: str, **facts: str) -> Row:

@@ -39,6 +39,7 @@ class EvaluationSettings:
             pytorch-fid publishes, or a safetensors file of its first part.
         layer: of the network; by default the deepest its file holds (pool3 is the usual, with 2048 numbers).
         measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words,
+            variety (where it is lost: pictures of features, of the prior's samples and of speech),
             robustness (retrieval and colours once more, under noise, in rooms, at other speeds ...).
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (--held-out-voices of the training); those in test utterances alone count as kept out anyway.
@@ -50,6 +51,8 @@ class EvaluationSettings:
             classes, nor in voices that are not drawn.
         pictures_per_utterance: pictures drawn of each utterance.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
+        variety_utterances: so many utterances are drawn for variety, three times where the model has a
+            condition prior, and 40 of them eight times.
         robustness_utterances: so many utterances of each group of voices are put through every condition.
         robustness_groups: the groups: some of "kept out, synthesizers", "kept out, natural voices", "kept
             out, people" and the same with "heard"; by default all.
@@ -80,6 +83,7 @@ class EvaluationSettings:
     only_drawn: bool = False
     pictures_per_utterance: int = 1
     limit: int | None = None
+    variety_utterances: int = 300
     robustness_utterances: int = 300
     robustness_groups: tuple[str, ...] = GROUPS
     reference_size: int = 256
@@ -103,6 +107,7 @@ def check(settings: EvaluationSettings) -> None:
     check_count(settings.queries_per_class, "queries_per_class")
     check_count(settings.resamples, "resamples")
     check_count(settings.robustness_utterances, "robustness_utterances")
+    check_count(settings.variety_utterances, "variety_utterances")
     if not 16 <= settings.reference_size <= 1024:
         raise SettingsError(f"--reference-size is {settings.reference_size}; give 16 to 1024 pixels")
     for name in ("limit", "gallery"):

@@ -18,6 +18,12 @@ from speech2image.metrics.picture_sets import PictureSets
 from speech2image.metrics.precision_recall import precision, recall
 from speech2image.metrics.refusals import Refusals, refused_share
 from speech2image.metrics.retrieval import KS, Ranking, class_mean_average_precision, recall_at
+from speech2image.metrics.variety import (
+    VarietyFeatures,
+    condition_recall,
+    mean_distance,
+    picture_recall,
+)
 from speech2image.metrics.word_errors import Transcripts, content_wer, wer
 
 Input = TypeVar("Input")
@@ -70,6 +76,12 @@ PICTURES: tuple[Measure[PictureSets], ...] = (
     ),
 )
 """Of drawn pictures, in the feature space of a network."""
+VARIETY: tuple[Measure[VarietyFeatures], ...] = (
+    Measure("condition_recall", "recall of conditions", "variety", condition_recall, PERCENT, charted=False),
+    Measure("picture_recall", "recall of pictures", "variety", picture_recall, PERCENT, charted=False),
+    Measure("distance", "distance between pictures of one condition", "variety", mean_distance),
+)
+"""Of pictures drawn from features, from the prior's samples and from speech."""
 COLOURS: tuple[Measure[ColourHits], ...] = (
     Measure("agreement", "colour", "colours", agreement, PERCENT, needs=NOTHING),
 )
@@ -105,6 +117,7 @@ ROBUSTNESS: tuple[Measure, ...] = (*(m for m in RETRIEVAL if m.summary), *COLOUR
 """Of speech under difficult conditions."""
 TABLES: dict[str, tuple[Measure, ...]] = {
     "pictures": PICTURES,
+    "variety": VARIETY,
     "colours": COLOURS,
     "retrieval": RETRIEVAL,
     "words": WORDS,
@@ -113,7 +126,7 @@ TABLES: dict[str, tuple[Measure, ...]] = {
 """Table of a report -> its measures."""
 OPTIONS = tuple(
     dict.fromkeys(
-        m.option for measures in (RETRIEVAL, COLOURS, PICTURES, WORDS, ROBUSTNESS) for m in measures
+        m.option for measures in (RETRIEVAL, COLOURS, PICTURES, VARIETY, WORDS, ROBUSTNESS) for m in measures
     )
 )
 """What `--measures` takes."""

@@ -399,6 +399,29 @@ class Route(ABC):
         """
         return self.generator.generate(embedding, n, seed)
 
+    @property
+    def samples_features(self) -> bool:
+        """Whether a condition prior samples image features, which the generator draws from."""
+        return self.generator.has_prior
+
+    def sample_features(self, embedding: ArrayLike, n: int = 1, seed: int = 0) -> NDArray[np.float32]:
+        """What the generator draws `generate(embedding, n, seed)` from: the condition prior's samples,
+        float32 [n, 1024]; without a prior the embedding itself, `n` times.
+
+        Raises:
+            SettingsError: as `generate`.
+        """
+        return self.generator.sample_features(embedding, n, seed)
+
+    def draw_features(self, feature: ArrayLike, n: int = 1, seed: int = 0) -> list[Image.Image]:
+        """Draw `n` pictures of one image feature [1024] of the teacher, without the condition prior; picture
+        k has the generator's noise of `generate`.
+
+        Raises:
+            SettingsError: as `generate`.
+        """
+        return self.generator.draw_features(feature, n, seed)
+
     def interpolate(
         self, first: Speech, second: Speech, steps: int = 9, seed: int = 0, *, rate: Rate = None
     ) -> Interpolation:

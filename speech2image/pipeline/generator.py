@@ -148,6 +148,21 @@ class ConditionedGenerator:
         condition = self._check(embedding)
         return [self.draw(condition, row) for row in self.noise(n, seed)]
 
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a condition prior."""
+        return self._network.has_prior
+
+    def sample_features(self, embedding: ArrayLike, n: int, seed: int) -> NDArray[np.float32]:
+        """What the generator draws `generate` from, [n, size]; raises as `generate`."""
+        checked = self._check(embedding)
+        return np.stack([self.condition(checked, row) for row in self.noise(n, seed)])
+
+    def draw_features(self, feature: ArrayLike, n: int, seed: int) -> list[Image.Image]:
+        """Pictures of one feature [size] under the generator's noise of `generate`, which it raises as."""
+        checked = self._check(feature)
+        return [self.picture(checked, row) for row in self.noise(n, seed)]
+
     def checked(self, embedding: NDArray[np.float32], network: Session) -> NDArray[np.float32]:
         """The one row of what `network` gave, [1, size] -> [size].
 

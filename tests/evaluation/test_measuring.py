@@ -17,7 +17,15 @@ from speech2image.errors import CheckpointError, DataError, SpeechError
 from speech2image.evaluation import colours
 from speech2image.evaluation.drawing import BLOCK
 from speech2image.evaluation.real_set import Photographs
-from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, TRUE_WORDS
+from speech2image.evaluation.results import (
+    CEILING,
+    FEATURES,
+    NOISE,
+    PRIOR_SAMPLES,
+    SHUFFLED,
+    SPEECH,
+    TRUE_WORDS,
+)
 from speech2image.evaluation.utterances import evenly
 from speech2image.metrics.colour_agreement import agreement_of
 
@@ -91,6 +99,29 @@ def test_ceiling_is_the_metric_of_the_package(perfect: dict[str, Any], shards: P
     assert reader is not None
     expected = agreement_of(reader.read([p for p, _ in pairs]), [text for _, text in pairs])
     assert by_name(perfect["colours"])[CEILING]["agreement"] == pytest.approx(expected)
+
+
+def test_a_model_that_draws_the_photograph_loses_no_variety_but_that_of_its_noise(
+    perfect: dict[str, Any],
+) -> None:
+    rows = by_name(perfect["variety"])
+    assert list(rows) == [CEILING, SPEECH]  # no condition prior
+    assert rows[SPEECH]["picture_recall"] == rows[CEILING]["picture_recall"] > 0
+    assert rows[SPEECH]["distance"] == 0 < rows[CEILING]["distance"]
+    assert rows[SPEECH]["n"] == rows[CEILING]["n"] == 6
+
+
+def test_a_prior_that_gives_one_feature_alone_loses_the_variety(shards: Path, tmp_path: Path) -> None:
+    route = PerfectRoute(PairArrays.open(shards))
+    one = route.features[0]
+    route.samples_features = True
+    route.sample_features = lambda vector, n, seed: np.repeat(one[None], n, 0)  # type: ignore[method-assign]
+    rows = by_name(run(shards, tmp_path, route, TinyNetwork(), measures=("variety",))["variety"])
+    assert list(rows) == [CEILING, FEATURES, PRIOR_SAMPLES, SPEECH]
+    assert rows[FEATURES]["picture_recall"] == rows[CEILING]["picture_recall"] > 0
+    assert rows[PRIOR_SAMPLES]["condition_recall"] == rows[SPEECH]["condition_recall"] == 0
+    assert rows[FEATURES]["condition_recall"] == rows[CEILING]["condition_recall"] > 0
+    assert rows[PRIOR_SAMPLES]["picture_recall"] == 0
 
 
 def test_pictures_pass_in_blocks(perfect: dict[str, Any], network: TinyNetwork) -> None:

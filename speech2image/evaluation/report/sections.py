@@ -57,6 +57,7 @@ def sections(results: Results) -> list[Section]:
     """All sections of a model's report."""
     made = [
         _pictures(results),
+        _variety(results),
         _retrieval(results),
         _voices(results),
         _colours(results),
@@ -113,6 +114,32 @@ def _pictures(results: Results) -> Section | None:
     cells = [(label("pictures", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
     lines = {label("pictures", row.id): row.estimates for row in rows}
     return Section("Pictures", _picture_text(results), head, cells, charts_of(measures, lines))
+
+
+def _variety(results: Results) -> Section | None:
+    rows, measures = read_rows(results, "variety"), TABLES["variety"]
+    if not rows:
+        return None
+    text = (
+        "Where variety goes. Every row describes the same photographs, one half of the real set, with one "
+        "picture each, and is compared with the other half. Recall of conditions, in the teacher's space: "
+        "the share of real features near those that are drawn from. Recall of pictures: the same of what was "
+        "drawn, in the space of the network above. Distance: mean over pairs of pictures of one condition, "
+        "between features of length 1; of photographs between those of one class. In brackets: 95 % "
+        "intervals."
+    )
+    cells = [
+        (
+            label("variety", row.id),
+            str(row.counts["n"]),
+            str(row.counts["conditions"]),
+            *_figures(measures, row),
+        )
+        for row in rows
+    ]
+    head = ("pictures", "n", "conditions", *(measure.head for measure in measures))
+    lines = {label("variety", row.id): row.estimates for row in rows}
+    return Section("Variety", text, head, cells, charts_of(measures, lines))
 
 
 def _picture_text(results: Results) -> str:
