@@ -30,6 +30,7 @@ COMMANDS = {
     "record": ("record", "speak into the microphone and turn it into pictures"),
     "serve": ("serve", "a web page to speak to, and an HTTP interface"),
     "models": ("pictures", "list the models that came with this installation"),
+    "download": ("download", "fetch published data sets, weights and voices"),
     "prepare": ("prepare", "turn a data set into shards"),
     "train": ("train", "train a network"),
     "evaluate": ("measure", "measure a model on prepared data"),

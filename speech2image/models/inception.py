@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from speech2image.errors import CheckpointError
+from speech2image.models.published import where
 from speech2image.models.weight_files import fold_batch_norm, read_pth, read_safetensors
 
 SIDE = 299
@@ -346,7 +347,7 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(
-            f"cannot read the evaluating network at {path}: {error.strerror}; {ALLOWED}"
+            f"cannot read the evaluating network at {path}: {error.strerror}; {ALLOWED}; {where('inception')}"
         ) from error
 
 

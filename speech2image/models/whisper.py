@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from speech2image.audio.front_ends import WHISPER
 from speech2image.errors import CheckpointError
+from speech2image.models.published import where
 from speech2image.models.speech_encoder import valid_mask
 from speech2image.models.weight_files import read_safetensors
 
@@ -181,7 +182,7 @@ def weights_file(path: Path) -> Path:
     candidates = [path / name for name in FILES] if path.is_dir() else [path]
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:
-        raise CheckpointError(f"no Whisper weights at {path}; {ALLOWED}")
+        raise CheckpointError(f"no Whisper weights at {path}; {ALLOWED}; {where('whisper-tiny.en')}")
     return found
 
 

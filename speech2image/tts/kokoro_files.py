@@ -37,7 +37,8 @@ def network(place: Path) -> Path:
     if not files:
         raise SettingsError(
             f"Kokoro is not there: no network (*.onnx) in {place} (${voice_files.VARIABLE}/kokoro); put "
-            f"onnx/model_quantized.onnx, tokenizer.json and voices/*.bin of {PUBLISHED} there"
+            f"onnx/model_quantized.onnx, tokenizer.json and voices/*.bin of {PUBLISHED} there: speech2image "
+            "download kokoro does it (107 MB)"
         )
     return next((file for file in files if file.stem == "model"), files[0])
 

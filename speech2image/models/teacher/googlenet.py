@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from speech2image.errors import CheckpointError
+from speech2image.models.published import where
 from speech2image.models.teacher.caffemodel import read_caffemodel
 from speech2image.models.weight_files import fold_batch_norm, read_pth, read_safetensors
 from speech2image.pipeline.images import from_uint8
@@ -92,7 +93,7 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Varia
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"no teacher weights at {path}; {ALLOWED}")
+        raise CheckpointError(f"no teacher weights at {path}; {ALLOWED}; {where('googlenet')}")
     readers = {".safetensors": _read_safetensors, ".caffemodel": _read_caffemodel, ".pth": _read_torchvision}
     reader = readers.get(path.suffix.lower())
     if reader is None:
