@@ -526,7 +526,7 @@ def test_flags_of_a_training_change_its_preset() -> None:
 
     words = ["--preset=toy", "--data", "d", "--out", "o", "--steps", "7", "--encoder.hidden", "16"]
     files, settings = flags.parse_job(speech_encoder, flags.TrainingFiles, "train", words)
-    assert (files.data, files.out) == ((Path("d"),), Path("o"))
+    assert (files.data, files.out) == (("d",), Path("o"))
     toy = speech_encoder.PRESETS["toy"]
     assert (settings.steps, settings.encoder.hidden) == (7, 16)
     assert (settings.batch_size, settings.encoder.channels) == (toy.batch_size, toy.encoder.channels)

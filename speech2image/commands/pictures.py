@@ -3,8 +3,10 @@
 The flags of `translate` avoid `| None`, as those of `drawing` do, which says why.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +22,7 @@ from speech2image.commands.drawing import (
     write_wav,
 )
 from speech2image.commands.flags import NO_PAIRS, parse
-from speech2image.errors import SettingsError, printable
+from speech2image.errors import SettingsError, SpeechError, printable
 from speech2image.pipeline import registry
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def translate(
     skip_bad: bool = False,
     manifest: str = "",
     at_once: int = 0,
+    ray: str = "",
 ) -> None:
     """Turn recordings into pictures.
 
@@ -65,6 +68,7 @@ def translate(
         manifest: file to write results to, one JSON object a recording, as they come: its files, what was
             heard, or its error.
         at_once: recordings to work on at once; 0 takes as many as there are cores.
+        ray: work on a Ray cluster whose machines see the same files: its address, auto, or local.
     """
     if text and clips:
         raise SettingsError("give recordings or --text, not both")
@@ -87,15 +91,40 @@ def translate(
         return
     if at_once < 0:
         raise SettingsError(f"--at-once is {at_once}, must be 0 (as many as there are cores) or more")
+    if ray and "-" in clips:
+        raise SettingsError("standard input (-) cannot be read by a cluster; name files")
     threads = min(at_once, len(clips)) or None if len(clips) > 1 else 1
     draw_pictures(
         drawing,
         clips,
-        lambda route: route.attempts(clips, n, seed, threads=threads, diverse=diverse),
+        lambda route: (
+            _on_cluster(route, clips, ray, n=n, seed=seed, diverse=diverse)
+            if ray
+            else route.attempts(clips, n, seed, threads=threads, diverse=diverse)
+        ),
         recognizer=recognizer,
         skip_bad=skip_bad,
         manifest=manifest,
     )
+
+
+CLIPS_A_TASK = 32
+
+
+def _on_cluster(
+    route: "Route", clips: list[str], address: str, **options: int
+) -> "Iterator[Translation | SpeechError]":
+    """Results of all clips in their order; a worker opens the model anew for each part of them."""
+    from speech2image.data.shards.ray_tasks import RayCluster
+
+    paths = [os.path.abspath(clip) for clip in clips]
+    parts = [paths[start : start + CLIPS_A_TASK] for start in range(0, len(paths), CLIPS_A_TASK)]
+    for results in RayCluster(address).run(partial(_attempts, route=route, **options), parts):
+        yield from results
+
+
+def _attempts(clips: list[str], *, route: "Route", **options: int) -> "list[Translation | SpeechError]":
+    return list(route.attempts(clips, threads=1, **options))
 
 
 def say(

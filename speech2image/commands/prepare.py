@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from speech2image.audio.front_ends import PAPER, find_front_end
 from speech2image.commands.flags import call, import_training, list_choices, open_data, open_teacher, parse
-from speech2image.errors import SettingsError
+from speech2image.errors import SettingsError, require
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -47,7 +47,9 @@ def _firsts(parts: dict[str, Callable[..., None]]) -> dict[str, str]:
     return {name: (part.__doc__ or "").partition("\n")[0].rstrip(".") for name, part in parts.items()}
 
 
-def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:
+def prepare_teacher(
+    data: Path, weights: Path, crops: int = 10, ray: str | None = None, shards: str | None = None
+) -> None:
     """Compute the image teacher's features of every picture and cache them beside the shards.
 
     Example: speech2image prepare teacher --data shards/flowers --weights bvlc_googlenet.caffemodel
@@ -56,10 +58,47 @@ def prepare_teacher(data: Path, weights: Path, crops: int = 10) -> None:
         data: shards folder that prepare wrote.
         weights: GoogLeNet as bvlc_googlenet.caffemodel, torchvision's googlenet-1378be20.pth or safetensors.
         crops: crops of each picture: 10 (paper), 2 or 1.
+        ray: do the work on a Ray cluster: its address, auto, or local.
+        shards: only the features of picture shards START:STOP, for one job of many; the same command
+            without it then puts all together.
     """
     import_training("training.core.run").join_processes()
     arrays, teacher = open_data((data,)), open_teacher(weights)
-    print(import_training("data.features").cache_teacher_features(arrays, teacher, crops=crops))
+    cache = import_training("data.features").cache_teacher_features
+    only = import_training("data.shards.plan").shard_range(shards)
+    print(cache(arrays, teacher, crops=crops, only=only, elsewhere=_cluster(ray), weights=weights.absolute()))
+
+
+def _cluster(address: str | None) -> Any:
+    """A Ray cluster, or None without an address; a task takes a GPU where this machine has one."""
+    if address is None:
+        return None
+    gpus = float(require("torch", "train").cuda.is_available())
+    return import_training("data.shards.ray_tasks").RayCluster(address, gpus=gpus)
+
+
+def prepare_frames(
+    data: Path,
+    front_end: str = PAPER.name,
+    workers: int = 1,
+    ray: str | None = None,
+    shards: str | None = None,
+) -> None:
+    """Compute the frames of all speech, which a training would else do when it first reads them.
+
+    Example: speech2image prepare frames --data shards/flowers --workers 8
+
+    Args:
+        data: shards folder that prepare wrote.
+        front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80.
+        workers: processes.
+        ray: do the work on a Ray cluster, in place of --workers: its address, auto, or local.
+        shards: of speech shards START:STOP alone, for one job of many.
+    """
+    cluster, only = _cluster(ray), import_training("data.shards.plan").shard_range(shards)
+    arrays = open_data((data,), workers=cluster or workers, front_end=find_front_end(front_end))
+    made = arrays.build_log_mels(only)
+    print(f"{data}: frames of {sum(path.exists() for path in made)} of {len(made)} speech shards")
 
 
 def prepare_recordings(
@@ -152,6 +191,8 @@ def prepare_stream(
     front_end: str = PAPER.name,
     workers: int = 1,
     overwrite: bool = False,
+    ray: str | None = None,
+    shards: str | None = None,
 ) -> None:
     """Pack a prepared data set as training shards, which `train --data ADDRESS` reads as a stream.
 
@@ -170,9 +211,12 @@ def prepare_stream(
         front_end: what makes the frames: log-mel-40 (the paper's), or whisper-80.
         workers: processes.
         overwrite: replace shards that were packed from something else.
+        ray: do the work on a Ray cluster, in place of --workers: its address, auto, or local.
+        shards: make the shards START:STOP alone, for one job of many.
     """
-    arrays = open_data((data,), workers=workers, front_end=find_front_end(front_end))
-    shards = import_training("data.shards.packing").pack(
+    only = import_training("data.shards.plan").shard_range(shards)
+    arrays = open_data((data,), workers=_cluster(ray) or workers, front_end=find_front_end(front_end))
+    made = import_training("data.shards.packing").pack(
         arrays,
         out,
         splits=splits,
@@ -180,10 +224,9 @@ def prepare_stream(
         seed=seed,
         shuffle=shuffle,
         overwrite=overwrite,
+        only=only,
     )
-    print(
-        f"{out}: {len(shards)} shards of {sum(path.stat().st_size for path in shards) / 1e6:,.1f} MB in all"
-    )
+    print(f"{out}: {len(made)} shards of {sum(path.stat().st_size for path in made) / 1e6:,.1f} MB in all")
 
 
 PARTS: dict[str, Callable[..., None]] = {
@@ -191,6 +234,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "recordings": prepare_recordings,
     "words": prepare_words,
     "other": prepare_other,
+    "frames": prepare_frames,
     "stream": prepare_stream,
 }
 """What trainings take besides a corpus of pictures."""

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import cast
@@ -28,6 +29,7 @@ from speech2image.data.progress import progress
 from speech2image.data.shards.array_files import ResumableArray, allocate_array, open_array
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
+from speech2image.data.shards.plan import ALL, TaskRunner, make_shards
 from speech2image.data.shards.recordings import Recordings
 from speech2image.data.shards.rows import EndToEnd, LogMels, write_log_mels
 from speech2image.data.training_sets import JoinedArrays, TrainingArrays, parts_of
@@ -35,7 +37,7 @@ from speech2image.errors import DataError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
-from speech2image.models.teacher.googlenet import FEATURE_SIZE, GoogLeNet, ten_crops
+from speech2image.models.teacher.googlenet import FEATURE_SIZE, GoogLeNet, load_teacher, ten_crops
 from speech2image.models.teacher.toy import ToyTeacher
 
 Teacher = GoogLeNet | ToyTeacher
@@ -45,7 +47,14 @@ CROPS = {1: [0], 2: [0, 5], 10: list(range(10))}
 
 
 def cache_teacher_features(
-    arrays: PairArrays, teacher: Teacher, *, crops: int = 10, crops_at_once: int = 20
+    arrays: PairArrays,
+    teacher: Teacher,
+    *,
+    crops: int = 10,
+    crops_at_once: int = 20,
+    only: slice = ALL,
+    elsewhere: TaskRunner | None = None,
+    weights: Path | None = None,
 ) -> Path:
     """Write the teacher's feature of every picture's crops to `arrays/teacher.npy`, float16 [N, crops, 1024].
 
@@ -59,6 +68,9 @@ def cache_teacher_features(
         teacher: on the device that shall do the work.
         crops: 10, 2 (the centre and its flip) or 1 (the centre).
         crops_at_once: how many crops one pass of the teacher takes; more on a GPU.
+        only: the features of these picture shards; a call for all then puts them together.
+        elsewhere: where the work is done, if not here.
+        weights: file of the teacher, which is opened there anew.
 
     Raises:
         SettingsError: `crops` or `crops_at_once` out of range.
@@ -75,17 +87,37 @@ def cache_teacher_features(
     if path.exists() and _read_key(path) == key:
         return path
     parts = _parts(arrays, path.with_name(f"teacher-{key}.parts"))
-    mine, quick = share(parts), _quick(teacher)
-    with progress("teacher features", sum(len(part.ids) for part in mine)) as shown:
-        for part in mine:
-            for done in _fill(part, quick, crops, max(1, crops_at_once // crops)):
-                shown.advance(done)
+    at_once = max(1, crops_at_once // crops)
+    if elsewhere is not None:
+        assert weights is not None
+        tasks = [(part, weights, crops, at_once) for part in parts[only]]
+        sizes = [len(part.ids) for part in parts[only]]
+        make_shards(_fill_elsewhere, tasks, sizes, "teacher features", elsewhere)
+    else:
+        mine, quick = share(parts[only]), _quick(teacher)
+        with progress("teacher features", sum(len(part.ids) for part in mine)) as shown:
+            for part in mine:
+                for done in _fill(part, quick, crops, at_once):
+                    shown.advance(done)
     wait()
+    if only != ALL:
+        return parts[0].target.parent
     with first_alone():
-        if path.exists() and _read_key(path) == key:
-            return path
-        _join(parts, path, key, crops)
+        if not path.exists() or _read_key(path) != key:
+            _join(parts, path, key, crops)
     return path
+
+
+def _fill_elsewhere(task: tuple["TeacherPart", Path, int, int]) -> None:
+    """One shard's features, by a teacher that this process has opened."""
+    part, weights, crops, pictures_at_once = task
+    for _ in _fill(part, _opened(weights), crops, pictures_at_once):
+        pass
+
+
+@lru_cache(maxsize=1)
+def _opened(weights: Path) -> Teacher:
+    return _quick(load_teacher(weights).to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 @dataclass(frozen=True)

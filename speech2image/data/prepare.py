@@ -28,7 +28,15 @@ from speech2image.data.pairs import (
     write_manifest,
 )
 from speech2image.data.shards.corpus import write_pictures, write_recordings
-from speech2image.data.shards.plan import make_shards, plan_shards, unfinished
+from speech2image.data.shards.plan import (
+    ALL,
+    Workers,
+    make_shards,
+    plan_shards,
+    shard_range,
+    unfinished,
+)
+from speech2image.data.shards.ray_tasks import RayCluster
 from speech2image.data.speech.readers import SpeakerPools
 from speech2image.data.speech.short_captions import short_entries
 from speech2image.data.speech.speaking import (
@@ -90,6 +98,9 @@ class PrepareSettings:
         limit: take this many pictures alone, spread evenly over the corpus; for toy, how many to make.
         seed: of voices, augmentation and the toy set.
         workers: processes.
+        ray: do the work on a Ray cluster, in place of --workers: its address, auto, or local.
+        shards: make the shards START:STOP of pictures, recordings and speech alone, for one job of
+            many; the same command without it then puts all together.
         skip_bad: leave out pictures and recordings that cannot be used, and say which; by default they are
             all named, and nothing is made of the shards they belong to.
         overwrite: remake shards that were made from other data or with other settings, or are damaged.
@@ -123,10 +134,17 @@ class PrepareSettings:
     limit: int | None = None
     seed: int = 0
     workers: int = 1
+    ray: str | None = None
+    shards: str | None = None
     skip_bad: bool = False
     overwrite: bool = False
     samples_per_shard: int = SAMPLES_PER_SHARD
     utterances_per_shard: int = UTTERANCES_PER_SHARD
+
+    @property
+    def place(self) -> Workers:
+        """Where the shards are made."""
+        return self.workers if self.ray is None else RayCluster(self.ray)
 
 
 def prepare(settings: PrepareSettings) -> Path:
@@ -142,6 +160,7 @@ def prepare(settings: PrepareSettings) -> Path:
         OutputError: `out` cannot be written.
     """
     _check(settings)
+    only = shard_range(settings.shards)
     check_writable(settings.out / "manifest.jsonl")
     if settings.corpus == "toy":
         from speech2image.data.corpora.toy import write_toy
@@ -157,8 +176,9 @@ def prepare(settings: PrepareSettings) -> Path:
         _name(settings),
         per_shard=settings.samples_per_shard,
         overwrite=settings.overwrite,
-        workers=settings.workers,
+        workers=settings.place,
         skip_bad=settings.skip_bad,
+        only=only,
     )
     for manifest in settings.recordings:
         write_recordings(
@@ -167,13 +187,15 @@ def prepare(settings: PrepareSettings) -> Path:
             settings.out,
             per_shard=settings.utterances_per_shard,
             overwrite=settings.overwrite,
-            workers=settings.workers,
+            workers=settings.place,
             skip_bad=settings.skip_bad,
+            only=only,
         )
     if settings.speak:
         splits = settings.speak_splits or ("train", "val", "test")
         write_speech([entry for entry in entries if entry.split in splits], settings)
-    write_manifest(settings.out)
+    if only == ALL:
+        write_manifest(settings.out)
     return settings.out
 
 
@@ -254,7 +276,9 @@ def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
     plans = plan_shards(specs, settings.utterances_per_shard, path_of, specs_digest)
     todo = unfinished(plans, part_shards(settings.out, settings.part), overwrite=settings.overwrite)
     make = partial(make_speech_shard, sources=SoundSources(settings.word_bank, settings.noise_folder))
-    make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.workers)
+    chosen = {plan.path for plan in plans[shard_range(settings.shards)]}
+    todo = [plan for plan in todo if plan.path in chosen]
+    make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.place)
 
 
 def _specs(entries: Sequence[Entry], voice_plan: VoicePlan, settings: PrepareSettings) -> list[UtteranceSpec]:
@@ -300,6 +324,8 @@ def _check(settings: PrepareSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise SettingsError(f"--{name.replace('_', '-')} is {value}, must be at least {least}")
+    if settings.shards and settings.corpus == "toy":
+        raise SettingsError("--shards is for corpora of pictures; the toy set is made at once")
     if not 0 <= settings.validation <= 0.5:
         raise SettingsError(f"--validation is {settings.validation}, must lie between 0 and 0.5")
     if not 0 <= settings.augment <= 1:

@@ -5,11 +5,13 @@ from the shards' headers; `load` brings the samples of a few shards into memory,
 read like `PairArrays`. Nothing here grows with the number of samples but one small record a shard.
 """
 
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from speech2image.audio.front_ends import PAPER, FrontEnd, stated_front_end
 from speech2image.data.pictures import central_square
 from speech2image.data.processes import gathered, share
 from speech2image.data.shards.arrays import stored_side
-from speech2image.data.shards.rows import Rows
+from speech2image.data.shards.rows import EndToEnd, Rows
 from speech2image.data.shards.training_shards import (
     TrainingSample,
     read_training_header,
@@ -128,14 +130,14 @@ class Stream:
         Raises:
             DataError: a shard cannot be read, is cut short, or changed since its header was read.
         """
-        samples: list[TrainingSample] = []
-        for place in places:
-            shard = self.shards[place]
-            found = read_training_shard(shard.url, pictures=pictures, frames=frames)
-            if len(found) != sum(shard.samples.values()):
-                raise DataError(f"{shard.url} changed while it was trained on; start again")
-            samples += found
-        return StreamedArrays(samples, self.class_numbers, self.front_end)
+        read = (self._read(self.shards[place], pictures, frames) for place in places)
+        return StreamedArrays(read, self.class_numbers, self.front_end)
+
+    def _read(self, shard: StreamedShard, pictures: bool, frames: bool) -> list[TrainingSample]:
+        found = read_training_shard(shard.url, pictures=pictures, frames=frames)
+        if len(found) != sum(shard.samples.values()):
+            raise DataError(f"{shard.url} changed while it was trained on; start again")
+        return found
 
 
 def _urls(name: str) -> list[str]:
@@ -144,40 +146,77 @@ def _urls(name: str) -> list[str]:
     return [str(path) for path in training_shards(Path(name))]
 
 
+def _pages(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array of zeros in memory of its own, which goes back to the system when it is let go.
+
+    Trainings keep freed memory (`run.keep_freed_memory`), and windows come and go: taken from the heap, they
+    would leave it in crumbs, and a process would grow for hours.
+    """
+    size = int(np.prod(shape))
+    pages = mmap.mmap(-1, max(1, size * dtype.itemsize))
+    return np.frombuffer(pages, dtype, size).reshape(shape)
+
+
+def _held(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays end to end in such memory."""
+    whole = _pages((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    np.concatenate(arrays, out=whole)
+    return whole
+
+
+class _Shard:
+    """The large parts of a shard's samples, without the many small objects they came as."""
+
+    def __init__(self, samples: Sequence[TrainingSample]) -> None:
+        self.teacher = _held([sample.teacher[None] for sample in samples])
+        frames = [clip for sample in samples for clip in sample.frames]
+        self.lengths = np.array([len(clip) for clip in frames], dtype=np.int64)
+        self.starts = np.cumsum(self.lengths) - self.lengths
+        self.frames = _held(frames) if frames else np.zeros((0, 1), np.float16)
+        embeddings = [sample.embeddings for sample in samples if sample.embeddings is not None]
+        self.embeddings = _held(embeddings) if embeddings else None
+        self.images = _held([np.frombuffer(sample.image, np.uint8) for sample in samples])
+        self.image_ends = np.cumsum([len(sample.image) for sample in samples])
+
+
 class StreamedArrays(Rows):
     """Samples of some shards as trainings read them; attributes as of `PairArrays`.
 
     Args:
-        samples: in order.
+        shards: the samples of each, in order; taken one after the other.
         class_numbers: see `Stream`.
         front_end: of the frames.
     """
 
     def __init__(
         self,
-        samples: Sequence[TrainingSample],
+        shards: Iterable[Sequence[TrainingSample]],
         class_numbers: dict[tuple[int, str], int],
         front_end: FrontEnd,
     ) -> None:
         self.front_end = front_end
-        self.ids = [sample.id for sample in samples]
-        self.captions = [sample.captions for sample in samples]
-        self.splits = np.array([sample.split for sample in samples], dtype=np.str_)
-        self.labels = np.array([class_numbers[s.label, s.class_name] for s in samples], dtype=np.int64)
+        self.ids: list[str] = []
+        self.captions: list[tuple[str, ...]] = []
+        splits, labels, counts, spoken = [], [], [], []
+        self._shards: list[_Shard] = []
+        for samples in shards:
+            self.ids += [sample.id for sample in samples]
+            self.captions += [sample.captions for sample in samples]
+            splits += [sample.split for sample in samples]
+            labels += [class_numbers[sample.label, sample.class_name] for sample in samples]
+            counts += [len(sample.spoken) for sample in samples]
+            spoken += [one for sample in samples for one in sample.spoken]
+            self._shards.append(_Shard(samples))
+        self.splits = np.array(splits, dtype=np.str_)
+        self.labels = np.array(labels, dtype=np.int64)
         self.class_names = {number: name for (_, name), number in class_numbers.items()}
-        counts = [len(sample.spoken) for sample in samples]
-        self.utterance_sample = np.repeat(np.arange(len(samples)), counts).astype(np.int64)
-        spoken = [one for sample in samples for one in sample.spoken]
+        self.utterance_sample = np.repeat(np.arange(len(self.ids)), counts).astype(np.int64)
         self.utterance_caption = np.array([caption for caption, _ in spoken], dtype=np.int64)
         self.utterance_voice = np.array([voice for _, voice in spoken], dtype=np.str_)
-        self.teacher: NDArray[np.float16] = np.stack([sample.teacher for sample in samples])
-        frames = [clip for sample in samples for clip in sample.frames]
-        self._lengths = np.array([len(clip) for clip in frames], dtype=np.int64)
-        self._starts = np.cumsum(self._lengths) - self._lengths
-        # One array of all: thousands of small ones would leave the memory in crumbs.
-        self._frames = np.concatenate(frames) if frames else np.zeros((0, 1), np.float16)
-        self._embeddings = [s.embeddings for s in samples if s.embeddings is not None]
-        self._images = [sample.image for sample in samples]
+        self.teacher: NDArray[np.float16] = _held([shard.teacher for shard in self._shards])
+        for shard in self._shards:
+            shard.teacher = shard.teacher[:0].copy()
+        self._place = EndToEnd(len(shard.lengths) for shard in self._shards)
         self._squares: dict[int, NDArray[np.uint8]] = {}
 
     @cached_property
@@ -187,7 +226,8 @@ class StreamedArrays(Rows):
         Raises:
             DataError: the shards hold none.
         """
-        found = np.concatenate(self._embeddings) if self._embeddings else np.zeros((0, 1), np.float16)
+        parts = [shard.embeddings for shard in self._shards if shard.embeddings is not None]
+        found = _held(parts) if parts else np.zeros((0, 1), np.float16)
         if len(found) != len(self.utterance_sample):
             raise DataError(
                 "the stream holds no speech embeddings; put them in with: speech2image train embeddings "
@@ -197,20 +237,27 @@ class StreamedArrays(Rows):
 
     def log_mel(self, u: int) -> NDArray[np.float32]:
         """Frames of utterance `u`, float32 [40, n_frames]."""
-        start = self._starts[u]
-        return np.ascontiguousarray(self._frames[start : start + self._lengths[u]].T, dtype=np.float32)
+        place, i = self._place(u)
+        shard = self._shards[place]
+        start = shard.starts[i]
+        return np.ascontiguousarray(shard.frames[start : start + shard.lengths[i]].T, dtype=np.float32)
 
     def n_frames(self) -> NDArray[np.int64]:
         """Number of frames of every utterance, int64 [U]."""
-        return self._lengths
+        return np.concatenate([np.zeros(0, np.int64), *(shard.lengths for shard in self._shards)])
 
     def pictures(self, size: int) -> NDArray[np.uint8]:
         """All pictures for training at `size` x `size`, uint8 [N, S, S, 3], see `PairArrays.pictures`."""
         if size not in self._squares:
             side = stored_side(size)
-            squares = np.empty((len(self.ids), side, side, 3), np.uint8)
-            for row, image, name in zip(squares, self._images, self.ids, strict=True):
+            squares = _pages((len(self.ids), side, side, 3), np.dtype(np.uint8))
+            for row, image, name in zip(squares, self._images(), self.ids, strict=True):
                 row[...] = central_square(image, side, name)
             self._squares[size] = squares
-            self._images = [b""] * len(self.ids)
         return self._squares[size]
+
+    def _images(self) -> Iterator[bytes]:
+        """The pictures' files."""
+        for shard in self._shards:
+            for image in np.split(shard.images, shard.image_ends[:-1]):
+                yield image.tobytes()

@@ -24,6 +24,7 @@ from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.corpora.embedding_pickles import PublishedEmbeddings
 from speech2image.data.listings import sample_id
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.plan import Workers
 from speech2image.data.shards.rows import EndToEnd, Rows
 from speech2image.errors import DataError
 
@@ -124,7 +125,9 @@ def parts_of(arrays: TrainingArrays) -> list[PairArrays]:
     return arrays.parts if isinstance(arrays, JoinedArrays) else [arrays]
 
 
-def open_arrays(folders: Sequence[Path], *, workers: int = 1, front_end: FrontEnd = PAPER) -> TrainingArrays:
+def open_arrays(
+    folders: Sequence[Path], *, workers: Workers = 1, front_end: FrontEnd = PAPER
+) -> TrainingArrays:
     """Open one shards folder, or several as one.
 
     Args:
@@ -163,7 +166,7 @@ class CaptionPairs(PairArrays):
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], *, workers: int = 1, front_end: FrontEnd = PAPER
+        cls, folder: str | os.PathLike[str], *, workers: Workers = 1, front_end: FrontEnd = PAPER
     ) -> "CaptionPairs":
         """Open a shards folder; see `PairArrays.open`."""
         plain = PairArrays.open(folder, workers=workers, front_end=front_end)

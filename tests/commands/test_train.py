@@ -1,7 +1,6 @@
 """Commands of the trainings and of what they read."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,7 +25,7 @@ def test_every_preset_passes_through_the_command_line_unchanged(name: str, files
     for preset, settings in module.PRESETS.items():
         words = ["--preset", preset, "--data", "d", "e", "--out", "o"]
         parsed, found = flags.parse_job(module, files, "train", words)
-        assert found == settings and parsed.data == (Path("d"), Path("e"))
+        assert found == settings and [str(name) for name in parsed.data] == ["d", "e"]
 
 
 def test_captions_of_ones_own_in_one_command(tmp_path, capsys) -> None:

@@ -246,7 +246,7 @@ def write_toy(settings: "PrepareSettings") -> Path:
     present = picture_shards(settings.out)
     todo = unfinished(plans, present, overwrite=settings.overwrite, companion_of=_spoken_shard)
     make = partial(_make_shard, settings.seed)
-    make_shards(make, todo, [len(plan.items) for plan in todo], "toy set", settings.workers)
+    make_shards(make, todo, [len(plan.items) for plan in todo], "toy set", settings.place)
     write_examples(settings.out / "examples")
     write_manifest(settings.out)
     return settings.out

@@ -24,7 +24,7 @@ from speech2image.data.pictures import central_square
 from speech2image.data.processes import first_alone, share, wait
 from speech2image.data.shards.array_files import allocate_array, create_array, open_array
 from speech2image.data.shards.header import Header, read_header
-from speech2image.data.shards.plan import counted, make_shards
+from speech2image.data.shards.plan import ALL, Workers, counted, make_shards
 from speech2image.data.shards.rows import LogMels, Rows, frames_of, write_log_mels
 from speech2image.errors import DataError
 from speech2image.files import writing
@@ -61,7 +61,7 @@ class PairArrays(Rows):
     utterance_sample: NDArray[np.int64]
     utterance_caption: NDArray[np.int64]
     utterance_voice: NDArray[np.str_]
-    workers: int = 1
+    workers: Workers = 1
     front_end: FrontEnd = PAPER
     _pictures: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
     _speech: list[tuple[Path, Header]] = field(default_factory=list, repr=False)
@@ -69,7 +69,7 @@ class PairArrays(Rows):
 
     @classmethod
     def open(
-        cls, folder: str | os.PathLike[str], *, workers: int = 1, front_end: FrontEnd = PAPER
+        cls, folder: str | os.PathLike[str], *, workers: Workers = 1, front_end: FrontEnd = PAPER
     ) -> "PairArrays":
         """Open a shards folder.
 
@@ -163,8 +163,11 @@ class PairArrays(Rows):
         """The same data set, whose `log_mel` gives what `write_log_mels` wrote, one file a speech shard."""
         return replace(self, _frames=LogMels(paths))
 
-    def build_log_mels(self) -> list[Path]:
+    def build_log_mels(self, only: slice = ALL) -> list[Path]:
         """Build the arrays of frames of the speech shards that have none yet, in `workers` processes.
+
+        Args:
+            only: of these speech shards.
 
         Returns:
             The files of all of them, in the shards' order.
@@ -174,7 +177,7 @@ class PairArrays(Rows):
             CheckpointError: the arrays there are of another version of the front end.
         """
         targets = self.speech_arrays(self.front_end.array_name)
-        missing = [i for i, target in enumerate(targets) if not target.exists()]
+        missing = [i for i in range(len(targets))[only] if not targets[i].exists()]
         with first_alone():
             self._check_front_end(new=bool(missing))
         missing = share(missing)

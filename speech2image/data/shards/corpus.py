@@ -33,7 +33,15 @@ from speech2image.data.pairs import (
     write_speech_shard,
 )
 from speech2image.data.shards.header import read_header
-from speech2image.data.shards.plan import ShardPlan, counted, make_shards, plan_shards, unfinished
+from speech2image.data.shards.plan import (
+    ALL,
+    ShardPlan,
+    Workers,
+    counted,
+    make_shards,
+    plan_shards,
+    unfinished,
+)
 from speech2image.errors import DataError
 
 
@@ -44,8 +52,9 @@ def write_pictures(
     *,
     per_shard: int = SAMPLES_PER_SHARD,
     overwrite: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     skip_bad: bool = False,
+    only: slice = ALL,
 ) -> list[Entry]:
     """Write the picture shards still missing, with speech shards of the corpus's own recordings.
 
@@ -55,8 +64,9 @@ def write_pictures(
         name: what errors call the corpus.
         per_shard: pictures a shard.
         overwrite: see `unfinished`.
-        workers: processes.
+        workers: processes, or where else the work is done.
         skip_bad: leave out what cannot be read.
+        only: make these shards alone; the folder stays unfinished until a call for all.
 
     Returns:
         The entries whose pictures are in the shards.
@@ -78,12 +88,34 @@ def write_pictures(
     # While this file is there, `PairArrays.open` refuses the folder: a part would pass for all.
     if todo:
         (out / UNFINISHED).touch()
+    finished = not todo
+    todo = _among(todo, plans[only])
     make = partial(make_picture_shard, skip_bad=skip_bad)
     problems = make_shards(make, todo, [len(plan.items) for plan in todo], "pictures", workers)
     if not skip_bad:
         report_bad_files([problem for found in problems for problem in found], skip=False)
-    (out / UNFINISHED).unlink(missing_ok=True)
+    if only == ALL:
+        (out / UNFINISHED).unlink(missing_ok=True)
+    elif not finished:
+        return _of_part(plans, entries, skip_bad)
     return _kept(plans, entries, name)
+
+
+def _among(todo: Sequence[ShardPlan[Entry]], chosen: Sequence[ShardPlan[Entry]]) -> list[ShardPlan[Entry]]:
+    paths = {plan.path for plan in chosen}
+    return [plan for plan in todo if plan.path in paths]
+
+
+def _of_part(plans: Sequence[ShardPlan[Entry]], entries: Sequence[Entry], skip_bad: bool) -> list[Entry]:
+    """The entries while other jobs still make their shards; which are left out as bad is known at the end
+    alone, and then the speech that follows is another."""
+    missing = sum(not plan.path.exists() for plan in plans)
+    if skip_bad and missing:
+        raise DataError(
+            f"{missing} picture shards are still to be made, and with --skip-bad what is spoken depends on "
+            "them: start this job again when the others are done"
+        )
+    return list(entries)
 
 
 def _kept(plans: Sequence[ShardPlan[Entry]], entries: Sequence[Entry], name: str) -> list[Entry]:
@@ -137,8 +169,9 @@ def write_recordings(
     *,
     per_shard: int = UTTERANCES_PER_SHARD,
     overwrite: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     skip_bad: bool = False,
+    only: slice = ALL,
 ) -> None:
     """Add the recordings a JSONL file lists (`audio`, `image`, `text` or `caption`, `voice`) as a part of
     their own.
@@ -154,6 +187,7 @@ def write_recordings(
     part = part_name(manifest.resolve().parent.name)
     plans = plan_shards(items, per_shard, partial(speech_shard, out, part), entries_digest)
     todo = unfinished(plans, part_shards(out, part), overwrite=overwrite, sources_of=sources_digest)
+    todo = _among(todo, plans[only])
     make = partial(make_recorded_shard, skip_bad=skip_bad)
     problems = make_shards(make, todo, [len(plan.items) for plan in todo], part, workers)
     report_bad_files([problem for found in problems for problem in found], skip=skip_bad)

@@ -15,7 +15,7 @@ from speech2image.data.listings import JsonObject
 from speech2image.data.shards.array_files import open_array
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import HEADER, members_of, opened_shard
-from speech2image.data.shards.plan import make_shards
+from speech2image.data.shards.plan import ALL, make_shards
 from speech2image.data.shards.rows import LogMels
 from speech2image.data.shards.training_shards import (
     TrainingSample,
@@ -83,6 +83,7 @@ def pack(
     seed: int = 0,
     shuffle: bool = True,
     overwrite: bool = False,
+    only: slice = ALL,
 ) -> list[Path]:
     """Write training shards of a prepared data set, with its speech embeddings if there are any.
 
@@ -96,9 +97,10 @@ def pack(
         seed: of the samples' order.
         shuffle: mix the samples, whose classes follow one another in a data set; else keep their order.
         overwrite: replace shards that were made from something else.
+        only: make these shards alone.
 
     Returns:
-        The shards.
+        All shards, or those.
 
     Raises:
         DataError: features are missing, there is no such sample, or `out` holds something else.
@@ -116,6 +118,7 @@ def pack(
         chosen = np.random.default_rng(seed).permutation(chosen)
     tasks = _tasks(arrays, out, chosen, samples_per_shard)
     finished = _finished(out, tasks, overwrite)
+    tasks = tasks[only]
     todo = [task for task in tasks if task.path not in finished]
     make_shards(_pack, todo, [len(task.items) for task in todo], "training shards", arrays.workers)
     return [task.path for task in tasks]

@@ -6,6 +6,7 @@ something else is never silently replaced.
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import warnings
@@ -17,16 +18,48 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from speech2image.data.pairs import is_intact, is_whole
 from speech2image.data.progress import Progress, progress
 from speech2image.data.shards.header import Header, read_header
-from speech2image.errors import DataError, Speech2ImageError
+from speech2image.errors import DataError, SettingsError, Speech2ImageError
 
 Item = TypeVar("Item")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class TaskRunner(Protocol):
+    """Another place for tasks than the processes of this machine (`ray_tasks.RayCluster`)."""
+
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Generator[Any, None, None]:
+        """Results of `function(task)`, in order."""
+        ...
+
+
+Workers = int | TaskRunner
+"""A number of processes of this machine, or another place."""
+
+ALL = slice(None)
+"""Every shard of a plan."""
+
+
+def shard_range(text: str | None) -> slice:
+    """The shards that --shards START:STOP names, counted from 0; all of them without it.
+
+    >>> shard_range("50:100")
+    slice(50, 100, None)
+
+    Raises:
+        SettingsError: it is no such range.
+    """
+    if text is None:
+        return ALL
+    found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise SettingsError(f"--shards is {text!r}; give START:STOP, as 0:50 for the first fifty shards")
+    return slice(int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -128,7 +161,7 @@ def make_shards(
     tasks: Sequence[Task],
     sizes: Sequence[int],
     description: str,
-    workers: int,
+    workers: Workers,
 ) -> list[Result]:
     """Results of `function(task)` for every task, while a bar counts `sizes` and shows the time left.
 
@@ -137,7 +170,7 @@ def make_shards(
         tasks: one a shard.
         sizes: how many samples or utterances each makes.
         description: what the bar says.
-        workers: processes.
+        workers: processes, or where else the tasks run.
     """
     results: list[Result] = []
     if not tasks:
@@ -215,15 +248,18 @@ def counted(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: Workers
 ) -> Generator[Result, None, None]:
-    """Results of `function(task)` in order, made in this process or in `workers` fresh ones.
+    """Results of `function(task)` in order, made in this process, in `workers` fresh ones, or elsewhere.
 
     The workers end with this process, however it ends.
 
     Raises:
         Speech2ImageError: a worker was killed.
     """
+    if not isinstance(workers, int):
+        yield from workers.run(function, tasks)
+        return
     if workers <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return

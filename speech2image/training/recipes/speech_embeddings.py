@@ -131,7 +131,7 @@ def embed_stream(
                 continue
             raise DataError(f"{path} was made from other shards or by another encoder; choose another --out")
         samples = read_training_shard(url)
-        arrays = StreamedArrays(samples, stream.class_numbers, stream.front_end)
+        arrays = StreamedArrays([samples], stream.class_numbers, stream.front_end)
         rows = embed(encoder, arrays, np.arange(len(arrays.utterance_sample))).astype(np.float16)
         ends = np.cumsum([len(sample.spoken) for sample in samples])[:-1]
         embedded = [
