@@ -142,6 +142,15 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
         return schemas.Health(status="ok")
 
     @router.get(
+        "/readyz",
+        summary="Whether there is room for a request",
+        responses={503: _REJECTIONS[503]},
+    )
+    async def readyz() -> schemas.Health:
+        service.check_ready()
+        return schemas.Health(status="ok")
+
+    @router.get(
         "/metrics",
         summary="Counters for Prometheus",
         dependencies=protected,

@@ -1,7 +1,6 @@
 """ASGI application: the HTTP interface, its description, the page, and the bounds before all of them."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -32,7 +31,18 @@ _ABOUT = """A recording of any common format goes in, pictures come out; one see
 
 ARRIVING = 4
 """Bodies that may arrive at the same time for each place of the queue: slow clients keep nobody waiting."""
-_COUNTED = ("/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics", "/docs", "/openapi.json")
+_COUNTED = (
+    "/v1/images",
+    "/v1/interpolate",
+    "/v1/models",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+)
+
+_EXPOSED = ["Retry-After", "Server-Timing", "X-Request-ID", "X-Speech2Image-Model", "X-Speech2Image-Seed"]
 
 
 def make_app(settings: ServerSettings, service: Service | None = None) -> FastAPI:
@@ -55,7 +65,6 @@ def make_app(settings: ServerSettings, service: Service | None = None) -> FastAP
         docs_url=None,
         redoc_url=None,
         root_path=settings.root_path,
-        lifespan=_lifespan(service),
     )
     app.state.service = service
     app.include_router(make_router(service, key))
@@ -71,7 +80,11 @@ def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> Non
     """What stands before the routes, the innermost first."""
     methods = ["GET", "POST"]
     app.add_middleware(
-        CORSMiddleware, allow_origins=settings.origins, allow_methods=methods, allow_headers=["*"]
+        CORSMiddleware,
+        allow_origins=settings.origins,
+        allow_methods=methods,
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
     )
     app.add_middleware(SameOriginOnly, allowed=settings.origins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.hosts)
@@ -84,15 +97,6 @@ def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> Non
         paths=_COUNTED,
     )
     app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
-
-
-def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        service.close()
-
-    return lifespan
 
 
 def _add_docs(app: FastAPI) -> None:
@@ -140,7 +144,14 @@ def _invalid(request: Request, error: RequestValidationError) -> Response:
 
 
 def _http(request: Request, error: HTTPException) -> Response:
-    return _problem(error.status_code, str(error.detail), error.headers)
+    detail, headers = str(error.detail), dict(error.headers or {})
+    if error.status_code == 405:
+        allowed = headers.get("Allow", "")
+        headers["Allow"] = allowed = allowed.replace("GET", "GET, HEAD")  # see middleware.RequestLimits
+        detail = f"this address takes {allowed or 'other methods'}, not {request.method}"
+    elif error.status_code == 404:
+        detail = "there is nothing at this address; /docs describes what there is"
+    return _problem(error.status_code, detail, headers)
 
 
 def _gone(request: Request, error: Exception) -> Response:

@@ -23,7 +23,8 @@ class JobQueue:
     can stop a thread from outside, so that of a job given up runs on until the job ends. There may be as many
     of these as there are workers; beyond, jobs wait for one of them to end.
 
-    All methods but the jobs run in the event loop's thread, so nothing needs a lock.
+    All methods but the jobs run in the event loop's thread, so nothing needs a lock. When the process
+    ends, jobs are left as they are: who waits for one was answered, or its connection is gone.
 
     Args:
         workers: jobs that run at once.
@@ -63,10 +64,15 @@ class JobQueue:
                 turn.cancel()
             raise
 
-    def close(self) -> None:
-        """Finish the jobs that run, those given up left out."""
-        for running in list(self._at_work):
-            running.exception()
+    @property
+    def is_full(self) -> bool:
+        """Whether the next job would be refused whoever asks."""
+        return self._slots.is_full
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a job runs for which somebody waits or waited."""
+        return bool(self._at_work)
 
     def seconds_to_wait(self) -> int:
         """After how many seconds a place may be free: 1 to 60."""
@@ -81,12 +87,10 @@ class JobQueue:
     async def _run(self, job: Callable[[], Result]) -> Result:
         running = _in_thread(lambda: self._timed(job))
         self._at_work.add(running)
+        running.add_done_callback(self._at_work.discard)
         ended = asyncio.wrap_future(running)
         ended.add_done_callback(self._end)
-        try:
-            await asyncio.wait({ended}, timeout=self._seconds)
-        finally:
-            self._at_work.discard(running)
+        await asyncio.wait({ended}, timeout=self._seconds)
         if not ended.done():
             raise timed_out(self._seconds or math.inf, self.seconds_to_wait())
         return ended.result()
@@ -147,6 +151,11 @@ class Slots:
         """Slots taken."""
         return self._taken.total()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots are taken."""
+        return self.taken >= self._most
+
     def enter(self, client: str, wait: int) -> None:
         """Take a place.
 
@@ -157,7 +166,7 @@ class Slots:
         Raises:
             RequestRejected: 503, all are taken; 429, this client has taken all that one may have.
         """
-        if self.taken >= self._most:
+        if self.is_full:
             raise RequestRejected(
                 503, f"the server is busy: {self._most} requests wait; try again in {wait} s", wait
             )

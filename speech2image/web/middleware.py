@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import logging
 import re
+import secrets
 import time
 from collections.abc import Container, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -30,6 +33,13 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",
 }
+REQUEST_ID = "x-request-id"
+"""Names a request in its answer and in the log; what a client or proxy sent is kept."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_STOPPING = RequestRejected(
+    503, "the server is being stopped and had no time left for this request; send it again", 5, "stopping"
+)
+_log = logging.getLogger("speech2image.requests")
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 
@@ -42,7 +52,8 @@ class LimitExceeded(Exception):
 
 
 class RequestLimits:
-    """ASGI middleware.
+    """ASGI middleware: bounds, names, counts and logs requests, and answers those for which the time is up
+    when the server stops. HEAD is answered as GET without its body.
 
     Args:
         app: what answers.
@@ -72,15 +83,20 @@ class RequestLimits:
             await self._app(scope, receive, send)
             return
         body = _Body(scope, receive, self._max_bytes, self._body_seconds, self._arriving)
-        exchange = _Exchange(body, send)
+        exchange = _Exchange(scope, body, send)
         start = time.perf_counter()
         try:
-            await self._answer(scope, exchange)
+            await self._answer({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, exchange)
+        except asyncio.CancelledError:  # the server stops, and the time that it had is over
+            if exchange.status is None:
+                await exchange.refuse(_STOPPING)
         finally:
             body.leave()
+            seconds = time.perf_counter() - start
             path = scope["path"] if scope["path"] in self._paths else "page"
             self._metrics.requests.labels(path, str(exchange.status or 499)).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - start)
+            self._metrics.seconds.labels(path).observe(seconds)
+            _log_request(scope, exchange, seconds)
 
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
         try:
@@ -89,7 +105,27 @@ class RequestLimits:
         except LimitExceeded:
             if exchange.status is not None:
                 raise
-            await exchange.refuse()
+            problem, exchange.body.problem = exchange.body.problem, None
+            assert problem is not None
+            await exchange.refuse(problem)
+
+
+def _log_request(scope: Scope, exchange: "_Exchange", seconds: float) -> None:
+    """One line of JSON, without the query and without anything that was said."""
+    if not _log.isEnabledFor(logging.INFO):
+        return
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request_id": exchange.request_id.decode(),
+        "client": scope["client"][0] if scope.get("client") else "unknown",
+        "method": scope["method"],
+        "path": scope["path"][:200],
+        "status": exchange.status or 499,
+        "seconds": round(seconds, 4),
+        "bytes_in": exchange.body.size,
+        "bytes_out": exchange.size,
+    }
+    _log.info("%s", json.dumps(line))
 
 
 class _Body:
@@ -99,7 +135,7 @@ class _Body:
         self, scope: Scope, receive: Receive, max_bytes: int, seconds: float, arriving: Slots
     ) -> None:
         self._client = scope["client"][0] if scope.get("client") else "unknown"
-        self._receive, self._max_bytes, self._left = receive, max_bytes, max_bytes
+        self._receive, self._max_bytes, self.size = receive, max_bytes, 0
         self._seconds, self._arriving = seconds, arriving
         self._deadline: float | None = None
         self._is_here, self._has_place = False, False
@@ -122,8 +158,8 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             self._break(RequestRejected(408, f"the request took longer than {self._seconds:g} s to arrive"))
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
+        self.size += len(message.get("body", b""))
+        if self.size > self._max_bytes:
             self._break(self._too_large())
         if not message.get("more_body", False):
             self._is_here = True
@@ -170,9 +206,13 @@ class _Body:
 class _Exchange:
     """The answer to one request: adds headers, and takes the place of what an application made of a bound."""
 
-    def __init__(self, body: _Body, send: Send) -> None:
+    def __init__(self, scope: Scope, body: _Body, send: Send) -> None:
         self.body, self._send = body, send
+        self._is_head = scope["method"] == "HEAD"
         self.status: int | None = None
+        self.size = 0
+        given = dict(scope["headers"]).get(REQUEST_ID.encode(), b"")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8).encode()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -181,22 +221,25 @@ class _Exchange:
             self.status = message["status"]
             present = {name for name, _ in message["headers"]}
             extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+            extra.append((REQUEST_ID.encode(), self.request_id))
             message["headers"] = [*message["headers"], *((n, v) for n, v in extra if n not in present)]
+        elif message["type"] == "http.response.body":
+            if self._is_head:
+                message = {**message, "body": b""}
+            self.size += len(message.get("body", b""))
         await self._send(message)
 
-    async def refuse(self) -> None:
+    async def refuse(self, problem: RequestRejected) -> None:
         """Answer that a bound was broken, and end the connection."""
-        problem, self.body.problem = self.body.problem, None
-        assert problem is not None
         content = json.dumps({"detail": problem.detail, "code": problem.code}).encode()
         headers = {"content-type": "application/json", "content-length": str(len(content))}
         headers |= {"connection": "close"} | problem.headers
         encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.send({"type": "http.response.start", "status": problem.status, "headers": encoded})
-        await self._send({"type": "http.response.body", "body": content, "more_body": True})
+        await self.send({"type": "http.response.body", "body": content, "more_body": True})
         if problem.status == 413:
             await self.body.linger()
-        await self._send({"type": "http.response.body", "body": b""})
+        await self.send({"type": "http.response.body", "body": b""})
 
 
 # ---- requests of other web sites -----------------------------------------------------------------

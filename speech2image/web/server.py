@@ -1,6 +1,8 @@
 """Server process: bounded HTTP connections, start, and a stop that finishes what was begun."""
 
 import asyncio
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Container
@@ -16,6 +18,9 @@ from speech2image.web import live
 from speech2image.web.app import make_app
 from speech2image.web.middleware import trusted
 from speech2image.web.settings import ServerSettings
+
+ANSWER_SECONDS = 1.0
+"""How long a stop waits for the answers to requests that it has cut short."""
 
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
@@ -43,6 +48,12 @@ class Server(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._listening(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """End within the time of grace, and see that the requests cut short by it are answered."""
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled: `middleware.RequestLimits` answers them
+            await asyncio.wait(self.server_state.tasks, timeout=ANSWER_SECONDS)
+
 
 def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or Ctrl-C.
@@ -59,7 +70,7 @@ def serve(settings: ServerSettings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        timeout_graceful_shutdown=settings.grace_seconds,  # type: ignore[arg-type]  # parts of a second, too
         proxy_headers=False,  # see middleware.TrustedProxies
         http=bounded(settings.connections, trusted(settings.trusted_proxies)),
         ws="websockets-sansio",  # reads no further than the application does, unlike "websockets"
@@ -69,7 +80,25 @@ def serve(settings: ServerSettings) -> None:
     _warn(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped)
-    Server(config, lambda address: _say(address, settings, app)).run()
+    if settings.log_requests:
+        _log_to_standard_error()
+    try:
+        Server(config, lambda address: _say(address, settings, app)).run()
+    finally:
+        if app.state.service.is_at_work:
+            # Nobody waits for it any more, nothing can stop it, and the interpreter must not end beneath it.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+def _log_to_standard_error() -> None:
+    log = logging.getLogger("speech2image.requests")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

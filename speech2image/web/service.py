@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
 from speech2image.pipeline.base import Interpolation, Translation
+from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Deadline, JobQueue, Slots
 from speech2image.web.metrics import Metrics
 from speech2image.web.registry import ModelRegistry, Route, open_registry
@@ -67,10 +68,20 @@ class Service:
         self.streams = Slots(streams, settings.per_client)
         self.metrics.watch(lambda: self.queue.accepted, lambda: self.streams.taken)
 
-    def close(self) -> None:
-        """Finish what was accepted, then free the threads."""
-        self.queue.close()
-        self.updates.close()
+    @property
+    def is_at_work(self) -> bool:
+        """Whether threads still work, be it for nobody."""
+        return self.queue.is_at_work or self.updates.is_at_work
+
+    def check_ready(self) -> None:
+        """Check that there is room for a request.
+
+        Raises:
+            RequestRejected: 503, the queue is full.
+        """
+        if self.queue.is_full:
+            wait = self.queue.seconds_to_wait()
+            raise RequestRejected(503, f"the queue is full; try again in {wait} s", wait)
 
     async def translate(
         self, speech: IO[bytes], wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]

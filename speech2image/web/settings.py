@@ -35,7 +35,10 @@ class ServerSettings:
         request_seconds: time the work on a request may take, its time in the queue left out; longer work is
             given up with 503.
         connections: most connections open at once, half of them from one address; more are refused with 503.
-        grace_seconds: time that running requests have to finish after the server was told to stop.
+        grace_seconds: time that running requests have to finish after the server was told to stop; those that
+            have not are then answered with 503.
+        log_requests: write a line of JSON to standard error for each request: when, its id, who asked, what
+            for (without the query), status, seconds and bytes.
         api_key_file: file whose first line is the key that requests must bring. The environment variable
             SPEECH2IMAGE_API_KEY does the same. With neither, everyone who reaches the port is served.
         origins: web sites whose scripts may call the interface (CORS), such as https://example.org; those of
@@ -63,6 +66,7 @@ class ServerSettings:
     request_seconds: float = 30
     connections: int = 512
     grace_seconds: float = 30
+    log_requests: bool = False
     api_key_file: Path | None = None
     origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,51 @@ def test_bomb_of_silence(client) -> None:
     answer = client.post("/v1/images", content=bomb)
     assert answer.status_code == 422
     assert "too long" in answer.json()["detail"]
+
+
+def test_head_is_get_without_its_body(tiny: Path) -> None:
+    with client_of(tiny, page=True) as client:
+        for path in ("/", "/docs", "/healthz", "/readyz", "/v1/models", "/openapi.json", "/assets/page.css"):
+            answer, whole = client.head(path), client.get(path)
+            assert (answer.status_code, answer.content) == (200, b""), path
+            assert answer.headers["content-length"] == str(len(whole.content)), path
+        assert client.head("/v1/images").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/images", "POST"),
+        ("DELETE", "/v1/images", "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("PUT", "/", "GET, HEAD"),
+    ],
+)
+def test_other_methods_are_told_which_there_are(client, method: str, path: str, allowed: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"], answer.json()["code"]) == (405, allowed, "method")
+    assert f"takes {allowed}, not {method}" in answer.json()["detail"]
+
+
+def test_ready_means_room_in_the_queue(tiny: Path) -> None:
+    with client_of(tiny, queue=1) as client:
+        assert client.get("/readyz").json() == {"status": "ok"}
+        slots = client.app.state.service.queue._slots
+        slots.enter("someone", 1)
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+        assert answer.headers["retry-after"] == "1"
+        slots.leave("someone")
+        assert client.get("/readyz").status_code == 200
+
+
+def test_every_answer_has_an_id(client) -> None:
+    assert client.get("/healthz", headers={"X-Request-ID": "a.b-C_1"}).headers["x-request-id"] == "a.b-C_1"
+    made = [
+        client.get("/nothing", headers={"X-Request-ID": sent}).headers["x-request-id"]
+        for sent in ("", "a b", "x" * 200)
+    ]
+    assert len({*made}) == 3 and all(re.fullmatch("[0-9a-f]{16}", one) for one in made)
 
 
 def test_refusals_have_a_code_for_programs(tiny: Path, clip: Path) -> None:

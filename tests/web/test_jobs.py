@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+import time
 
 import pytest
 
@@ -11,10 +12,9 @@ from speech2image.web.jobs import Deadline, JobQueue
 
 
 def run(queue: JobQueue, scenario) -> None:
-    try:
-        asyncio.run(scenario())
-    finally:
-        queue.close()
+    asyncio.run(scenario())
+    while queue.is_at_work:  # so that no thread of one test runs on in the next
+        time.sleep(0.01)
 
 
 async def ended(queue: JobQueue, accepted: int = 0) -> None:

@@ -104,10 +104,7 @@ def test_problems_are_told(page) -> None:
 
 def test_names_and_captions_are_escaped_in_the_page(tiny: Path) -> None:
     service = Service(ServerSettings(models=(str(tiny),), threads=1))
-    try:
-        html = render(service, {"a.opus": "<script>alert(1)</script>"})
-    finally:
-        service.close()
+    html = render(service, {"a.opus": "<script>alert(1)</script>"})
     assert "&lt;script&gt;alert" in html and "<script>alert" not in html
 
 

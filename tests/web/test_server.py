@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -198,6 +201,59 @@ def test_a_stop_finishes_what_it_began(tiny: Path, clip: Path) -> None:
         assert set(statuses) <= {200, 0}
         with pytest.raises(OSError):
             connected(address)
+
+
+SLOW_SERVER = """
+import sys, time
+from speech2image.pipeline.direct import DirectRoute
+from speech2image.web.server import serve
+from speech2image.web.settings import ServerSettings
+
+DirectRoute.translate = lambda *_: time.sleep(300)
+serve(ServerSettings(models=(sys.argv[1],), page=False, port=0, grace_seconds=0.5))
+"""
+
+
+def test_requests_without_time_are_told_and_the_process_ends(tiny: Path, clip: Path) -> None:
+    """At the end of grace a request at work, two that wait, and one whose body is not here yet get 503."""
+    command = [sys.executable, "-c", SLOW_SERVER, str(tiny)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            address = re.search(r"http://\S+?:\d+", process.stdout.readline()).group()
+            with ThreadPoolExecutor(3) as pool, connected(address) as slow:
+                answers = [pool.submit(post, address, clip.read_bytes(), "n=1") for _ in range(3)]
+                slow.sendall(b"POST /v1/images HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nfour")
+                while accepted(address) < 3:
+                    pass
+                process.send_signal(signal.SIGTERM)
+                for answer in answers:
+                    status, _, content = answer.result(60)
+                    assert (status, json.loads(content)["code"]) == (503, "stopping")
+                told = slow.makefile("rb").read()
+                assert told.startswith(b"HTTP/1.1 503") and b'"stopping"' in told
+            assert process.wait(60) == 0
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
+def test_requests_are_logged_where_that_is_asked_for(tiny: Path, clip: Path) -> None:
+    with server_of(tiny, "--no-page", "--log-requests") as (process, address):
+        request = urllib.request.Request(f"{address}/v1/images?seed=5", clip.read_bytes())
+        request.add_header("X-Request-ID", "mine-1")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.headers["X-Request-ID"] == "mine-1"
+            size = len(answer.read())
+        line = json.loads(process.stderr.readline())
+    assert {key: line[key] for key in ("request_id", "client", "method", "path", "status")} == {
+        "request_id": "mine-1",
+        "client": "127.0.0.1",
+        "method": "POST",
+        "path": "/v1/images",
+        "status": 200,
+    }
+    assert (line["bytes_in"], line["bytes_out"]) == (clip.stat().st_size, size)
+    assert line["seconds"] > 0
 
 
 def test_the_key_guards_the_real_server(tiny: Path, clip: Path) -> None:
