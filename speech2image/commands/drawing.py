@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from speech2image.pipeline.base import Route, Translation
+    from speech2image.pipeline.recipe import Recipe
 
 STANDARD = Path("-")
 Out = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
@@ -49,6 +50,8 @@ class Drawing:
         route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
             (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
             which belongs to the one named; own is the model's.
+        recipe: keep in each picture file, as text, what drew it: model and checksum, route, seed, words heard;
+            "speech2image models --recipe FILE" reads it.
     """
 
     out: Out = Path("picture.png")
@@ -58,6 +61,7 @@ class Drawing:
     threads: int = 0
     run_on: str = "cpu"
     route: str = "own"
+    recipe: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ def draw_pictures(
         OutputError: the pictures or the manifest cannot be written where they should go.
     """
     from speech2image.pipeline import images, noise
+    from speech2image.pipeline.recipe import together
 
     started = time.perf_counter()
     _check(flags)
@@ -154,7 +159,8 @@ def draw_pictures(
             f"none of {len(sources)} recordings can be used; the first: {drawn.failed[0]['error']}"
         )
     if not flags.separate:
-        _write(images.grid(drawn.pictures, columns), flags.out)
+        recipe = together(drawn.recipes) if flags.recipe else None
+        _write(images.grid(drawn.pictures, columns), flags.out, recipe)
     drawn.report({"load": loaded - started}, started)
 
 
@@ -203,6 +209,7 @@ class _Drawn:
         self._flags, self._route, self._files, self._many = flags, route, files, many
         self.sources: list[str] = []
         self.pictures: list[Image.Image] = []  # of the sheet; files of their own are written at once
+        self.recipes: list[Recipe] = []  # of the sheet's recordings
         self.failed: list[dict[str, str]] = []
         self._written: list[Path] = []
         self._spoken: list[Translation] = []
@@ -218,11 +225,13 @@ class _Drawn:
             print(line, file=sys.stderr)
         files = self._files[n * number : n * (number + 1)] if self._flags.separate else self._files
         if self._flags.separate:
-            for image, file in zip(result.images, files, strict=True):
-                _write(image, file)
+            for row, image, file in zip(result.noise_rows, result.images, files, strict=True):
+                one = replace(result.recipe, pictures=1, noise_rows=(row,))
+                _write(image, file, one if self._flags.recipe else None)
             self._written += files
         else:
             self.pictures += result.images
+            self.recipes.append(result.recipe)
         self.sources.append(source)
         self._noise_rows.append(list(result.noise_rows))
         if is_speech:
@@ -268,7 +277,7 @@ def draw_row(flags: Row, first: str, second: str, steps: int) -> None:
     loaded = time.perf_counter()
     images.check_sheet(flags.out, steps, route.picture_size, steps)
     row = route.interpolate(first, second, steps, flags.seed)
-    _write(row.grid(), flags.out)
+    _write(row.grid(), flags.out, row.recipe if flags.recipe else None)
     timings = {"load": loaded - started} | row.timings
     done = {"clips": [first, second], "alphas": row.alphas}
     _report(flags, route, done, [flags.out], steps, timings, started)
@@ -299,14 +308,14 @@ def _separate_files(flags: Pictures, sources: int) -> list[Path]:
     return [flags.out.with_stem(f"{flags.out.stem}-{source}{k}") for source in each for k in pictures]
 
 
-def _write(image: "Image.Image", file: Path) -> None:
+def _write(image: "Image.Image", file: Path, recipe: "Recipe | None") -> None:
     """Write one picture to a file or to standard output."""
     from speech2image.pipeline import images
 
     if file == STANDARD:
-        _write_to_standard_output(images.encode(image))
+        _write_to_standard_output(images.encode(image, recipe=recipe))
     else:
-        images.save(image, file)
+        images.save(image, file, recipe)
 
 
 def _report(

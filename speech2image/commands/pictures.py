@@ -5,7 +5,7 @@ The flags of `translate` avoid `| None`, as those of `drawing` do, which says wh
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -183,14 +183,18 @@ def interpolate(
     draw_row(drawing, first, second, steps)
 
 
-def models(json: bool = False) -> None:
-    """List the models that came with this installation.
+def models(json: bool = False, recipe: str = "") -> None:
+    """List the models that came with this installation, or say which one drew a picture.
 
-    Example: speech2image models
+    Example: speech2image models --recipe flower.png
 
     Args:
-        json: print everything their cards say, as JSON.
+        json: print everything their cards say, or the recipe, as JSON.
+        recipe: a picture that speech2image wrote: says which model, route, seed and words drew it.
     """
+    if recipe:
+        _tell_recipe(recipe, json)
+        return
     found = [registry.find(name) for name in registry.available_models()]
     if json:
         print(dump({model.name: model.card for model in found}))
@@ -203,3 +207,24 @@ def models(json: bool = False) -> None:
         print(printable(shown))
     if not found:
         print("no models came with this installation; give --model a folder that speech2image export wrote")
+
+
+def _tell_recipe(picture: str, as_json: bool) -> None:
+    from speech2image.pipeline.recipe import read_recipe
+
+    found = read_recipe(picture)
+    if as_json:
+        print(dump(asdict(found)))
+        return
+    here = {model.name: model.checksum for model in map(registry.find, registry.available_models())}
+    state = "not installed here" if found.model not in here else "another one of that name is installed"
+    if here.get(found.model) == found.checksum:
+        state = "installed here"
+    rows = found.noise_rows or range(found.pictures)
+    shown = f"rows 0 to {len(rows) - 1}" if list(rows) == list(range(len(rows))) else f"rows {[*rows]}"
+    print(f"model: {printable(found.model)} ({state}), checksum {printable(found.checksum)}")
+    print(f"route: {printable(found.route)}, seed {found.seed}, {shown} of its noise")
+    for words in found.words:
+        if words is not None:
+            print(f'words: "{printable(words)}"')
+    print(f"by: {printable(found.software)}")

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +35,7 @@ from speech2image.pipeline.domains import Decision
 from speech2image.pipeline.generator import ConditionedGenerator, between, walk_alphas
 from speech2image.pipeline.many import check_threads, in_threads
 from speech2image.pipeline.onnx import Session
+from speech2image.pipeline.recipe import Recipe
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import ROUTES
 
@@ -70,6 +72,7 @@ class Translation:
         source: which recording it was, in `translate_many`: its path, or "recording 3"; else "".
         noise_rows: the row of the seed's noise that each picture was drawn from: 0, 1, 2 ..., unless the
             pictures were chosen among more (`diverse`).
+        checksum: the model's (`registry.Model.checksum`).
     """
 
     images: list[Image.Image]
@@ -86,6 +89,7 @@ class Translation:
     domains: tuple[str, ...] = ()
     source: str = ""
     noise_rows: tuple[int, ...] = ()
+    checksum: str = ""
 
     @property
     def seconds(self) -> float:
@@ -114,13 +118,24 @@ class Translation:
         """What a notebook shows: all pictures on one sheet."""
         return images.encode(self.grid())
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    @property
+    def recipe(self) -> Recipe:
+        """What the pictures were drawn with."""
+        n, rows = len(self.images), self.noise_rows
+        rows = () if rows == tuple(range(n)) else rows
+        return Recipe(self.model, self.checksum, self.route, self.seed, n, rows, (self.transcript,))
+
+    def save(self, path: str | os.PathLike[str], recipe: bool = True) -> Path:
         """Write the pictures as one file: the picture itself if there is one, else the grid.
+
+        Args:
+            path: the file.
+            recipe: keep in it what it was drawn with: model, seed, route, words (`recipe.read_recipe`).
 
         Raises:
             OutputError: the file cannot be written, or its suffix names no picture format.
         """
-        return images.save(self.grid(), path)
+        return images.save(self.grid(), path, self.recipe if recipe else None)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,6 +150,7 @@ class Interpolation:
         seed: where the one noise vector came from.
         model: the name of the model.
         timings: seconds spent listening, embedding, and drawing.
+        route, checksum: as of `Translation`.
     """
 
     images: list[Image.Image]
@@ -143,6 +159,8 @@ class Interpolation:
     seed: int
     model: str
     timings: dict[str, float] = field(default_factory=dict)
+    route: str = "direct"
+    checksum: str = ""
 
     @property
     def seconds(self) -> float:
@@ -166,9 +184,14 @@ class Interpolation:
         """What a notebook shows: the row of pictures."""
         return images.encode(self.grid())
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the row of pictures as one file."""
-        return images.save(self.grid(), path)
+    @property
+    def recipe(self) -> Recipe:
+        """What the pictures were drawn with."""
+        return Recipe(self.model, self.checksum, self.route, self.seed, len(self.images))
+
+    def save(self, path: str | os.PathLike[str], recipe: bool = True) -> Path:
+        """Write the row of pictures as one file; `recipe` as of `Translation.save`."""
+        return images.save(self.grid(), path, self.recipe if recipe else None)
 
 
 def _counted(pictures: Sequence[Image.Image]) -> str:
@@ -445,7 +468,8 @@ class Route(ABC):
         with timed(timings, "draw"):
             pictures = self.walk(f1, f2, steps, seed)
         mixed = between(f1, f2, alphas)
-        return Interpolation(pictures, alphas.tolist(), mixed, int(seed), self.name, timings)
+        about = self.name, timings, self.model.route, self.checksum
+        return Interpolation(pictures, alphas.tolist(), mixed, int(seed), *about)
 
     def walk(self, first: ArrayLike, second: ArrayLike, steps: int = 9, seed: int = 0) -> list[Image.Image]:
         """The pictures of `interpolate` for two embeddings [1024] at hand.
@@ -460,6 +484,11 @@ class Route(ABC):
             SettingsError: `steps` or `seed` is out of range; an embedding has another shape or is not finite.
         """
         return self.generator.walk(first, second, walk_alphas(steps), self.generator.noise(1, seed)[0])
+
+    @cached_property
+    def checksum(self) -> str:
+        """That of the model (`registry.Model.checksum`)."""
+        return self.model.checksum
 
     @property
     def capabilities(self) -> Capabilities:
@@ -529,6 +558,7 @@ class Route(ABC):
             encoded.words,
             *encoded.decision,
             noise_rows=tuple(range(len(pictures)) if rows is None else rows),
+            checksum=self.checksum,
         )
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,7 @@ from PIL import Image
 
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
+from speech2image.pipeline.recipe import Recipe
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """What a picture file may be called, and the Pillow format it is then written in."""
@@ -140,8 +142,13 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def save(image: Image.Image, path: str | os.PathLike[str]) -> Path:
+def save(image: Image.Image, path: str | os.PathLike[str], recipe: Recipe | None = None) -> Path:
     """Write a picture in the format its suffix names; the file appears whole or not at all.
+
+    Args:
+        image: the picture.
+        path: where to.
+        recipe: what it was drawn with, to be kept in the file.
 
     Raises:
         OutputError: as `check_path` and `check_size`, or the disk is full.
@@ -150,11 +157,13 @@ def save(image: Image.Image, path: str | os.PathLike[str]) -> Path:
     check_size(path, image.size)
     kind = FORMATS[path.suffix.lower()]
     with writing(path) as temporary:
-        image.save(temporary, kind, **_OPTIONS[kind])
+        image.save(temporary, kind, **_OPTIONS[kind], **(recipe.options(kind) if recipe else {}))
     return path
 
 
-def encode(image: Image.Image, kind: str = "PNG", preview: bool = False) -> bytes:
+def encode(
+    image: Image.Image, kind: str = "PNG", preview: bool = False, recipe: Recipe | None = None
+) -> bytes:
     """The bytes of a picture file.
 
     Args:
@@ -162,7 +171,9 @@ def encode(image: Image.Image, kind: str = "PNG", preview: bool = False) -> byte
         kind: one of `FORMATS`.
         preview: to be looked at, not to be kept: where the format loses something, it may lose more; a tenth
             of a PNG's bytes, made in a quarter of its time.
+        recipe: as of `save`.
     """
     buffer = BytesIO()
-    image.save(buffer, kind, **(_OPTIONS | _PREVIEW if preview else _OPTIONS)[kind])
+    options: dict[str, Any] = (_OPTIONS | _PREVIEW if preview else _OPTIONS)[kind]
+    image.save(buffer, kind, **options, **(recipe.options(kind) if recipe else {}))
     return buffer.getvalue()
