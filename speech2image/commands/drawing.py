@@ -50,7 +50,7 @@ class Drawing:
         route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
             (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
             which belongs to the one named; own is the model's.
-        recipe: keep in each picture file, as text, what drew it: model and checksum, route, seed, words heard;
+        recipe: keep in each picture file, as text, what drew it (model, route, seed, words heard);
             "speech2image models --recipe FILE" reads it.
     """
 
