@@ -10,7 +10,13 @@ class UnderstoodRoute:
     def __init__(self, direct) -> None:
         self._direct = direct
         self.name, self.model, self.picture_size = direct.name, direct.model, direct.picture_size
-        self.vad = direct.vad
+        self.vad, self.generator, self.capabilities = direct.vad, direct.generator, direct.capabilities
+
+    def encode(self, speech, timings=None):
+        return self._direct.encode(speech, timings)._replace(transcript="a red flower")
+
+    def tell(self, *values) -> Translation:
+        return replace(self._direct.tell(*values), route="cascade")
 
     def translate(self, speech, n: int = 1, seed: int = 0) -> Translation:
         result = self._direct.translate(speech, n, seed + 100)  # other pictures than the direct route's

@@ -68,6 +68,17 @@ class ModelRegistry:
             raise RequestRejected(404, f"the model offers no route {route!r}, only: {', '.join(routes)}")
         return route, routes[route]
 
+    def reader(self, model: str | None = None) -> tuple[str, Route]:
+        """The route of a model that reads text, and its name; None takes the default model.
+
+        Raises:
+            RequestRejected: 404, no such model here, or it has no such route.
+        """
+        for name, route in self.routes_of(model).items():
+            if route.capabilities.text:
+                return name, route
+        raise RequestRejected(404, "the model draws no text, only recordings", code="reads_no_text")
+
     def routes_of(self, model: str | None = None) -> dict[str, Route]:
         """The routes of a model, the default first; None takes the default model.
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TypeVar
+from typing import IO, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from speech2image import audio, tts
 from speech2image.errors import SettingsError
-from speech2image.pipeline.base import Interpolation, Translation
+from speech2image.pipeline.base import EncodedSpeech, Interpolation, Translation, timed
 from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Deadline, JobQueue, Slots
 from speech2image.web.metrics import Metrics
@@ -48,6 +49,23 @@ class RenderResult:
     waveform: NDArray[np.float32]
     result: Translation
     route: str
+
+
+@dataclass(frozen=True)
+class Steps(Generic[Result]):
+    """What is called at each step of a translation (`Service.follow`).
+
+    Attributes:
+        finish: given the whole result, makes of it what the client gets.
+        heard: given the result without pictures; says whether they shall be drawn.
+        drawn: given the place of a picture, from 0, and the picture.
+        only: the one picture to draw, its place from 0; None draws all.
+    """
+
+    finish: Callable[[RenderResult], Result]
+    heard: Callable[[RenderResult], bool] = lambda _: True
+    drawn: Callable[[int, Image.Image], None] = lambda *_: None
+    only: int | None = None
 
 
 class Service:
@@ -103,6 +121,50 @@ class Service:
             result = route.translate(clip, wanted.n, wanted.seed, diverse=diverse)
             self._count(route, name, len(result.images), waveform)
             return finish(RenderResult(waveform, result, name))
+
+        return await self.queue.do(job, client)
+
+    async def follow(
+        self, subject: IO[bytes] | str, wanted: RenderRequest, client: str, steps: Steps[Result]
+    ) -> Result:
+        """Translate a recording, or draw a sentence through text, and tell each step as soon as it is done.
+
+        Args:
+            subject: a recording, or a sentence, which a route that reads text draws.
+            wanted: what is asked for; the pictures are those of `translate`.
+            client: who asks.
+            steps: called in the thread that works; what one of them raises ends the work.
+
+        Raises:
+            RequestRejected, SpeechError, SettingsError: as `translate`; no route of the model reads text.
+        """
+        if isinstance(subject, str):
+            name, route = self.registry.reader(wanted.model)
+        else:
+            name, route = self.registry.find(wanted.model, wanted.route)
+        self.check_pictures(wanted.n)
+
+        def job() -> Result:
+            deadline, timings = Deadline(self.settings.request_seconds), dict[str, float]()
+            z = route.generator.noise(wanted.n, wanted.seed)
+            if isinstance(subject, str):
+                waveform = np.zeros(0, np.float32)
+                silence = np.zeros((audio.N_MELS, 0), np.float32)
+                encoded = EncodedSpeech(route.embed_text(subject), silence, subject)
+            else:
+                waveform = self._decode(subject, route, deadline)
+                encoded = route.encode((waveform, audio.SAMPLE_RATE), timings)
+            deadline.check()
+            drawn: list[Image.Image] = []
+            heard = RenderResult(waveform, route.tell(encoded, drawn, wanted.seed, timings), name)
+            if steps.heard(heard):
+                for k in range(wanted.n) if steps.only is None else (steps.only,):
+                    with timed(timings, f"draw {k}"):
+                        drawn.append(route.generator.draw(encoded.speech_embedding, z[k]))
+                    deadline.check()
+                    steps.drawn(k, drawn[-1])
+            self._count(route, name, len(drawn), waveform)
+            return steps.finish(heard)
 
         return await self.queue.do(job, client)
 

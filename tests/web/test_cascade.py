@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from web_server import client_of
 from speech2image import audio, load
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import registry
-from speech2image.web.page import templates
+from speech2image.web.page import answers
 from speech2image.web.registry import open_registry
 from speech2image.web.service import RenderResult
 
@@ -47,16 +46,15 @@ def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
     assert all(np.array_equal(*map(np.asarray, pair)) for pair in zip(shown, expected, strict=True))
 
 
-def test_the_page_shows_what_was_heard(both: Path, clip: Path) -> None:
+def test_the_page_is_told_what_was_heard(both: Path, clip: Path) -> None:
     shown = {
         name: RenderResult(audio.load(clip), load(both, route=name).translate(clip), name) for name in ROUTES
     }
-    text = re.sub(r"<span class=\"s2i-unseen\">.*?</span>|<[^>]*>", "", templates.pictures(shown["cascade"]))
-    assert f"Understood: {HEARD}\n" in text
-    assert (
-        templates.pictures(shown["cascade"]).count("s2i-unsure") == 3
-    )  # its CTC finds every token as likely
-    assert "Understood" not in templates.pictures(shown["direct"])
+    told = answers.heard(shown["cascade"], sound=False)
+    assert (told["transcript"], told["route"]) == (HEARD, "cascade")
+    assert " ".join(word["text"] for word in told["words"]) == HEARD
+    assert all(0 < word["confidence"] < 0.5 for word in told["words"])  # its CTC finds every token as likely
+    assert answers.heard(shown["direct"], sound=False)["transcript"] is None
 
 
 def test_a_cascade_alone_is_its_own_model(both: Path, clip: Path) -> None:

@@ -2,21 +2,29 @@
 
 import base64
 import io
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_model import speech
+from tiny_cascade import HEARD, make_cascade
+from tiny_model import SIZE, make_model, speech
+from understood_route import UnderstoodRoute
 from web_server import client_of
 
 import speech2image
 from speech2image import audio, tts
-from speech2image.web.page import plots, templates
-from speech2image.web.page.views import find_examples, float_wav, render
-from speech2image.web.service import RenderResult, Service
+from speech2image.errors import SettingsError
+from speech2image.pipeline import images
+from speech2image.pipeline.generator import ConditionedGenerator
+from speech2image.web import registry
+from speech2image.web.page import answers, plots
+from speech2image.web.page.examples import find_examples
+from speech2image.web.page.views import float_wav, render
+from speech2image.web.service import Service
 from speech2image.web.settings import ServerSettings
 
 
@@ -39,17 +47,6 @@ def test_spectrogram_picture_has_low_pitch_below() -> None:
     assert light[10, 90] < 120 and light[76, 10] < 120
 
 
-def test_what_comes_from_outside_is_escaped(tiny: Path) -> None:
-    result = speech2image.load(tiny).translate((speech(1.5), 16_000), 2)
-    shown = RenderResult(
-        speech(1.5), SimpleNamespace(**vars(result), grid=result.grid, seconds=0.1), "direct"
-    )
-    shown.result.transcript = shown.result.model = "<script>alert(1)</script>\"'"
-    html = templates.pictures(shown, "<b>")
-    assert "<script" not in html and "<b>" not in html
-    assert "Understood: <q>&lt;script&gt;" in html
-
-
 def test_typed_speech_loses_nothing() -> None:
     waveform = speech(1.5)
     assert np.array_equal(audio.load(float_wav(waveform)), waveform)
@@ -67,10 +64,10 @@ def told(answer) -> str:
     return answer.json()["detail"]
 
 
-def test_no_engine_tells_how_to_get_one(page, monkeypatch) -> None:
+def test_no_engine_has_a_code_of_its_own(page, monkeypatch) -> None:
     monkeypatch.setattr(tts, "available_voices", lambda **_: [])
-    detail = told(page.post("/page/speech", content="a red flower"))
-    assert "pip install" in detail and "apt-get install flite" in detail
+    answer = page.post("/page/speech", content="a red flower")
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_installed")
 
 
 @pytest.mark.parametrize("sentence", ["flower " * 100, "flower " * 100_000, "\N{CHERRY BLOSSOM}" * 401])
@@ -82,15 +79,117 @@ def test_no_sentence(page) -> None:
     assert told(page.post("/page/speech", content=b" ")) == "type a sentence first"
 
 
+def events(answer) -> list[dict]:
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
 def test_a_spoken_sentence_becomes_pictures(page, tiny: Path, monkeypatch) -> None:
+    """Each step is an event; the picture looked at is that of the library in WebP, the one kept in PNG."""
     monkeypatch.setattr(tts, "speak", lambda text: speech(1.5, seed=len(text)))
     recording = page.post("/page/speech", content="red").content
-    parts = page.post("/page/pictures?n=1&seed=7&model=tiny&route=direct", content=recording).json()
-    address = parts["pictures"].split('<img src="')[1].split('"')[0]
-    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-    expected = speech2image.load(tiny).translate((speech(1.5, seed=3), 16_000), 1, 7).images[0]
-    assert np.array_equal(np.asarray(picture), np.asarray(expected))
-    assert "<audio" in parts["heard"]
+    settings = "n=2&seed=7&model=tiny&route=direct"
+    seen = events(page.post(f"/page/pictures?{settings}", content=recording))
+    expected = speech2image.load(tiny).translate((speech(1.5, seed=3), 16_000), 2, 7).images
+    assert [event["event"] for event in seen] == ["heard", "picture", "picture", "done"]
+    assert [event["k"] for event in seen[1:3]] == [0, 1]
+    for event, image in zip(seen[1:3], expected, strict=True):
+        assert event["url"] == answers.data_url(answers.view(image), "image/webp")
+    sound = seen[0]["recording"]["sound"].partition(",")[2]
+    assert np.allclose(audio.load(base64.b64decode(sound)), audio.load(recording), atol=1e-4)
+    kept = page.post(f"/page/picture?{settings}&k=1", content=recording)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(kept.content))), np.asarray(expected[1]))
+    sheet = page.post(f"/page/picture?{settings}", content=recording)
+    assert Image.open(io.BytesIO(sheet.content)).size == images.grid(expected).size
+    assert "k must be less than 2" in told(page.post(f"/page/picture?{settings}&k=2", content=recording))
+    again = events(page.post(f"/page/pictures?{settings}&sound=0", content=recording))
+    assert "recording" not in again[0] and again[1:3] == seen[1:3]
+
+
+def test_a_sentence_is_drawn_through_text_where_a_route_reads_it(tmp_path: Path) -> None:
+    make_cascade(tmp_path / "mine-cascade")
+    model = make_model(tmp_path / "mine")
+    text = {"content-type": "text/plain"}
+    with client_of(model, page=True) as page:
+        told = events(page.post("/page/pictures?n=1&seed=3", content=HEARD, headers=text))
+        expected = speech2image.load(model, route="cascade").draw_text(HEARD, 1, 3).images[0]
+        assert (told[0]["transcript"], told[0]["route"]) == (HEARD, "cascade")
+        assert told[1]["url"] == answers.data_url(answers.view(expected), "image/webp")
+        assert "recording" not in told[0]
+
+
+def test_a_model_without_text_refuses_sentences(page) -> None:
+    answer = page.post("/page/pictures", content="a red flower", headers={"content-type": "text/plain"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "reads_no_text")
+
+
+class OtherRoute(UnderstoodRoute):
+    """Hears something that the model does not draw."""
+
+    def tell(self, *values):
+        return replace(super().tell(*values), domain="other", domains=("flower", "bird", "other"))
+
+
+def test_what_is_about_something_else_is_drawn_when_asked_for(tiny: Path, clip: Path, monkeypatch) -> None:
+    monkeypatch.setitem(registry.OPENERS, "direct", lambda *given: OtherRoute(speech2image.load(given[0])))
+    with client_of(tiny, page=True) as page:
+        told = events(page.post("/page/pictures?n=2", content=clip.read_bytes()))
+        assert [event["event"] for event in told] == ["heard", "other"]
+        assert (told[0]["domain"], told[0]["domains"]) == ("other", ["flower", "bird", "other"])
+        told = events(page.post("/page/pictures?n=2&anyway=1", content=clip.read_bytes()))
+        assert [event["event"] for event in told] == ["heard", "picture", "picture", "done"]
+
+
+def test_what_fails_on_the_way_is_the_last_event(tiny: Path, clip: Path, monkeypatch) -> None:
+    route = speech2image.load(tiny)
+    drawn = []
+
+    def draw(*given):
+        drawn.append(given)
+        if len(drawn) == 2:
+            raise SettingsError("the second cannot be drawn")
+        return ConditionedGenerator.draw(route.generator, *given)
+
+    monkeypatch.setattr(route.generator, "draw", draw)
+    monkeypatch.setitem(registry.OPENERS, "direct", lambda *_: route)
+    with client_of(tiny, page=True) as page:
+        told = events(page.post("/page/pictures?n=3", content=clip.read_bytes()))
+    assert [event["event"] for event in told] == ["heard", "picture", "problem"]
+    assert (told[-1]["code"], told[-1]["detail"]) == ("setting", "the second cannot be drawn")
+
+
+def test_walks_are_animations(page, tiny: Path, clip: Path, other_clip: Path) -> None:
+    """There and back: between the two ends, each picture twice."""
+    files = {"first": clip.read_bytes(), "second": other_clip.read_bytes()}
+    expected = speech2image.load(tiny).interpolate(clip, other_clip, 5, 3)
+    told = page.post("/page/interpolation?n=5&seed=3", files=files).json()
+    assert told["pictures"][4] == answers.data_url(answers.view(expected.images[4]), "image/webp")
+    assert told["alphas"] == expected.alphas
+    for form in ("gif", "webp"):
+        answer = page.post(f"/page/interpolation?n=5&seed=3&form={form}", files=files)
+        assert answer.headers["content-type"] == f"image/{form}"
+        with Image.open(io.BytesIO(answer.content)) as film:
+            assert (film.format, film.n_frames) == (form.upper(), 8)
+    row = page.post("/page/interpolation?n=5&seed=3&form=png", files=files).content
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(row))), np.asarray(expected.grid()))
+
+
+def test_examples_have_the_picture_that_is_drawn_of_them(page, tiny: Path) -> None:
+    folder, captions = find_examples()
+    name = next(iter(captions))
+    shown = page.get(f"/examples/{name}/picture")
+    assert shown.content == answers.thumbnail(speech2image.load(tiny).translate(folder / name).images[0])
+    assert page.get("/examples/nothing.opus/picture").status_code == 404
+    with Image.open(io.BytesIO(page.get("/preview.jpg").content)) as preview:
+        assert (preview.format, preview.size) == ("JPEG", (4 * SIZE, 2 * SIZE))
+
+
+def test_the_page_says_who_it_is(page) -> None:
+    html = page.get("/").text
+    assert "<title>speech2image: say it and see it</title>" in html
+    assert '<meta property="og:image" content="http://127.0.0.1/preview.jpg">' in html
+    assert page.get("/assets/icon.svg").headers["content-type"] == "image/svg+xml"
+    assert page.get("/assets/page.html").status_code == 404
 
 
 def test_problems_are_told(page) -> None:

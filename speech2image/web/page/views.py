@@ -1,30 +1,35 @@
-"""The page to speak to: its files, and the requests that its buttons make (`/page/...`), answered with HTML.
+"""The page to speak to: its files, and the requests that its buttons make (`/page/...`).
 
 The page is HTML, CSS and JavaScript from `assets/`; nothing of it is fetched from another host. What its
 requests draw comes from `service.py`, as for the HTTP interface, so that bounds and pictures are the same.
 """
 
+import contextlib
 import json
 import struct
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 from numpy.typing import NDArray
+from PIL import Image
 
-from speech2image import audio
+from speech2image import audio, tts
 from speech2image.errors import MissingExtraError
-from speech2image.pipeline.base import Route
+from speech2image.pipeline import images
+from speech2image.pipeline.base import Interpolation, Route
+from speech2image.pipeline.domains import OTHER
 from speech2image.web.api import client_of
 from speech2image.web.errors import RequestRejected
 from speech2image.web.login import COOKIE, Login
-from speech2image.web.page import templates
+from speech2image.web.page import answers
+from speech2image.web.page.events import EventStream
+from speech2image.web.page.examples import Examples, domains_of, find_examples, plural, suggestions
 from speech2image.web.page.templates import ASSETS, template
-from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service
+from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service, Steps
 from speech2image.web.uploads import cancel_on_disconnect, closing, receive
 
 PICTURES = 8
@@ -34,11 +39,9 @@ STEPS = 9
 SIDE_BY_SIDE = "side by side"
 """The choice to show all routes of a model."""
 
-_SERVED = {"page.css": "text/css", "page.js": "text/javascript", "recorder.js": "text/javascript"}
-_EXAMPLE_FOLDERS = (
-    Path(__file__).parents[1] / "recordings",
-    Path(__file__).parents[3] / "examples" / "recordings",
-)
+_SERVED = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_ASSETS = frozenset(path.name for path in ASSETS.iterdir())
+_KEPT = {"Cache-Control": "max-age=3600"}
 _Seed = Annotated[int, Query(ge=0, le=2**64 - 1)]
 _Name = Annotated[str | None, Query()]
 
@@ -68,29 +71,33 @@ def _add_login(app: FastAPI, login: Login) -> None:
 
 def add_page(app: FastAPI, service: Service, key: str | None) -> None:
     """Add the page to the HTTP interface; with a `key`, the page asks for it."""
-    login = Login(key)
-    folder, captions = find_examples()
-    _add_files(app, login, render(service, captions))
-    _add_examples(app, folder, captions)
+    login, examples = Login(key), Examples(service, *find_examples())
+    _add_files(app, login, service, examples)
+    _add_examples(app, examples)
     if login.key is not None:
         _add_login(app, login)
     app.include_router(_make_router(service, login))
 
 
-def find_examples() -> tuple[Path, dict[str, str]]:
-    """The folder of example recordings that came along, and what each file in it says."""
-    for folder in _EXAMPLE_FOLDERS:
-        if (folder / "captions.json").is_file():
-            captions = json.loads((folder / "captions.json").read_text(encoding="utf-8"))
-            return folder, {name: text for name, text in captions.items() if (folder / name).is_file()}
-    return _EXAMPLE_FOLDERS[0], {}
+def render(service: Service, captions: dict[str, str], address: str = "") -> str:
+    """The page of a service as HTML.
 
-
-def render(service: Service, captions: dict[str, str]) -> str:
-    """The page of a service as HTML; `captions`: example file -> what it says."""
+    Args:
+        service: whose models and limits are shown.
+        captions: example file -> what it says.
+        address: of the page, ending in a slash, for previews of links to it.
+    """
     limits, registry = service.settings, service.registry
     several = len(registry.route_names) > 1
+    names = domains_of(next(iter(registry.routes_of().values())).model)
     return template("page.html").render(
+        address=address,
+        domains=names,
+        drawn=plural(names) if names else "what you want to see",
+        pictured=_pictured(names, captions),
+        sentences=suggestions(names),
+        speaks=bool(tts.available_voices()),
+        reads=any(route.capabilities.text for route in registry.routes_of().values()),
         captions=captions,
         max_seconds=limits.max_seconds,
         max_bytes=limits.max_bytes,
@@ -106,6 +113,16 @@ def render(service: Service, captions: dict[str, str]) -> str:
     )
 
 
+def _pictured(names: Sequence[str], captions: dict[str, str]) -> list[tuple[str, str, str]]:
+    """For each domain that an example speaks of: its plural, the shortest example's file and text."""
+    found = []
+    for name in names:
+        about = [(file, text) for file, text in captions.items() if name in text]
+        if about:
+            found.append((plural([name]), *min(about, key=lambda example: len(example[1]))))
+    return found
+
+
 def _options_title(count: str, service: Service, several_routes: bool) -> str:
     further = ["model"] if len(service.registry.models) > 1 else []
     further += ["route"] if several_routes else []
@@ -117,24 +134,35 @@ def _about(name: str, routes: dict[str, Route]) -> str:
     return f"{name}: {card.get('description', '')} ({card.get('licence', 'licence unstated')})"
 
 
-def _add_files(app: FastAPI, login: Login, page: str) -> None:
+def _add_files(app: FastAPI, login: Login, service: Service, examples: Examples) -> None:
     @app.get("/", include_in_schema=False)
     async def home(request: Request) -> HTMLResponse:
-        return HTMLResponse(page if login.sent_before(request) else login_page())
+        address = str(request.base_url)
+        html = render(service, examples.captions, address) if login.sent_before(request) else login_page()
+        return HTMLResponse(html)
 
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
-        if name not in _SERVED:
+        kind = _SERVED.get(Path(name).suffix)
+        if kind is None or name not in _ASSETS:
             raise RequestRejected(404, f"no file {name!r}")
-        return FileResponse(ASSETS / name, media_type=_SERVED[name], headers={"Cache-Control": "no-cache"})
+        return FileResponse(ASSETS / name, media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
-def _add_examples(app: FastAPI, folder: Path, captions: dict[str, str]) -> None:
+def _add_examples(app: FastAPI, examples: Examples) -> None:
     @app.get("/examples/{name}", include_in_schema=False)
     async def example(name: str) -> FileResponse:
-        if name not in captions:
-            raise RequestRejected(404, f"no example {name!r}")
-        return FileResponse(folder / name)
+        return FileResponse(examples.path(name))
+
+    @app.get("/examples/{name}/picture", include_in_schema=False)
+    async def example_picture(request: Request, name: str) -> Response:
+        content = answers.thumbnail(await examples.picture(name, client_of(request)))
+        return Response(content, media_type="image/webp", headers=_KEPT)
+
+    @app.get("/preview.jpg", include_in_schema=False)
+    async def preview(request: Request) -> Response:
+        content = await examples.preview(client_of(request))
+        return Response(content, media_type="image/jpeg", headers=_KEPT)
 
 
 # ---- what the buttons ask for ------------------------------------------------------------------
@@ -151,6 +179,7 @@ def _check(login: Login) -> Callable[[Request], None]:
 def _make_router(service: Service, login: Login) -> APIRouter:
     router = APIRouter(prefix="/page", include_in_schema=False, dependencies=[Depends(_check(login))])
     _add_pictures(router, service)
+    _add_picture(router, service)
     _add_interpolation(router, service)
     _add_speech(router, service)
     return router
@@ -159,35 +188,85 @@ def _make_router(service: Service, login: Login) -> APIRouter:
 def _add_pictures(router: APIRouter, service: Service) -> None:
     @router.post("/pictures")
     async def pictures(
-        request: Request, n: int = PICTURES, seed: _Seed = 0, model: _Name = None, route: _Name = None
-    ) -> dict[str, str]:
-        """A recording becomes pictures, and the view of what was heard."""
-        several = route == SIDE_BY_SIDE
-        names = list(service.registry.routes_of(model)) if several else [route]
-        with closing(await receive(request, ("audio",))) as files:
-            parts = []
-            for name in names:
-                files["audio"].seek(0)
-                wanted = RenderRequest(n, seed, model, name)
-                work = service.translate(files["audio"], wanted, client_of(request), partial(_shown, several))
-                parts.append(await cancel_on_disconnect(request, work))
-        return {"pictures": templates.side_by_side([part for part, _ in parts]), "heard": parts[0][1]}
+        request: Request,
+        n: int = PICTURES,
+        seed: _Seed = 0,
+        model: _Name = None,
+        route: _Name = None,
+        sound: bool = True,
+        anyway: bool = False,
+    ) -> Response:
+        """A recording, or a sentence, becomes pictures, each step of it an event (`events.EventStream`).
+
+        The events: "heard", what was heard; "picture" for each; "done". What is about something that the
+        model cannot draw is drawn only if `anyway`; else "other" takes the place of the pictures.
+        """
+        wanted, stream, subject = RenderRequest(n, seed, model, route), EventStream(), await _subject(request)
+
+        def heard(result: RenderResult) -> bool:
+            stream.tell("heard", n=n, **answers.heard(result, sound))
+            return anyway or result.result.domain != OTHER
+
+        def drawn(k: int, image: Image.Image) -> None:
+            url = answers.data_url(answers.view(image), "image/webp")
+            stream.tell("picture", k=k, url=url, width=image.width, height=image.height)
+
+        def finish(result: RenderResult) -> None:
+            stream.tell("done" if result.result.images else "other", seconds=result.result.seconds)
+
+        async def work() -> None:
+            with subject as what:
+                await service.follow(what, wanted, client_of(request), Steps(finish, heard, drawn))
+
+        return await stream.answer(request, work())
 
 
-def _shown(titled: bool, result: RenderResult) -> tuple[str, str]:
-    return templates.pictures(result, result.route if titled else None), templates.recording(result)
+def _add_picture(router: APIRouter, service: Service) -> None:
+    @router.post("/picture")
+    async def picture(
+        request: Request,
+        n: int = PICTURES,
+        seed: _Seed = 0,
+        model: _Name = None,
+        route: _Name = None,
+        k: Annotated[int | None, Query(ge=0)] = None,
+    ) -> Response:
+        """A picture to keep, as PNG: number `k` of those of a recording or sentence, or all on one sheet."""
+        if k is not None and k >= n:
+            raise RequestRejected(422, f"k must be less than {n}, the number of pictures, not {k}")
+        wanted = RenderRequest(n, seed, model, route)
+        with await _subject(request) as what:
+            work = service.follow(what, wanted, client_of(request), Steps(_png, only=k))
+            return Response(await cancel_on_disconnect(request, work), media_type="image/png")
+
+
+def _png(result: RenderResult) -> bytes:
+    return images.encode(result.result.grid())
 
 
 def _add_interpolation(router: APIRouter, service: Service) -> None:
     @router.post("/interpolation")
     async def interpolation(
-        request: Request, n: int = STEPS, seed: _Seed = 0, model: _Name = None
-    ) -> dict[str, str]:
-        """Two recordings become the pictures between them."""
+        request: Request,
+        n: int = STEPS,
+        seed: _Seed = 0,
+        model: _Name = None,
+        form: Literal["json", "png", "gif", "webp"] = "json",
+    ) -> Response:
+        """Two recordings become the pictures between them: to look at, a row to keep, or an animation."""
+        finish, kind = _WALKS[form]
         with closing(await receive(request, ("first", "second"))) as files:
             both, wanted = (files["first"], files["second"]), RenderRequest(n, seed, model)
-            work = service.interpolate(both, wanted, client_of(request), templates.interpolation)
-            return {"interpolation": await cancel_on_disconnect(request, work)}
+            work = service.interpolate(both, wanted, client_of(request), finish)
+            return Response(await cancel_on_disconnect(request, work), media_type=kind)
+
+
+_WALKS: dict[str, tuple[Callable[[Interpolation], bytes], str]] = {
+    "json": (lambda walk: json.dumps(answers.interpolation(walk)).encode(), "application/json"),
+    "png": (lambda walk: images.encode(walk.grid()), "image/png"),
+    "gif": (lambda walk: answers.animation(walk.images, "gif"), "image/gif"),
+    "webp": (lambda walk: answers.animation(walk.images, "webp"), "image/webp"),
+}
 
 
 def _add_speech(router: APIRouter, service: Service) -> None:
@@ -195,13 +274,20 @@ def _add_speech(router: APIRouter, service: Service) -> None:
     async def speech(request: Request) -> Response:
         """A sentence, the body as UTF-8, becomes a recording."""
         text = await _sentence(request)
-        if not text.strip():
-            raise RequestRejected(422, "type a sentence first")
         try:
             waveform = await cancel_on_disconnect(request, service.speak(text, client_of(request)))
         except MissingExtraError as error:
-            raise RequestRejected(503, str(error)) from error
+            raise RequestRejected(503, str(error), code=error.code) from error
         return Response(float_wav(waveform), media_type="audio/wav")
+
+
+async def _subject(request: Request) -> contextlib.AbstractContextManager[IO[bytes] | str]:
+    """What is to be drawn: a recording, closed at the end, or a sentence where the body says it is text."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/plain":
+        return contextlib.nullcontext(await _sentence(request))
+    files = await receive(request, ("audio",))
+    return contextlib.closing(files["audio"])
 
 
 async def _sentence(request: Request) -> str:
@@ -209,8 +295,18 @@ async def _sentence(request: Request) -> str:
     async for block in request.stream():
         content += block
         if len(content) > 4 * MAX_SENTENCE:  # bytes of the longest sentence in UTF-8
-            raise RequestRejected(422, f"a sentence has at most {MAX_SENTENCE} characters; shorten it")
-    return content.decode("utf-8", errors="replace")
+            raise _too_long()
+    text = content.decode("utf-8", errors="replace")
+    if not text.strip():
+        raise RequestRejected(422, "type a sentence first", code="no_sentence")
+    if len(text) > MAX_SENTENCE:
+        raise _too_long()
+    return text
+
+
+def _too_long() -> RequestRejected:
+    sentence = f"a sentence has at most {MAX_SENTENCE} characters; shorten it"
+    return RequestRejected(422, sentence, code="sentence_too_long")
 
 
 def float_wav(waveform: NDArray[np.float32]) -> bytes:

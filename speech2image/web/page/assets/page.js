@@ -1,141 +1,184 @@
-// The page: a tab for one recording, a tab for what lies between two. Whatever is asked of the server is one request,
-// and its answer is shown; a newer request cuts the one before it.
+// The page: a tab for one recording, a tab for what lies between two. A newer request cuts the one before it.
+import { find, make, notice, reveal } from './dom.js';
+import { setUpInterpolation } from './between.js';
 import { makeRecorder } from './recorder.js';
+import { Pictures, recording } from './results.js';
+import { ask, events, keep, makeTask } from './server.js';
+import { say } from './state.js';
+import { exampleOf, sentenceOf } from './subjects.js';
+import { HOPELESS } from './wording.js';
 
-const find = (selector, within = document) => within.querySelector(selector);
+const SIDE_BY_SIDE = 'side by side';
+const MOST_EARLIER = 24; // drawings that the history keeps
 
-// ---- asking the server ---------------------------------------------------------------------------
+const form = find('#say-options'), pictures = find('#pictures'), heard = find('#heard'), again = find('#again');
+const earlier = find('#earlier'), sentence = find('#sentence');
+const first = pictures.innerHTML;
+let subject = null, shown = null;
 
-function notice(message, title) {
-  const box = document.createElement('div'), head = document.createElement('strong'), text = document.createElement('p');
-  box.className = 's2i-notice';
-  box.setAttribute('role', 'alert');
-  head.textContent = title;
-  text.textContent = message;
-  box.append(head, text);
-  return box;
+// ---- settings ------------------------------------------------------------------------------------
+
+const settingsOf = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value || '0']));
+
+function setSettings(settings) {
+  for (const [name, value] of Object.entries(settings)) {
+    if (form.elements[name]) form.elements[name].value = value;
+  }
+  find('.s2i-value', form).textContent = form.elements.n.value;
 }
 
-async function ask(path, settings, body, signal) {
-  const answer = await fetch(`${path}?${new URLSearchParams(settings)}`, { method: 'POST', body, signal });
-  if (answer.ok) return answer;
-  if (answer.status === 401) location.reload(); // the key is asked for again
-  const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
-  throw new Error(problem.detail);
-}
+const routesOf = ({ route }) => (route !== SIDE_BY_SIDE ? [route]
+  : [...form.elements.route].map((choice) => choice.value).filter((name) => name !== SIDE_BY_SIDE));
 
-// Runs one piece of work at a time, the newest, whose problems are shown in `box`.
-function makeTask(box, work) {
-  let running = null;
-  return async (...values) => {
-    if (running) running.abort();
-    const own = running = new AbortController();
-    box.setAttribute('aria-busy', 'true');
-    try {
-      await work(own.signal, ...values);
-    } catch (error) {
-      if (own.signal.aborted) return;
-      const offline = error instanceof TypeError;
-      show(box, notice(offline ? 'The server does not answer. Please try again.' : error.message,
-        error.title || 'No pictures this time'));
-      box.dispatchEvent(new Event('problem'));
-    } finally {
-      if (running === own) box.removeAttribute('aria-busy');
+const withRoute = (settings, route) => ({ ...settings, ...(route ? { route } : {}) });
+
+// ---- drawing -------------------------------------------------------------------------------------
+
+const run = makeTask(pictures, (refusal) => {
+  say('', refusal.message);
+  pictures.replaceChildren(notice('No pictures this time', refusal.message));
+  heard.replaceChildren();
+  if (HOPELESS.has(refusal.code)) { subject = null; again.disabled = true; }
+  reveal(pictures);
+});
+
+// Draws `subject` with the settings chosen; `anyway`: also what the model says that it cannot draw.
+async function draw(signal, anyway = false) {
+  const own = subject, settings = settingsOf(), routes = routesOf(settings), parts = [], n = Number(settings.n);
+  again.disabled = false;
+  say('Understanding');
+  const box = make('div', { class: 's2i-side', 'data-count': routes.length });
+  let drawn = 0;
+  for (const route of routes) {
+    const wanted = { ...withRoute(settings, route), sound: own.heard || own.silent ? 0 : 1, anyway: anyway ? 1 : 0 };
+    const answer = await ask('page/pictures', wanted, own.body, signal);
+    for await (const event of events(answer)) {
+      if (event.event === 'heard') {
+        if (event.recording) own.heard = recording(event.recording);
+        const part = new Pictures(own, event, {
+          title: routes.length > 1 ? route : '', count: n,
+          keep: (k) => save(own, withRoute(settings, route), k),
+          anyway: anyway ? null : () => run((next) => { subject = own; return draw(next, true); }),
+        });
+        parts.push(part);
+        box.append(part.element);
+        if (parts.length === 1) { pictures.replaceChildren(box); heard.replaceChildren(...(own.heard ? [own.heard] : [])); reveal(pictures); }
+      } else if (event.event === 'picture') {
+        parts.at(-1).add(event);
+        drawn += 1;
+        say(`Drawing ${drawn} of ${n * routes.length}`, drawn === 1 ? 'Drawing' : '');
+      } else if (event.event === 'other') parts.at(-1).stop();
+      else parts.at(-1).end(event.seconds, () => share(own, settings));
     }
-  };
+  }
+  say(drawn ? `${drawn} ${drawn === 1 ? 'picture' : 'pictures'} drawn` : 'Nothing drawn: this is nothing that I know');
+  shown = { own, settings, box };
+  if (drawn) remember(shown);
 }
 
-function show(box, content) {
-  if (typeof content === 'string') box.innerHTML = content; else box.replaceChildren(content);
-  // Where the pictures lie below the button to speak (a phone), show them when they come.
-  if (!window.matchMedia('(max-width: 640px)').matches) return;
-  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
-  box.scrollIntoView({ behavior: calm ? 'auto' : 'smooth', block: 'start' });
+const start = (what) => run(async (signal) => { subject = await what(signal); await draw(signal); });
+
+// The picture as it was drawn: what is shown is compressed.
+async function save(own, settings, k) {
+  const place = k === null ? {} : { k };
+  try {
+    const answer = await ask('page/picture', { ...settings, ...place }, own.body, new AbortController().signal);
+    keep(await answer.blob(), `${settings.model || 'picture'}-${settings.seed}${k === null ? '' : `-${k + 1}`}.png`);
+    say('Saved');
+  } catch (error) {
+    say(error.message);
+  }
 }
 
-const settingsOf = (form) => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value || '0']));
+// ---- links and history ---------------------------------------------------------------------------
+
+async function share(own, settings) {
+  const said = own.example ? { example: own.example } : own.sentence ? { say: own.sentence } : {};
+  const link = new URL(`#${new URLSearchParams({ ...settings, ...said })}`, location.href);
+  const told = own.example || own.sentence ? 'Link copied: it draws the same pictures'
+    : 'Link copied: it holds the settings and the seed, but not your recording';
+  try {
+    if (navigator.share && window.matchMedia('(pointer: coarse)').matches) await navigator.share({ title: document.title, url: link.href });
+    else { await navigator.clipboard.writeText(link.href); say(told); }
+  } catch (error) {
+    if (error.name === 'AbortError') return;
+    history.replaceState(null, '', link); // no clipboard: the address bar has it
+    say('The address of this page is now the link to share');
+  }
+}
+
+function followLink() {
+  const { example, say: said, ...settings } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  setSettings(settings);
+  const known = example && find(`[data-example="${CSS.escape(example)}"]`);
+  if (known) start((signal) => exampleOf(example, known.dataset.text, signal));
+  else if (said) { sentence.elements.text.value = said; start((signal) => sentenceOf(said, signal)); }
+}
+
+function remember(drawing) {
+  const picture = find('img', drawing.box);
+  const about = drawing.own.caption || find('.s2i-transcript q', drawing.box)?.textContent || 'a recording';
+  const label = `${about}, seed ${drawing.settings.seed}`;
+  const button = make('button', { type: 'button', class: 's2i-past', title: label, 'aria-label': `Show again: ${label}`, onclick: () => restore(drawing) },
+    make('img', { src: picture.src, alt: '' }));
+  find('.s2i-strip', earlier).prepend(button);
+  [...earlier.querySelectorAll('.s2i-past')].slice(MOST_EARLIER).forEach((old) => old.remove());
+  earlier.hidden = earlier.querySelectorAll('.s2i-past').length < 2;
+}
+
+// Shows what was drawn earlier; its settings and its seed are chosen again.
+function restore({ own, settings, box }) {
+  run.cancel();
+  subject = own;
+  shown = { own, settings, box };
+  setSettings(settings);
+  pictures.replaceChildren(box);
+  heard.replaceChildren(...(own.heard ? [own.heard] : []));
+  again.disabled = false;
+  const count = box.querySelectorAll('.s2i-grid img').length;
+  say(`${count} pictures from before`);
+  reveal(pictures);
+}
+
+function showLast() {
+  if (shown) return restore(shown);
+  pictures.innerHTML = first;
+  heard.replaceChildren();
+}
 
 // ---- one recording -------------------------------------------------------------------------------
 
 function setUpRecording() {
-  const pictures = find('#pictures'), heard = find('#heard'), again = find('#again'), form = find('#say-options');
-  let recording = null;
-
-  async function draw(signal) {
-    const answer = await ask('page/pictures', settingsOf(form), recording, signal);
-    const parts = await answer.json();
-    show(pictures, parts.pictures);
-    heard.innerHTML = parts.heard;
-    again.disabled = false;
-  }
-
-  async function speak(signal, text) {
-    try {
-      recording = await (await ask('page/speech', {}, text, signal)).blob();
-    } catch (error) {
-      error.title = 'The sentence was not spoken';
-      throw error;
-    }
-    await draw(signal);
-  }
-
-  const run = makeTask(pictures, (signal, work, ...values) => work(signal, ...values));
-  pictures.addEventListener('problem', () => { heard.replaceChildren(); });
-  makeRecorder(find('#recorder-say'), (blob) => { recording = blob; run(draw); });
+  makeRecorder(find('#recorder-say'), {
+    taken: (body) => start(async () => ({ body })),
+    started: () => run.cancel(),
+    cancelled: showLast,
+  });
   again.addEventListener('click', () => {
     form.elements.seed.value = (Number(form.elements.seed.value) || 0) + 1;
     run(draw);
   });
-  find('#sentence').addEventListener('submit', (event) => {
+  form.addEventListener('change', () => { if (subject) run(draw); });
+  sentence.addEventListener('submit', (event) => {
     event.preventDefault();
-    run(speak, event.target.elements.text.value);
+    const text = sentence.elements.text.value;
+    start((signal) => sentenceOf(text, signal));
+  });
+  document.querySelectorAll('.s2i-suggestion').forEach((button) => button.addEventListener('click', () => {
+    sentence.elements.text.value = button.textContent;
+    sentence.requestSubmit();
+  }));
+  document.querySelectorAll('[data-example]').forEach((button) => button.addEventListener('click', () => {
+    start((signal) => exampleOf(button.dataset.example, button.dataset.text, signal));
+  }));
+  document.addEventListener('keydown', (event) => {
+    if (event.key !== 'Escape' || find('dialog[open]') || !run.cancel()) return;
+    say('Cancelled');
+    showLast();
   });
 }
 
-// ---- between two recordings ----------------------------------------------------------------------
-
-function setUpInterpolation() {
-  const box = find('#interpolation'), form = find('#between-options'), recordings = {};
-
-  const interpolate = makeTask(box, async (signal) => {
-    const missing = ['first', 'second'].filter((name) => !recordings[name]);
-    if (missing.length) {
-      const text = `Please record the ${missing.join(' and the ')} description.`;
-      throw Object.assign(new Error(text), { title: 'One moment' });
-    }
-    const body = new FormData();
-    for (const name of ['first', 'second']) body.append(name, recordings[name], name);
-    show(box, (await (await ask('page/interpolation', settingsOf(form), body, signal)).json()).interpolation);
-  });
-
-  for (const name of ['first', 'second']) {
-    makeRecorder(find(`#recorder-${name}`), (blob) => {
-      recordings[name] = blob;
-      if (recordings.first && recordings.second) interpolate();
-    });
-  }
-  find('#interpolate').addEventListener('click', () => interpolate());
-  box.addEventListener('input', (event) => {
-    if (event.target.matches('input[type=range]')) choose(box, Number(event.target.value));
-  });
-  box.addEventListener('click', (event) => {
-    const step = event.target.closest('.s2i-step');
-    if (step) choose(box, Number(step.dataset.step));
-  });
-}
-
-// The slider and the small pictures choose which picture is shown large.
-function choose(box, step) {
-  const steps = box.querySelectorAll('.s2i-step'), chosen = steps[step];
-  const large = find('.s2i-large', box), slider = find('input[type=range]', box);
-  large.src = find('img', chosen).src;
-  large.alt = chosen.getAttribute('aria-label');
-  slider.value = step;
-  slider.setAttribute('aria-valuetext', large.alt);
-  steps.forEach((other) => other.classList.toggle('s2i-chosen', other === chosen));
-}
-
-// ---- tabs and options ----------------------------------------------------------------------------
+// ---- tabs, options, pictures of examples -----------------------------------------------------------
 
 function setUpTabs() {
   const tabs = [...document.querySelectorAll('[role=tab]')];
@@ -158,13 +201,13 @@ function setUpTabs() {
 
 function setUpOptions() {
   document.querySelectorAll('.s2i-unfold').forEach((button) => button.addEventListener('click', () => {
-    const form = document.getElementById(button.getAttribute('aria-controls'));
-    form.hidden = !form.hidden;
-    button.setAttribute('aria-expanded', String(!form.hidden));
+    const options = document.getElementById(button.getAttribute('aria-controls'));
+    options.hidden = !options.hidden;
+    button.setAttribute('aria-expanded', String(!options.hidden));
   }));
-  document.querySelectorAll('.s2i-options form').forEach((form) => {
-    form.addEventListener('submit', (event) => event.preventDefault());
-    form.elements.n.addEventListener('input', () => { find('.s2i-value', form).textContent = form.elements.n.value; });
+  document.querySelectorAll('.s2i-options form').forEach((options) => {
+    options.addEventListener('submit', (event) => event.preventDefault());
+    options.elements.n.addEventListener('input', () => { find('.s2i-value', options).textContent = options.elements.n.value; });
   });
 }
 
@@ -172,3 +215,4 @@ setUpRecording();
 setUpInterpolation();
 setUpTabs();
 setUpOptions();
+followLink();

@@ -1,5 +1,9 @@
-// A button to hold and speak, a place to drop a file, examples to click.
+// A button to hold and speak, and a place to drop a file.
+import { say } from './state.js';
+
 const TAP = 400; // milliseconds: a shorter press starts, and the next one stops
+const SLIDE = 90; // pixels away from the button: letting go there cancels
+const SLICE = 250; // milliseconds of sound handed on at once while somebody speaks
 
 function whyNot(error) {
   if (!window.isSecureContext) {
@@ -17,20 +21,22 @@ function whyNot(error) {
     '. Please drop a recording or type a sentence.';
 }
 
-// Makes the recorder in `element` work; `taken` is called with each recording, a Blob.
-export function makeRecorder(element, taken) {
+// Makes the recorder in `element` work. `on` may hold: `taken(blob, name)`, called with each recording; `started()`;
+// `slice(blob)`, called with each part of a recording that goes on; `cancelled()`.
+export function makeRecorder(element, on) {
   const find = (selector) => element.querySelector(selector);
   const root = find('.s2i-recorder'), button = find('.s2i-talk'), status = find('.s2i-status');
-  const input = find('input[type=file]'), level = find('.s2i-level');
-  const maxSeconds = Number(root.dataset.seconds), maxBytes = Number(root.dataset.bytes);
-  let recorder = null, pressed = false, pressedAt = 0, tapped = false, handledAt = 0, starting = false;
+  const input = find('input[type=file]'), level = find('.s2i-level'), hint = find('.s2i-hint');
+  const maxSeconds = Number(root.dataset.seconds), maxBytes = Number(root.dataset.bytes), resting = hint.innerHTML;
+  let recorder = null, pressed = false, pressedAt = 0, tapped = false, handledAt = 0, starting = false, away = false;
 
   function tell(text, problem) {
     status.textContent = text;
     status.classList.toggle('s2i-problem', Boolean(problem));
+    if (problem) say('', text);
   }
 
-  async function take(blob, text) {
+  async function take(blob, name) {
     if (!blob.size) return tell('The recording is empty. Please try again.', true);
     if (blob.size > maxBytes) {
       return tell(`This file has ${(blob.size / 1e6).toFixed(0)} MB, at most ${(maxBytes / 1e6).toFixed(0)} are allowed. ` +
@@ -38,8 +44,8 @@ export function makeRecorder(element, taken) {
     }
     try {
       const content = await blob.arrayBuffer(); // so that a file which is changed or moved later can be drawn again
-      tell(text);
-      taken(new Blob([content], { type: blob.type }));
+      tell(name);
+      on.taken(new Blob([content], { type: blob.type }), name);
     } catch (error) {
       tell('The file cannot be read.', true);
     }
@@ -48,6 +54,17 @@ export function makeRecorder(element, taken) {
   function show(recording) {
     button.setAttribute('aria-pressed', String(recording));
     root.classList.toggle('s2i-recording', recording);
+    if (!recording) { hint.innerHTML = resting; slide(false); }
+  }
+
+  function slide(off) {
+    away = off;
+    root.classList.toggle('s2i-away', off);
+  }
+
+  function advise() {
+    const text = tapped ? 'Press again to draw' : away ? 'Release to cancel' : 'Release to draw, slide away to cancel';
+    if (hint.textContent !== text) hint.textContent = text;
   }
 
   function meter(stream) {
@@ -62,8 +79,9 @@ export function makeRecorder(element, taken) {
       level.style.transform = `scale(${1 + 0.45 * Math.min(1, Math.sqrt(peak))})`;
       const seconds = (performance.now() - startedAt) / 1000;
       if (seconds >= maxSeconds - 0.5) return stop();
-      const text = `Listening, ${Math.floor(seconds)} s` + (tapped ? '; press again to stop' : '');
+      const text = `Listening, ${Math.floor(seconds)} s`; // not read out: the microphone would hear it
       if (status.textContent !== text) tell(text);
+      advise();
       requestAnimationFrame(draw);
     };
     draw();
@@ -77,17 +95,24 @@ export function makeRecorder(element, taken) {
       const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
       const parts = [], startedAt = performance.now();
       recorder = new MediaRecorder(stream);
-      recorder.ondataavailable = (event) => parts.push(event.data);
+      recorder.dropped = false;
+      recorder.ondataavailable = (event) => { parts.push(event.data); if (!recorder?.dropped) on.slice?.(event.data); };
       recorder.onstop = () => {
-        const blob = new Blob(parts, { type: recorder.mimeType });
+        const blob = new Blob(parts, { type: recorder.mimeType }), dropped = recorder.dropped;
         stream.getTracks().forEach((track) => track.stop());
         recorder = null;
         show(false);
-        take(blob, `Recorded ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+        if (!dropped) return take(blob, `Recorded ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+        tell('Cancelled');
+        say('Cancelled');
+        on.cancelled?.();
       };
-      recorder.start();
+      recorder.start(SLICE);
+      navigator.vibrate?.(30);
       tapped = !pressed; // let go while the browser still asked for permission
       show(true);
+      say('Listening');
+      on.started?.();
       meter(stream);
     } catch (error) {
       show(false);
@@ -97,8 +122,11 @@ export function makeRecorder(element, taken) {
     }
   }
 
-  function stop() {
-    if (recorder && recorder.state === 'recording') recorder.stop();
+  function stop(dropped = false) {
+    if (!recorder || recorder.state !== 'recording') return;
+    recorder.dropped = dropped;
+    recorder.stop();
+    navigator.vibrate?.(dropped ? [20, 60, 20] : 20);
   }
 
   function press() {
@@ -114,6 +142,7 @@ export function makeRecorder(element, taken) {
     if (!pressed) return;
     pressed = false;
     if (!recorder) return;
+    if (away) return stop(true);
     if (performance.now() - pressedAt < TAP) { tapped = true; return; }
     stop();
   }
@@ -124,6 +153,11 @@ export function makeRecorder(element, taken) {
     button.focus();
     if (event.isTrusted) button.setPointerCapture(event.pointerId);
     press();
+  });
+  button.addEventListener('pointermove', (event) => {
+    if (!pressed || !recorder) return;
+    const box = button.getBoundingClientRect();
+    slide(Math.hypot(event.clientX - box.x - box.width / 2, event.clientY - box.y - box.height / 2) > SLIDE);
   });
   button.addEventListener('pointerup', release);
   button.addEventListener('pointercancel', release);
@@ -141,6 +175,9 @@ export function makeRecorder(element, taken) {
     if (performance.now() - handledAt < 1000) return;
     if (recorder) stop(); else { pressed = false; start(); }
   });
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Escape' && recorder) { event.preventDefault(); pressed = false; stop(true); }
+  });
 
   find('.s2i-choose').addEventListener('click', () => input.click());
   input.addEventListener('change', () => {
@@ -154,13 +191,5 @@ export function makeRecorder(element, taken) {
     root.classList.remove('s2i-over');
     if (event.dataTransfer.files.length) take(event.dataTransfer.files[0], event.dataTransfer.files[0].name);
   });
-  element.querySelectorAll('.s2i-example').forEach((example) => example.addEventListener('click', async () => {
-    try {
-      const answer = await fetch(example.dataset.example);
-      if (!answer.ok) throw new Error(answer.statusText);
-      take(await answer.blob(), 'Example recording');
-    } catch (error) {
-      tell('The example cannot be loaded: ' + error.message, true);
-    }
-  }));
+  return { tell };
 }

@@ -1,0 +1,84 @@
+"""What the page is told: what was heard, pictures to look at, pictures to keep, walks."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from speech2image import audio
+from speech2image.pipeline import images
+from speech2image.pipeline.base import Interpolation
+from speech2image.web.page.plots import plot_spectrogram, plot_waveform
+from speech2image.web.service import RenderResult
+
+THUMBNAIL = 192
+"""Pixels a side of the picture of an example."""
+_FRAME_MILLISECONDS = 140
+_REST_MILLISECONDS = 700  # at both ends of a walk
+_VIEW_QUALITY = 88
+
+
+def heard(result: RenderResult, sound: bool) -> dict[str, Any]:
+    """What a model heard; with `sound`, also what it listened to: waveform, log-mel, the recording itself."""
+    told = result.result
+    fields: dict[str, Any] = {
+        "model": told.model,
+        "route": result.route,
+        "seed": told.seed,
+        "transcript": told.transcript,
+        "words": [{"text": word.text, "confidence": word.confidence} for word in told.words],
+        "domain": told.domain,
+        "domains": told.domains,
+        "confidence": told.confidence,
+    }
+    if sound and len(result.waveform):
+        fields["recording"] = {
+            "seconds": len(result.waveform) / audio.SAMPLE_RATE,
+            "sound": data_url(audio.encode_flac(result.waveform), "audio/flac"),
+            "wave": data_url(images.encode(plot_waveform(result.waveform)), "image/png"),
+            "mel": data_url(view(plot_spectrogram(told.log_mel)), "image/webp"),
+        }
+    return fields
+
+
+def interpolation(result: Interpolation) -> dict[str, Any]:
+    """The pictures between two recordings, to look at."""
+    return {
+        "model": result.model,
+        "seed": result.seed,
+        "seconds": result.seconds,
+        "alphas": result.alphas,
+        "pictures": [data_url(view(image), "image/webp") for image in result.images],
+    }
+
+
+def view(image: Image.Image) -> bytes:
+    """A picture to look at, as WebP: a tenth of the PNG that is given when it is kept."""
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_VIEW_QUALITY)
+    return buffer.getvalue()
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """A small WebP."""
+    return view(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
+
+
+def animation(pictures: Sequence[Image.Image], kind: str) -> bytes:
+    """A walk there and back without end, as "gif" or "webp"."""
+    frames = [*pictures, *pictures[-2:0:-1]]
+    ends = {0, len(pictures) - 1}
+    durations = [_REST_MILLISECONDS if k in ends else _FRAME_MILLISECONDS for k in range(len(frames))]
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"quality": _VIEW_QUALITY} if kind == "webp" else {}
+    frames[0].save(
+        buffer, kind.upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0, **options
+    )
+    return buffer.getvalue()
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """Content as an address that holds it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
