@@ -37,8 +37,6 @@ pytestmark = [
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
 SPOKEN = RECORDINGS / "red-cluster-kal16.opus"
 OTHER = RECORDINGS / "blue-flowers-kal16.opus"
-WORDS_MODEL = "flowers-and-birds-whisper"
-"""A shipped model that tells words and domains."""
 WAIT = 120_000  # milliseconds; how long never decides, only whether
 
 
@@ -141,11 +139,6 @@ class Visit:
         with self.page.expect_download() as saved:
             self.page.locator(within).get_by_text(text, exact=True).click()
         return Image.open(saved.value.path())
-
-    def choose_model(self, name: str) -> None:
-        """Choose a model in the options."""
-        self.page.get_by_role("button", name="Number").click()
-        self.page.get_by_label("Model").select_option(name)
 
     def type(self, sentence: str) -> None:
         """Type a sentence and have it spoken."""
@@ -377,15 +370,10 @@ def test_each_state_is_seen_and_read_once(visit: Visit) -> None:
 
 
 NEEDS_ENGINE = pytest.mark.skipif(not tts.available_voices(), reason="needs a speaking engine")
-NEEDS_WORDS = pytest.mark.skipif(
-    WORDS_MODEL not in registry.available_models(), reason=f"needs {WORDS_MODEL}"
-)
 
 
 @NEEDS_ENGINE
-@NEEDS_WORDS
 def test_something_else_is_told_and_drawn_when_asked_for(visit: Visit) -> None:
-    visit.choose_model(WORDS_MODEL)
     visit.type("a red sports car on the road")
     remark = visit.page.get_by_role("note").filter(has_text="I only know flowers and birds; I heard")
     remark.wait_for()
@@ -396,9 +384,7 @@ def test_something_else_is_told_and_drawn_when_asked_for(visit: Visit) -> None:
     assert remark.count() == 1 and visit.page.locator(".s2i-anyway").count() == 0
 
 
-@NEEDS_WORDS
 def test_what_was_heard_is_shown_and_pictures_say_what_they_are_of(visit: Visit) -> None:
-    visit.choose_model(WORDS_MODEL)
     visit.upload(SPOKEN)
     visit.pictures()
     heard = visit.page.inner_text(".s2i-transcript q")
@@ -532,6 +518,62 @@ def test_examples_and_sentences_on_the_other_tab(visit: Visit) -> None:
     assert page.get_attribute("#interpolation .s2i-step >> nth=8", "aria-label").endswith(
         "100 % second (a small blue bird)"
     )
+
+
+# ---- while somebody speaks -----------------------------------------------------------------------
+
+KEEP_LIVE = """() => {
+  window.live = { pictures: [], words: [] };
+  new MutationObserver(() => {
+    const image = document.querySelector('.s2i-live img'), words = document.querySelector('.s2i-live q');
+    if (image?.src && image.src !== window.live.pictures.at(-1)) window.live.pictures.push(image.src);
+    if (words && words.textContent !== window.live.words.at(-1)) window.live.words.push(words.textContent);
+  }).observe(document.querySelector('#pictures'), { childList: true, subtree: true, attributes: true });
+}"""
+"""Keeps what is shown while somebody speaks."""
+
+
+def test_pictures_change_and_words_appear_while_somebody_speaks(visit: Visit, tmp_path: Path) -> None:
+    """And the final pictures are those that the command line makes of the same recording."""
+    page = visit.page
+    page.evaluate(KEEP_LIVE)
+    page.hover(".s2i-talk")
+    page.mouse.down()
+    page.locator(".s2i-live q").filter(has_text=re.compile(r"red|flower|cluster")).wait_for()
+    for _ in range(WAIT // 100):
+        shown = page.evaluate("window.live.pictures.length")
+        if shown >= 3:
+            break
+        page.wait_for_timeout(100)
+    assert shown >= 3 and page.get_attribute(".s2i-talk", "aria-pressed") == "true"  # nobody has let go yet
+    page.mouse.up()
+    final = visit.pictures()
+    (recording,) = visit.recordings()
+    (tmp_path / "recorded.webm").write_bytes(recording)
+    assert_same(final, command_line(tmp_path, "translate", str(tmp_path / "recorded.webm")))
+
+
+BLOCKED = {
+    "refused": "window.WebSocket = class { constructor() { throw new Error('not here'); } };",
+    "cut": """window.WebSocket = class extends EventTarget {
+      constructor() { super(); this.readyState = 3; } send() { throw new Error('closed'); } close() {}
+    }; window.WebSocket.OPEN = 1;""",
+}
+
+
+@pytest.mark.parametrize("how", BLOCKED)
+def test_where_websockets_are_blocked_the_pictures_come_at_the_end(browser, address: str, how: str) -> None:
+    context = browser.new_context()
+    context.add_init_script(BLOCKED[how])
+    visit = Visit(context.new_page(), address)
+    visit.page.hover(".s2i-talk")
+    visit.page.mouse.down()
+    visit.wait_for_text("Listening, 3 s")
+    assert visit.page.locator(".s2i-live img").is_hidden()
+    visit.page.mouse.up()
+    assert len(visit.pictures()) == 8
+    assert visit.complaints == []
+    context.close()
 
 
 # ---- what can go wrong ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from speech2image.pipeline import registry
 from speech2image.pipeline.base import Route
 from speech2image.web.page.examples import domains_of, suggestions
 
-MODEL = "flowers-and-birds-whisper"
+MODEL = registry.DEFAULT_MODEL
 pytestmark = [
     pytest.mark.skipif(MODEL not in registry.available_models(), reason=f"needs {MODEL}"),
     pytest.mark.skipif(not tts.available_voices(), reason="needs a speaking engine"),

@@ -15,7 +15,7 @@ const settingsOf = () => Object.fromEntries([...new FormData(form)].map(([name, 
 
 const run = makeTask(box, (refusal) => {
   halt();
-  say('', refusal.message);
+  say('', ''); // the notice is read as it comes
   box.replaceChildren(notice(refusal.code === 'both' ? 'One moment' : 'No pictures this time', refusal.message));
 });
 

@@ -1,6 +1,7 @@
 // The page: a tab for one recording, a tab for what lies between two. A newer request cuts the one before it.
 import { find, make, notice, reveal } from './dom.js';
 import { setUpInterpolation } from './between.js';
+import { Live } from './live.js';
 import { makeRecorder } from './recorder.js';
 import { Pictures, recording } from './results.js';
 import { ask, events, keep, makeTask } from './server.js';
@@ -22,7 +23,9 @@ const settingsOf = () => Object.fromEntries([...new FormData(form)].map(([name, 
 
 function setSettings(settings) {
   for (const [name, value] of Object.entries(settings)) {
-    if (form.elements[name]) form.elements[name].value = value;
+    const field = form.elements[name];
+    if (!field || (field.options && ![...field.options].some((option) => option.value === value))) continue;
+    field.value = value;
   }
   find('.s2i-value', form).textContent = form.elements.n.value;
 }
@@ -35,7 +38,7 @@ const withRoute = (settings, route) => ({ ...settings, ...(route ? { route } : {
 // ---- drawing -------------------------------------------------------------------------------------
 
 const run = makeTask(pictures, (refusal) => {
-  say('', refusal.message);
+  say('', ''); // the notice is read as it comes
   pictures.replaceChildren(notice('No pictures this time', refusal.message));
   heard.replaceChildren();
   if (HOPELESS.has(refusal.code)) { subject = null; again.disabled = true; }
@@ -136,7 +139,7 @@ function restore({ own, settings, box }) {
   heard.replaceChildren(...(own.heard ? [own.heard] : []));
   again.disabled = false;
   const count = box.querySelectorAll('.s2i-grid img').length;
-  say(`${count} pictures from before`);
+  say(count ? `${count} pictures from before` : '');
   reveal(pictures);
 }
 
@@ -149,10 +152,18 @@ function showLast() {
 // ---- one recording -------------------------------------------------------------------------------
 
 function setUpRecording() {
+  let live = null;
   makeRecorder(find('#recorder-say'), {
-    taken: (body) => start(async () => ({ body })),
-    started: () => run.cancel(),
-    cancelled: showLast,
+    taken: (body) => { live?.close(); start(async () => ({ body })); },
+    started: () => {
+      run.cancel();
+      heard.replaceChildren();
+      const settings = settingsOf();
+      live = new Live(pictures, withRoute(settings, routesOf(settings)[0]));
+      reveal(pictures);
+    },
+    slice: (sound) => live.send(sound),
+    cancelled: () => { live.close(); showLast(); },
   });
   again.addEventListener('click', () => {
     form.elements.seed.value = (Number(form.elements.seed.value) || 0) + 1;

@@ -9,7 +9,8 @@ const UNKNOWN = 'what you said';
 // What pictures are of, in words: a typed sentence or an example's text, else what was understood.
 export const aboutOf = (subject, heard) => subject.caption || heard?.transcript || '';
 
-function wordsOf(heard) {
+// The words that were heard, the unsure ones marked.
+export function wordsOf(heard) {
   const words = heard.words.length ? heard.words : [{ text: heard.transcript, confidence: 1 }];
   return words.flatMap(({ text, confidence }, k) => [k ? ' ' : '', confidence >= UNSURE ? text
     : make('span', { class: 's2i-unsure', title: `unsure of this word: ${Math.round(100 * confidence)} %` }, text,
