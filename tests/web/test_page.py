@@ -37,7 +37,7 @@ pytestmark = [
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
 SPOKEN = RECORDINGS / "red-cluster-kal16.opus"
 OTHER = RECORDINGS / "blue-flowers-kal16.opus"
-WAIT = 120_000  # milliseconds; how long never decides, only whether
+WAIT = 300_000  # milliseconds; how long never decides, only whether
 
 
 def write_microphone(path: Path, waveform: np.ndarray) -> Path:
@@ -51,7 +51,7 @@ def write_microphone(path: Path, waveform: np.ndarray) -> Path:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A server of all shipped models, with the page."""
-    with server_of(None, "--queue", "32") as (_, address):
+    with server_of(None, "--queue", "32", "--max-seconds", "600") as (_, address):  # however slow it is here
         yield address
 
 
@@ -344,7 +344,7 @@ def test_first_sight(visit: Visit) -> None:
     page = visit.page
     page.wait_for_load_state("networkidle")
     text = page.inner_text("header")
-    assert all(part in text for part in ("flowers", "birds", "English", "60 seconds"))
+    assert all(part in text for part in ("flowers", "birds", "English", "600 seconds"))
     seen = "img => img.naturalWidth > 0"
     known = page.locator(".s2i-known img")
     assert known.count() >= 2 and all(known.nth(k).evaluate(seen) for k in range(known.count()))
@@ -374,7 +374,7 @@ NEEDS_ENGINE = pytest.mark.skipif(not tts.available_voices(), reason="needs a sp
 
 @NEEDS_ENGINE
 def test_something_else_is_told_and_drawn_when_asked_for(visit: Visit) -> None:
-    visit.type("a red sports car on the road")
+    visit.type("a red sports car")
     remark = visit.page.get_by_role("note").filter(has_text="I only know flowers and birds; I heard")
     remark.wait_for()
     assert "car" in remark.locator("q").inner_text()
