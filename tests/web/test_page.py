@@ -37,6 +37,8 @@ pytestmark = [
 RECORDINGS = Path(__file__).parents[2] / "examples" / "recordings"
 SPOKEN = RECORDINGS / "red-cluster-kal16.opus"
 OTHER = RECORDINGS / "blue-flowers-kal16.opus"
+PATIENT = ("--queue", "32", "--max-seconds", "600", "--request-seconds", "600")
+"""Of a server whose machine may be slow."""
 WAIT = 300_000  # milliseconds; how long never decides, only whether
 
 
@@ -51,7 +53,7 @@ def write_microphone(path: Path, waveform: np.ndarray) -> Path:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A server of all shipped models, with the page."""
-    with server_of(None, "--queue", "32", "--max-seconds", "600") as (_, address):  # however slow it is here
+    with server_of(None, *PATIENT) as (_, address):
         yield address
 
 
