@@ -156,9 +156,10 @@ class Service:
                 encoded = route.encode((waveform, audio.SAMPLE_RATE), timings)
             deadline.check()
             drawn: list[Image.Image] = []
-            heard = RenderResult(waveform, route.tell(encoded, drawn, wanted.seed, timings), name)
+            rows = range(wanted.n) if steps.only is None else (steps.only,)
+            heard = RenderResult(waveform, route.tell(encoded, drawn, wanted.seed, timings, rows), name)
             if steps.heard(heard):
-                for k in range(wanted.n) if steps.only is None else (steps.only,):
+                for k in rows:
                     with timed(timings, f"draw {k}"):
                         drawn.append(route.generator.draw(encoded.speech_embedding, z[k]))
                     deadline.check()

@@ -99,6 +99,8 @@ def test_a_spoken_sentence_becomes_pictures(page, tiny: Path, monkeypatch) -> No
     assert np.allclose(audio.load(base64.b64decode(sound)), audio.load(recording), atol=1e-4)
     kept = page.post(f"/page/picture?{settings}&k=1", content=recording)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(kept.content))), np.asarray(expected[1]))
+    recipe = json.loads(Image.open(io.BytesIO(kept.content)).text["speech2image"])["speech2image"]
+    assert (recipe["model"], recipe["seed"], recipe["noise_rows"]) == ("tiny", 7, [1])
     sheet = page.post(f"/page/picture?{settings}", content=recording)
     assert Image.open(io.BytesIO(sheet.content)).size == images.grid(expected).size
     assert "k must be less than 2" in told(page.post(f"/page/picture?{settings}&k=2", content=recording))

@@ -17,7 +17,7 @@ THUMBNAIL = 192
 """Pixels a side of the picture of an example."""
 _FRAME_MILLISECONDS = 140
 _REST_MILLISECONDS = 700  # at both ends of a walk
-_VIEW_QUALITY = 88
+_FILM_QUALITY = 88
 
 
 def heard(result: RenderResult, sound: bool) -> dict[str, Any]:
@@ -55,10 +55,8 @@ def interpolation(result: Interpolation) -> dict[str, Any]:
 
 
 def view(image: Image.Image) -> bytes:
-    """A picture to look at, as WebP: a tenth of the PNG that is given when it is kept."""
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=_VIEW_QUALITY)
-    return buffer.getvalue()
+    """A picture to look at, as WebP; the one that is kept is a PNG."""
+    return images.encode(image, "WEBP", preview=True)
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -72,7 +70,7 @@ def animation(pictures: Sequence[Image.Image], kind: str) -> bytes:
     ends = {0, len(pictures) - 1}
     durations = [_REST_MILLISECONDS if k in ends else _FRAME_MILLISECONDS for k in range(len(frames))]
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": _VIEW_QUALITY} if kind == "webp" else {}
+    options: dict[str, Any] = {"quality": _FILM_QUALITY} if kind == "webp" else {}
     frames[0].save(
         buffer, kind.upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0, **options
     )

@@ -241,7 +241,7 @@ def _add_picture(router: APIRouter, service: Service) -> None:
 
 
 def _png(result: RenderResult) -> bytes:
-    return images.encode(result.result.grid())
+    return images.encode(result.result.grid(), recipe=result.result.recipe)
 
 
 def _add_interpolation(router: APIRouter, service: Service) -> None:
