@@ -18,6 +18,7 @@ from speech2image import cli
 from speech2image.commands import drawing, flags, pictures, train
 from speech2image.errors import MissingExtraError, SettingsError
 from speech2image.pipeline import registry
+from speech2image.pipeline.cascade import CascadeRoute
 
 needs_train = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs the extra train")
 
@@ -329,7 +330,7 @@ LONG = "a" * 5000
     ids=lambda words: " ".join(word for word in words if len(word) < 100),
 )
 def test_an_argument_too_long_for_a_path(here: Path, capsys, monkeypatch, words: list[str]) -> None:
-    monkeypatch.setattr(pictures, "_draw_text", lambda *_: pytest.fail("it draws"))
+    monkeypatch.setattr(CascadeRoute, "draw_text", lambda *_, **__: pytest.fail("it draws"))
     status = cli.main(words)
     told = capsys.readouterr().err
     assert status in (1, 2)
@@ -384,7 +385,7 @@ def test_a_sheet_too_large_for_its_file_is_refused_before_it_is_drawn(
     class Drawing(Exception):
         pass
 
-    def draw(*_: object) -> None:
+    def draw(*_: object, **__: object) -> None:
         raise Drawing
 
     monkeypatch.setattr(Route, "translate", draw)

@@ -98,7 +98,7 @@ def translate(
         drawing,
         clips,
         lambda route: (
-            _on_cluster(route, clips, ray, n=n, seed=seed, diverse=diverse)
+            _on_cluster(route, clips, ray, n, seed, diverse)
             if ray
             else route.attempts(clips, n, seed, threads=threads, diverse=diverse)
         ),
@@ -112,19 +112,22 @@ CLIPS_A_TASK = 32
 
 
 def _on_cluster(
-    route: "Route", clips: list[str], address: str, **options: int
+    route: "Route", clips: list[str], address: str, n: int, seed: int, diverse: bool
 ) -> "Iterator[Translation | SpeechError]":
     """Results of all clips in their order; a worker opens the model anew for each part of them."""
     from speech2image.data.shards.ray_tasks import RayCluster
 
     paths = [os.path.abspath(clip) for clip in clips]
     parts = [paths[start : start + CLIPS_A_TASK] for start in range(0, len(paths), CLIPS_A_TASK)]
-    for results in RayCluster(address).run(partial(_attempts, route=route, **options), parts):
+    function = partial(_attempts, route=route, n=n, seed=seed, diverse=diverse)
+    for results in RayCluster(address).run(function, parts):
         yield from results
 
 
-def _attempts(clips: list[str], *, route: "Route", **options: int) -> "list[Translation | SpeechError]":
-    return list(route.attempts(clips, threads=1, **options))
+def _attempts(
+    clips: list[str], *, route: "Route", n: int, seed: int, diverse: bool
+) -> "list[Translation | SpeechError]":
+    return list(route.attempts(clips, n, seed, threads=1, diverse=diverse))
 
 
 def say(

@@ -155,7 +155,7 @@ def _stamp(path: Path) -> str:
 
 
 def _items(arrays: PairArrays, spoken_of: Sequence[Sequence[int]]) -> list[_Item]:
-    items = []
+    items: list[_Item] = []
     for shard, header in arrays.picture_headers:
         with opened_shard(shard) as tar:
             members = members_of(tar, shard)

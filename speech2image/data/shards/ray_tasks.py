@@ -5,6 +5,7 @@ shard made again, as often as Ray allows (without end, unless its settings say o
 or not at all, so nothing is left of the first attempt.
 """
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,7 @@ def _joined(address: str) -> Any:
                 f"there is no Ray cluster at {address!r} ({_first_line(error)}); start one with ray start "
                 "--head, or give local"
             ) from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # a bar shows how far the work is
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False

@@ -248,7 +248,7 @@ def _tar_members(file: BinaryIO, url: str) -> Iterator[tuple[str, bytes]]:
             while (member := tar.next()) is not None:
                 data = tar.extractfile(member)
                 yield member.name, data.read() if data else b""
-                tar.members.clear()  # or it remembers all
+                tar.members.clear()  # type: ignore[attr-defined]  # or it remembers all
     except tarfile.TarError as error:
         raise DataError(f"the stream {url} breaks off or is no tar file ({error})") from error
 

@@ -4,6 +4,7 @@ A recipe says how batches are made from arrays, and how many items a shard gives
 arrays: all there are, or one window of a stream after the other.
 """
 
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,12 +30,12 @@ class Part(NamedTuple):
 
     Attributes:
         rank: number of the process; draws depend on it.
-        count: how many share the arrays: all of the training, or in a stream this one alone.
+        processes: how many share the arrays: all of the training, or in a stream this one alone.
         first_number: added to numbers of pictures, so that those of other processes' arrays differ.
     """
 
     rank: int = 0
-    count: int = 1
+    processes: int = 1
     first_number: int = 0
 
 
@@ -252,6 +253,7 @@ class StreamedBatches(Generic[Batch]):
         return self._held[epoch, window]
 
     def _read(self, epoch: int, window: int) -> Batches[Batch]:
+        gc.collect()  # batches that cache their orders refer to themselves, and hold their window
         shards = self._plan(epoch).windows[window]
         arrays = self.stream.load(shards, pictures=self.reading.pictures, frames=self.reading.frames)
         return self.reading.make(arrays, Part(self.rank, 1, self.rank << 32))

@@ -316,7 +316,7 @@ def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, part:
         speech_fraction=0.0,
         mismatched_pictures=False,
         rank=part.rank,
-        world_size=part.count,
+        world_size=part.processes,
     )
 
 

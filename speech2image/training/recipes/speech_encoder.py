@@ -351,7 +351,7 @@ def training_batches(
         extra,
         settings.augmentation_ramp,
         part.rank,
-        part.count,
+        part.processes,
         None if people is None else OtherVoices(people),
         first_number=part.first_number,
     )

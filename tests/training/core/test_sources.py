@@ -187,3 +187,47 @@ def test_a_shard_cut_short_ends_the_training(stream, tmp_path) -> None:
     broken = Stream.open([str(tmp_path)])
     with pytest.raises(DataError, match=r"training-000005\.tar breaks off"):
         train(dataclasses.replace(SETTINGS, buffer=24, steps=30), broken, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_from_a_stream_to_a_generator(tmp_path, capsys) -> None:
+    """Packed, trained on, written once more with embeddings, drawn from: each step by its command."""
+    from safetensors.torch import save_file
+
+    from speech2image import cli
+    from speech2image.data.features import cache_teacher_features
+    from speech2image.data.prepare import PrepareSettings, prepare
+    from speech2image.data.shards.arrays import PairArrays
+    from speech2image.models.teacher.googlenet import GoogLeNet
+    from speech2image.training.recipes.speech_embeddings import embed
+
+    shards = prepare(PrepareSettings("toy", tmp_path / "shards", limit=40))
+    arrays, teacher = PairArrays.open(shards), GoogLeNet()
+    cache_teacher_features(arrays, teacher, crops=1)
+    weights = tmp_path / "teacher.safetensors"
+    save_file({name: weight.contiguous() for name, weight in teacher.state_dict().items()}, weights)
+    packed, embedded, run = (str(tmp_path / name) for name in ("packed", "embedded", "run"))
+    words = ["prepare", "stream", "--data", str(shards), "--out", packed, "--samples-per-shard", "10"]
+    assert cli.main(words) == 0
+    names = f"{packed}/training-{{000000..{len(list(Path(packed).iterdir())) - 1:06d}}}.tar"
+    words = ["train", "speech-encoder", "--preset", "toy", "--data", names, "--out", run]
+    assert cli.main([*words, "--steps", "2", "--batch-size", "4"]) == 0
+    encoder = f"{run}/checkpoint.safetensors"
+    words = ["train", "embeddings", "--data", names, "--encoder", encoder, "--out", embedded]
+    assert cli.main(words) == 0
+    before = sorted(path.stat().st_mtime_ns for path in Path(embedded).iterdir())
+    assert cli.main(words) == 0  # all there
+    assert sorted(path.stat().st_mtime_ns for path in Path(embedded).iterdir()) == before
+    found = Stream.open([embedded]).load([0], pictures=False, frames=True)
+    expected = embed(load_speech_encoder(encoder), found, np.arange(len(found.utterance_sample)))
+    np.testing.assert_allclose(found.embeddings, expected, atol=2e-3 * np.abs(expected).max())
+
+    words = ["train", "one-stage-gan", "--preset", "toy", "--teacher", str(weights), "--out", f"{run}/gan"]
+    size = ["--steps", "2", "--batch-size", "4", "--prior.n-predicted", "2"]
+    assert cli.main([*words, *size, "--data", embedded]) == 0
+    assert (tmp_path / "run/gan/checkpoint.safetensors").is_file()
+    capsys.readouterr()
+    assert cli.main([*words[:-1], f"{run}/other", *size, "--data", packed]) == 1
+    assert "no speech embeddings" in capsys.readouterr().err
+    assert cli.main(["train", "classifier", "--data", packed, "--out", f"{run}/class"]) == 2
+    assert "is a stream" in capsys.readouterr().err
