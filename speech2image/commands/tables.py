@@ -27,9 +27,17 @@ def run(command: str, arguments: list[str]) -> None:
 def train(
     data: tuple[Path, ...],
     out: Path,
-    tables: tuple[Literal[2, 4, 5], ...] = (2, 4, 5),
+    tables: tuple[Literal[2, 3, 4, 5], ...] = (2, 4, 5),
     seeds: tuple[int, ...] = (0,),
-    budget: Literal["paper", "cpu", "toy"] = "cpu",
+    budget: Literal[
+        "paper",
+        "paper-oxford102",
+        "paper-places",
+        "released-code",
+        "released-code-oxford102",
+        "cpu",
+        "toy",
+    ] = "cpu",
     encoder: Path | None = None,
     recognizer: Path | None = None,
     parallel: int = 1,
@@ -41,13 +49,15 @@ def train(
     Example: speech2image tables train --data shards/flowers --out models
 
     Args:
-        data: shards folders with teacher features, trained on as one.
+        data: shards folder with teacher features; several are trained on as one. The paper trains each set
+            alone.
         out: folder to write; `out/seed-SEED/ROW` holds each row's model, `out/logs` each step's output.
-        tables: numbers of the tables.
-        seeds: of Tables IV and V; Table II is trained from the first alone.
+        tables: numbers of the tables; 3 has rows of 2 at 128 pixels, on rooms, and is trained alone.
+        seeds: of Tables IV and V; Tables II and III are trained from the first alone.
         budget: flags of the trainings.
-        encoder: checkpoint of a speech encoder for Tables II and V; by default one is trained.
-        recognizer: folder that `export recognizer` wrote, for Table II; by default one is trained.
+        encoder: checkpoint of another speech encoder, the shipped one say: a further row of Table II, named
+            so. The other rows are trained on the data given, whatever is named here.
+        recognizer: folder that `export recognizer` wrote, of another recognizer: likewise.
         parallel: trainings at a time.
     """
     trainings = require("speech2image.evaluation.paper.trainings", "train")
@@ -64,6 +74,7 @@ def build(
     limit: int | None = None,
     resamples: int = 1000,
     threads: int | None = None,
+    whisper: Path | None = None,
 ) -> None:
     """Measure the models of the paper's tables on every data set and write one document.
 
@@ -77,13 +88,15 @@ def build(
         data: shards folders.
         out: folder to write.
         network: Inception-v3 of 2015-12-05, for FID.
-        tables: numbers of the tables; 3 has rows of Table II on Places-subset.
+        tables: numbers of the tables; 3 is of rooms.
         limit: measure so many utterances of each kind.
         resamples: of the bootstrap intervals.
         threads: processor threads.
+        whisper: folder of an off-the-shelf recognizer (faster-whisper's), for the row that hears with it;
+            without, that row is skipped.
     """
     own = require("speech2image.evaluation.paper.tables", "train")
-    print(own.build(models, data, network, out, tables, limit, resamples, threads))
+    print(own.build(models, data, network, out, tables, limit, resamples, threads, whisper))
 
 
 def two_step(

@@ -128,6 +128,29 @@ def _train_speech_encoder(arguments: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class GradientBalanceFiles:
+    """What is measured; nothing is written.
+
+    Attributes:
+        data: shards folder that prepare wrote; several are taken as one.
+        preset: which settings are the defaults of the flags below.
+        encoder: checkpoint of a speech-encoder training; by default one at its start.
+        batches: first batches of the training, over which the mean is taken.
+    """
+
+    data: tuple[Path, ...]
+    preset: str = "paper"
+    encoder: Path | None = None
+    batches: int = 8
+
+
+def _measure_gradient_balance(arguments: list[str]) -> None:
+    module = import_training("training.recipes.speech_encoder")
+    files, settings = parse_job(module, GradientBalanceFiles, "train gradient-balance", arguments)
+    print(module.gradient_balance_of(settings, open_data(files.data), files.batches, files.encoder).table())
+
+
+@dataclass(frozen=True)
 class PretrainedEncoderFiles(TrainingFiles):
     """Where a training reads and writes.
 
@@ -472,6 +495,10 @@ def text_alignment(text_encoder: Path, data: tuple[Path, ...], out: Path) -> Non
 RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "direct": (_train_direct, "all of the below, from prepared data to a model folder"),
     "speech-encoder": (_train_speech_encoder, "speech -> the image teacher's feature space"),
+    "gradient-balance": (
+        _measure_gradient_balance,
+        "no training: how hard each item of the teacher-student loss pulls at the embeddings",
+    ),
     "pretrained-speech-encoder": (
         _train_pretrained_speech_encoder,
         "the same on Whisper's encoder: a head on its frozen states, then all of it",

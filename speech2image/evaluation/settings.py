@@ -62,9 +62,12 @@ class EvaluationSettings:
         queries_per_class: photographs of each class that look for drawn pictures (S2IGAN's class mAP: 2).
         resamples: of the bootstrap intervals; FID's take a twentieth of them, as each costs a second.
         threads: processor threads of the model and the network (default: all).
-        table: 2 (routes), 4 (loss items) or 5 (picture scales): a row for each model in `models`.
+        table: 2 (routes), 3 (of rooms), 4 (loss items) or 5 (picture scales): a row for each model in
+            `models`.
         figure: 3 (eight noises), 4 (the same, of rooms) or 5 (interpolation) of the paper, drawn by `model`.
         models: folder of the table's models, named as the table's message says.
+        whisper: of tables 2 and 3: folder of an off-the-shelf recognizer (faster-whisper's), for the row that
+            hears with it; without, the row is skipped.
     """
 
     data: Path
@@ -94,6 +97,7 @@ class EvaluationSettings:
     table: TableNumber | None = None
     figure: Literal[3, 4, 5] | None = None
     models: Path | None = None
+    whisper: Path | None = None
 
 
 def check(settings: EvaluationSettings) -> None:
@@ -142,5 +146,9 @@ def _check_together(settings: EvaluationSettings) -> None:
         )
     if settings.table is not None and settings.figure is not None:
         raise SettingsError("choose --table or --figure, not both")
+    if settings.whisper is not None and settings.table not in (2, 3):
+        raise SettingsError(
+            "--whisper is for --table 2 and 3; elsewhere --recognizer whisper:FOLDER hears with it"
+        )
     if settings.table is not None and settings.models is None:
         raise SettingsError("--table needs --models, the folder in which the table's models lie")

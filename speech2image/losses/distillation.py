@@ -6,13 +6,15 @@ regression term. No gradient ever reaches the teacher.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from speech2image.errors import SettingsError
 
 Form = Literal["paper", "code"]
 
@@ -136,6 +138,17 @@ def kdl_loss(
     return F.kl_div(student, (image / 2.0).log_softmax(1), reduction="none", log_target=True).mean()
 
 
+def _items(
+    speech: Tensor, image: Tensor, labels: Tensor, weights: TeacherStudentWeights
+) -> dict[str, Tensor]:
+    """The items of eq. (6) before weighting, named as their weights are."""
+    return {
+        "joint_embedding": joint_embedding_loss(speech, image, labels, weights),
+        "norm": norm_loss(speech, image, weights.form),
+        "distribution": kdl_loss(speech, image, weights.form),
+    }
+
+
 def teacher_student_loss(
     speech: Float[Tensor, "batch size"],
     image: Float[Tensor, "batch size"],
@@ -147,17 +160,57 @@ def teacher_student_loss(
     Returns:
         The loss, and its items before weighting, for the log.
     """
-    items = {
-        "joint_embedding": joint_embedding_loss(speech, image, labels, weights),
-        "norm": norm_loss(speech, image, weights.form),
-        "distribution": kdl_loss(speech, image, weights.form),
-    }
+    items = _items(speech, image, labels, weights)
     loss = (
         weights.joint_embedding * items["joint_embedding"]
         + weights.norm * items["norm"]
         + weights.distribution * items["distribution"]
     )
     return loss, {name: item.detach() for name, item in items.items()}
+
+
+def gradient_norms(
+    speech: Float[Tensor, "batch size"],
+    image: Float[Tensor, "batch size"],
+    labels: Int[Tensor, " batch"],
+    weights: TeacherStudentWeights = TeacherStudentWeights(),
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How hard each item of eq. (6) pulls at the embeddings of a batch, before weighting.
+
+    Returns:
+        Item -> Frobenius norm of its gradient with respect to `speech`, and item -> its value.
+    """
+    norms, values = {}, {}
+    leaf = speech.detach().float().requires_grad_()
+    for name, item in _items(leaf, image, labels, weights).items():
+        (gradient,) = torch.autograd.grad(item, leaf)
+        norms[name], values[name] = float(gradient.norm()), float(item.detach())
+    return norms, values
+
+
+def balanced(weights: TeacherStudentWeights, norms: dict[str, float]) -> TeacherStudentWeights:
+    """Weights under which the weighted gradients of all items are of one size (paper, section V-A).
+
+    The first item that takes part keeps its weight; an item of weight 0 takes no part.
+
+    Args:
+        weights: as they were.
+        norms: item -> norm of its gradient before weighting.
+
+    Raises:
+        SettingsError: an item that takes part has no gradient, so that no weight balances it.
+    """
+    part = [name for name in norms if getattr(weights, name)]
+    for name in part:
+        if not (math.isfinite(norms[name]) and norms[name] > 0):
+            raise SettingsError(
+                f"the gradient of the item {name} is {norms[name]} on these batches: no weight balances it; "
+                "leave it out with weight 0, or set the weights by hand (--balance 0)"
+            )
+    if not part:
+        raise SettingsError("all items of the teacher-student loss have weight 0; give one of them a weight")
+    size = getattr(weights, part[0]) * norms[part[0]]
+    return replace(weights, **{name: size / norms[name] for name in part})
 
 
 def info_nce_loss(

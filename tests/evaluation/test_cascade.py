@@ -1,8 +1,10 @@
 """The route through text is measured as every other: what it writes down, and what captions would give."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,14 @@ from evaluation_parts import TinyNetwork, run
 from tiny_cascade import Says, make_cascade
 from tiny_model import EMBEDDING, make_model
 
+from speech2image.asr.backends import open_recognizer
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import EvaluationSettings, embeddings, evaluate
 from speech2image.evaluation import run as run_module
 from speech2image.evaluation.paper import tables
 from speech2image.evaluation.utterances import caption_of
+from speech2image.pipeline import cascade as cascade_module
 from speech2image.pipeline.cascade import CascadeRoute
 from speech2image.pipeline.loading import load
 
@@ -132,20 +136,58 @@ def test_table_two_measures_every_route(
     make_model(models / "direct" / "model")
     make_model(models / "classifier")
     make_cascade(models / "two-step" / "model")
-    make_cascade(models / "stackgan-v2-text", words=None)
+    make_cascade(models / "stackgan-v1-text", words=None)
+    asked: list[str] = []
+
+    def off_the_shelf(choice: str, *rest: Any, **more: Any) -> Any:
+        if choice == "own":
+            return open_recognizer(choice, *rest, **more)
+        asked.append(choice)
+        return SimpleNamespace(name="whisper folder", transcribe=lambda waveform: "a red flower")
+
+    monkeypatch.setattr(cascade_module, "open_recognizer", off_the_shelf)
     chosen = _settings(shards, Path(), tmp_path / "out", network=tmp_path, measures=("colours", "words"))
-    results = evaluate(replace(chosen, table=2, models=models))
+    results = evaluate(replace(chosen, table=2, models=models, whisper=tmp_path / "tiny.en"))
+    assert set(asked) == {f"whisper:{tmp_path / 'tiny.en'}"}
     rows = {row["row"]: row["results"] for row in results["rows"]}
-    assert list(rows) == ["direct", "two-step", "classifier", "stackgan-v1-text", "stackgan-v2-text"]
+    assert list(rows) == [
+        "direct",
+        "two-step-whisper",
+        "two-step",
+        "classifier",
+        "stackgan-v1-text",
+        "stackgan-v2-text",
+    ]
     assert all(rows.values()) and not any(row["missing"] for row in results["rows"])
     routes = [row["model"]["route"] for row in rows.values()]
-    assert routes == ["direct", "cascade", "direct", "cascade", "cascade"]
-    assert [bool(row["words"]) for row in rows.values()] == [False, True, False, False, False]
-    assert [row["settings"].get("captions", False) for row in rows.values()] == [False] * 3 + [True] * 2
+    assert routes == ["direct", "cascade", "cascade", "direct", "cascade", "cascade"]
+    assert [bool(row["words"]) for row in rows.values()] == [False, True, True, False, False, False]
+    assert [row["settings"].get("captions", False) for row in rows.values()] == [False] * 4 + [True] * 2
+    assert rows["two-step-whisper"]["model"]["recognizer"] != rows["two-step"]["model"]["recognizer"]
     assert "Rows on text" in (tmp_path / "out" / "results.md").read_text()
 
 
-def test_two_step_serves_as_stackgan_v1_on_text_and_nothing_else_does() -> None:
+def test_a_row_of_an_off_the_shelf_recognizer_is_skipped_without_one(shards: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    make_cascade(models / "two-step" / "model")
+    make_model(models / "direct-given")
+    chosen = _settings(shards, Path(), tmp_path / "out", measures=("words",))
+    results = evaluate(replace(chosen, table=2, models=models))
+    rows = {row["row"]: row for row in results["rows"]}
+    skipped = "two-step-whisper is skipped: no off-the-shelf recognizer was given; .*--whisper"
+    assert re.match(skipped, rows["two-step-whisper"]["missing"]) and rows["two-step"]["results"]
+    assert rows["direct-given"]["results"] and "two-step-given" not in rows, "rows beyond the paper's"
+    assert "(--encoder)" in rows["direct-given"]["label"]
+    with pytest.raises(SettingsError, match="--whisper is for --table 2 and 3"):
+        evaluate(replace(chosen, whisper=tmp_path))
+
+
+def test_two_step_draws_with_the_generator_of_stackgan_v2_on_text() -> None:
+    """Paper, IV-B: the stacked generator of the direct route; StackGAN-v1 is a row of its own."""
+    for number in (2, 3):
+        planned = {row.row: row for row in tables.TABLES[number].rows}
+        assert not planned["two-step"].same_as and not planned["two-step"].captions
+        assert planned["two-step-whisper"].same_as == "two-step"
     planned = {row.row: row for row in tables.TABLES[2].rows}
-    assert planned["stackgan-v1-text"].same_as == "two-step" and planned["stackgan-v1-text"].captions
-    assert not planned["stackgan-v2-text"].same_as and not planned["two-step"].captions
+    assert planned["stackgan-v2-text"].same_as == "two-step" and planned["stackgan-v2-text"].captions
+    assert not planned["stackgan-v1-text"].same_as and planned["stackgan-v1-text"].captions

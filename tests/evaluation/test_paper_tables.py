@@ -1,6 +1,7 @@
 """All of the paper's tables on several data sets, as one document."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,13 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
     assert cli.main(["tables", "build", *words]) == 0
     text = (tmp_path / "out" / "tables.md").read_text()
     assert text.index("Table II") < text.index("Table V")
-    assert text.count("| missing |") == 4 and "3.23 / 54.76" in text
+    assert text.count("| missing |") == 5 and "3.23 / 54.76" in text
     assert "real against real" in text and "drawn from noise" in text
     assert text.count("| 64 x 64, 1 discriminator |") == 2, "a line for each seed"
     assert "Order of the rows" not in text, "models that are all the same stand in no order"
     told = json.loads((tmp_path / "out" / "tables.json").read_text())
     rows = told["Table II: routes"][shards.name][0]["rows"]
-    assert [row["results"] is None for row in rows] == [False, True, True, True, True]
+    assert [row["results"] is None for row in rows] == [False, True, True, True, True, True]
     fid = next(row["fid"] for row in rows[0]["results"]["pictures"] if row["id"] == "kept out")
     assert f"| direct | 0 | 2, 0 + 7, 5 | {fid:.3f} (" in text
 
@@ -113,6 +114,17 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["tables", "build", *words, "--tables", "2"]) == 1
     assert "absent" in capsys.readouterr().err
     assert not (tmp_path / "out" / "tables.md").exists()
+
+
+def test_published_figures_are_those_of_the_paper() -> None:
+    golden = tomllib.loads(
+        (Path(__file__).parents[1] / "reference" / "paper.toml").read_text(encoding="utf-8")
+    )
+    found = {
+        str(number): {row.row: row.published for row in table.rows if row.published}
+        for number, table in tables.TABLES.items()
+    }
+    assert {number: rows for number, rows in found.items() if rows} == golden["published"]
 
 
 def test_figures_of_before_give_the_document_of_the_docs() -> None:

@@ -1,6 +1,8 @@
 """The plan trains every row of the tables; steps wait for others, go on and fail as they should."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,55 +11,115 @@ from speech2image.cli import main as speech2image
 from speech2image.data.corpora.toy import toy_samples
 from speech2image.data.pairs import write_shards
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.errors import DataError
+from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation.paper import trainings
 from speech2image.evaluation.paper.tables import TABLES, find_row
 from speech2image.evaluation.paper.trainings import BUDGETS, CHECKPOINT, Step, TrainingPlan
-from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.core.checkpoint import read_facts
 
 
-@pytest.mark.slow
-def test_the_plan_trains_every_row(tmp_path: Path) -> None:
-    data = tmp_path / "shards"
-    write_shards(toy_samples(48), data)
+def make_data(folder: Path) -> Path:
+    write_shards(toy_samples(48), folder)
     features = np.random.default_rng(0).standard_normal((48, 2, 1024)).astype(np.float16)
-    PairArrays.open(data).save_teacher(features)
-    plan = TrainingPlan((data,), tmp_path / "models", BUDGETS["toy"])
+    PairArrays.open(folder).save_teacher(features)
+    return folder
+
+
+def do(plan: TrainingPlan, tables: tuple[int, ...]) -> None:
+    """All steps in their order."""
     done: set[str] = set()
-    for step in plan.steps((2, 4, 5), (0,)):
+    for step in plan.steps(tables, (0,)):
         assert set(step.needs) <= done, "what others wait for comes first"
         step.before()
         for command in step.commands:
             assert speech2image(command) == 0, step.name
         done.add(step.name)
+
+
+def settings_of(plan: TrainingPlan, *place: str) -> dict[str, Any]:
+    """Settings of a training, kept in its checkpoint."""
+    facts: dict[str, Any] = read_facts(plan.out.joinpath(*place, CHECKPOINT))["settings"]
+    return facts
+
+
+@pytest.mark.slow
+def test_the_plan_trains_every_row(tmp_path: Path) -> None:
+    plan = TrainingPlan((make_data(tmp_path / "shards"),), tmp_path / "models", BUDGETS["toy"])
+    do(plan, (2, 4, 5))
     for number in (2, 4, 5):
         for row in TABLES[number].rows:
-            place = row.same_as if row.row == "stackgan-v1-text" else row.row
-            assert find_row(plan.out / "seed-0" / place) is not None, row.row
+            if not row.optional:
+                assert find_row(plan.out / "seed-0" / (row.same_as or row.row)) is not None, row.row
     losses = [plan.out / "seed-0" / row.row for row in TABLES[4].rows]
-    weights = [load_checkpoint(row / "speech_encoder" / CHECKPOINT)["settings"]["loss"] for row in losses]
-    assert [(w["joint_embedding"], w["distribution"]) for w in weights] == [
-        (0, 0),
-        (1, 0),
-        (0, 1000),
-        (1, 1000),
+    weights = [settings_of(plan, "seed-0", row.row, "speech_encoder") for row in TABLES[4].rows]
+    assert [(w["loss"]["joint_embedding"], w["loss"]["distribution"], w["balance"]) for w in weights] == [
+        (0, 0, 0),
+        (1, 0, 0),
+        (0, 1000, 0),
+        (1, 1000, 0),
+        (1, 1000, 8),
     ]
     own = [(row / "data" / "shards" / "arrays" / "speech_embeddings.npy").read_bytes() for row in losses]
-    assert len(set(own)) == 4, "each row's generator draws from its own encoder's embeddings"
-    sizes = [
-        load_checkpoint(plan.out / "seed-0" / f"scale-{side}" / "generator" / CHECKPOINT)["settings"]
-        for side in (64, 128, 256)
-    ]
-    assert [size["networks"]["branches"] for size in sizes] == [1, 2, 3]
+    assert len(set(own)) == 5, "each row's generator draws from its own encoder's embeddings"
+    scales = [settings_of(plan, "seed-0", f"scale-{side}", "generator") for side in (64, 128, 256)]
+    assert [scale["networks"]["branches"] for scale in scales] == [1, 2, 3]
+    assert {scale["steps"] * scale["batch_size"] for scale in scales} == {16}, "as many pictures each"
+    assert "margin_same" in settings_of(plan, "common", "speech_encoder")["loss"], "the paper's loss"
+
+
+@pytest.mark.slow
+def test_the_plan_trains_the_rows_of_rooms(tmp_path: Path) -> None:
+    plan = TrainingPlan((make_data(tmp_path / "shards"),), tmp_path / "models", BUDGETS["toy"])
+    do(plan, (3,))
+    for row in TABLES[3].rows:
+        assert find_row(plan.out / "seed-0" / (row.same_as or row.row)) is not None, row.row
+    for row in ("direct", "classifier", "two-step"):
+        assert settings_of(plan, "seed-0", row, "generator")["networks"]["branches"] == 2
+
+
+def commands_of(plan: TrainingPlan, tables: tuple[int, ...], seeds: tuple[int, ...] = (0,)) -> list[str]:
+    return [" ".join(command) for step in plan.steps(tables, seeds) for command in step.commands]
 
 
 def test_rows_of_another_seed_share_what_is_common(tmp_path: Path) -> None:
     plan = TrainingPlan((tmp_path,), tmp_path / "models", BUDGETS["cpu"])
     names = [step.name for step in plan.steps((2, 4, 5), (0, 1))]
-    assert len(names) == len(set(names)) == 3 + 1 + 2 * (3 * 4 + 3) + 7
-    given = TrainingPlan((tmp_path,), tmp_path, BUDGETS["cpu"], tmp_path / "encoder", tmp_path / "words")
-    fewer = [step.name for step in given.steps((2, 4, 5), (0, 1))]
-    assert set(names) - set(fewer) == {"speech-encoder", "recognizer"}
+    assert len(names) == len(set(names)) == 5 + 2 * (3 * 5 + 3) + 6
+
+
+@pytest.mark.parametrize("budget", sorted(set(BUDGETS) - {"toy"}))
+def test_rows_that_are_compared_have_one_budget(budget: str, tmp_path: Path) -> None:
+    plan = TrainingPlan((tmp_path / "data",), tmp_path / "models", BUDGETS[budget])
+    for tables, flags in (((2,), plan.budget.routes), ((3,), plan.budget.rooms)):
+        drawn = [c for c in commands_of(plan, tables) if c.startswith("train stackgan-v2")]
+        assert len(drawn) == 3 and all(flags in command for command in drawn), "speech, classes, text"
+    of_losses = [c for c in commands_of(plan, (4,)) if c.startswith("train speech-encoder")]
+    assert len(of_losses) == 5 and all(plan.budget.losses in command for command in of_losses)
+    assert not any("--start-from" in command for command in of_losses), "from scratch"
+    scales = [c for c in commands_of(plan, (5,)) if c.startswith("train stackgan-v2")]
+    pictures = [int(number("--steps", c)) * int(number("--batch-size", c)) for c in scales]
+    assert [number("--networks.branches", c) for c in scales] == ["1", "2", "3"] and len(set(pictures)) == 1
+
+
+def number(flag: str, command: str) -> str:
+    """The last value of a flag, which is the one that counts."""
+    return command.split(f"{flag} ")[-1].split()[0]
+
+
+def test_what_is_given_makes_rows_of_its_own(tmp_path: Path) -> None:
+    plan = TrainingPlan((tmp_path / "data",), tmp_path / "models", BUDGETS["cpu"])
+    given = replace(plan, encoder=tmp_path / "shipped.safetensors", recognizer=tmp_path / "words")
+    usual, more = (commands_of(one, (2, 4, 5)) for one in (plan, given))
+    assert more[: len(usual)] == usual, "the paper's rows are trained on the data alone"
+    added = more[len(usual) :]
+    assert all("-given" in command for command in added) and len(added) == 3
+    assert not any("shipped" in command or str(tmp_path / "words") in command for command in usual)
+
+
+def test_rooms_are_trained_alone(tmp_path: Path) -> None:
+    plan = TrainingPlan((tmp_path,), tmp_path / "models", BUDGETS["cpu"])
+    with pytest.raises(SettingsError, match="train it alone"):
+        plan.steps((2, 3), (0,))
 
 
 def test_run(tmp_path: Path) -> None:

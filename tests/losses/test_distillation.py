@@ -5,10 +5,13 @@ import math
 import pytest
 import torch
 
+from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
+    balanced,
     contrastive_loss,
+    gradient_norms,
     info_nce_loss,
     joint_embedding_loss,
     kdl_loss,
@@ -133,3 +136,28 @@ def test_temperature_stops_at_a_hundredth():
     arguments = SPEECH, IMAGE, torch.zeros(2), LABELS, torch.arange(3), ContrastiveWeights()
     at_limit, below = (contrastive_loss(*arguments, torch.tensor(t))[0] for t in (math.log(0.01), -20.0))
     assert below.item() == pytest.approx(at_limit.item(), rel=1e-4)
+
+
+def test_gradients_of_the_items_by_hand():
+    # norm, paper: the sign of each difference over the batch of 3; three numbers differ
+    norms, values = gradient_norms(SPEECH, IMAGE, LABELS, TeacherStudentWeights(form="paper"))
+    assert norms["norm"] == pytest.approx(math.sqrt(3) / 3) and values["norm"] == pytest.approx(2.5 / 3)
+    whole = SPEECH.clone().requires_grad_()
+    weights = TeacherStudentWeights(joint_embedding=0.0, norm=0.0, distribution=7.0)
+    teacher_student_loss(whole, IMAGE, LABELS, weights)[0].backward()
+    norms, values = gradient_norms(SPEECH, IMAGE, LABELS, weights)
+    assert 7 * norms["distribution"] == pytest.approx(whole.grad.norm().item(), rel=1e-5)
+    assert values["distribution"] == pytest.approx(kdl_loss(SPEECH, IMAGE).item())
+
+
+def test_balanced_weights_give_gradients_of_one_size():
+    norms = {"joint_embedding": 0.4, "norm": 0.002, "distribution": 0.01}
+    chosen = balanced(TeacherStudentWeights(joint_embedding=2.0), norms)
+    assert [getattr(chosen, name) * norm for name, norm in norms.items()] == pytest.approx([0.8] * 3)
+    assert (chosen.joint_embedding, chosen.form, chosen.alpha) == (2.0, "code", 1.0)
+    without = balanced(TeacherStudentWeights(joint_embedding=0.0), norms)
+    assert (without.joint_embedding, without.norm, without.distribution) == pytest.approx((0.0, 5.0, 1.0))
+    with pytest.raises(SettingsError, match=r"the gradient of the item norm is 0\.0"):
+        balanced(TeacherStudentWeights(), norms | {"norm": 0.0})
+    with pytest.raises(SettingsError, match="all items"):
+        balanced(TeacherStudentWeights(joint_embedding=0.0, norm=0.0, distribution=0.0), norms)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from speech2image.evaluation.report.html import page
 from speech2image.evaluation.report.markdown import facts
@@ -52,6 +53,10 @@ the floors measured beside them, and their order with the published order; never
 published one."""
 
 
+NO_WHISPER = "no off-the-shelf recognizer was given; name a folder of faster-whisper's model with --whisper"
+"""Why a row is skipped that would hear with one."""
+
+
 @dataclass(frozen=True)
 class PaperRow:
     """A row of a table of the paper.
@@ -62,7 +67,10 @@ class PaperRow:
         published: figures of the paper, for orientation.
         captions: draw from captions, not from speech.
         same_as: another row, whose model serves where this one has none of its own.
+        recognizer: "own" (the model's), or "whisper", the one that `--whisper` names.
+        optional: left out of the table where there is no model of it.
         joint_embedding, distribution: weights of the encoder's loss, in Table IV.
+        balanced: choose these weights so that all items' gradients are of one size.
         branches: scales of the generator, in Table V.
     """
 
@@ -71,26 +79,33 @@ class PaperRow:
     published: str = ""
     captions: bool = False
     same_as: str = ""
+    recognizer: Literal["own", "whisper"] = "own"
+    optional: bool = False
     joint_embedding: int = 1
     distribution: int = 1000
+    balanced: bool = False
     branches: int = 3
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper; `trained_as` is the table whose training makes its rows."""
+    """A table of the paper."""
 
     number: TableNumber
     title: str
     rows: tuple[PaperRow, ...]
-    trained_as: int
+
+    @property
+    def of_one_seed(self) -> bool:
+        """Whether it compares routes, of which one seed is trained."""
+        return self.number in (2, 3)
 
     def missing(self, row: PaperRow, data: Path, models: Path) -> str:
         """What to do to get a row."""
         out = models.parent if models.name.startswith("seed-") else models
-        flags = f"--budget paper --tables {self.trained_as} --data {data} --out {out}"
+        flags = f"--budget paper --tables {self.number} --data {data} --out {out}"
         return (
-            f"{models}/{row.row} is missing; train all rows, into {out}/seed-0, with: "
+            f"{models}/{row.same_as or row.row} is missing; train all rows, into {out}/seed-0, with: "
             f"speech2image tables train {flags}"
         )
 
@@ -100,7 +115,6 @@ TABLES = {
         own["number"],
         own["title"],
         tuple(PaperRow(**row) for row in own["rows"]),
-        own.get("trained_as", own["number"]),
     )
     for own in SPECIFICATION["tables"]
 }
@@ -118,7 +132,11 @@ def table(settings: EvaluationSettings) -> Results:
     assert number is not None and models is not None
     check_out(settings.out)
     own = TABLES[number]
-    rows = [_measure(own, row, settings, models) for row in own.rows]
+    rows = [
+        _measure(own, row, settings, models)
+        for row in own.rows
+        if not row.optional or find_row(models / row.row) is not None
+    ]
     results = {"format": "speech2image table 1", "table": number, "title": own.title, "rows": rows}
     _write(results, settings.out)
     return results
@@ -130,13 +148,17 @@ def _measure(own: PaperTable, row: PaperRow, settings: EvaluationSettings, model
         folder = models / row.same_as
     found = find_row(folder)
     made: Results = {"row": row.row, "label": row.label, "published": row.published}
+    if row.recognizer == "whisper" and settings.whisper is None:
+        return made | {"missing": f"{row.row} is skipped: {NO_WHISPER}", "trained": {}, "results": None}
     if found is None:
         missing = own.missing(row, settings.data, models)
         return made | {"missing": missing, "trained": {}, "results": None}
     made["trained"], going_on = _trainings(folder)
     if going_on:
         return made | {"missing": going_on, "results": None}
-    one = replace(settings, table=None, models=None, out=settings.out / row.row, **found)
+    one = replace(settings, table=None, models=None, whisper=None, out=settings.out / row.row, **found)
+    if row.recognizer == "whisper":
+        one = replace(one, recognizer=f"whisper:{settings.whisper}")
     return made | {"missing": None, "results": report(replace(one, captions=row.captions))}
 
 
@@ -192,7 +214,7 @@ def _write(results: Results, out: Path) -> None:
 
 def _text(results: Results) -> str:
     text = "Pictures drawn from unseen classes in voices kept out of training, one evaluator for all rows."
-    if results["table"] == 2:
+    if any(row["row"].endswith("-text") for row in results["rows"]):
         text += " Rows on text are drawn from the captions: what a recognizer without errors would reach."
     if any(row["published"] for row in results["rows"]):
         text += " Published: Inception Score / FID, by other evaluators; for orientation alone."
@@ -228,16 +250,17 @@ def build(
     limit: int | None = None,
     resamples: int = 1000,
     threads: int | None = None,
+    whisper: Path | None = None,
 ) -> Path:
     """Measure what is there of several tables, on several data sets, and write `tables.md` and `tables.json`.
 
     Args:
-        models: folders of models, one a seed; Table II is of the first alone.
+        models: folders of models, one a seed; Tables II and III are of the first alone.
         data: shards folders; a model of several sets is measured on each.
         network: Inception file; without it there is no FID.
         out: folder to write; `out/<set>/table-<number>-seed-<place>/` has each model's own report.
         tables: numbers of the paper's tables.
-        limit, resamples, threads: as of `speech2image evaluate`.
+        limit, resamples, threads, whisper: as of `speech2image evaluate`.
 
     Returns:
         `tables.md`.
@@ -255,12 +278,13 @@ def build(
         measures=("retrieval", "colours", "fid", "kid", "inception-score"),
         drawn=(KEPT_OUT,),
         only_drawn=True,
+        whisper=whisper,
     )
     results: dict[str, dict[str, list[Results]]] = {}
     for number in tables:
         of_table = results[TABLES[number].title] = {}
         for folder in data:
-            seeds = models[:1] if TABLES[number].trained_as == 2 else models
+            seeds = models[:1] if TABLES[number].of_one_seed else models
             places = [out / folder.name / f"table-{number}-seed-{seed}" for seed in range(len(seeds))]
             of_table[folder.name] = [
                 table(replace(own, data=folder, table=number, models=of_seed, out=place))

@@ -1,9 +1,9 @@
 """Trainings of the paper's tables: steps from prepared data to every row's model, a table's under one budget.
 
-`OUT/seed-<seed>/<row>` then holds each row's model, `OUT/common` what several rows share: the classifier's
-encoder, which Table IV's encoders start from, since it has learnt to listen and knows no teacher; the text
-encoder; the speech encoder of Tables II and V. The shards need teacher features (`prepare teacher`). Work
-goes on after an interruption. Each step's output lies in `OUT/logs`. Table II is of the first seed alone.
+`OUT/seed-<seed>/<row>` then holds each row's model, `OUT/common` what several rows share: the speech encoder
+of Tables II, III and V, the classifier's encoder, the text encoder, the recognizer. All of them start from
+nothing and learn from the data given alone. The shards need teacher features (`prepare teacher`). Work
+goes on after an interruption. Each step's output lies in `OUT/logs`. Tables II and III are of the first seed.
 """
 
 import os
@@ -13,11 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speech2image.data.shards.arrays import PairArrays
-from speech2image.errors import DataError
+from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation.paper.tables import SPECIFICATION, TABLES, PaperRow
 from speech2image.files import writing
 from speech2image.models.gan.layers import SIZES
@@ -31,13 +31,16 @@ class Budget:
     """Flags of each training (`tables.toml`); rows that are compared share theirs.
 
     Attributes:
-        classifier, text_encoder, recognizer: of Table II.
-        speech_encoder: of Tables II and V.
+        classifier, text_encoder, recognizer: of Tables II and III.
+        speech_encoder: of Tables II, III and V.
         stage_one, stage_two: StackGAN-v1.
         routes: stacked generators of Table II.
+        rooms: of Table III.
         losses: encoders of Table IV.
         of_losses: their generators.
         scales: generators of Table V.
+        scale_batches: of Table V's generators, one a row.
+        scale_pictures: that each of them is trained on, whatever its batch.
     """
 
     classifier: str
@@ -47,9 +50,18 @@ class Budget:
     stage_one: str
     stage_two: str
     routes: str
+    rooms: str
     losses: str
     of_losses: str
     scales: str
+    scale_batches: Sequence[int]
+    scale_pictures: int
+
+    def of_scale(self, branches: int) -> str:
+        """Flags of the generator of Table V with so many branches: as many pictures as the others see."""
+        batch = self.scale_batches[branches - 1]
+        steps = self.scale_pictures // batch
+        return f"{self.scales} --networks.branches {branches} --batch-size {batch} --steps {steps}"
 
 
 BUDGETS = {name: Budget(**flags) for name, flags in SPECIFICATION["budgets"].items()}
@@ -80,8 +92,8 @@ class TrainingPlan:
         data: shards folders.
         out: folder to write.
         budget: of each training.
-        encoder: checkpoint of a speech encoder for Tables II and V; None trains one.
-        recognizer: folder that `export recognizer` wrote, for Table II; None trains one.
+        encoder: checkpoint of another speech encoder, for a further row of Table II.
+        recognizer: folder that `export recognizer` wrote, for a further row of Table II.
     """
 
     data: tuple[Path, ...]
@@ -91,22 +103,32 @@ class TrainingPlan:
     recognizer: Path | None = None
 
     def steps(self, tables: Sequence[int], seeds: Sequence[int]) -> list[Step]:
-        """All steps, those that others wait for first."""
+        """All steps, those that others wait for first.
+
+        Raises:
+            SettingsError: Table III together with another one: its rows have the names of Table II's.
+        """
+        if 3 in tables and len(tables) > 1:
+            raise SettingsError(
+                "Table III is of rooms, at 128 pixels: train it alone (--tables 3), into a folder of its own"
+            )
         steps: list[Step] = []
-        if {2, 4} & set(tables):
-            steps.append(self._classifier())
-        if {2, 5} & set(tables):
+        routes = bool({2, 3} & set(tables))
+        if routes:
+            steps += [self._classifier(), self._text_encoder(), self._recognizer()]
+        if routes or 5 in tables:
             steps += self._speech_encoder()
-        if 2 in tables:
-            steps.append(self._text_encoder())
         for seed in seeds:
             if 4 in tables:
                 for row in TABLES[4].rows:
                     steps += self._loss(row, seed)
             if 5 in tables:
                 steps += [self._scale(row, seed) for row in TABLES[5].rows]
-            if 2 in tables and seed == seeds[0]:
-                steps += self._routes(seed)
+        if 2 in tables:
+            steps += self._routes(self.budget.routes, seeds[0])
+            steps += [*self._stackgan_v1(seeds[0]), *self._given(seeds[0])]
+        if 3 in tables:
+            steps += self._routes(self.budget.rooms, seeds[0])
         return steps
 
     def _train(self, recipe: str, flags: str, out: Path, *more: str | Path) -> list[str]:
@@ -122,7 +144,7 @@ class TrainingPlan:
 
     @property
     def _encoder(self) -> Path:
-        return self.encoder or self._common / "speech_encoder" / CHECKPOINT
+        return self._common / "speech_encoder" / CHECKPOINT
 
     def _embed(self, encoder: Path, data: Sequence[Path], *flags: str) -> tuple[list[str], ...]:
         words = ["train", "embeddings", *flags, "--encoder", str(encoder), "--data"]
@@ -134,12 +156,16 @@ class TrainingPlan:
         )
 
     def _speech_encoder(self) -> list[Step]:
-        steps = []
-        if self.encoder is None:
-            command = self._train("speech-encoder", self.budget.speech_encoder, self._encoder.parent)
-            steps.append(Step("speech-encoder", (command,)))
-        needs = tuple(step.name for step in steps)
-        return [*steps, Step("speech-embeddings", self._embed(self._encoder, self.data), needs)]
+        command = self._train("speech-encoder", self.budget.speech_encoder, self._encoder.parent)
+        embed = self._embed(self._encoder, self.data)
+        return [
+            Step("speech-encoder", (command,)),
+            Step("speech-embeddings", embed, ("speech-encoder",)),
+        ]
+
+    def _recognizer(self) -> Step:
+        folder = self._common / "recognizer"
+        return Step("recognizer", (self._train("speech-recognizer", self.budget.recognizer, folder),))
 
     def _text_encoder(self) -> Step:
         out = self._common / "text_encoder"
@@ -156,93 +182,114 @@ class TrainingPlan:
     def _loss(self, row: PaperRow, seed: int) -> list[Step]:
         place, name = self._row(row.row, seed), f"{row.row}-seed-{seed}"
         joint, distillation = str(row.joint_embedding), str(row.distribution)
-        start = self._common / "classifier" / CHECKPOINT
-        flags = ("--loss.joint-embedding", joint, "--loss.distribution", distillation, "--seed", str(seed))
-        encoder = self._train(
-            "speech-encoder", self.budget.losses, place / "speech_encoder", "--start-from", start, *flags
-        )
-        own = TrainingPlan(tuple(place / "data" / folder.name for folder in self.data), self.out, self.budget)
-        embed = self._embed(place / "speech_encoder" / CHECKPOINT, own.data)
-        generator = own._train("stackgan-v2", self.budget.of_losses, place / "generator", "--seed", str(seed))
+        flags = ["--loss.joint-embedding", joint, "--loss.distribution", distillation, "--seed", str(seed)]
+        flags += ["--balance", "8"] if row.balanced else []
+        encoder = self._train("speech-encoder", self.budget.losses, place / "speech_encoder", *flags)
+        return [
+            Step(f"{name}-encoder", (encoder,)),
+            *self._own_embeddings(
+                place, name, place / "speech_encoder" / CHECKPOINT, self.budget.of_losses, seed
+            ),
+        ]
+
+    def _own_embeddings(self, place: Path, name: str, encoder: Path, flags: str, seed: int) -> list[Step]:
+        """A generator that draws from another encoder's embeddings than those beside the shards."""
+        own = replace(self, data=tuple(place / "data" / folder.name for folder in self.data))
+        generator = own._train("stackgan-v2", flags, place / "generator", "--seed", str(seed))
 
         def link() -> None:
             for folder, linked in zip(self.data, own.data, strict=True):
                 link_data(folder, linked)
 
+        needs = () if encoder.parent != place / "speech_encoder" else (f"{name}-encoder",)
         return [
-            Step(f"{name}-encoder", (encoder,), ("classifier",)),
-            Step(f"{name}-embeddings", embed, (f"{name}-encoder",), link),
+            Step(f"{name}-embeddings", self._embed(encoder, own.data), needs, link),
             Step(f"{name}-generator", (generator,), (f"{name}-embeddings",)),
         ]
 
     def _scale(self, row: PaperRow, seed: int) -> Step:
         place = self._row(row.row, seed)
-        flags = ("--networks.branches", str(row.branches), "--seed", str(seed))
-        command = self._train("stackgan-v2", self.budget.scales, place / "generator", *flags)
+        flags = self.budget.of_scale(row.branches)
+        command = self._train("stackgan-v2", flags, place / "generator", "--seed", str(seed))
         return Step(
-            f"{row.row}-seed-{seed}", (command,), ("speech-embeddings",), lambda: self._take_encoder(place)
+            f"{row.row}-seed-{seed}",
+            (command,),
+            ("speech-embeddings",),
+            lambda: copy(self._encoder, place / "speech_encoder" / CHECKPOINT),
         )
 
-    def _routes(self, seed: int) -> list[Step]:
+    def _routes(self, flags: str, seed: int) -> list[Step]:
+        """The rows of Tables II and III: one stacked generator each, all with these flags."""
         direct, classifier = self._row("direct", seed), self._row("classifier", seed)
         own, chosen = self._common / "classifier" / CHECKPOINT, ("--seed", str(seed))
+        by_class = ("--conditions", "classifier")
+        on_text = self._row("two-step", seed) / "generator"
         return [
             Step(
                 "direct",
-                (self._train("stackgan-v2", self.budget.routes, direct / "generator", *chosen),),
+                (self._train("stackgan-v2", flags, direct / "generator", *chosen),),
                 ("speech-embeddings",),
-                lambda: self._take_encoder(direct),
+                lambda: copy(self._encoder, direct / "speech_encoder" / CHECKPOINT),
             ),
             Step(
                 "classifier-route",
                 (
-                    *self._embed(own, self.data, "--conditions", "classifier"),
-                    self._train(
-                        "stackgan-v2",
-                        self.budget.routes,
-                        classifier / "generator",
-                        "--conditions",
-                        "classifier",
-                        *chosen,
-                    ),
+                    *self._embed(own, self.data, *by_class),
+                    self._train("stackgan-v2", flags, classifier / "generator", *by_class, *chosen),
                 ),
                 ("classifier",),
                 lambda: copy(own, classifier / "speech_encoder" / CHECKPOINT),
             ),
-            *self._on_text(seed),
+            Step(
+                "stackgan-v2-text",
+                (self._train("stackgan-v2", flags, on_text, "--conditions", "text", *chosen),),
+                ("text-encoder",),
+            ),
+            Step(
+                "two-step",
+                (self._export("two-step", on_text, seed, self._common / "recognizer" / CHECKPOINT),),
+                ("stackgan-v2-text", "recognizer"),
+            ),
         ]
 
-    def _on_text(self, seed: int) -> list[Step]:
+    def _stackgan_v1(self, seed: int) -> list[Step]:
         text = ("--conditions", "text", "--seed", str(seed))
-        stages = [self._row("two-step", seed) / name for name in ("stage_one", "generator")]
+        stages = [self._row("stackgan-v1-text", seed) / name for name in ("stage_one", "generator")]
         one = self._train("stackgan-v1", self.budget.stage_one, stages[0], *text)
         first = stages[0] / CHECKPOINT
         two = self._train("stackgan-v1", self.budget.stage_two, stages[1], *text, "--stage-one", first)
-        of_v2 = self._row("stackgan-v2-text", seed) / "generator"
-        v2 = self._train("stackgan-v2", self.budget.routes, of_v2, *text)
-        steps = [
+        return [
             Step("stage-one", (one,), ("text-encoder",)),
-            Step("stage-two", (two,), ("stage-one",)),
-            Step("stackgan-v2-text", (v2, self._export(of_v2)), ("text-encoder",)),
+            Step("stage-two", (two, self._export("stackgan-v1-text", stages[1], seed)), ("stage-one",)),
         ]
-        recognizer = self.recognizer
-        needs: tuple[str, ...] = ("stage-two",)
-        if recognizer is None:
-            folder = self._common / "recognizer"
-            train = self._train("speech-recognizer", self.budget.recognizer, folder)
-            steps.append(Step("recognizer", (train,)))
-            recognizer, needs = folder / CHECKPOINT, ("stage-two", "recognizer")
-        export = self._export(stages[1], "--recognizer", str(recognizer))
-        return [*steps, Step("two-step", (export,), needs)]
 
-    def _export(self, generator: Path, *flags: str) -> list[str]:
-        row = generator.parent
+    def _given(self, seed: int) -> list[Step]:
+        """Further rows of Table II, of networks trained on other data."""
+        steps: list[Step] = []
+        if self.encoder is not None:
+            given, place = self.encoder, self._row("direct-given", seed)
+            embeddings, generator = self._own_embeddings(
+                place, "direct-given", given, self.budget.routes, seed
+            )
+            link = embeddings.before
+
+            def take() -> None:
+                link()
+                copy(given, place / "speech_encoder" / CHECKPOINT)
+
+            steps += [replace(embeddings, before=take), generator]
+        if self.recognizer is not None:
+            on_text = self._row("two-step", seed) / "generator"
+            export = self._export("two-step-given", on_text, seed, self.recognizer)
+            steps.append(Step("two-step-given", (export,), ("stackgan-v2-text",)))
+        return steps
+
+    def _export(self, row: str, generator: Path, seed: int, recognizer: Path | None = None) -> list[str]:
+        out = self._row(row, seed) / "model"
         words = ["export", "cascade", "--text-encoder", self._common / "text_encoder" / CHECKPOINT]
-        words += ["--generator", generator / CHECKPOINT, "--out", row / "model", "--name", row.name]
-        return [*map(str, words), "--licence", "unstated", "--max-megabytes", "1000", *flags]
-
-    def _take_encoder(self, row: Path) -> None:
-        copy(self._encoder, row / "speech_encoder" / CHECKPOINT)
+        words += ["--generator", generator / CHECKPOINT, "--out", out, "--name", row]
+        words += [] if recognizer is None else ["--recognizer", recognizer]
+        return [*map(str, words), "--licence", "unstated", "--max-megabytes", "1000"]
 
 
 def link_data(shards: Path, linked: Path) -> None:

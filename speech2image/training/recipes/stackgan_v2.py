@@ -79,7 +79,7 @@ PRESETS: dict[str, StackGanV2Training] = {
     "released-code-oxford102": replace(RELEASED_CODE, steps=OXFORD102_STEPS),
     "released-code-places": replace(RELEASED_CODE, networks=Architecture(branches=2)),
     "cpu": _CPU,
-    # one size of networks and one number of steps for every row of Tables IV and V (there with more branches)
+    # one size of networks and one number of steps for every row of a table; more branches in Tables III and V
     "ablation": replace(_CPU, networks=replace(_CPU.networks, branches=1), steps=4_000),
     "toy": replace(
         _CPU,

@@ -19,13 +19,18 @@ from speech2image.data.augment.log_mel import (
 )
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
-from speech2image.training.core.checkpoint import read_facts
+from speech2image.training.core.checkpoint import load_checkpoint, read_facts
 from speech2image.training.core.networks import load_speech_encoder
 from speech2image.training.core.sources import Part
 from speech2image.training.core.speech_batches import SpeechBatches
 from speech2image.training.recipes import speech_encoder
 from speech2image.training.recipes.speech_embeddings import embed, evaluate, training_and_other_voices
-from speech2image.training.recipes.speech_encoder import PRESETS, train, training_batches
+from speech2image.training.recipes.speech_encoder import (
+    PRESETS,
+    gradient_balance_of,
+    train,
+    training_batches,
+)
 
 
 class FakeArrays:
@@ -107,6 +112,33 @@ def test_resumed_equals_uninterrupted(arrays, tmp_path, loss):
     parts = weights_of(train(settings, arrays, tmp_path / "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert not torch.equal(half["projection.weight"], parts["projection.weight"])
+
+
+def test_weights_that_balance_the_gradients(arrays, tmp_path):
+    """Chosen from the start's gradients, kept when the run goes on, and those that the command prints."""
+    settings = dataclasses.replace(TINY, loss=TeacherStudentWeights(), balance=2, final_rate=1.0)
+    whole = train(settings, arrays, tmp_path / "whole")
+    found = load_checkpoint(whole)["loss_weights"]
+    measured = gradient_balance_of(settings, arrays, 2)
+    given = dataclasses.asdict(measured.balanced)
+    assert {name: found[name] for name in measured.norms} == pytest.approx(
+        {name: given[name] for name in measured.norms}
+    )
+    sizes = [found[name] * norm for name, norm in measured.norms.items()]
+    assert sizes == pytest.approx([sizes[0]] * 3) and found["norm"] != pytest.approx(5.0)
+    train(dataclasses.replace(settings, steps=4), arrays, tmp_path / "parts")
+    parts = weights_of(train(settings, arrays, tmp_path / "parts"))
+    assert all(torch.equal(value, parts[name]) for name, value in weights_of(whole).items())
+    other = weights_of(train(dataclasses.replace(settings, balance=0), arrays, tmp_path / "given"))
+    assert not torch.equal(other["projection.weight"], parts["projection.weight"])
+    printed = measured.table().splitlines()
+    assert printed[0].startswith("form code") and [row.split()[0] for row in printed[2:]] == list(
+        measured.norms
+    )
+    after = gradient_balance_of(settings, arrays, 2, encoder=whole)
+    assert after.norms != measured.norms
+    with pytest.raises(SettingsError, match="this preset trains by InfoNCE"):
+        train(dataclasses.replace(TINY, balance=2), arrays, tmp_path / "other")
 
 
 @pytest.mark.parametrize("loss", [ContrastiveWeights(extra_pictures=12), TeacherStudentWeights()])

@@ -96,6 +96,15 @@ def test_folder_holds_log_sheets_and_a_usable_generator(arrays: Squares, tmp_pat
     assert averaged(state).augmentation.scale.item() != 1.0, "the conditions' spread travels with the weights"
 
 
+def test_each_network_learns_at_its_own_rate(arrays: Squares, tmp_path: Path) -> None:
+    settings = replace(TINY, steps=1, learning_rate=3e-4, discriminator_rate=5e-4, betas=(0.4, 0.9))
+    state = load_checkpoint(train(settings, arrays, tmp_path))
+    for name, rate in (("g_optimizer", 3e-4), ("d_optimizer", 5e-4)):
+        (group,) = state[name]["param_groups"]
+        assert (group["lr"], list(group["betas"])) == (rate, [0.4, 0.9]), name
+    assert state["ema"]["module"].keys() == state["generator"].keys()
+
+
 def test_average_follows_and_the_live_generator_is_never_overwritten(
     arrays: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
