@@ -9,7 +9,7 @@ other recordings may be, in a second task that teaches people's voices (`Transcr
 import fnmatch
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from speech2image.data.augment.log_mel import LogMelAugmentation, OtherVoices
 from speech2image.data.shards.recordings import JoinedSpeech, Recordings
 from speech2image.data.speech.word_bank import VOICE_PREFIX
 from speech2image.data.streams import Stream, StreamedShard
+from speech2image.errors import SettingsError
 from speech2image.losses.distillation import (
     ContrastiveWeights,
     TeacherStudentWeights,
@@ -278,6 +279,10 @@ def train(
     if state is None and start_from is not None:
         learner.start_from(load_speech_encoder(start_from).state_dict() | {"teacher_mean": mean}, start_from)
     step = learner.begin(fabric, state)
+    if settings.balance and source.arrays is None:  # its first batches would be read twice
+        raise SettingsError(
+            "--balance needs prepared data, not a stream; set the weights by hand, --loss.norm ..."
+        )
     if settings.balance:
         distillation.loss = balanced_weights(settings, distillation, batches, run, fabric, state)
 
@@ -307,7 +312,7 @@ def train(
 def balanced_weights(
     settings: SpeechEncoderTraining,
     distillation: Distillation,
-    batches: SpeechBatches,
+    batches: Callable[[int], SpeechBatch],
     run: Run,
     fabric: Fabric,
     state: State | None,
@@ -345,9 +350,13 @@ def gradient_balance_of(
     """
     weights = gradient_balance.check(settings.loss)
     fabric = make_fabric("32-true", settings.seed)
-    mean = torch.from_numpy(mean_teacher_feature(arrays))
-    network = Distillation(settings, mean).encoder if encoder is None else load_speech_encoder(encoder)
-    material = training_batches(settings, arrays, fabric)
+    source = source_of(arrays, settings, fabric)
+    network: nn.Module = (
+        Distillation(settings, torch.from_numpy(source.teacher_mean)).encoder
+        if encoder is None
+        else load_speech_encoder(encoder)
+    )
+    material = source.batches(reading(settings))
     return gradient_balance.measure(network.to(fabric.device), material, weights, batches, settings.seed)
 
 
