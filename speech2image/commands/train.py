@@ -323,7 +323,13 @@ def _fit_prior(arguments: list[str]) -> None:
 
 
 def condition_prior(
-    data: tuple[Path, ...], generator: Path, out: Path, n_predicted: int = 32, residual_blend: float = 0.4
+    data: tuple[Path, ...],
+    generator: Path,
+    out: Path,
+    n_predicted: int = 32,
+    residual_blend: float = 0.4,
+    kind: Literal["neighbours", "flow"] = "neighbours",
+    steps: int = 1500,
 ) -> None:
     """Fit the condition prior of a trained one-stage generator anew, to the embeddings beside the shards.
 
@@ -335,10 +341,17 @@ def condition_prior(
         generator: checkpoint of a one-stage-gan training.
         out: checkpoint to write.
         n_predicted: directions of the feature that are taken from the prediction.
-        residual_blend: share of training pictures in these directions, 0 to 1.
+        residual_blend: of neighbours: share of training pictures in these directions, 0 to 1.
+        kind: neighbours (means of training pictures that were described alike) or flow (a small network,
+            trained in some minutes, that moves noise to features).
+        steps: of the flow's training.
     """
     module = import_training("training.recipes.condition_prior")
-    settings = module.PriorSettings(n_predicted, residual_blend=residual_blend)
+    settings = (
+        module.PriorSettings(n_predicted, residual_blend=residual_blend)
+        if kind == "neighbours"
+        else module.FlowPriorSettings(n_predicted, steps=steps)
+    )
     print(module.refit_prior(generator, open_data(data), out, settings))
 
 
@@ -510,7 +523,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         _train_one_stage_gan,
         "embedding -> picture, against projected discriminators (shipped)",
     ),
-    "condition-prior": (_fit_prior, "no training: the prior between a speech encoder and that generator"),
+    "condition-prior": (_fit_prior, "the prior between a speech encoder and that generator"),
     "checkpoint": (_unpack_model, "no training: a model's network as a checkpoint, to start from"),
     "stackgan-v2": (_train_stackgan_v2, "embedding -> pictures, the paper's stacked generator"),
     "speech-detector": (_train_speech_detector, "speech -> is anyone speaking? (refuses silence and music)"),

@@ -6,6 +6,8 @@ prior, that samples a feature for a caption. Here the feature is a weighted mean
 similar descriptions (kernel regression: Nadaraya 1964, Watson 1964), with noise in the weights.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speech2image.errors import CheckpointError, DataError, SettingsError
+
+if TYPE_CHECKING:
+    from speech2image.models.flow_prior import FlowPrior
 
 NEAREST, SHARPNESS, NOISE_WEIGHT = 16, 4.0, 2.5
 """Of the weights of neighbours: a softmax over `NOISE_WEIGHT` times what the noise prefers minus `SHARPNESS`
@@ -178,6 +183,16 @@ class ConditionPrior(nn.Module):
         prior.residual_blend.fill_(residual_blend)
         return prior
 
+    def sample(
+        self, condition: Float[Tensor, "batch size"], rng: torch.Generator
+    ) -> Float[Tensor, "batch size"]:
+        """As `forward`, with noise drawn from `rng`: what a generator is trained on.
+
+        Every row has a residual blend of its own, 0 to 1, so that a prior's may be chosen after the training.
+        """
+        noise = torch.randn(len(condition), self.noise_size, generator=rng)
+        return self(condition, noise, residual_blend=torch.rand(len(condition), generator=rng))
+
     def forward(
         self,
         condition: Float[Tensor, "batch size"],
@@ -222,7 +237,7 @@ class SpokenGenerator(nn.Module):
         noise_size: length of the generator's own noise.
     """
 
-    def __init__(self, prior: ConditionPrior, generator: nn.Module, noise_size: int) -> None:
+    def __init__(self, prior: "ConditionPrior | FlowPrior", generator: nn.Module, noise_size: int) -> None:
         super().__init__()
         self.prior, self.generator = prior, generator
         self.noise_size = prior.noise_size + noise_size

@@ -14,6 +14,7 @@ from speech2image.export.onnx import to_onnx, with_float16_weights
 from speech2image.export.parity import made_up_log_mels, of_captions, of_clips
 from speech2image.models import speech_detector, speech_encoder, text_encoder
 from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.flow_prior import FlowPrior, FlowPriorSettings
 from speech2image.models.gan import one_stage, stackgan_v1, stackgan_v2
 from speech2image.models.pretrained_speech_encoder import (
     DomainSettings,
@@ -66,6 +67,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, int]] = {
     "StackGAN v2": (lambda: stackgan_v2.PictureGenerator(stackgan_v2.TreeGenerator(V2)), "generator", 1024),
     "one stage": (lambda: one_stage.OneStageGenerator(ONE_STAGE), "generator", 1024),
     "condition prior": (lambda: ConditionPrior(16, 4, 7, 30), PRIOR, 16),
+    "flow prior": (lambda: FlowPrior(FlowPriorSettings(4, 7, 8, 1, 2), 16), PRIOR, 16),
 }
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from speech2image.asr.text import Vocabulary
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.models.condition_prior import ConditionPrior, SpokenGenerator
+from speech2image.models.condition_prior import SpokenGenerator
+from speech2image.models.flow_prior import prior_from_state
 from speech2image.models.gan import stackgan_v1, stackgan_v2
 from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
@@ -152,5 +153,5 @@ def _one_stage(state: State) -> tuple[nn.Module, int]:
     generator.load_state_dict(averaged_weights(state))
     if "prior" not in state:
         return generator, sizes.noise_size
-    spoken = SpokenGenerator(ConditionPrior.from_state(state["prior"]), generator, sizes.noise_size)
+    spoken = SpokenGenerator(prior_from_state(state["prior"]), generator, sizes.noise_size)
     return spoken, spoken.noise_size

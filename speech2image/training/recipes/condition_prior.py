@@ -1,4 +1,4 @@
-"""Condition prior of a one-stage GAN: its fit on prepared data, and samples of the generator's conditions."""
+"""Condition prior of a one-stage GAN: its fit on prepared data, and samples of a generator's conditions."""
 
 import os
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speech2image.data.progress import track
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.flow_prior import FlowPrior, FlowPriorSettings
 from speech2image.training.core.checkpoint import (
     averaged_weights,
     building_from,
@@ -31,30 +33,30 @@ class PriorSettings:
     residual_blend: float = 0.4
 
 
-def fit_prior(settings: PriorSettings, arrays: TrainingArrays, mean: NDArray[np.float32]) -> ConditionPrior:
+def fit_prior(
+    settings: PriorSettings | FlowPriorSettings, arrays: TrainingArrays, mean: NDArray[np.float32]
+) -> ConditionPrior | FlowPrior:
     """The condition prior of the training utterances and the pictures they describe.
 
     Args:
-        settings: of the fit.
+        settings: of the fit; their kind says which prior.
         arrays: prepared data with teacher features and speech embeddings.
         mean: mean teacher feature [1024].
     """
     utterances = arrays.utterances_of("train")
     pictures = arrays.utterance_sample[utterances]
-    return ConditionPrior.fit(
-        np.asarray(arrays.embeddings[utterances], np.float32),
-        np.asarray(arrays.teacher[pictures, 0], np.float32),
-        mean,
-        pictures,
-        **asdict(settings),
-    )
+    speech = np.asarray(arrays.embeddings[utterances], np.float32)
+    features = np.asarray(arrays.teacher[pictures, 0], np.float32)
+    if isinstance(settings, FlowPriorSettings):
+        return FlowPrior.fit(speech, features, mean, settings, track)
+    return ConditionPrior.fit(speech, features, mean, pictures, **asdict(settings))
 
 
 def refit_prior(
     checkpoint: str | os.PathLike[str],
     arrays: TrainingArrays,
     out: str | os.PathLike[str],
-    settings: PriorSettings | None = None,
+    settings: PriorSettings | FlowPriorSettings | None = None,
 ) -> Path:
     """Put a condition prior fitted anew before a trained one-stage generator, for another speech encoder.
 
@@ -79,7 +81,7 @@ def refit_prior(
 
 
 def draw_features(
-    prior: ConditionPrior | None,
+    prior: ConditionPrior | FlowPrior | None,
     conditions: NDArray[np.float32],
     spoken: NDArray[np.bool_],
     rng: torch.Generator,
@@ -90,19 +92,16 @@ def draw_features(
         prior: None leaves all conditions as they are.
         conditions: speech embeddings and features of the teacher [batch, 1024].
         spoken: which are speech embeddings [batch]; for those the prior draws a feature.
-        rng: of the prior's noise, and of each row's residual blend.
+        rng: of what the prior draws (`sample`).
     """
     features = torch.from_numpy(conditions)
     if prior is None:
         return features
-    noise = torch.randn(len(features), prior.noise_size, generator=rng)
-    # the generator learns every blend from 0 to 1, so that a prior's may be chosen after the training
-    drawn = prior(features, noise, residual_blend=torch.rand(len(features), generator=rng))
-    return torch.where(torch.from_numpy(spoken)[:, None], drawn, features)
+    return torch.where(torch.from_numpy(spoken)[:, None], prior.sample(features, rng), features)
 
 
 def sample_inputs(
-    arrays: TrainingArrays, prior: ConditionPrior | None, noise_size: int, seed: int
+    arrays: TrainingArrays, prior: ConditionPrior | FlowPrior | None, noise_size: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Inputs of the sample sheets: conditions of eight unseen pictures (spoken, with a prior), each with four
     noises; a row has one noise. Where no picture is kept out, as in a stream, they are of training pictures.

@@ -18,7 +18,7 @@ from speech2image.data.streams import Stream, StreamedShard
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import contrast_with_condition, hinge_discriminator, hinge_generator
-from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.flow_prior import prior_from_state
 from speech2image.models.gan.one_stage import (
     DiscriminatorSettings,
     GeneratorSettings,
@@ -179,7 +179,7 @@ def train(
     state = run.restore()
     prior = None
     if settings.speech_fraction and state is not None:
-        prior = ConditionPrior.from_state(state["prior"])
+        prior = prior_from_state(state["prior"])
     elif settings.speech_fraction:
         prior = fit_prior(settings.prior, sample, mean)
     if state is None:
