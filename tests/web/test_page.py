@@ -389,13 +389,10 @@ def test_something_else_is_told_and_drawn_when_asked_for(visit: Visit) -> None:
 def test_what_was_heard_is_shown_and_pictures_say_what_they_are_of(visit: Visit) -> None:
     visit.upload(SPOKEN)
     visit.pictures()
-    heard = visit.page.inner_text(".s2i-transcript q")
+    heard = visit.page.text_content(".s2i-transcript q")
     assert "red" in heard and "flower" in heard
-    assert visit.page.get_attribute("#pictures img >> nth=2", "alt") == f"Picture 3 of 8: {visible(heard)}"
-
-
-def visible(words: str) -> str:
-    return words.strip("\u201c\u201d").replace(" (unsure)", "")
+    about = heard.replace(" (unsure)", "")
+    assert visit.page.get_attribute("#pictures img >> nth=2", "alt") == f"Picture 3 of 8: {about}"
 
 
 # ---- settings, again, earlier, links -------------------------------------------------------------
