@@ -1,11 +1,12 @@
 """The HTTP interface: POST /v1/images, POST /v1/interpolate, GET /v1/models, /healthz, /metrics."""
 
 import secrets
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from string import punctuation
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -16,24 +17,34 @@ from PIL import Image
 from pydantic import BaseModel
 from pydantic.json_schema import SkipJsonSchema
 
+from speech2image.errors import OutputError
+from speech2image.pipeline import images
 from speech2image.pipeline.base import Interpolation, Translation
-from speech2image.pipeline.images import encode
 from speech2image.web import metrics, schemas
 from speech2image.web.errors import RequestRejected
 from speech2image.web.service import RenderRequest, RenderResult, Service
 from speech2image.web.uploads import cancel_on_disconnect, closing, receive
-
-Result = TypeVar("Result")
 
 
 class Format(StrEnum):
     """What comes back."""
 
     png = "png"
+    webp = "webp"
+    jpeg = "jpeg"
     json = "json"
 
 
+_MEDIA = {
+    Format.png: "image/png",
+    Format.webp: "image/webp",
+    Format.jpeg: "image/jpeg",
+    Format.json: "application/json",
+}
+
+
 _Name = str | SkipJsonSchema[None]
+_Format = Format | SkipJsonSchema[None]
 
 _bearer = HTTPBearer(auto_error=False, description="The server's key, if it has one.")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
@@ -43,6 +54,7 @@ _REJECTIONS: dict[int | str, dict[str, Any]] = {
     401: {"model": schemas.Problem, "description": "The server has a key, and it was not sent."},
     403: {"model": schemas.Problem, "description": "A script of another web site sent it."},
     404: {"model": schemas.Problem, "description": "No such model or route."},
+    406: {"model": schemas.Problem, "description": "The header Accept names nothing that can be sent."},
     408: {"model": schemas.Problem, "description": "The body took too long to arrive."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "The recording or a setting cannot be used."},
@@ -53,15 +65,22 @@ _REJECTIONS: dict[int | str, dict[str, Any]] = {
     },
 }
 _SEED = Query(ge=0, le=2**64 - 1, description="Where the noise comes from; the same seed, the same pictures.")
-_FORMAT = Query(description="png: one picture, or all on one sheet. json: each by itself, in base64.")
+_FORMAT = Query(
+    description="png, webp, jpeg: one picture, or all on one sheet. json: each by itself, in base64. Without "
+    "it the header Accept decides, else png.",
+    json_schema_extra={"enum": [*Format]},
+)
+_ENCODING = Query(description="The pictures in JSON: png loses nothing, webp and jpeg are small.")
+_RECIPE = Query(description="Keep in the picture file, as text, what drew it: model, route, seed, words.")
 _DIVERSE = Query(description="Give the n pictures that differ most of more; the first stays.")
 _BINARY = {"type": "string", "format": "binary"}
-_PNG = {"image/png": {"schema": _BINARY}}
+_PICTURES = {kind: {"schema": _BINARY} for kind in _MEDIA.values() if kind.startswith("image/")}
 
 
 def make_router(service: Service, key: str | None) -> APIRouter:
     """The HTTP interface of one service; a `key` must come with every request to /v1 and /metrics."""
-    router, protected = APIRouter(), [Depends(_key_check(key))]
+    router = APIRouter(dependencies=[Depends(known_parameters)], responses={422: _REJECTIONS[422]})
+    protected = [Depends(_key_check(key))]
     _add_images(router, service, protected)
     _add_interpolate(router, service, protected)
     _add_information(router, service, protected)
@@ -74,24 +93,33 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
 
     @router.post(
         "/v1/images",
+        operation_id="draw_images",
+        tags=["pictures"],
         summary="A recording becomes pictures",
         responses=_REJECTIONS | _pictures_or_png(schemas.Pictures),
         response_model=None,
         dependencies=protected,
         openapi_extra=_body(("audio",), raw=True),
     )
-    async def images(
+    async def draw(
         request: Request,
         n: Annotated[int, count] = 1,
         seed: Annotated[int, _SEED] = 0,
         model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
         route: Annotated[_Name, _one_of(registry.route_names, "Way from speech to pictures.")] = None,
         diverse: Annotated[bool, _DIVERSE] = False,
-        format: Annotated[Format, _FORMAT] = Format.png,
+        format: Annotated[_Format, _FORMAT] = None,
+        encoding: Annotated[schemas.Encoding, _ENCODING] = schemas.Encoding.png,
+        recipe: Annotated[bool, _RECIPE] = True,
     ) -> Response:
         registry.find(model, route)
+        kind = chosen(request, format)
+        finish: Callable[[RenderResult], Response] = (
+            partial(_json_pictures, encoding, recipe)
+            if kind is Format.json
+            else lambda heard: _file(heard.result.grid(), heard.result, kind, recipe)
+        )
         with closing(await receive(request, ("audio",))) as files:
-            finish = _answer_pictures if format is Format.png else _json_of(schemas.pictures)
             wanted = RenderRequest(n, seed, model, route, diverse)
             return await cancel_on_disconnect(
                 request, service.translate(files["audio"], wanted, client_of(request), finish)
@@ -105,6 +133,8 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Depend
 
     @router.post(
         "/v1/interpolate",
+        operation_id="interpolate",
+        tags=["pictures"],
         summary="Two recordings become a row of pictures between them",
         responses=_REJECTIONS | _pictures_or_png(schemas.InterpolatedPictures),
         response_model=None,
@@ -116,11 +146,18 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Depend
         steps: Annotated[int, count] = min(9, most),
         seed: Annotated[int, _SEED] = 0,
         model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
-        format: Annotated[Format, _FORMAT] = Format.png,
+        format: Annotated[_Format, _FORMAT] = None,
+        encoding: Annotated[schemas.Encoding, _ENCODING] = schemas.Encoding.png,
+        recipe: Annotated[bool, _RECIPE] = True,
     ) -> Response:
-        registry.find(model)
+        kind, (_, opened) = chosen(request, format), registry.find(model)
+        _check_row(kind, steps, opened.picture_size)
+        finish: Callable[[Interpolation], Response] = (
+            partial(_json_row, encoding, recipe)
+            if kind is Format.json
+            else lambda row: _file(row.grid(), row, kind, recipe)
+        )
         with closing(await receive(request, ("first", "second"))) as files:
-            finish = _answer_row if format is Format.png else _json_of(schemas.interpolation)
             both, wanted = (files["first"], files["second"]), RenderRequest(steps, seed, model)
             return await cancel_on_disconnect(
                 request, service.interpolate(both, wanted, client_of(request), finish)
@@ -130,6 +167,8 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Depend
 def _add_information(router: APIRouter, service: Service, protected: list[DependsOn]) -> None:
     @router.get(
         "/v1/models",
+        operation_id="list_models",
+        tags=["server"],
         summary="The models served, and what a request may hold",
         dependencies=protected,
         responses={401: _REJECTIONS[401]},
@@ -137,12 +176,14 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
     async def models() -> schemas.Models:
         return _models(service)
 
-    @router.get("/healthz", summary="Whether the server is up")
+    @router.get("/healthz", operation_id="is_up", tags=["server"], summary="Whether the server is up")
     async def healthz() -> schemas.Health:
         return schemas.Health(status="ok")
 
     @router.get(
         "/readyz",
+        operation_id="is_ready",
+        tags=["server"],
         summary="Whether there is room for a request",
         responses={503: _REJECTIONS[503]},
     )
@@ -152,6 +193,8 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
 
     @router.get(
         "/metrics",
+        operation_id="read_metrics",
+        tags=["server"],
         summary="Counters for Prometheus",
         dependencies=protected,
         response_class=Response,
@@ -166,7 +209,7 @@ def _one_of(names: list[str], description: str) -> Any:
 
 
 def _pictures_or_png(schema: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"model": schema, "content": _PNG, "description": "The pictures."}}
+    return {200: {"model": schema, "content": _PICTURES, "description": "The pictures."}}
 
 
 def client_of(request: Request) -> str:
@@ -221,24 +264,84 @@ def _models(service: Service) -> schemas.Models:
     return schemas.Models(models=served, limits=bounds)
 
 
-def _answer_pictures(heard: RenderResult) -> Response:
-    return _png(heard.result.grid(), heard.result)
+def chosen(request: Request, format: Format | None) -> Format:
+    """What to send: what the query names, else the best that the header Accept allows.
+
+    Raises:
+        RequestRejected: 406, it allows nothing of it.
+    """
+    accepted = request.headers.get("accept", "")
+    if format is not None or not accepted.strip():
+        return format or Format.png
+    shares = {kind: _share(accepted, media) for kind, media in _MEDIA.items()}
+    best = max(shares, key=lambda kind: shares[kind])  # the first of equals: png
+    if shares[best] <= 0:
+        sent = ", ".join(_MEDIA.values())
+        raise RequestRejected(406, f"the header Accept allows none of {sent}; or say ?format=png")
+    return best
 
 
-def _answer_row(result: Interpolation) -> Response:
-    return _png(result.grid(), result)
+def _share(accepted: str, media: str) -> float:
+    """How much a header Accept wants a media type, 0 (not at all) to 1; its closest range counts."""
+    found = (-1, 0.0)
+    for part in accepted.split(","):
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges = ("*/*", f"{media.partition('/')[0]}/*", media)
+        if name not in ranges:
+            continue
+        try:
+            share = next((float(one[2:]) for one in parameters if one.startswith("q=")), 1.0)
+        except ValueError:
+            share = 0.0
+        found = max(found, (ranges.index(name), share))
+    return found[1]
 
 
-def _png(sheet: Image.Image, result: Translation | Interpolation) -> Response:
+def _check_row(kind: Format, steps: int, side: int) -> None:
+    """Refuse a row that is longer than its format holds."""
+    if kind is not Format.json:
+        try:
+            images.check_sheet(f"the row.{kind}", steps, side, steps)
+        except OutputError as error:
+            raise RequestRejected(422, str(error)) from error
+
+
+def _file(sheet: Image.Image, result: Translation | Interpolation, kind: Format, recipe: bool) -> Response:
     # Headers hold no letters beyond Latin-1, names of models any: UTF-8 with percent signs, as in addresses.
     name = quote(result.model, safe=punctuation.replace("%", ""))
+    start = time.perf_counter()
+    content = images.encode(sheet, kind.value.upper(), preview=True, recipe=result.recipe if recipe else None)
     headers = {"X-Speech2Image-Model": name, "X-Speech2Image-Seed": str(result.seed)}
-    return Response(encode(sheet), media_type="image/png", headers=headers)
+    headers["Server-Timing"] = _timing(result, start)
+    return Response(content, media_type=_MEDIA[kind], headers=headers)
 
 
-def _json_of(schema: Callable[[Result], BaseModel]) -> Callable[[Result], Response]:
-    return partial(_dump, schema)
+def _json_pictures(encoding: schemas.Encoding, recipe: bool, heard: RenderResult) -> Response:
+    start = time.perf_counter()
+    content = schemas.pictures(heard, encoding, recipe).model_dump(exclude_none=True)
+    return JSONResponse(content, headers={"Server-Timing": _timing(heard.result, start)})
 
 
-def _dump(schema: Callable[[Result], BaseModel], result: Result) -> Response:
-    return JSONResponse(schema(result).model_dump(exclude_none=True))
+def _json_row(encoding: schemas.Encoding, recipe: bool, row: Interpolation) -> Response:
+    start = time.perf_counter()
+    content = schemas.interpolation(row, encoding, recipe).model_dump(exclude_none=True)
+    return JSONResponse(content, headers={"Server-Timing": _timing(row, start)})
+
+
+def _timing(result: Translation | Interpolation, start: float) -> str:
+    """The header Server-Timing: milliseconds of each step, and of the encoding since `start`."""
+    steps = result.timings | {"encode": time.perf_counter() - start}
+    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in steps.items())
+
+
+def known_parameters(request: Request) -> None:
+    """Refuse what a query says beyond what its path knows: a slip would be passed over in silence.
+
+    Raises:
+        RequestRejected: 422.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        allowed = ", ".join(known) or "none"
+        raise RequestRejected(422, f"unknown parameter {unknown[0][:40]!r}; known here: {allowed}")

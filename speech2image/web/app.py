@@ -69,7 +69,7 @@ def make_app(settings: ServerSettings, service: Service | None = None) -> FastAP
     app.state.service = service
     app.include_router(make_router(service, key))
     app.include_router(make_live_router(service, Login(key)))
-    _add_docs(app)
+    _add_docs(app, key is not None)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     _add_bounds(app, settings, service)
@@ -99,10 +99,18 @@ def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> Non
     app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
 
 
-def _add_docs(app: FastAPI) -> None:
+def _add_docs(app: FastAPI, has_key: bool) -> None:
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(api_docs(app.openapi()))
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(api_docs(_at(app.openapi(), str(request.base_url).rstrip("/"), has_key)))
+
+
+def _at(description: dict[str, Any], address: str, has_key: bool) -> dict[str, Any]:
+    """A description whose example works as it stands: with the address that was asked, and the key."""
+    about = str(description["info"]["description"]).replace("http://127.0.0.1:7860", address)
+    if has_key:
+        about = about.replace("curl ", 'curl -H "X-API-Key: $SPEECH2IMAGE_API_KEY" ')
+    return {**description, "info": {**description["info"], "description": about}}
 
 
 def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:

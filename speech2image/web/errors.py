@@ -8,6 +8,7 @@ CODES = {
     403: "other_site",
     404: "unknown",
     405: "method",
+    406: "not_acceptable",
     408: "arrived_too_slowly",
     413: "too_large",
     422: "invalid",
@@ -37,4 +38,6 @@ class RequestRejected(Speech2ImageError):
     @property
     def headers(self) -> dict[str, str]:
         """HTTP headers that belong to the refusal."""
+        if self.status == 401:
+            return {"WWW-Authenticate": 'Bearer realm="speech2image"'}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import unquote
 
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import loading, registry
@@ -62,6 +63,7 @@ class ModelRegistry:
         Raises:
             RequestRejected: 404, no such model here, or it does not offer that route.
         """
+        model, route = self._as_answered(model, route)
         routes = self.routes_of(model)
         route = next(iter(routes)) if route is None else route
         if route not in routes:
@@ -78,6 +80,17 @@ class ModelRegistry:
             if route.capabilities.text:
                 return name, route
         raise RequestRejected(404, "the model draws no text, only recordings", code="reads_no_text")
+
+    def _as_answered(self, model: str | None, route: str | None) -> tuple[str | None, str | None]:
+        """A model's name as answers tell it: of a route that has a name of its own, or with percent signs."""
+        for name in (model, None if model is None else unquote(model)):
+            if name is None or name in self.routes:
+                return name, route
+            for served, routes in self.routes.items():
+                for key, opened in routes.items():
+                    if opened.name == name:
+                        return served, route or key
+        return model, route
 
     def routes_of(self, model: str | None = None) -> dict[str, Route]:
         """The routes of a model, the default first; None takes the default model.

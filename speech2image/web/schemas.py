@@ -1,7 +1,9 @@
 """Schemas of the HTTP interface's answers, as its OpenAPI description shows them."""
 
 import base64
+from dataclasses import replace
 from enum import StrEnum
+from itertools import repeat
 from typing import Any
 
 from PIL import Image
@@ -10,6 +12,7 @@ from pydantic import BaseModel, Field
 from speech2image import audio
 from speech2image.pipeline import images
 from speech2image.pipeline.base import Interpolation, Translation
+from speech2image.pipeline.recipe import Recipe
 from speech2image.web.service import RenderResult
 
 
@@ -123,9 +126,10 @@ class Health(BaseModel):
     status: str
 
 
-def picture(image: Image.Image, encoding: Encoding = Encoding.png) -> Picture:
+def picture(image: Image.Image, encoding: Encoding = Encoding.png, recipe: Recipe | None = None) -> Picture:
     """A Pillow image as `Picture`."""
-    content = base64.b64encode(images.encode(image, encoding.value.upper(), preview=True)).decode()
+    file = images.encode(image, encoding.value.upper(), preview=True, recipe=recipe)
+    content = base64.b64encode(file).decode()
     return Picture(**{encoding.value: content}, width=image.width, height=image.height)
 
 
@@ -139,8 +143,11 @@ def heard_of(result: Translation) -> dict[str, Any]:
     }
 
 
-def pictures(heard: RenderResult, encoding: Encoding = Encoding.png) -> Pictures:
-    """A translation as `Pictures`."""
+def pictures(heard: RenderResult, encoding: Encoding = Encoding.png, recipe: bool = True) -> Pictures:
+    """A translation as `Pictures`; `recipe`: each file keeps what drew it."""
+    own = heard.result.recipe
+    rows = own.noise_rows or range(own.pictures)
+    recipes = [replace(own, pictures=1, noise_rows=(row,)) if recipe else None for row in rows]
     return Pictures(
         model=heard.result.model,
         route=heard.route,
@@ -148,17 +155,20 @@ def pictures(heard: RenderResult, encoding: Encoding = Encoding.png) -> Pictures
         speech_seconds=round(len(heard.waveform) / audio.SAMPLE_RATE, 3),
         seconds=round(heard.result.seconds, 4),
         noise_rows=list(heard.result.noise_rows),
-        pictures=[picture(image, encoding) for image in heard.result.images],
+        pictures=[picture(*one) for one in zip(heard.result.images, repeat(encoding), recipes, strict=False)],
         **heard_of(heard.result),
     )
 
 
-def interpolation(result: Interpolation) -> InterpolatedPictures:
-    """An interpolation as `InterpolatedPictures`."""
+def interpolation(
+    result: Interpolation, encoding: Encoding = Encoding.png, recipe: bool = True
+) -> InterpolatedPictures:
+    """An interpolation as `InterpolatedPictures`; `recipe` as of `pictures`."""
+    own = result.recipe if recipe else None
     return InterpolatedPictures(
         model=result.model,
         seed=result.seed,
         seconds=round(result.seconds, 4),
         alphas=result.alphas,
-        pictures=[picture(image) for image in result.images],
+        pictures=[picture(image, encoding, own) for image in result.images],
     )

@@ -15,6 +15,7 @@ from web_server import client_of
 import speech2image
 from speech2image import audio
 from speech2image.errors import SettingsError
+from speech2image.pipeline import images
 from speech2image.web import middleware
 from speech2image.web.settings import ServerSettings
 
@@ -200,6 +201,106 @@ def test_bomb_of_silence(client) -> None:
     answer = client.post("/v1/images", content=bomb)
     assert answer.status_code == 422
     assert "too long" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "kind"),
+    [
+        ("format=webp", "image/png", "image/webp"),
+        ("", "image/webp", "image/webp"),
+        ("", "image/jpeg;q=0.5, image/*;q=0.4, application/json;q=0.2", "image/jpeg"),
+        ("", "*/*", "image/png"),
+        ("", "text/html, */*;q=0.1", "image/png"),
+        ("", "application/json", "application/json"),
+    ],
+)
+def test_the_query_or_the_header_accept_chooses_the_format(client, clip: Path, query, accept, kind) -> None:
+    answer = client.post(f"/v1/images?n=2&{query}", content=clip.read_bytes(), headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    if kind.startswith("image/"):
+        assert Image.open(io.BytesIO(answer.content)).get_format_mimetype() == kind
+    assert re.fullmatch(
+        r"listen;dur=.*, embed;dur=.*, draw;dur=.*, encode;dur=[0-9.]+", answer.headers["server-timing"]
+    )
+
+
+def test_nothing_acceptable(client, clip: Path) -> None:
+    answer = client.post("/v1/images", content=clip.read_bytes(), headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
+
+
+def test_a_row_longer_than_webp_holds(client, clip: Path, monkeypatch) -> None:
+    monkeypatch.setitem(images._LONGEST, "WEBP", 100)
+    both = {"first": clip.read_bytes(), "second": clip.read_bytes()}
+    answer = client.post("/v1/interpolate?steps=16&format=webp", files=both)
+    assert answer.status_code == 422 and "holds at most 100 pixels" in answer.json()["detail"]
+    assert client.post("/v1/interpolate?steps=16&format=jpeg", files=both).status_code == 200
+
+
+def test_pictures_keep_their_recipe_unless_told_not_to(
+    client, tiny: Path, clip: Path, tmp_path: Path
+) -> None:
+    from speech2image.errors import DataError
+    from speech2image.pipeline.recipe import Recipe, read_recipe
+
+    expected = Recipe("tiny", speech2image.load(tiny).model.checksum, "direct", 5, 2, (), (None,))
+    for kind in ("png", "webp", "jpeg"):
+        sent = client.post(f"/v1/images?n=2&seed=5&format={kind}", content=clip.read_bytes())
+        (tmp_path / kind).write_bytes(sent.content)
+        assert read_recipe(tmp_path / kind) == expected
+    sent = client.post("/v1/images?n=2&seed=5&format=json&encoding=webp", content=clip.read_bytes()).json()
+    (tmp_path / "second").write_bytes(base64.b64decode(sent["pictures"][1]["webp"]))
+    assert read_recipe(tmp_path / "second").noise_rows == (1,)
+    sent = client.post("/v1/images?recipe=false", content=clip.read_bytes())
+    (tmp_path / "none").write_bytes(sent.content)
+    with pytest.raises(DataError):
+        read_recipe(tmp_path / "none")
+
+
+def test_unknown_parameters_are_refused(client) -> None:
+    for method, path in (("POST", "/v1/images?sede=1"), ("GET", "/v1/models?n=1"), ("GET", "/readyz?y=1")):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
+        assert "unknown parameter" in answer.json()["detail"]
+    assert "'sede'; known here: n, seed" in client.post("/v1/images?sede=1").json()["detail"]
+
+
+def test_the_field_may_be_called_file(client, clip: Path) -> None:
+    named = [client.post("/v1/images", files={name: clip.read_bytes()}) for name in ("audio", "file")]
+    assert named[0].content == named[1].content and named[1].status_code == 200
+    both = client.post("/v1/images", files={name: clip.read_bytes() for name in ("audio", "file")})
+    assert both.status_code in (400, 422)
+
+
+def test_a_models_name_is_taken_as_it_was_answered(tmp_path: Path, clip: Path) -> None:
+    with client_of(make_model(tmp_path / "桜")) as client:
+        name = client.post("/v1/images", content=clip.read_bytes()).headers["x-speech2image-model"]
+        assert name == "%E6%A1%9C"
+        for model in (name, "桜"):
+            answer = client.post("/v1/images", params={"model": model}, content=clip.read_bytes())
+            assert answer.status_code == 200
+
+
+def test_the_description_is_for_this_server(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SPEECH2IMAGE_API_KEY", "much secret")
+    with client_of(tiny, base_url="http://localhost:81") as client:
+        page = client.get("/docs").text
+        assert "http://localhost:81/v1/images" in page and "X-API-Key: $SPEECH2IMAGE_API_KEY" in page
+        assert "much secret" not in page
+        told = client.post("/v1/images")
+        assert (told.status_code, told.headers["www-authenticate"]) == (401, 'Bearer realm="speech2image"')
+        operations = [
+            one for verbs in client.get("/openapi.json").json()["paths"].values() for one in verbs.values()
+        ]
+    assert {one["operationId"] for one in operations} == {
+        "draw_images",
+        "interpolate",
+        "list_models",
+        "is_up",
+        "is_ready",
+        "read_metrics",
+    }
+    assert all(one["tags"] for one in operations)
 
 
 def test_head_is_get_without_its_body(tiny: Path) -> None:

@@ -48,6 +48,7 @@ def test_only_these_routes_are_there(page) -> None:
         ("GET", "/docs"),
         ("GET", "/openapi.json"),
         ("GET", "/healthz"),
+        ("GET", "/readyz"),
         ("GET", "/metrics"),
         ("GET", "/v1/models"),
         ("POST", "/v1/images"),
@@ -202,6 +203,7 @@ def test_the_key_guards_the_page(tiny: Path, clip: Path, monkeypatch) -> None:
         ):
             assert client.post("/login", data=wrong).status_code == 400
         assert client.post("/login", data={"password": "much secret"}, headers=EVIL).status_code == 403
+        assert client.post("/login", data={"username": "", "password": "wrong"}).status_code == 400
         welcome = client.post("/login", data={"password": "much secret"}, follow_redirects=False)
         assert (welcome.status_code, welcome.headers["location"]) == (303, "/")
         assert "s2i-talk" in client.get("/").text

@@ -16,6 +16,7 @@ OPERATIONS = [
     ("POST", "/v1/interpolate"),
     ("GET", "/v1/models"),
     ("GET", "/healthz"),
+    ("GET", "/readyz"),
     ("GET", "/metrics"),
 ]
 

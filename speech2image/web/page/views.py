@@ -65,6 +65,12 @@ def _add_login(app: FastAPI, login: Login) -> None:
         answer.set_cookie(COOKIE, login.proof, secure=secure, httponly=True, samesite="strict")
         return answer
 
+    @app.post("/logout", include_in_schema=False)
+    async def log_out(request: Request) -> Response:
+        answer = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
 
 # ---- files of the page ------------------------------------------------------------------------
 
