@@ -84,7 +84,7 @@ class PrepareSettings:
         augment: share of utterances with changed rate, pitch, formants, level, noise or room, 0 to 1.
         codec: opus (small) or flac (lossless).
         captions: "full" speaks the captions, "short" brief forms of them ("uh a red flower").
-        domain: noun for what the pictures show, for short forms: flower, bird ...
+        domain: noun for what the pictures show, for short forms: flower, bird, room ...
         effects: "default" changes rate, voice, level, noise and room; "strong" adds pauses, silence before
             and after, babble (with a word bank), telephone lines and low bit rates.
         noise_folder: folder of noise or music to lay under speech with strong effects.

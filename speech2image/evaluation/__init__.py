@@ -6,7 +6,7 @@ Command: `speech2image evaluate --model NAME --data SHARDS --network INCEPTION -
     settings -> route, plan (utterances) -> embeddings -> drawing (features stay, pictures do not)
              -> retrieval, colours, realism, robustness -> results -> report (HTML, Markdown)
 
-A voice is kept out if it speaks no training utterance; a class is unseen if its pictures lie in split "test".
+A voice is kept out if it speaks no training utterance; a class is unseen if no training picture shows it.
 """
 
 from speech2image.evaluation.results import Results

@@ -66,9 +66,9 @@ class EvaluationPlan:
     shown: NDArray[np.int64]
     gallery: Gallery | None
 
-    def unseen(self, voices: str) -> NDArray[np.int64]:
-        """Utterances about unseen classes, in voices of a group (one of `VOICES`); possibly none."""
-        kinds = (cell for cell in self.cells if (cell.classes, cell.voices) == ("unseen", voices))
+    def tested(self, voices: str) -> NDArray[np.int64]:
+        """Utterances about test pictures, in voices of a group (one of `VOICES`); possibly none."""
+        kinds = (cell for cell in self.cells if (cell.split, cell.voices) == ("test", voices))
         return next((cell.utterances for cell in kinds), np.zeros(0, np.int64))
 
 
@@ -107,7 +107,7 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
     heard, kept_out = split_evaluation_voices(arrays, settings.held_out_voices)
     cells = utterance_groups(arrays, heard, kept_out, settings.limit)
     if settings.only_drawn:
-        cells = [cell for cell in cells if cell.classes == "unseen" and cell.voices in settings.drawn]
+        cells = [cell for cell in cells if cell.split == "test" and cell.voices in settings.drawn]
     spoken = arrays.utterances_of("test", kept_out)
     if "variety" in settings.measures and settings.network is not None:
         open_gallery(arrays, route.model.card["embedding_size"])  # refuses what lacks the teacher's features
@@ -201,10 +201,10 @@ class Measuring:
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
         """Pictures of every kind of voices, and of noise, as many as there are photographs."""
         per, seed = self.settings.pictures_per_utterance, self.settings.seed
-        kept_out = self.plan.unseen(KEPT_OUT)
+        kept_out = self.plan.tested(KEPT_OUT)
         few = evenly(kept_out, len(self.arrays.samples_of("test")))
         spoken = (KEPT_OUT,) if self.settings.captions else VOICES  # the voices' captions are the same
-        asked = {voices: self.plan.unseen(voices) for voices in spoken if voices in self.settings.drawn}
+        asked = {voices: self.plan.tested(voices) for voices in spoken if voices in self.settings.drawn}
         sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
@@ -291,7 +291,7 @@ class Measuring:
             return []
         rows, as_spoken = [], unchanged(self.arrays)
         for voices in VOICES:
-            said = {u: caption_of(self.arrays, u) for u in self.plan.unseen(voices).tolist()}
+            said = {u: caption_of(self.arrays, u) for u in self.plan.tested(voices).tolist()}
             known = np.array([u for u, text in said.items() if text], dtype=np.int64)
             written = dict(transcripts(self.route, self.arrays, known, self.work))
             clean = [u for u in written if as_spoken[u]]

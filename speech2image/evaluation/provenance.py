@@ -80,6 +80,7 @@ def describe_data(arrays: PairArrays) -> Results:
         "digest": _digest(arrays),
         "pictures": {split: len(members[split]) for split in splits},
         "classes": {split: len(set(arrays.labels[members[split]].tolist())) for split in splits},
+        "test_classes": arrays.classes_of("test"),
         "utterances": {split: len(arrays.utterances_of(split)) for split in splits},
     }
 
@@ -133,11 +134,12 @@ def protocol(
     """How it was measured, a sentence each."""
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
-    counts = {kind: len(plan.unseen(kind)) for kind in VOICES}
+    counts = {kind: len(plan.tested(kind)) for kind in VOICES}
     drawn = [f"{counts[kind]} in voices {kind}" for kind in VOICES if kind in settings.drawn and counts[kind]]
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
-        f"Real set: {len(test)} photographs of the {classes} classes of split 'test', which no training saw; "
+        f"Real set: {len(test)} photographs of the {classes} classes of split 'test' "
+        f"({arrays.classes_of('test')}); "
         f"{crop(settings.reference_size)}, whatever the model's picture size; its two halves are stratified "
         f"by class, drawn with seed {HALVES_SEED}.",
         f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
@@ -164,7 +166,7 @@ def _augmented(arrays: PairArrays, plan: EvaluationPlan) -> str:
     """How many of the utterances measured were changed when prepared."""
     clean, shares = unchanged(arrays), []
     for kind in VOICES:
-        own = plan.unseen(kind)
+        own = plan.tested(kind)
         if len(own):
             shares.append(f"{(~clean[own]).sum()} of {len(own)} in voices {kind}")
     return (

@@ -1,4 +1,4 @@
-"""Real set: the photographs of unseen classes that every figure is compared with, of one size for all models.
+"""Real set: the test photographs that every figure is compared with, of one size for all models.
 
 Of each photograph of split "test" the central square, scaled as trainings store it (304 / 256 of the size),
 and of that the middle, which is what trainings crop at random. A model of smaller pictures is compared with

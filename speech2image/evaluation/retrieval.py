@@ -9,7 +9,7 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, TRUE_WORDS, Row
-from speech2image.evaluation.utterances import CLASSES, KEPT_OUT, UtteranceGroup, shuffled
+from speech2image.evaluation.utterances import KEPT_OUT, UtteranceGroup, shuffled
 from speech2image.metrics import registry
 from speech2image.metrics.estimate import Estimate, Sample
 from speech2image.metrics.retrieval import (
@@ -36,6 +36,11 @@ class Gallery:
 
     features: NDArray[np.float32]
     crops: NDArray[np.float16] | None
+
+
+def shown_classes(arrays: PairArrays, split: str) -> str:
+    """What the column of classes calls a split's: "seen", "unseen" ..."""
+    return arrays.classes_of(split).replace(" classes", "")
 
 
 def open_gallery(arrays: PairArrays, embedding_size: int) -> Gallery:
@@ -72,11 +77,12 @@ class RetrievalEvaluator:
 
     def __init__(self, arrays: PairArrays, gallery: Gallery, seed: int, resamples: int) -> None:
         self.arrays, self.gallery, self.seed, self.resamples = arrays, gallery, seed, resamples
+        self.tested = shown_classes(arrays, "test")
 
     def rows(self, cells: list[UtteranceGroup], speech: Embeddings, smaller: int | None) -> list[Row]:
         """All rows; `smaller` adds one with a gallery of so many test pictures."""
         rows = [self.cell(cell, speech) for cell in cells]
-        kept_out = next(cell for cell in cells if (cell.classes, cell.voices) == ("unseen", KEPT_OUT))
+        kept_out = next(cell for cell in cells if (cell.split, cell.voices) == ("test", KEPT_OUT))
         if smaller is not None:
             rows.append(self.cell(kept_out, speech, smaller))
         rows += self._words()
@@ -86,22 +92,24 @@ class RetrievalEvaluator:
 
     def cell(self, cell: UtteranceGroup, speech: Embeddings, smaller: int | None = None) -> Row:
         """Utterances of one kind against the pictures of their split."""
-        samples = self.arrays.samples_of(CLASSES[cell.classes])
+        samples = self.arrays.samples_of(cell.split)
         if smaller is not None and smaller < len(samples):
             drawn = np.random.default_rng([self.seed, 3]).choice(samples, smaller, replace=False)
             samples = np.sort(drawn)
         described = self.arrays.utterance_sample[cell.utterances]
         keep = np.isin(described, samples)
         vectors = speech.of(cell.utterances[keep])
-        return self.row(cell.classes, cell.voices, vectors, described[keep], samples)
+        return self.row(
+            shown_classes(self.arrays, cell.split), cell.voices, vectors, described[keep], samples
+        )
 
     def by_voice(self, cells: list[UtteranceGroup], speech: Embeddings) -> list[Row]:
-        """The utterances of the unseen classes, voice by voice."""
+        """The utterances about test pictures, voice by voice."""
         rows = []
-        for cell in (cell for cell in cells if cell.classes == "unseen"):
+        for cell in (cell for cell in cells if cell.split == "test"):
             voices = self.arrays.utterance_voice[cell.utterances]
             for voice in sorted(set(voices.tolist())):
-                own = UtteranceGroup("unseen", cell.voices, cell.utterances[voices == voice])
+                own = UtteranceGroup("test", cell.voices, cell.utterances[voices == voice])
                 row = self.cell(own, speech)
                 rows.append(replace(row, facts={"voice": voice, **row.facts}))
         return rows
@@ -153,7 +161,7 @@ class RetrievalEvaluator:
         estimates = {key: Estimate(value) for key, value in found.as_dict().items()}
         counts = {"queries": found.queries, "pictures": found.pictures}
         reached = chance(arrays.labels[test]).as_dict()
-        return [Row(TRUE_WORDS, estimates, counts, {"classes": "unseen"}, reached)]
+        return [Row(TRUE_WORDS, estimates, counts, {"classes": self.tested}, reached)]
 
     def _ceiling(self) -> Row:
         """Real against real: one crop of a photograph looks for the photograph by another crop.
@@ -172,16 +180,16 @@ class RetrievalEvaluator:
         relevant = labels[:, None] == labels
         np.fill_diagonal(relevant, False)
         precisions = average_precisions(scores, relevant)
-        return self._summary("unseen", CEILING, places, precisions, test, labels)
+        return self._summary(self.tested, CEILING, places, precisions, test, labels)
 
     def _floors(self, cell: UtteranceGroup, speech: Embeddings) -> list[Row]:
         """The kept-out utterances looking for the pictures of others, and noise looking for theirs."""
         described = self.arrays.utterance_sample[cell.utterances]
         vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")
         noise = np.random.default_rng([self.seed, 5]).normal(vectors.mean(), vectors.std(), vectors.shape)
-        rows = [self.row("unseen", NOISE, noise.astype(np.float32), described, samples)]
+        rows = [self.row(self.tested, NOISE, noise.astype(np.float32), described, samples)]
         try:
             others = described[shuffled(described, self.seed)]
         except DataError:
             return rows
-        return [self.row("unseen", SHUFFLED, vectors, others, samples), *rows]
+        return [self.row(self.tested, SHUFFLED, vectors, others, samples), *rows]

@@ -1,6 +1,6 @@
 """Robustness table: retrieval and colour agreement under each acoustic condition, for each group of voices.
 
-The same utterances about unseen classes in every condition: of each group of voices at most so many, spread
+The same utterances about test pictures in every condition: of each group of voices at most so many, spread
 evenly, those prepared without any change where there are any. The model hears them without its detector;
 how many the detector would have refused stands beside.
 """
@@ -173,7 +173,7 @@ class Robustness:
         if self.searches is None:
             return {}
         samples = self.arrays.samples_of("test")
-        return self.searches.row("unseen", "", vectors, described, samples, mean).estimates
+        return self.searches.row("", "", vectors, described, samples, mean).estimates
 
     def _colours(
         self, group: RobustnessGroup, read: NDArray[np.int8] | None, described: NDArray[np.int64]

@@ -13,8 +13,8 @@ from speech2image.data.speech.voices import KINDS, kind_of
 from speech2image.errors import DataError, SettingsError
 from speech2image.metrics.colour_words import main_colours
 
-CLASSES = {"seen": "val", "unseen": "test"}
-"""Classes -> the split that shows them without having been trained on."""
+SPLITS = ("val", "test")
+"""Splits whose pictures no training saw."""
 
 HEARD, KEPT_OUT = "heard", "kept out"
 GROUPS = tuple(f"{base}, {kind}" for base in (KEPT_OUT, HEARD) for kind in KINDS)
@@ -26,9 +26,9 @@ next kind that is there: the floors, and one model's row in a table of many, are
 
 @dataclass(frozen=True)
 class UtteranceGroup:
-    """Utterances of one kind: classes "seen" or "unseen", voices one of `VOICES`, their indices."""
+    """Utterances of one kind: split "val" or "test", voices one of `VOICES`, their indices."""
 
-    classes: str
+    split: str
     voices: str
     utterances: NDArray[np.int64]
 
@@ -80,10 +80,8 @@ def utterance_groups(
     """Utterances of every kind there is, one a caption."""
     groups = _named(arrays, HEARD, heard) | _named(arrays, KEPT_OUT, kept_out)
     cells = [
-        UtteranceGroup(
-            classes, name, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit)
-        )
-        for classes, split in CLASSES.items()
+        UtteranceGroup(split, name, evenly(one_a_caption(arrays, arrays.utterances_of(split, voices)), limit))
+        for split in SPLITS
         for name, voices in groups.items()
     ]
     return [cell for cell in cells if len(cell.utterances)]

@@ -3,8 +3,8 @@
     WER = (substitutions + deletions + insertions) / words of the references, over all sentences together
 
 with the fewest edits that turn each reference into its hypothesis (jiwer aligns them). Content words are the
-colours and the parts of flowers and birds: what a picture has to show. Their rate is that of both texts with
-every other word taken out.
+colours and the parts of flowers, birds and rooms: what a picture has to show. Their rate is that of both
+texts with every other word taken out.
 
 Known pitfalls:
 - Sums over sentences, not the mean of each sentence's rate: long sentences count more.
@@ -32,11 +32,20 @@ _PARTS = (
     "stalk leaf bud thread bird beak bill leg foot eye eyebrow eyering cap crown mask nape neck chin "
     "breast chest belly abdomen side flank back rump wing wingbar feather tail bib collar crest patch bar"
 )
-_UNEVEN = ("leaves", "foliage", "petaled", "feet", "branches", "patches", "bellies")
-CONTENT_WORDS = frozenset(
-    [*COLOUR_WORDS, *_UNEVEN, *_PARTS.split(), *(f"{part}s" for part in _PARTS.split())]
+_OF_ROOMS = (
+    "room bedroom kitchen wall floor ceiling window door bed bedspread pillow cushion headboard table chair "
+    "armchair sofa stool bench rug carpet lamp chandelier fireplace curtain cabinet counter island stove "
+    "oven refrigerator sink television mirror shelf picture dresser desk tile"
 )
-"""Colours, and parts of flowers and birds, in the singular and the plural."""
+_UNEVEN = ("leaves", "foliage", "petaled", "feet", "branches", "patches", "bellies", "shelves", "bedding")
+CONTENT_WORDS = frozenset(
+    [
+        *COLOUR_WORDS,
+        *_UNEVEN,
+        *(f"{part}{ending}" for part in (_PARTS + " " + _OF_ROOMS).split() for ending in ("", "s")),
+    ]
+)
+"""Colours, and parts of flowers, birds and rooms, in the singular and the plural."""
 AMERICAN = (
     ("grey", "gray"),
     ("colour", "color"),

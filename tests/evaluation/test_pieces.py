@@ -55,7 +55,7 @@ def test_people_kept_out_have_rows_of_their_own(shards: Path) -> None:
     found = {
         cell.voices: set(arrays.utterance_voice[cell.utterances])
         for cell in utterance_groups(arrays, ["toy/anna"], [HELD_OUT_VOICE, "reader/7"], None)
-        if cell.classes == "unseen"
+        if cell.split == "test"
     }
     assert found == {"heard": {"toy/anna"}, "kept out": {HELD_OUT_VOICE}, "kept out, people": {"reader/7"}}
     alone = utterance_groups(arrays, ["toy/anna"], ["reader/7"], None)
@@ -72,9 +72,7 @@ def test_natural_voices_have_rows_of_their_own(shards: Path) -> None:
     arrays.utterance_voice[arrays.utterance_voice == "toy/ben"] = "kokoro/mix"
     heard, kept_out = ["kokoro/mix", "toy/anna"], [HELD_OUT_VOICE, *names]
     cells = {
-        cell.voices: cell
-        for cell in utterance_groups(arrays, heard, kept_out, None)
-        if cell.classes == "unseen"
+        cell.voices: cell for cell in utterance_groups(arrays, heard, kept_out, None) if cell.split == "test"
     }
     found = {name: set(arrays.utterance_voice[cell.utterances]) for name, cell in cells.items()}
     assert found == {

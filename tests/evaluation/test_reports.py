@@ -127,6 +127,19 @@ def test_sets_without_val_or_without_colours_say_so(model: Path, tmp_path: Path)
     assert {row["classes"] for row in results["retrieval"]} == {"unseen"} and "--validation" in text
 
 
+def test_classes_that_training_saw_are_not_called_unseen(model: Path, tmp_path: Path) -> None:
+    """As in Places-subset: pictures of the same classes in training and test."""
+    same = [replace(s, label=1 + i % 2) for i, s in enumerate(toy_samples(24))]
+    results = evaluate(settings(_shards_of(tmp_path / "toy", same), model, tmp_path / "out"))
+    assert {row["classes"] for row in results["retrieval"]} == {"seen (test pictures)"}
+    assert results["data"]["test_classes"] == "seen classes (test pictures)"
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "of split 'test' (seen classes (test pictures))" in text and "unseen" not in text.lower()
+    row = next(line for line in text.splitlines() if line.startswith("| tiny"))
+    kept_out = next(row for row in results["retrieval"] if row["id"] == "kept out")
+    assert f"{100 * kept_out['R@10']:.1f}" in row, "the model's one row has the test pictures' retrieval"
+
+
 def test_table_measures_what_is_there_and_says_how_to_train_the_rest(
     shards: Path, tmp_path: Path, tiny_network: TinyNetwork
 ) -> None:

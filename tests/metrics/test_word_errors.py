@@ -21,6 +21,19 @@ def test_edits_by_hand(hypothesis, edits):
     assert word_error_rate(["the bird has a red belly"], [hypothesis]) == pytest.approx(edits / 6)
 
 
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("this flower has red petals", "this flour has red petals"),
+        ("a bird with a white belly", "a bird with a white jelly"),
+        ("a room with blue shelves and a bed", "a room with blue elves and a bed"),
+    ],
+)
+def test_parts_of_every_domain_are_content_words(said, heard):
+    assert content_word_error_rate([said], [heard]) > 0
+    assert content_word_error_rate(["this " + said], ["that " + said]) == 0
+
+
 def test_sums_over_sentences_not_means():
     assert word_error_rate(["a", "b c d"], ["x", "b c d"]) == pytest.approx(1 / 4)
 

@@ -17,16 +17,21 @@ from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.data.shards.array_files import create_array, open_array
 from speech2image.errors import DataError, SpeechError
 
+SEEN, UNSEEN = "seen classes", "unseen classes"
+SHARED, PARTLY = "seen classes (test pictures)", "partly seen classes"
+
 
 class Rows:
     """Samples and utterances by split and voice.
 
     Attributes:
+        labels: class numbers, int64 [N].
         splits: "train", "val" or "test" [N].
         utterance_sample: index of the sample spoken of, int64 [U].
         utterance_voice: voice names [U].
     """
 
+    labels: NDArray[np.int64]
     splits: NDArray[np.str_]
     utterance_sample: NDArray[np.int64]
     utterance_voice: NDArray[np.str_]
@@ -39,6 +44,17 @@ class Rows:
     def samples_of(self, split: str) -> NDArray[np.int64]:
         """Indices of the samples of a split ("train", "val" or "test"), int64 [n]."""
         return np.flatnonzero(self.splits == split)
+
+    def classes_of(self, split: str) -> str:
+        """Which classes the pictures of "val" or "test" show, in words.
+
+        `SEEN` for "val". For "test" `UNSEEN` where the split is zero-shot, `SHARED` where all of its classes
+        have training pictures (Places-subset), `PARTLY` where some have.
+        """
+        if split == "val":
+            return SEEN
+        own, trained = (set(self.labels[self.samples_of(name)].tolist()) for name in (split, "train"))
+        return UNSEEN if not own & trained else SHARED if own <= trained else PARTLY
 
     def utterances_of(
         self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()

@@ -33,6 +33,7 @@ _SHADES = _words(
 _WHOLES = {
     "flower": _words("flower flowers bloom blooms blossom blossoms petal petals florets trumpet trumpets"),
     "bird": _words("bird birds seabird seabirds body plumage"),
+    "room": _words("room rooms bedroom bedrooms kitchen kitchens kitchenette wall walls"),
 }
 _PARTS = _words(
     "centre centres center centers middle heart eye eyes throat disc cone dome stamen stamens pistil "
@@ -40,6 +41,12 @@ _PARTS = _words(
     "leaves stem stems bud buds bells head beak bill leg legs feet cap crown mask eyebrow bib collar "
     "crest tail patch back belly breast chest wing wings face neck cheek cheeks bar bars ring line "
     "underparts underside nape flanks feathers"
+)
+_PARTS_OF_ROOMS = _words(
+    "floor floors ceiling window windows door doors bed beds bedding bedspread pillow pillows cushions "
+    "headboard table tables chair chairs armchair armchairs sofa sofas stools bench rug carpet lamp lamps "
+    "chandelier fireplace curtain curtains blinds cabinet cabinets counter counters island stove oven "
+    "refrigerator sink tile tiles desk dresser shelves wallpaper"
 )
 _MARKS = _words("bar bars ring line patch spot spots")
 _STOPS = _words(
@@ -73,7 +80,7 @@ def phrases_of(caption: str, domain: str) -> list[Phrase]:
     ['pale pink petals', 'dark red centre']
     """
     words, found, start = words_of(caption), [], 0
-    nouns = _PARTS | _wholes(domain)
+    nouns = _PARTS | _wholes(domain) | (_PARTS_OF_ROOMS if domain == "room" else frozenset())
     while start < len(words):
         end = _colours_end(words, start)
         noun = end
@@ -135,7 +142,7 @@ def _is_main(phrase: Phrase, domain: str) -> bool:
 
 
 def _with_article(phrase: str) -> str:
-    if re.search(r"[^s]s$", phrase) or phrase.split()[-1] in ("feet", "plumage"):
+    if re.search(r"[^s]s$", phrase) or phrase.split()[-1] in ("feet", "plumage", "bedding"):
         return phrase
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
@@ -147,7 +154,7 @@ def short_caption(
 
     Args:
         captions: of one picture.
-        domain: what the pictures show: "flower", "bird", or another noun.
+        domain: what the pictures show: "flower", "bird", "room", or another noun.
         rng: draws the caption, the form and what is put around it.
         dressed: share of forms that become commands or hesitate.
     """

@@ -27,8 +27,8 @@ from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _NOISES = (
-    "Each row is one utterance of an unseen class in a voice kept out of training, its waveform on the left, "
-    f"under {NOISES} noises, the same in every row."
+    "Each row is one test utterance, in a voice kept out of training where there is one, its waveform on the "
+    f"left, under {NOISES} noises, the same in every row."
 )
 _TEXTS = {
     3: _NOISES,

@@ -213,7 +213,7 @@ def _write(results: Results, out: Path) -> None:
 
 
 def _text(results: Results) -> str:
-    text = "Pictures drawn from unseen classes in voices kept out of training, one evaluator for all rows."
+    text = "Pictures drawn from test utterances in voices kept out of training, one evaluator for all rows."
     if any(row["row"].endswith("-text") for row in results["rows"]):
         text += " Rows on text are drawn from the captions: what a recognizer without errors would reach."
     if any(row["published"] for row in results["rows"]):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from speech2image.data.shards.rows import UNSEEN
 from speech2image.evaluation.results import (
     CEILING,
     SHUFFLED,
@@ -24,6 +25,8 @@ SUMMARY = tuple(
     if measure.summary
 )
 """Table and measure of each figure in a model's one row."""
+SEEN = "seen"
+"""What a row of retrieval calls the classes of the split "val"; its others are of "test"."""
 SUMMARY_HEAD = ("model", "data", "pictures", "network", *(measure.head for _, measure in SUMMARY))
 
 
@@ -87,8 +90,10 @@ def summary(results: Results, id: str = KEPT_OUT) -> list[str]:
 
 def summary_figures(results: Results, id: str) -> dict[str, Estimate]:
     """Key of a measure of `SUMMARY` -> its figure in the rows of an id; what was not measured is missing."""
-    facts = {"retrieval": {"classes": "unseen"}}
-    rows = {table: find(read_rows(results, table), id, **facts.get(table, {})) for table in dict(SUMMARY)}
+    rows = {
+        table: find([row for row in read_rows(results, table) if row.facts.get("classes") != SEEN], id)
+        for table in dict(SUMMARY)
+    }
     found = ((measure.key, rows[table].estimates.get(measure.key)) for table, measure in SUMMARY)
     return {key: estimate for key, estimate in found if estimate is not None}
 
@@ -177,7 +182,7 @@ def _retrieval(results: Results) -> Section | None:
         "precision of its class, in %, by cosine in the teacher's space, speech and photographs each after "
         "their own mean was taken away; what an order at random reaches in brackets."
     )
-    if {row.facts["classes"] for row in rows} == {"unseen"}:
+    if all(row.facts["classes"] != SEEN for row in rows):
         text += ' No pictures of seen classes (split "val") with speech: prepare with --validation 0.05.'
     spread = [measure for measure in RETRIEVAL if measure.summary]
     cells = [
@@ -192,8 +197,8 @@ def _retrieval(results: Results) -> Section | None:
         for row in rows
     ]
     head = ("classes", "voices", "queries", "gallery", *(measure.label for measure in RETRIEVAL))
-    unseen = {label("retrieval", row.id): row.estimates for row in rows if row.facts["classes"] == "unseen"}
-    charts = charts_of(RETRIEVAL, unseen, "{} of unseen classes")
+    tested = {label("retrieval", row.id): row.estimates for row in rows if row.facts["classes"] != SEEN}
+    charts = charts_of(RETRIEVAL, tested, f"{{}} of {_tested(results)}")
     bounds = [f"{measure.label}, 95 %" for measure in spread]
     return Section("Speech to picture retrieval", text, (*head, *bounds), cells, charts)
 
@@ -222,7 +227,7 @@ def _voices(results: Results) -> Section | None:
         for row in rows
     ]
     head = ("voice", "in training", "queries", *(measure.head for measure in RETRIEVAL))
-    return Section("Voice by voice", "Unseen classes.", head, cells)
+    return Section("Voice by voice", f"{_tested(results).capitalize()}.", head, cells)
 
 
 def _colours(results: Results) -> Section | None:
@@ -234,7 +239,7 @@ def _colours(results: Results) -> Section | None:
         return Section("Colour agreement", text)
     text = (
         "How often a reader fitted on the training photographs reads the caption's main colour off the "
-        "picture, on unseen classes. In brackets: 95 % intervals."
+        f"picture, on {_tested(results)}. In brackets: 95 % intervals."
     )
     cells = [(label("colours", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
     head = ("pictures", "n", *(measure.head for measure in measures))
@@ -247,11 +252,11 @@ def _robustness(results: Results) -> Section | None:
         return None
     rows = read_rows(results, "robustness")
     text = (
-        "Unseen classes; the same utterances in every condition, prepared without change where there "
-        "are such. Natural voices are Kokoro's and Piper's, synthesizers other speaking programs; people are "
-        "readers whose recorded words were put together. Whole gallery. Refused: the speech detector finds "
-        "too little speech, so a user gets no picture; the other figures count these utterances too, as the "
-        "encoder embeds them. In brackets: 95 % intervals."
+        f"{_tested(results).capitalize()}; the same utterances in every condition, prepared without change "
+        "where there are such. Natural voices are Kokoro's and Piper's, synthesizers other speaking "
+        "programs; people are readers whose recorded words were put together. Whole gallery. Refused: the "
+        "speech detector finds too little speech, so a user gets no picture; the other figures count these "
+        "utterances too, as the encoder embeds them. In brackets: 95 % intervals."
     )
     if all(REFUSED.key not in row.estimates for row in rows):
         text += " This model has no speech detector: it refuses nothing."
@@ -314,10 +319,15 @@ def _sheet(results: Results) -> Section:
         for number, row in enumerate(shown["rows"], 1)
     ]
     text = (
-        f"`grid.png`: utterances of unseen classes in voices kept out of training, one a row, the same "
-        f"{shown['noises']} noises in each."
+        f"`grid.png`: utterances of {_tested(results)} in voices kept out of training, one a row, the "
+        f"same {shown['noises']} noises in each."
     )
     return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)
+
+
+def _tested(results: Results) -> str:
+    """Which classes the test pictures show; evaluations that do not say are of zero-shot splits."""
+    return str(results["data"].get("test_classes", UNSEEN))
 
 
 def _measured(measures: Sequence[Measure], rows: Sequence[Row]) -> list[Measure]:

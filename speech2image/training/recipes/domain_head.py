@@ -4,7 +4,7 @@ Command: `speech2image train domain-head --encoder CHECKPOINT --data FLOWERS BIR
 --other FOLDER ... --out RUN`. Everything but the head is frozen, and the backbone's states come from the
 cache. The threshold of "other" is chosen on validation speech: the smallest at which at most `turned_away` of
 the descriptions are rejected. Both kinds of error are logged and kept in the checkpoint, on validation speech
-and on test speech: captions of unseen classes, held-out voices, sentences of the split "test".
+and on test speech: test captions, held-out voices, sentences of the split "test".
 
 Step `t` of rank `r` is a pure function of (seed, r, t).
 """
@@ -141,10 +141,10 @@ def described(arrays: PairArrays, states: Clips, domain: int, held_out: Sequence
         held_back = share[arrays.utterance_sample[training]]
         training, validation = training[~held_back], training[held_back]
     heard = set(arrays.utterance_voice[training].tolist())
-    name = arrays.folder.name
+    name, classes = arrays.folder.name, arrays.classes_of("test")
     tests = {
-        f"{name}: unseen classes, heard voices": arrays.utterances_of("test", heard),
-        f"{name}: unseen classes, unheard voices": arrays.utterances_of("test", exclude_voices=heard),
+        f"{name}: {classes}, heard voices": arrays.utterances_of("test", heard),
+        f"{name}: {classes}, unheard voices": arrays.utterances_of("test", exclude_voices=heard),
     }
     return _usable(Source(name, domain, states, training, validation, tests))
 

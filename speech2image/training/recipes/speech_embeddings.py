@@ -36,7 +36,6 @@ from speech2image.training.core.run import Run
 from speech2image.training.core.speech_batches import SpeechArrays, by_length
 
 UTTERANCES_AT_ONCE = 1024
-SPLITS = {"test": "unseen classes", "val": "seen classes"}
 
 
 class Encoder(Protocol):
@@ -175,7 +174,7 @@ def evaluate(
     Args:
         encoder: trained.
         arrays: the data set.
-        split: "test" (unseen classes), "val" (seen classes, unseen pictures) or "train".
+        split: "test", "val" (training classes, other pictures) or "train".
         voices: only these voices; None for all.
         limit: a fixed random choice of so many utterances.
 
@@ -207,7 +206,7 @@ def training_and_other_voices(arrays: SpeechArrays, held_out: Collection[str]) -
 def log_retrieval(
     run: Run, step: int, averaged: Encoder, arrays: SpeechArrays, settings: EvaluationSettings
 ) -> None:
-    """Logs retrieval of pictures of unseen and of seen classes, by heard and unheard voices."""
+    """Logs retrieval of the pictures of "test" and of "val", by heard and unheard voices."""
     if not run.fabric.is_global_zero or not settings.evaluation_utterances:
         return
     heard, unheard = training_and_other_voices(arrays, settings.held_out_voices)
@@ -217,8 +216,9 @@ def log_retrieval(
         "unheard readers": [voice for voice in unheard if voice.startswith(VOICE_PREFIX)],
     }
     sets = parts_of(arrays)  # type: ignore[arg-type]
-    for part, (split, classes), (group, voices) in product(sets, SPLITS.items(), groups.items()):
+    for part, split, (group, voices) in product(sets, ("test", "val"), groups.items()):
         found = evaluate(averaged, part, split, voices, settings.evaluation_utterances) if voices else None
         if found is not None:
-            name = f"{part.folder.name}: {classes}, {group}" if len(sets) > 1 else f"{classes}, {group}"
+            name = f"{part.classes_of(split)}, {group}"
+            name = f"{part.folder.name}: {name}" if len(sets) > 1 else name
             run.log(step, {f"{name}/{k}": v for k, v in found.as_dict().items()}, now=True)

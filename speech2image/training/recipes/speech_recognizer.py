@@ -194,7 +194,8 @@ def gather_transcribed(
         unheard = SpokenCaptions(
             arrays, arrays.utterances_of("test", exclude_voices=set(captions.speakers.tolist()))
         )
-        tests |= {"unseen classes, heard voices": heard, "unseen classes, unheard voices": unheard}
+        classes = arrays.classes_of("test")
+        tests |= {f"{classes}, heard voices": heard, f"{classes}, unheard voices": unheard}
     for name, corpus in recordings.items():
         out = np.isin(corpus.speakers, [voice.removeprefix("reader/") for voice in settings.held_out_voices])
         out = out if out.any() else kept_out(corpus.speakers)

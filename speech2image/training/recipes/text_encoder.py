@@ -56,7 +56,7 @@ class TextEncoderTraining(RunSettings):
         learning_rate: Adam's.
         clip: largest norm of the gradient.
         ema_decay: of the averaged weights; 0 follows the live ones.
-        evaluation_captions: of unseen classes, whose retrieval is logged at every checkpoint; 0 for none.
+        evaluation_captions: of the split test, whose retrieval is logged at every checkpoint; 0 for none.
     """
 
     encoder: TextEncoderSettings = ENCODERS["paper"]
@@ -295,10 +295,11 @@ def _log_retrieval(run: Run, step: int, ema: Ema, arrays: TrainingArrays, limit:
     encoder = ema.module
     assert isinstance(encoder, TextEncoder)
     if run.fabric.is_global_zero and limit:
-        for split, classes in {"test": "unseen", "val": "seen"}.items():
+        for split in ("test", "val"):
             found = evaluate(encoder, arrays, split, limit)
             if found is not None:
-                run.log(step, {f"{classes} classes/{k}": v for k, v in found.as_dict().items()}, now=True)
+                classes = arrays.classes_of(split)
+                run.log(step, {f"{classes}/{k}": v for k, v in found.as_dict().items()}, now=True)
 
 
 def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str | os.PathLike[str]) -> Path:

@@ -152,6 +152,15 @@ def test_places(places: Path) -> None:
     assert load_entry(entries[3]).utterances[0].caption == 0
 
 
+def test_places_become_shards_whose_test_classes_are_trained_on(places: Path) -> None:
+    with pytest.warns(UserWarning, match="single picture"):
+        out = prepare(PrepareSettings("lists", places / "shards", root=places))
+    arrays = PairArrays.open(out)
+    assert arrays.classes_of("test") == "seen classes (test pictures)"
+    assert arrays.voices == ["reader/7", "reader/8"] and len(arrays.utterances_of("test")) == 1
+    assert arrays.log_mel(0).shape[0] == 40
+
+
 def test_a_picture_described_twice_is_one(places: Path) -> None:
     train = [room("bedroom", "a"), room("bedroom", "a", "9"), room("kitchenette", "b")]
     train[1]["wav"] = "wavs/1/c.wav"

@@ -46,6 +46,18 @@ def test_utterances_by_split_and_voice(shards: Path) -> None:
     assert arrays.utterances_of("train", voices=["v0"], exclude_voices=["v0"]).tolist() == []
 
 
+def test_which_classes_a_split_shows(tmp_path: Path) -> None:
+    """Classes of sample i: i % 3 + 1; the test pictures are of classes trained on, of others, of both."""
+    for name, test, expected in (
+        ("unseen", {2, 5}, "unseen classes"),
+        ("shared", {5, 6}, "seen classes (test pictures)"),
+        ("partly", {2, 5, 6}, "partly seen classes"),
+    ):
+        write_shards([sample(i, split="test" if i in test else "train") for i in range(7)], tmp_path / name)
+        arrays = PairArrays.open(tmp_path / name)
+        assert arrays.classes_of("test") == expected and arrays.classes_of("val") == "seen classes"
+
+
 def test_pictures_are_central_squares(shards: Path) -> None:
     pictures = PairArrays.open(shards).pictures(32)
     assert pictures.shape == (7, 38, 38, 3) and pictures.dtype == np.uint8

@@ -20,6 +20,8 @@ from speech2image.data.speech.short_captions import phrases_of, short_caption, s
         ("deep orange folded petals form a head", "flower", ["deep orange folded petals"]),
         ("a black and white bird with a red cap", "bird", ["black and white bird", "red cap"]),
         ("grey wings with two white wing bars", "bird", ["grey wings", "white wing bars"]),
+        ("pale green bedroom with a dark red bed", "room", ["pale green bedroom", "dark red bed"]),
+        ("pale green bedroom with a dark red bed", "flower", []),
         ("petals shading to yellow overlap in a cluster", "flower", []),
         ("a yellow fringed and quite unusual bloom", "flower", []),
         ("red with big petals", "flower", []),
@@ -51,6 +53,12 @@ def test_plurals_take_no_article_and_vowels_take_an() -> None:
 def test_a_black_headed_bird_is_not_black() -> None:
     forms = short_forms("a black headed bird with a white belly", "bird")
     assert forms and not any(form.startswith(("black", "a black")) for form in forms)
+
+
+def test_forms_of_a_room() -> None:
+    forms = short_forms("blue gray kitchen with white bedding and red chairs", "room")
+    assert forms[:3] == ["blue gray kitchen", "blue gray room", "a blue gray room"]
+    assert "a room with white bedding" in forms and "a blue gray room with red chairs" in forms
 
 
 def test_another_domain_is_a_noun_with_its_plural() -> None:
