@@ -25,7 +25,7 @@ def evaluate(settings: EvaluationSettings) -> Results:
         SettingsError: a setting is out of range, or a voice or measure is named that is not there.
         CheckpointError: the model or the network is unknown or damaged, or the model is of another embedding
             size than the teacher.
-        DataError: the data has no test or training pictures, no teacher features, or no kept-out voice.
+        DataError: the data has no test or training pictures, no teacher features, or no test speech.
         OutputError: `out` cannot be written, or holds an unfinished evaluation of something else.
     """
     from speech2image.evaluation import run

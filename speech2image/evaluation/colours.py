@@ -9,7 +9,7 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.evaluation.drawing import DrawnSet, Pictures
 from speech2image.evaluation.real_set import Photographs
 from speech2image.evaluation.results import CEILING, SHUFFLED, Row
-from speech2image.evaluation.utterances import KEPT_OUT, caption_of, shuffled
+from speech2image.evaluation.utterances import caption_of, shuffled
 from speech2image.metrics import registry
 from speech2image.metrics.colour_agreement import ColourHits, ColourReader
 from speech2image.metrics.colour_words import COLOURS, main_colours
@@ -49,13 +49,13 @@ class ColourRows:
         read, texts, owners = zip(*pairs, strict=True)
         return self.row(CEILING, read, texts, np.array(owners))
 
-    def drawn(self, pictures: DrawnSet, read: NDArray[np.int8]) -> list[Row]:
-        """A drawn set against what was said; the kept-out one against what others said, too."""
+    def drawn(self, pictures: DrawnSet, read: NDArray[np.int8], floor: bool) -> list[Row]:
+        """A drawn set against what was said; with `floor` against what others said, too."""
         colours = [COLOURS[i] for i in read[:, 0]]
         captions = [caption_of(self.arrays, int(u)) for u in pictures.owners]
         owners = self.arrays.utterance_sample[pictures.owners]
         rows = [self.row(pictures.name, colours, captions, owners)]
-        if pictures.name == KEPT_OUT:
+        if floor:
             said = np.flatnonzero([bool(main_colours(caption)) for caption in captions])
             others = said[shuffled(owners[said], self.seed)]
             texts = [captions[i] for i in others]

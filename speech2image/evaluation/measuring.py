@@ -21,7 +21,6 @@ from speech2image.evaluation.results import Results, Row, write_row
 from speech2image.evaluation.retrieval import Gallery, RetrievalEvaluator, open_gallery
 from speech2image.evaluation.settings import OF_FEATURES, EvaluationSettings
 from speech2image.evaluation.utterances import (
-    KEPT_OUT,
     VOICES,
     UtteranceGroup,
     caption_of,
@@ -29,6 +28,7 @@ from speech2image.evaluation.utterances import (
     describe_utterance,
     evenly,
     file_name,
+    main_voices,
     shuffled,
     split_evaluation_voices,
     unchanged,
@@ -59,12 +59,14 @@ class EvaluationPlan:
         cells: utterances of every kind.
         shown: utterances of the sheet.
         gallery: the teacher's features; None if retrieval is not asked for.
+        main: group of voices that floors, sheet and the model's one row are of, see `main_voices`.
     """
 
     voices: dict[str, list[str]]
     cells: list[UtteranceGroup]
     shown: NDArray[np.int64]
     gallery: Gallery | None
+    main: str
 
     def tested(self, voices: str) -> NDArray[np.int64]:
         """Utterances about test pictures, in voices of a group (one of `VOICES`); possibly none."""
@@ -94,7 +96,7 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
     """Choose what to measure, and find whatever forbids it before any work is done.
 
     Raises:
-        DataError: pictures, speech, a kept-out voice or the teacher's features are missing.
+        DataError: pictures, speech or the teacher's features are missing.
         CheckpointError: the model belongs to another teacher.
         SettingsError: a voice is named that is not there, or as `check_route`.
     """
@@ -106,9 +108,11 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
             )
     heard, kept_out = split_evaluation_voices(arrays, settings.held_out_voices)
     cells = utterance_groups(arrays, heard, kept_out, settings.limit)
+    main, voices = main_voices(arrays, heard, kept_out)
     if settings.only_drawn:
-        cells = [cell for cell in cells if cell.split == "test" and cell.voices in settings.drawn]
-    spoken = arrays.utterances_of("test", kept_out)
+        drawn = {main, *settings.drawn}
+        cells = [cell for cell in cells if cell.split == "test" and cell.voices in drawn]
+    spoken = arrays.utterances_of("test", voices)
     if "variety" in settings.measures and settings.network is not None:
         open_gallery(arrays, route.model.card["embedding_size"])  # refuses what lacks the teacher's features
     gallery = None
@@ -118,7 +122,7 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
     shown = choose_utterances(arrays, spoken, SHEET_ROWS, settings.seed)
-    return EvaluationPlan({"heard": heard, "kept out": kept_out}, cells, shown, gallery)
+    return EvaluationPlan({"heard": heard, "kept out": kept_out}, cells, shown, gallery, main)
 
 
 class Measuring:
@@ -165,8 +169,10 @@ class Measuring:
         tables["robustness"] = self._robustness(searches, reader)
         tables["words"] = self._words()
         sheet_of, rows = self._sheet(speech)
-        results: Results = {"voices": self.plan.voices, "not_measured": self._not_measured()}
-        results |= {table: [write_row(table, row) for row in found] for table, found in tables.items()}
+        main = self.plan.main
+        results: Results = {"voices": self.plan.voices, "main_group": main}
+        results |= {"not_measured": self._not_measured()}
+        results |= {table: [write_row(table, row, main) for row in found] for table, found in tables.items()}
         results["classifier"] = None if classifier is None else classifier.description
         shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
@@ -174,7 +180,7 @@ class Measuring:
     def _retrieval(self, searches: RetrievalEvaluator | None, speech: Embeddings) -> dict[str, list[Row]]:
         if searches is None:
             return {"retrieval": [], "voice_by_voice": []}
-        rows = searches.rows(self.plan.cells, speech, self.settings.gallery)
+        rows = searches.rows(self.plan.cells, speech, self.plan.main, self.settings.gallery)
         return {"retrieval": rows, "voice_by_voice": searches.by_voice(self.plan.cells, speech)}
 
     def _searches(self) -> RetrievalEvaluator | None:
@@ -201,10 +207,11 @@ class Measuring:
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
         """Pictures of every kind of voices, and of noise, as many as there are photographs."""
         per, seed = self.settings.pictures_per_utterance, self.settings.seed
-        kept_out = self.plan.tested(KEPT_OUT)
-        few = evenly(kept_out, len(self.arrays.samples_of("test")))
-        spoken = (KEPT_OUT,) if self.settings.captions else VOICES  # the voices' captions are the same
-        asked = {voices: self.plan.tested(voices) for voices in spoken if voices in self.settings.drawn}
+        few = evenly(self.plan.tested(self.plan.main), len(self.arrays.samples_of("test")))
+        drawn = {self.plan.main}
+        if not self.settings.captions:  # the voices' captions are the same
+            drawn |= set(self.settings.drawn)
+        asked = {voices: self.plan.tested(voices) for voices in VOICES if voices in drawn}
         sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
         return [*sets, noise_set(speech, few, per, seed)]
 
@@ -229,7 +236,9 @@ class Measuring:
         rows = colours.ColourRows(self.arrays, self.settings.seed, self.settings.resamples)
         found = [rows.real(self.photographs, reader)]
         for pictures in sets:
-            found += rows.drawn(pictures, read[pictures.name]["colours"].array)
+            found += rows.drawn(
+                pictures, read[pictures.name]["colours"].array, pictures.name == self.plan.main
+            )
         return found
 
     def _pictures(

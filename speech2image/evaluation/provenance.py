@@ -14,7 +14,7 @@ from speech2image.evaluation.measuring import EvaluationPlan
 from speech2image.evaluation.real_set import HALVES_SEED, crop
 from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.evaluation.utterances import VOICES, unchanged
+from speech2image.evaluation.utterances import HEARD, VOICES, unchanged
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.pipeline.base import Route
 from speech2image.pipeline.registry import RECOGNIZER_CARD
@@ -135,7 +135,8 @@ def protocol(
     test = arrays.samples_of("test")
     classes = len(set(arrays.labels[test].tolist()))
     counts = {kind: len(plan.tested(kind)) for kind in VOICES}
-    drawn = [f"{counts[kind]} in voices {kind}" for kind in VOICES if kind in settings.drawn and counts[kind]]
+    asked = {plan.main, *settings.drawn}
+    drawn = [f"{counts[kind]} in voices {kind}" for kind in VOICES if kind in asked and counts[kind]]
     limit = "" if settings.limit is None else f" (limited to {settings.limit} of a kind)"
     lines = [
         f"Real set: {len(test)} photographs of the {classes} classes of split 'test' "
@@ -153,6 +154,11 @@ def protocol(
         lines.append(
             "Drawn from the captions as they are written, as a recognizer without errors would: nothing was "
             "heard, and rows of different voices hold the same captions."
+        )
+    if plan.main == HEARD:
+        lines.append(
+            "Every voice of the test utterances is heard in training: nothing here tells how the model does "
+            "on voices it never met, and floors and the model's one row are of voices heard."
         )
     if network is not None:
         lines.append(

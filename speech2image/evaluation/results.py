@@ -74,14 +74,20 @@ class Row:
         return self.estimates[key].value if key in self.estimates else None
 
 
-def label(table: str, id: str) -> str:
-    """What a table calls a row."""
-    return LABELS.get(table, {}).get(id, id)
+def main_group(results: Results) -> str:
+    """The group of voices that floors, sheet and the model's one row are of, "kept out" if there is one."""
+    return str(results.get("main_group", "kept out"))
 
 
-def write_row(table: str, row: Row) -> Results:
+def label(table: str, id: str, main: str = "kept out") -> str:
+    """What a table calls a row; `main` is the group of voices whose utterances the floor shuffles."""
+    called = LABELS.get(table, {}).get(id, id)
+    return called.replace("kept out", main) if id == SHUFFLED else called
+
+
+def write_row(table: str, row: Row, main: str = "kept out") -> Results:
     """A row as results.json has it: flat, in the fields that each table has always had."""
-    written: Results = {"id": row.id, LABEL_FIELDS.get(table, "voices"): label(table, row.id)}
+    written: Results = {"id": row.id, LABEL_FIELDS.get(table, "voices"): label(table, row.id, main)}
     written |= {**row.facts, **row.counts}
     nested = table in ("retrieval", "voice_by_voice")
     for key in [measure.key for measure in TABLES["retrieval" if nested else table]]:

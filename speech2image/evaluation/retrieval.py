@@ -9,7 +9,7 @@ from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError, DataError
 from speech2image.evaluation.embeddings import Embeddings
 from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, TRUE_WORDS, Row
-from speech2image.evaluation.utterances import KEPT_OUT, UtteranceGroup, shuffled
+from speech2image.evaluation.utterances import UtteranceGroup, shuffled
 from speech2image.metrics import registry
 from speech2image.metrics.estimate import Estimate, Sample
 from speech2image.metrics.retrieval import (
@@ -79,16 +79,18 @@ class RetrievalEvaluator:
         self.arrays, self.gallery, self.seed, self.resamples = arrays, gallery, seed, resamples
         self.tested = shown_classes(arrays, "test")
 
-    def rows(self, cells: list[UtteranceGroup], speech: Embeddings, smaller: int | None) -> list[Row]:
-        """All rows; `smaller` adds one with a gallery of so many test pictures."""
+    def rows(
+        self, cells: list[UtteranceGroup], speech: Embeddings, main: str, smaller: int | None
+    ) -> list[Row]:
+        """All rows; floors are of the group `main`, of which `smaller` adds a row with so many pictures."""
         rows = [self.cell(cell, speech) for cell in cells]
-        kept_out = next(cell for cell in cells if (cell.split, cell.voices) == ("test", KEPT_OUT))
+        own = next(cell for cell in cells if (cell.split, cell.voices) == ("test", main))
         if smaller is not None:
-            rows.append(self.cell(kept_out, speech, smaller))
+            rows.append(self.cell(own, speech, smaller))
         rows += self._words()
         if self.gallery.crops is not None:
             rows.append(self._ceiling())
-        return [*rows, *self._floors(kept_out, speech)]
+        return [*rows, *self._floors(own, speech)]
 
     def cell(self, cell: UtteranceGroup, speech: Embeddings, smaller: int | None = None) -> Row:
         """Utterances of one kind against the pictures of their split."""
@@ -183,7 +185,7 @@ class RetrievalEvaluator:
         return self._summary(self.tested, CEILING, places, precisions, test, labels)
 
     def _floors(self, cell: UtteranceGroup, speech: Embeddings) -> list[Row]:
-        """The kept-out utterances looking for the pictures of others, and noise looking for theirs."""
+        """A group's utterances looking for the pictures of others, and noise looking for theirs."""
         described = self.arrays.utterance_sample[cell.utterances]
         vectors, samples = speech.of(cell.utterances), self.arrays.samples_of("test")
         noise = np.random.default_rng([self.seed, 5]).normal(vectors.mean(), vectors.std(), vectors.shape)

@@ -44,9 +44,9 @@ class EvaluationSettings:
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (--held-out-voices of the training); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.
-        drawn: voices whose utterances become pictures: "kept out" (always, for floors follow from it), and
-            some of "kept out, natural voices", "kept out, people", "heard", "heard, natural voices" and
-            "heard, people"; by default all.
+        drawn: voices whose utterances become pictures: "kept out" (always, for floors follow from it; where
+            all test voices are heard in training, "heard" takes its place), and some of "kept out, natural
+            voices", "kept out, people", "heard", "heard, natural voices" and "heard, people"; by default all.
         only_drawn: listen to no other utterances than those that become pictures: no retrieval of seen
             classes, nor in voices that are not drawn.
         pictures_per_utterance: pictures drawn of each utterance.

@@ -21,7 +21,7 @@ GROUPS = tuple(f"{base}, {kind}" for base in (KEPT_OUT, HEARD) for kind in KINDS
 """Groups of voices: kept out of training or heard in it, of each kind."""
 VOICES = tuple(group.removesuffix(", synthesizers") for group in GROUPS)
 """What most tables call them: "kept out" and "heard" are synthesizers or, where there are none of them, the
-next kind that is there: the floors, and one model's row in a table of many, are of "kept out"."""
+next kind that is there."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def split_evaluation_voices(arrays: PairArrays, held_out: Sequence[str] = ()) ->
 
     Raises:
         SettingsError: a voice of `held_out` is not there.
-        DataError: there is no speech, or no voice of the test utterances is kept out.
+        DataError: there is no speech, or none about test pictures.
     """
     if not arrays.voices:
         raise DataError(f"no speech in {arrays.folder}; speak the captions with: speech2image prepare")
@@ -66,12 +66,24 @@ def split_evaluation_voices(arrays: PairArrays, held_out: Sequence[str] = ()) ->
     trained = arrays.utterances_of("train", exclude_voices=held_out)
     heard = sorted(set(arrays.utterance_voice[trained].tolist()))
     kept_out = sorted(set(arrays.voices) - set(heard))
-    if not len(arrays.utterances_of("test", kept_out)):
+    if not len(arrays.utterances_of("test")):
         raise DataError(
-            f"no test utterance in {arrays.folder} is by a voice kept out of training (training hears: "
-            f"{', '.join(heard)}); add some with: speech2image prepare ... --held-out-voices NAME --part NAME"
+            f"no utterance in {arrays.folder} is about a test picture; speak their captions with: "
+            "speech2image prepare ... --speak-splits test --part NAME"
         )
     return heard, kept_out
+
+
+def main_voices(
+    arrays: PairArrays, heard: Sequence[str], kept_out: Sequence[str]
+) -> tuple[str, Sequence[str]]:
+    """The group that floors, sheets and a model's one row are of, and its voices.
+
+    `KEPT_OUT`; `HEARD` where every voice of the test utterances is heard in training, as in data with one
+    synthesized voice (the paper's), or with the same speakers in training and test (Places-subset).
+    """
+    there = len(arrays.utterances_of("test", kept_out))
+    return (KEPT_OUT, kept_out) if there else (HEARD, heard)
 
 
 def utterance_groups(

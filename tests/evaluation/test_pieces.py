@@ -17,6 +17,7 @@ from speech2image.evaluation.utterances import (
     VOICES,
     caption_of,
     choose_utterances,
+    main_voices,
     one_a_caption,
     shuffled,
     split_evaluation_voices,
@@ -44,6 +45,16 @@ def test_held_out_voices_of_the_training_count_as_kept_out(shards: Path) -> None
     heard, kept_out = split_evaluation_voices(arrays, ["toy/anna"])
     assert kept_out == ["toy/anna", HELD_OUT_VOICE]
     assert heard == ["toy/ben", "toy/cleo", "toy/dora"]
+
+
+def test_without_a_voice_kept_out_the_voices_heard_take_its_place(shards: Path) -> None:
+    arrays = PairArrays.open(shards)
+    assert main_voices(arrays, ["toy/anna"], [HELD_OUT_VOICE]) == ("kept out", [HELD_OUT_VOICE])
+    assert main_voices(arrays, ["toy/anna"], ["toy/nobody"]) == ("heard", ["toy/anna"])
+    arrays.utterance_sample = arrays.utterance_sample[arrays.utterances_of("train")]
+    arrays.utterance_voice = arrays.utterance_voice[: len(arrays.utterance_sample)]
+    with pytest.raises(DataError, match=r"no utterance in .* is about a test picture"):
+        split_evaluation_voices(arrays)
 
 
 def test_people_kept_out_have_rows_of_their_own(shards: Path) -> None:

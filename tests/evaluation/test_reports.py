@@ -15,7 +15,7 @@ from tiny_model import EMBEDDING, SIZE, make_model
 
 from speech2image import cli
 from speech2image.commands import flags
-from speech2image.data.corpora.toy import HELD_OUT_VOICE, toy_samples
+from speech2image.data.corpora.toy import toy_samples
 from speech2image.data.pairs import Sample, write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import (
@@ -127,6 +127,29 @@ def test_sets_without_val_or_without_colours_say_so(model: Path, tmp_path: Path)
     assert {row["classes"] for row in results["retrieval"]} == {"unseen"} and "--validation" in text
 
 
+def test_one_voice_for_training_and_test_is_measured_and_marked(model: Path, tmp_path: Path) -> None:
+    """The paper's own data: one synthesizer speaks every caption, so no voice is kept out."""
+    alone = [
+        replace(s, utterances=tuple(replace(u, voice="published") for u in s.utterances))
+        for s in toy_samples(24)
+    ]
+    shards = _shards_of(tmp_path / "toy", alone)
+    own = settings(shards, model, tmp_path / "out", drawn=("kept out",), only_drawn=True)
+    results = evaluate(own)
+    assert results["main_group"] == "heard" and results["voices"] == {"heard": ["published"], "kept out": []}
+    assert [row["id"] for row in results["colours"]] == ["ceiling", "heard", "shuffled", "noise"]
+    floor = next(row for row in results["colours"] if row["id"] == "shuffled")
+    assert floor["pictures"] == "heard, captions shuffled (floor)"
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "Its row (voices heard):" in text and "Every voice of the test utterances is heard" in text
+    assert "in voices heard in training, one a row" in text and "kept out of training" not in text
+    drawn = next(row for row in results["colours"] if row["id"] == "heard")
+    assert f"{100 * drawn['agreement']:.1f}" in next(x for x in text.splitlines() if x.startswith("| tiny"))
+    for number in (3, 5):
+        figure = evaluate(replace(own, figure=number, out=tmp_path / f"figure{number}"))
+        assert {row["voice"] for row in figure["rows"]} == {"published"}
+
+
 def test_classes_that_training_saw_are_not_called_unseen(model: Path, tmp_path: Path) -> None:
     """As in Places-subset: pictures of the same classes in training and test."""
     same = [replace(s, label=1 + i % 2) for i, s in enumerate(toy_samples(24))]
@@ -215,9 +238,7 @@ def _shards_of(folder: Path, samples: list[Sample], size: int = EMBEDDING) -> Pa
 
 def _bad_sets(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
     samples = list(toy_samples(24))
-    seen = [
-        replace(s, utterances=tuple(u for u in s.utterances if u.voice != HELD_OUT_VOICE)) for s in samples
-    ]
+    unspoken = [replace(s, utterances=()) if s.split == "test" else s for s in samples]
     silent = [replace(s, utterances=()) for s in samples]
     train = [s for s in samples if s.split == "train"]
     test = [s for s in samples if s.split == "test"]
@@ -225,7 +246,7 @@ def _bad_sets(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
     foreign.mkdir()
     (foreign / "pictures-000000.tar").write_bytes(b"no shard")
     return {
-        "no kept-out voice": (_shards_of(folder / "a", seen), DataError, "--held-out-voices"),
+        "no test speech": (_shards_of(folder / "a", unspoken), DataError, "about a test picture"),
         "no speech": (_shards_of(folder / "b", silent), DataError, "no speech"),
         "no test": (_shards_of(folder / "c", train), DataError, "split 'test'"),
         "no train": (_shards_of(folder / "d", test), DataError, "split 'train'"),

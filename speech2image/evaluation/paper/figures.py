@@ -22,13 +22,18 @@ from speech2image.evaluation.report.sections import Section
 from speech2image.evaluation.results import Results
 from speech2image.evaluation.run import check_out, finish_work, open_work, opened_route, write_files
 from speech2image.evaluation.settings import EvaluationSettings
-from speech2image.evaluation.utterances import choose_utterances, describe_utterance, split_evaluation_voices
+from speech2image.evaluation.utterances import (
+    choose_utterances,
+    describe_utterance,
+    main_voices,
+    split_evaluation_voices,
+)
 from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _NOISES = (
-    "Each row is one test utterance, in a voice kept out of training where there is one, its waveform on the "
-    f"left, under {NOISES} noises, the same in every row."
+    "Each row is one test utterance, its waveform on the left, "
+    f"under {NOISES} noises, the same in every row."
 )
 _TEXTS = {
     3: _NOISES,
@@ -43,14 +48,14 @@ def figure(settings: EvaluationSettings) -> Results:
     """Draw a figure and write `figure3.png` (4, 5), results.json, results.md and report.html.
 
     Raises:
-        DataError: the data has no test utterance in a voice kept out, or fewer than two pictures spoken of.
+        DataError: the data has no test utterance, or fewer than two pictures spoken of.
     """
     number = settings.figure
     assert number is not None
     check_out(settings.out)
     arrays = PairArrays.open(settings.data)
-    _, kept_out = split_evaluation_voices(arrays, settings.held_out_voices)
-    shown = choose_utterances(arrays, arrays.utterances_of("test", kept_out), _needed(number), settings.seed)
+    _, voices = main_voices(arrays, *split_evaluation_voices(arrays, settings.held_out_voices))
+    shown = choose_utterances(arrays, arrays.utterances_of("test", voices), _needed(number), settings.seed)
     if number == 5 and len(shown) < 2:
         raise DataError(f"{arrays.folder} has fewer than two test pictures spoken of: nothing to go to")
     with opened_route(settings) as route:

@@ -25,10 +25,11 @@ from speech2image.evaluation.report.sections import (
     SUMMARY_HEAD,
     Section,
     charts_of,
+    spoken_by,
     summary,
     summary_figures,
 )
-from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, Results, label
+from speech2image.evaluation.results import CEILING, NOISE, SHUFFLED, Results, label, main_group
 from speech2image.evaluation.run import check_out, report, write_files
 from speech2image.evaluation.settings import EvaluationSettings, TableNumber
 from speech2image.evaluation.utterances import KEPT_OUT
@@ -193,7 +194,7 @@ def _trainings(folder: Path) -> tuple[dict[str, dict[str, float]], str]:
 
 def _write(results: Results, out: Path) -> None:
     rows = results["rows"]
-    lines = {row["label"]: summary_figures(row["results"], KEPT_OUT) for row in rows if row["results"]}
+    lines = {row["label"]: summary_figures(row["results"]) for row in rows if row["results"]}
     charts = charts_of((measure for _, measure in SUMMARY), lines)
     section = Section(results["title"], _text(results), _head(rows), _cells(rows), charts)
     measured = [row for row in rows if row["results"]]
@@ -213,7 +214,10 @@ def _write(results: Results, out: Path) -> None:
 
 
 def _text(results: Results) -> str:
-    text = "Pictures drawn from test utterances in voices kept out of training, one evaluator for all rows."
+    voices = next(
+        (spoken_by(row["results"]) for row in results["rows"] if row["results"]), "kept out of training"
+    )
+    text = f"Pictures drawn from test utterances in voices {voices}, one evaluator for all rows."
     if any(row["row"].endswith("-text") for row in results["rows"]):
         text += " Rows on text are drawn from the captions: what a recognizer without errors would reach."
     if any(row["published"] for row in results["rows"]):
@@ -229,15 +233,13 @@ def _head(rows: Sequence[Results]) -> tuple[str, ...]:
 def _cells(rows: Sequence[Results]) -> list[list[str]]:
     width, cells = len(_head(rows)), []
     for row in rows:
-        own = (
-            ["missing"] + ["-"] * (len(SUMMARY_HEAD) - 2)
-            if row["missing"]
-            else summary(row["results"], KEPT_OUT)[1:]
-        )
+        own = ["missing"] + ["-"] * (len(SUMMARY_HEAD) - 2) if row["missing"] else summary(row["results"])[1:]
         published = [row["published"]] if width > len(SUMMARY_HEAD) else []
         cells.append([row["label"], *own, *published])
     first = next((row["results"] for row in rows if row["results"]), None)
-    bounds = [] if first is None else [[label("pictures", id), *summary(first, id)[1:]] for id in BOUNDS]
+    bounds = []
+    if first is not None:
+        bounds = [[label("pictures", id, main_group(first)), *summary(first, id)[1:]] for id in BOUNDS]
     return cells + [cell + [""] * (width - len(cell)) for cell in bounds]
 
 
@@ -321,7 +323,7 @@ def _columns(seeds: Sequence[Results]) -> list[Measure]:
         for one in seeds
         for row in one["rows"]
         if row["results"]
-        for key in summary_figures(row["results"], KEPT_OUT)
+        for key in summary_figures(row["results"])
     }
     return [measure for _, measure in SUMMARY if not found or measure.key in found]
 
@@ -332,7 +334,7 @@ def _lines(one: Results, seed: int, measures: Sequence[Measure]) -> list[list[st
     for row in one["rows"]:
         cells = ["missing", *["-"] * (len(measures) - 1)]
         if row["results"] is not None:
-            cells = _figures(row["results"], KEPT_OUT, measures)
+            cells = _figures(row["results"], None, measures)
         lines.append([row["label"], str(seed), _trained(row["trained"]), *cells, row["published"] or "-"])
     return lines
 
@@ -348,10 +350,11 @@ def _bounds(seeds: Sequence[Results], measures: Sequence[Measure]) -> list[list[
     first = next((row["results"] for one in seeds for row in one["rows"] if row["results"]), None)
     if first is None:
         return []
-    return [[label("pictures", id), "-", "-", *_figures(first, id, measures), "-"] for id in BOUNDS]
+    called = {id: label("pictures", id, main_group(first)) for id in BOUNDS}
+    return [[called[id], "-", "-", *_figures(first, id, measures), "-"] for id in BOUNDS]
 
 
-def _figures(results: Results, id: str, measures: Sequence[Measure]) -> list[str]:
+def _figures(results: Results, id: str | None, measures: Sequence[Measure]) -> list[str]:
     found = summary_figures(results, id)
     return [measure.format.estimate(found.get(measure.key)) for measure in measures]
 
@@ -389,7 +392,7 @@ def _order(one: Results, measure: Measure) -> list[str]:
     """The rows of a table by a measure; none if a row lacks it or all have the same."""
     values = {}
     for row in one["rows"]:
-        found = summary_figures(row["results"], KEPT_OUT).get(measure.key)
+        found = summary_figures(row["results"]).get(measure.key)
         if found is None:
             return []
         values[row["label"]] = found.value

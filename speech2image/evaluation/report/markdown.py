@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from speech2image.evaluation.report.sections import SUMMARY_HEAD, Section, sections, summary
-from speech2image.evaluation.results import Results
+from speech2image.evaluation.results import Results, main_group
 
 
 def markdown(results: Results) -> str:
     """The report of one model."""
     title = f"# Evaluation of {results['model']['name']} on {results['data']['name']}"
-    row = table(SUMMARY_HEAD, [summary(results)])
-    parts = [title, "\n".join(f"- {line}" for line in facts(results)), "Its row (voices kept out):", row]
+    row, own = table(SUMMARY_HEAD, [summary(results)]), main_group(results)
+    parts = [title, "\n".join(f"- {line}" for line in facts(results)), f"Its row (voices {own}):", row]
     for section in sections(results):
         parts += _section(section)
     return "\n\n".join(parts) + "\n"
@@ -26,7 +26,7 @@ def facts(results: Results) -> list[str]:
         + _recognizer(model.get("recognizer")),
         f"Data: {data['name']}, {counts} pictures; shards sha256 `{data['digest'][:16]}`",
         f"Voices heard in training: {', '.join(voices['heard']) or 'none'}",
-        f"Voices kept out: {', '.join(voices['kept out'])}",
+        f"Voices kept out: {', '.join(voices['kept out']) or 'none'}",
         *results["protocol"],
         "Settings: " + ", ".join(f"{name} {_text(value)}" for name, value in results["settings"].items()),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()),

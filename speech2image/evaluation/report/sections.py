@@ -12,6 +12,7 @@ from speech2image.evaluation.results import (
     Row,
     find,
     label,
+    main_group,
     read_rows,
 )
 from speech2image.evaluation.utterances import KEPT_OUT
@@ -72,8 +73,9 @@ def sections(results: Results) -> list[Section]:
     return [section for section in made if section is not None]
 
 
-def summary(results: Results, id: str = KEPT_OUT) -> list[str]:
-    """One model's row of `SUMMARY_HEAD`: by default of pictures drawn from voices kept out."""
+def summary(results: Results, id: str | None = None) -> list[str]:
+    """One model's row of `SUMMARY_HEAD`: by default of pictures drawn from its `main_group` of voices."""
+    id = main_group(results) if id is None else id
     drawn, found = find(read_rows(results, "pictures"), id), summary_figures(results, id)
     colours, network = find(read_rows(results, "colours"), id), results["network"]
     return [
@@ -88,8 +90,10 @@ def summary(results: Results, id: str = KEPT_OUT) -> list[str]:
     ]
 
 
-def summary_figures(results: Results, id: str) -> dict[str, Estimate]:
-    """Key of a measure of `SUMMARY` -> its figure in the rows of an id; what was not measured is missing."""
+def summary_figures(results: Results, id: str | None = None) -> dict[str, Estimate]:
+    """Key of a measure of `SUMMARY` -> its figure in the rows of an id, by default of the `main_group`; what
+    was not measured is missing."""
+    id = main_group(results) if id is None else id
     rows = {
         table: find([row for row in read_rows(results, table) if row.facts.get("classes") != SEEN], id)
         for table in dict(SUMMARY)
@@ -116,8 +120,9 @@ def _pictures(results: Results) -> Section | None:
         return None
     measures = _measured(PICTURES, rows)
     head = ("pictures", "n", *(measure.head for measure in measures))
-    cells = [(label("pictures", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
-    lines = {label("pictures", row.id): row.estimates for row in rows}
+    called = {row.id: label("pictures", row.id, main_group(results)) for row in rows}
+    cells = [(called[row.id], str(row.counts["n"]), *_figures(measures, row)) for row in rows]
+    lines = {called[row.id]: row.estimates for row in rows}
     return Section("Pictures", _picture_text(results), head, cells, charts_of(measures, lines))
 
 
@@ -188,7 +193,7 @@ def _retrieval(results: Results) -> Section | None:
     cells = [
         (
             row.facts["classes"],
-            label("retrieval", row.id),
+            label("retrieval", row.id, main_group(results)),
             str(row.counts["queries"]),
             str(row.counts["pictures"]),
             *(_with_chance(measure, row) for measure in RETRIEVAL),
@@ -197,7 +202,11 @@ def _retrieval(results: Results) -> Section | None:
         for row in rows
     ]
     head = ("classes", "voices", "queries", "gallery", *(measure.label for measure in RETRIEVAL))
-    tested = {label("retrieval", row.id): row.estimates for row in rows if row.facts["classes"] != SEEN}
+    tested = {
+        label("retrieval", row.id, main_group(results)): row.estimates
+        for row in rows
+        if row.facts["classes"] != SEEN
+    }
     charts = charts_of(RETRIEVAL, tested, f"{{}} of {_tested(results)}")
     bounds = [f"{measure.label}, 95 %" for measure in spread]
     return Section("Speech to picture retrieval", text, (*head, *bounds), cells, charts)
@@ -241,9 +250,10 @@ def _colours(results: Results) -> Section | None:
         "How often a reader fitted on the training photographs reads the caption's main colour off the "
         f"picture, on {_tested(results)}. In brackets: 95 % intervals."
     )
-    cells = [(label("colours", row.id), str(row.counts["n"]), *_figures(measures, row)) for row in rows]
+    called = {row.id: label("colours", row.id, main_group(results)) for row in rows}
+    cells = [(called[row.id], str(row.counts["n"]), *_figures(measures, row)) for row in rows]
     head = ("pictures", "n", *(measure.head for measure in measures))
-    lines = {label("colours", row.id): row.estimates for row in rows}
+    lines = {called[row.id]: row.estimates for row in rows}
     return Section("Colour agreement", text, head, cells, charts_of(measures, lines))
 
 
@@ -319,10 +329,15 @@ def _sheet(results: Results) -> Section:
         for number, row in enumerate(shown["rows"], 1)
     ]
     text = (
-        f"`grid.png`: utterances of {_tested(results)} in voices kept out of training, one a row, the "
+        f"`grid.png`: utterances of {_tested(results)} in voices {spoken_by(results)}, one a row, the "
         f"same {shown['noises']} noises in each."
     )
     return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)
+
+
+def spoken_by(results: Results) -> str:
+    """Of which voices the model's one row, floors and sheet are, in words."""
+    return "kept out of training" if main_group(results) == KEPT_OUT else "heard in training"
 
 
 def _tested(results: Results) -> str:
