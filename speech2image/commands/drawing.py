@@ -110,7 +110,7 @@ def draw_pictures(
 
     Args:
         flags: what to draw and where to.
-        sources: names of the recordings, or sentences.
+        sources: names of the recordings or embeddings, or sentences.
         translate: makes pictures of each source in turn, once the flags have been checked and the model is
             open; an error stands for a recording that cannot be used.
         recognizer: what writes down speech in a cascade.
@@ -215,11 +215,12 @@ class _Drawn:
         self._spoken: list[Translation] = []
         self._noise_rows: list[list[int]] = []
         self._timings: dict[str, float] = {}
+        self._given = "clips"
 
     def add(self, number: int, source: str, result: "Translation") -> dict[str, Any]:
         """Keep or write the pictures of source `number`, say what was heard; its row of the manifest."""
         n, row = self._flags.n, len(self.sources)
-        is_speech = bool(result.log_mel.size)  # a sentence was not heard
+        is_speech = bool(result.log_mel.size)  # a sentence, or an embedding, was not heard
         line = _line_of_speech(result, f"{printable(source)}: " if self._many else "") if is_speech else ""
         if line:
             print(line, file=sys.stderr)
@@ -234,12 +235,13 @@ class _Drawn:
             self.recipes.append(result.recipe)
         self.sources.append(source)
         self._noise_rows.append(list(result.noise_rows))
+        self._given = "clips" if is_speech else "embeddings" if result.transcript is None else "texts"
         if is_speech:
             self._spoken.append(replace(result, images=[]))  # pictures are large
         for key, seconds in result.timings.items():
             self._timings[key] = self._timings.get(key, 0.0) + seconds
         return {
-            "clip" if is_speech else "text": source,
+            "clip" if is_speech else "embedding" if result.transcript is None else "text": source,
             "files": [str(file) for file in files],
             **({} if self._flags.separate else {"row": row + 1}),
             "pictures": n,
@@ -252,7 +254,7 @@ class _Drawn:
 
     def report(self, loading: dict[str, float], started: float) -> None:
         """Say what was done."""
-        done: dict[str, Any] = {"clips" if self._spoken else "texts": self.sources}
+        done: dict[str, Any] = {self._given: self.sources}
         done |= speech_as_json(self._spoken) | ({"failed": self.failed} if self.failed else {})
         done |= {"noise_rows": self._noise_rows} if self._flags.diverse else {}
         files, pictures = self._written or self._files, self._flags.n * len(self.sources)

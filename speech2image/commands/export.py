@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from speech2image.commands.flags import bytes_of, call, import_training, list_choices, read_lines
+from speech2image.commands.flags import (
+    bytes_of,
+    call,
+    import_training,
+    list_choices,
+    read_embeddings,
+    read_lines,
+)
 from speech2image.errors import SettingsError
 
 
@@ -115,6 +122,7 @@ def export_cascade(
     speech_detector: Path | None = None,
     captions: Path | None = None,
     max_megabytes: float = 25.0,
+    most_words: int = 20_000,
 ) -> None:
     """Make a model folder of the route through text from training checkpoints.
 
@@ -125,7 +133,8 @@ def export_cascade(
     --out my_model-cascade --name my_model-cascade --licence CC-BY-4.0
 
     Args:
-        text_encoder: checkpoint of a text-encoder training.
+        text_encoder: checkpoint of a text-encoder training; or a file of word vectors (GloVe, word2vec) that
+            the generator was trained on (train text-embeddings).
         generator: checkpoint of a stackgan-v1 (either stage) or stackgan-v2 training with --conditions text
             (others draw from the image teacher's space, too); or a direct model beside this one, or a shipped
             one, whose generator is shared: the text encoder then comes from train text-alignment.
@@ -139,6 +148,7 @@ def export_cascade(
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         captions: text file, one a line, on which ONNX is compared with torch; made-up ones by default.
         max_megabytes: the most each of its networks may take; inf for any size.
+        most_words: of a file of word vectors the first so many are kept, which are the most frequent ones.
     """
     parity = import_training("export.cascade").export_checkpoints(
         text_encoder,
@@ -152,9 +162,48 @@ def export_cascade(
         description=description,
         captions=() if captions is None else read_lines(captions),
         max_bytes=bytes_of(max_megabytes),
+        most_words=most_words,
     )
     off = max(parity["embedding"], parity.get("picture", 0.0))
     print(f"{out}: differs from torch by at most {off:.1e}")
+
+
+def export_generator(
+    generator: Path,
+    out: Path,
+    name: str,
+    licence: str,
+    description: str = "",
+    embeddings: Path | None = None,
+    max_megabytes: float = 25.0,
+) -> None:
+    """Make a model folder of a generator alone, which draws embeddings (translate --embedding FILE).
+
+    For generators trained on published text embeddings, whose encoder is in no file.
+
+    Example: speech2image export generator --generator runs/stage2/checkpoint.safetensors --out published
+    --name published --licence CC-BY-4.0
+
+    Args:
+        generator: checkpoint of a stackgan-v1, stackgan-v2 or one-stage-gan training.
+        out: model folder to write.
+        name: the model's name.
+        licence: of the weights, for instance CC-BY-4.0.
+        description: one line that speech2image models shows.
+        embeddings: file of embeddings (as of translate --embedding) on which ONNX is compared with torch;
+            made-up ones by default.
+        max_megabytes: the most its network may take; inf for any size.
+    """
+    parity = import_training("export.embeddings").export_checkpoint(
+        generator,
+        out,
+        None if embeddings is None else read_embeddings(embeddings),
+        name=name,
+        licence=licence,
+        description=description,
+        max_bytes=bytes_of(max_megabytes),
+    )
+    print(f"{out}: differs from torch by at most {parity.picture:.1e}")
 
 
 def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Path, ...] = ()) -> None:
@@ -180,6 +229,7 @@ def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Pa
 PARTS: dict[str, Callable[..., None]] = {
     "speech-detector": add_speech_detector,
     "cascade": export_cascade,
+    "generator": export_generator,
     "recognizer": export_recognizer,
 }
 """What else can be exported."""

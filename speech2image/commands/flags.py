@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from speech2image.errors import DataError, MissingExtraError, SettingsError, Speech2ImageError, require
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIG = (tyro.conf.AvoidSubcommands,)
 NO_PAIRS = (tyro.conf.FlagCreatePairsOff,)
@@ -205,3 +209,37 @@ def read_lines(path: Path) -> list[str]:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"unreadable text file {path}: {error}") from error
+
+
+def read_embeddings(path: Path) -> "NDArray[np.float32]":
+    """Embeddings made elsewhere, float32 [n, size]: a .npy of one or more, or a published pickle of them.
+
+    Of a pickle ([pictures, captions, size]) the embeddings of a picture's captions come one after another.
+
+    Raises:
+        DataError: it cannot be read, or holds something else than finite numbers of that shape.
+    """
+    import numpy as np
+
+    if path.suffix in (".pickle", ".pkl"):
+        from speech2image.data.corpora.embedding_pickles import read_pickle
+
+        found: Any = read_pickle(path)
+    else:
+        try:
+            with open(path, "rb") as file:
+                found = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(
+                f"unreadable embeddings {path}: {error}; give a .npy or a .pickle file"
+            ) from error
+    try:
+        array = np.asarray(found, dtype=np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} holds something else than arrays of numbers of one length") from error
+    if array.ndim not in (1, 2, 3) or not array.size or not np.isfinite(array).all():
+        raise DataError(
+            f"{path} holds an array of shape {list(array.shape)}, not finite embeddings [size], [n, size] or "
+            "[pictures, captions, size]"
+        )
+    return array.reshape(-1, array.shape[-1])

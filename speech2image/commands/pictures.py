@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from speech2image.commands.drawing import (
+    Pictures,
     PicturesFlags,
     Row,
     check_wav,
@@ -21,7 +22,7 @@ from speech2image.commands.drawing import (
     dump,
     write_wav,
 )
-from speech2image.commands.flags import NO_PAIRS, parse
+from speech2image.commands.flags import NO_PAIRS, parse, read_embeddings
 from speech2image.errors import SettingsError, SpeechError, printable
 from speech2image.pipeline import registry
 
@@ -44,6 +45,8 @@ def translate(
     clips: tyro.conf.Positional[list],  # type: ignore[type-arg]  # list[str] makes tyro import typeguard
     drawing: PicturesFlags,
     text: str = "",
+    embedding: str = "",
+    row: int = -1,
     recognizer: str = "own",
     skip_bad: bool = False,
     manifest: str = "",
@@ -61,6 +64,9 @@ def translate(
         clips: recordings in any common format (wav, mp3, ogg, m4a, webm ...); - reads standard input.
         drawing: what to draw, how and where to.
         text: a sentence to draw in place of a recording, with a model of the cascade.
+        embedding: file of embeddings to draw in place of recordings: .npy [n, size], or published ones
+            (char-CNN-RNN-embeddings.pickle); they must be of the kind the model draws from.
+        row: of the file of embeddings this one alone, from 0; by default all.
         recognizer: what writes down speech in a cascade: own (the model's), own:FOLDER, whisper:NAME or
             pocketsphinx.
         skip_bad: go on without recordings that cannot be used, and name them; by default the first ends the
@@ -70,15 +76,20 @@ def translate(
         at_once: recordings to work on at once; 0 takes as many as there are cores.
         ray: work on a Ray cluster whose machines see the same files: its address, auto, or local.
     """
-    if text and clips:
-        raise SettingsError("give recordings or --text, not both")
-    if not clips and not text:
+    if bool(text) + bool(clips) + bool(embedding) > 1:
+        raise SettingsError("give recordings, --text or --embedding, not several of them")
+    if not clips and not text and not embedding:
         raise SettingsError(
             "no recording given; name at least one file, or - for standard input, or give --text SENTENCE"
         )
+    if row != -1 and not embedding:
+        raise SettingsError("--row is for --embedding FILE")
     if clips.count("-") > 1:
         raise SettingsError("standard input (-) can be read only once")
     n, seed, diverse = drawing.n, drawing.seed, drawing.diverse
+    if embedding:
+        _draw_embeddings(drawing, embedding, row, manifest)
+        return
     if text:
         flags = replace(drawing, route="cascade") if drawing.route == "own" else drawing
         draw_pictures(
@@ -128,6 +139,21 @@ def _attempts(
     clips: list[str], *, route: "Route", n: int, seed: int, diverse: bool
 ) -> "list[Translation | SpeechError]":
     return list(route.attempts(clips, n, seed, threads=1, diverse=diverse))
+
+
+def _draw_embeddings(drawing: Pictures, file: str, row: int, manifest: str) -> None:
+    vectors = read_embeddings(Path(file))
+    if not -1 <= row < len(vectors):
+        raise SettingsError(f"--row is {row}, but {file} holds {len(vectors)} embeddings, 0 and up")
+    rows = range(len(vectors)) if row < 0 else [row]
+    draw_pictures(
+        drawing,
+        [f"{file} row {k}" for k in rows],
+        lambda route: (
+            route.draw_embedding(vectors[k], drawing.n, drawing.seed, diverse=drawing.diverse) for k in rows
+        ),
+        manifest=manifest,
+    )
 
 
 def say(

@@ -44,6 +44,7 @@ from speech2image.pipeline.base import Route
 SHEET_ROWS, SHEET_NOISES = 8, 4
 NO_TEXT = "the direct route goes without text: there are no words to be wrong"
 CAPTIONS_DRAWN = "the captions were drawn as they are written (--captions): no speech was embedded"
+WORD_VECTORS = "the model's embeddings are no features of the teacher's (word vectors): nothing to compare by"
 NETWORK_FILE = (
     "needs --network FILE: pt_inception-2015-12-05-6726825d.pth, published with pytorch-fid "
     "(github.com/mseitzer/pytorch-fid, release fid_weights), or a safetensors file of its first part"
@@ -116,13 +117,18 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
     if "variety" in settings.measures and settings.network is not None:
         open_gallery(arrays, route.model.card["embedding_size"])  # refuses what lacks the teacher's features
     gallery = None
-    if "retrieval" in settings.measures:
+    if "retrieval" in settings.measures and in_teacher_space(arrays, route):
         gallery = open_gallery(arrays, route.model.card["embedding_size"])
         if settings.gallery is not None and settings.gallery > len(arrays.samples_of("test")):
             most = len(arrays.samples_of("test"))
             raise SettingsError(f"--gallery is {settings.gallery}, but there are {most} test pictures")
     shown = choose_utterances(arrays, spoken, SHEET_ROWS, settings.seed)
     return EvaluationPlan({"heard": heard, "kept out": kept_out}, cells, shown, gallery, main)
+
+
+def in_teacher_space(arrays: PairArrays, route: Route) -> bool:
+    """Whether a model's embeddings lie where the teacher's features do; word vectors do not."""
+    return not route.capabilities.text or route.model.card["embedding_size"] == arrays.teacher.shape[-1]
 
 
 class Measuring:
@@ -332,6 +338,8 @@ class Measuring:
                 reasons[measure.option] = NETWORK_FILE
             if "transcripts" in measure.needs and not self.route.capabilities.text:
                 reasons[measure.option] = NO_TEXT
+        if "retrieval" in asked and self.plan.gallery is None:
+            reasons["retrieval"] = WORD_VECTORS
         if self.settings.captions:
             reasons |= {option: CAPTIONS_DRAWN for option in ("words", "robustness") if option in asked}
         return reasons

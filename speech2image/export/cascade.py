@@ -1,6 +1,7 @@
 """Export of the route through text: text encoder, generator and recognizer become a model folder.
 
-    text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]
+    text_encoder.onnx     letters [batch, 201] -> text_embedding [batch, 1024]; or, of word vectors, counts of
+                          the card's words [batch, words] -> text_embedding [batch, size], their mean
     generator.onnx        condition [batch, 1024], noise [batch, 100] -> picture [batch, 3, side, side]
     recognizer/           what `export.recognizer` writes; or a folder beside it, for several models
     model.json            as of the direct route, with "route": "cascade", the recognizer's folder and the
@@ -20,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -42,16 +44,21 @@ from speech2image.export.parity import (
     compare_encoder,
     made_up_log_mels,
     of_captions,
+    of_words,
 )
 from speech2image.files import is_plain_name
+from speech2image.models.word_vectors import MeanWordVector
 from speech2image.pipeline.card import Card
 from speech2image.pipeline.registry import VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.training.core.checkpoint import read_facts
 from speech2image.training.core.networks import load_generator, load_speech_detector, load_text_encoder
+from speech2image.training.recipes.text_embeddings import WordVectors
 
 INSIDE = "recognizer"
 """The folder of a recognizer that lies in its model's."""
+MOST_WORDS = 20_000
+"""Word vectors kept in a model: 12 MB of 300 numbers each."""
 CAPTIONS = (
     "a red flower with rounded petals",
     "This bird has a white belly, a grey back & a short, pointed beak!",
@@ -80,7 +87,7 @@ def export_cascade(
     """Write the model folder of a route through text.
 
     Args:
-        text_encoder: letters [batch, 201] -> [batch, size].
+        text_encoder: letters [batch, 201] -> [batch, size]; or a `MeanWordVector` of the `vocabulary`.
         generator: (condition [batch, size], noise [batch, noise_size]) -> pictures [batch, 3, side, side];
             or a model beside `folder`, or a shipped one, whose generator and speech detector are used.
         folder: to write; an older model folder there is replaced.
@@ -107,7 +114,9 @@ def export_cascade(
             whose generator is used lies elsewhere. Nothing is written.
         OutputError: the folder cannot be written, or holds something that is no model.
     """
-    folder, inputs = Path(folder), of_captions(captions or CAPTIONS)
+    folder = Path(folder)
+    of_vectors = isinstance(text_encoder, MeanWordVector)
+    inputs = of_words(captions or CAPTIONS, vocabulary) if of_vectors else of_captions(captions or CAPTIONS)
     check_folder(folder)
     named = _named(recognizer, shared_recognizer)
     shared: dict[str, Card] = {}
@@ -135,11 +144,14 @@ def export_checkpoints(
     folder: str | os.PathLike[str],
     recognizer: str | os.PathLike[str] | None = None,
     speech_detector: str | os.PathLike[str] | None = None,
+    most_words: int = MOST_WORDS,
     **options: Any,
 ) -> dict[str, float]:
     """`export_cascade` for training checkpoints; their averaged weights are taken.
 
     Args:
+        text_encoder: a checkpoint, or a file of word vectors (GloVe, word2vec), of which the first
+            `most_words` are kept: such files begin with the most frequent words.
         generator: a checkpoint, or the name or folder of a model whose generator is used.
         recognizer: a checkpoint, or the folder of an exported recognizer; None for a model that draws texts.
 
@@ -147,7 +159,7 @@ def export_checkpoints(
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_cascade`.
     """
     check_folder(Path(folder))
-    encoder = load_text_encoder(text_encoder)
+    encoder, vocabulary = _reader(text_encoder, most_words)
     drawing: nn.Module | Model
     if Path(generator).suffix == ".safetensors":
         drawing, options["noise_size"] = load_generator(generator)
@@ -160,10 +172,18 @@ def export_checkpoints(
             drawing,
             folder,
             recognizer=exported,
-            vocabulary=_words(read_facts(text_encoder).get(VOCABULARY, []), text_encoder),
+            vocabulary=vocabulary,
             speech_detector=detector,
             **options,
         )
+
+
+def _reader(path: str | os.PathLike[str], most_words: int) -> tuple[nn.Module, Sequence[str]]:
+    """What embeds texts, and the words it knows."""
+    if Path(path).suffix == ".safetensors":
+        return load_text_encoder(path), _words(read_facts(path).get(VOCABULARY, []), path)
+    vectors = WordVectors.read(path, most=most_words).words
+    return MeanWordVector(torch.from_numpy(np.stack(list(vectors.values())))), list(vectors)
 
 
 def _words(vocabulary: Any, checkpoint: str | os.PathLike[str]) -> Sequence[str]:
@@ -195,7 +215,7 @@ def _convert_for(lender: Model, text_encoder: nn.Module, inputs: Inputs) -> tupl
             f"the generator of '{lender.name}' draws from {lender.card['embedding_size']} numbers, this text "
             f"encoder gives {embeddings.shape[1]}"
         )
-    whole = to_onnx(encoder, inputs.read(slice(2)), inputs.encoder)
+    whole = to_onnx(encoder, inputs.read(slice(2)), inputs.arrays or inputs.encoder)
     halved = with_float16_weights(whole)
     parity = dict(lender.card.get("parity", {}))
     for key, model, bound in (("embedding", whole, SAME), ("embedding_float16", halved, SAME_FLOAT16)):

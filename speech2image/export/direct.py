@@ -192,7 +192,7 @@ def convert(
     generator_of: Model | None = None,
 ) -> tuple[dict[str, bytes], dict[str, int], Parity]:
     """All networks in ONNX, with float16 or eight-bit weights if they allow it; what `model.json` says of
-    their sizes; their parity.
+    their sizes; their parity. The encoder is left out where `inputs` names none.
 
     `further` names what a PretrainedSpeechEncoder with more heads gives beside the embedding:
     `registry.WORDS`, `DOMAIN`. With `generator_of`, the generator is that of this model, if it draws what
@@ -214,7 +214,10 @@ def convert(
             f"the generator does not draw from this encoder's embeddings: {reason}"
         ) from error
     traced = with_heads(encoder, further) if isinstance(encoder, PretrainedSpeechEncoder) else encoder
-    whole = {inputs.encoder: to_onnx(traced, inputs.read(slice(2)), inputs.encoder, further)}
+    whole = {}
+    if inputs.encoder:
+        arrays = inputs.arrays or inputs.encoder
+        whole[inputs.encoder] = to_onnx(traced, inputs.read(slice(2)), arrays, further)
     conditions, z = expected.embeddings[:2], expected.noise[:2]
     if isinstance(drawing, SpokenGenerator):
         whole[PRIOR] = to_onnx(drawing.prior, (conditions, z[:, :prior_noise]), PRIOR)

@@ -18,7 +18,7 @@ from torch import nn
 
 from speech2image import __version__
 from speech2image.errors import CheckpointError
-from speech2image.pipeline.registry import DOMAIN, STATES, WORDS
+from speech2image.pipeline.registry import COUNTS, DOMAIN, STATES, WORDS
 
 OPSET = 17
 SMALLEST_HALVED = 1024
@@ -38,6 +38,7 @@ ARRAYS: dict[str, tuple[dict[str, dict[int, str]], dict[str, dict[int, str]]]] =
     "generator": ({"condition": {}, "noise": {}}, {"picture": {}}),
     "speech_detector": ({"log_mel": {2: "frames"}, "n_frames": {}}, {"speech_probability": {1: "steps"}}),
     "text_encoder": ({"letters": {}}, {"text_embedding": {}}),
+    "word_vectors": ({COUNTS: {}}, {"text_embedding": {}}),
 }
 """Network as it is written -> inputs and outputs, each with the dimensions whose length is not fixed (the
 batch, dimension 0, never is). A model's card states the names; readers take them from there."""

@@ -54,9 +54,9 @@ class Translation:
     Attributes:
         images: the pictures, picture k drawn from row `noise_rows[k]` of the noise of `seed`.
         speech_embedding: what was drawn from, float32 [1024]: what the speech encoder heard, or, of a route
-            through text, the embedding of the transcript.
+            through text, the embedding of the transcript, or the embedding that was given.
         log_mel: what was listened to, float32 [40, frames], whatever the model's front end; no frames if a
-            text was drawn.
+            text or an embedding was drawn.
         seed: where the noise came from; the same seed gives the same pictures.
         model: the name of the model.
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
@@ -244,7 +244,7 @@ class Parts:
 
     Attributes:
         model: the folder they came from.
-        encoder: the network that `routes.ROUTES` names for the route.
+        encoder: the network that `routes.ROUTES` names for the route, if it names one.
         generator, prior, vad: as of `Route`.
         threads: processor threads for what the route opens itself; None takes all.
         recognizer: of routes through text: "own", another choice of `asr.backends.open_recognizer`, or a
@@ -254,7 +254,7 @@ class Parts:
     """
 
     model: Model
-    encoder: Session
+    encoder: Session | None
     generator: Session
     prior: Session | None = None
     vad: VoiceActivityDetector | None = None
@@ -444,6 +444,24 @@ class Route(ABC):
             SettingsError: as `generate`.
         """
         return self.generator.draw_features(feature, n, seed)
+
+    def draw_embedding(
+        self, embedding: ArrayLike, n: int = 1, seed: int = 0, *, diverse: bool = False
+    ) -> Translation:
+        """Turn an embedding [size] that was made elsewhere into `n` pictures.
+
+        Args:
+            embedding: in the space the model draws from: a speech embedding, a text embedding ...
+            n: as of `translate`.
+            seed: as of `translate`.
+            diverse: as of `translate`.
+
+        Raises:
+            SettingsError: as `generate`.
+        """
+        z = self.generator.noise(n, seed, diverse)
+        given = EncodedSpeech(self.generator.check(embedding), np.zeros((audio.N_MELS, 0), np.float32))
+        return self._drawn(given, z, n, seed, {})
 
     def interpolate(
         self, first: Speech, second: Speech, steps: int = 9, seed: int = 0, *, rate: Rate = None

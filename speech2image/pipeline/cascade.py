@@ -1,14 +1,15 @@
 """Cascade route: a recognizer writes down what is said, pictures are drawn from the words.
 
     recording --recognizer------------> words, which are shown
-    words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space
+    words     --text_encoder.onnx-----> text embedding [1024], in the image teacher's space; or the mean of
+                                        their word vectors
               --generator.onnx, noise-> pictures
 
 The two-step system that Li et al. (2020) compare the direct route with. A text can be drawn, too: what a
 recognizer without errors would reach.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline.base import EncodedSpeech, Parts, Route, Speech, Translation, listen, timed
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import VOCABULARY, Model
+from speech2image.pipeline.registry import COUNTS, VOCABULARY, Model
 
 ADVICE = "describe what is to be seen in English, as the captions do that the model learnt from"
 
@@ -33,6 +34,7 @@ def open_route(parts: Parts) -> "CascadeRoute":
         CheckpointError: it cannot be opened.
         MissingExtraError: its package is not installed.
     """
+    assert parts.encoder is not None
     model, chosen = parts.model, parts.recognizer
     backend = (
         open_recognizer(chosen, model.recognizer if chosen == "own" else None, parts.threads)
@@ -44,13 +46,27 @@ def open_route(parts: Parts) -> "CascadeRoute":
     )
 
 
+def _counts_words(text_encoder: Session) -> bool:
+    return text_encoder.inputs == (COUNTS,)
+
+
+def counts_of(text: str, places: Mapping[str, int]) -> NDArray[np.float32]:
+    """How often each known word is in a text, [words]; `places` says where each is counted."""
+    counts = np.zeros(len(places), dtype=np.float32)
+    for word in transcript(text).split():
+        if word in places:
+            counts[places[word]] += 1
+    return counts
+
+
 class CascadeRoute(Route):
     """Speech to pictures through text: a result's `transcript` says what was heard.
 
     Args:
         model: the folder the networks came from.
         recognizer: writes down what is said; None for a model that draws text alone.
-        text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size].
+        text_encoder: letters [1, 201] (`text.characters`) -> text embedding [1, size]; or counts of the words
+            of the card's vocabulary, in its order, [1, words] -> the mean of their vectors [1, size].
         generator: as of `Route`.
         vad: as of `Route`.
         prior: as of `Route`.
@@ -71,7 +87,9 @@ class CascadeRoute(Route):
         super().__init__(model, generator, vad, prior)
         self.recognizer, self.require_words = recognizer, require_words
         self._text_encoder = text_encoder
-        self._vocabulary = set(model.card.get(VOCABULARY, "").split()) if require_words else set()
+        words: list[str] = model.card.get(VOCABULARY, "").split()
+        self._vocabulary = set(words) if require_words else set()
+        self._places = {word: k for k, word in enumerate(words)} if _counts_words(text_encoder) else None
 
     def draw_text(self, text: str, n: int = 1, seed: int = 0, *, diverse: bool = False) -> Translation:
         """Turn a sentence into `n` pictures, without speech.
@@ -151,8 +169,11 @@ class CascadeRoute(Route):
         return Recognition("", decision=found.decision)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
-        letters = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
-        return self.generator.checked(self._text_encoder(letters[None]), self._text_encoder)
+        if self._places is None:
+            read = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
+        else:
+            read = counts_of(text, self._places)
+        return self.generator.checked(self._text_encoder(read[None]), self._text_encoder)
 
     def _check_words(self, text: str) -> None:
         """Refuse a text that says nothing."""

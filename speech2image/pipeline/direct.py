@@ -22,6 +22,7 @@ from speech2image.pipeline.registry import DOMAIN, STATES, WORDS, Model
 
 def open_route(parts: Parts) -> "DirectRoute":
     """The route of a model that was opened (`routes.RouteKind.module`)."""
+    assert parts.encoder is not None
     decoder = None
     if parts.words and parts.model.decoder_pieces:
         decoder = WordsDecoder.of_model(parts.model, parts.threads)

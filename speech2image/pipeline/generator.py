@@ -135,7 +135,7 @@ class ConditionedGenerator:
             CheckpointError: as `draw`.
             SettingsError: an embedding has another shape or is not finite.
         """
-        both = np.stack([self._check(first), self._check(second)])
+        both = np.stack([self.check(first), self.check(second)])
         both = self._network.conditions(both, np.stack([z, z]))
         return [self.picture(condition, z) for condition in between(both[0], both[1], alphas)]
 
@@ -145,7 +145,7 @@ class ConditionedGenerator:
         Raises:
             SettingsError: `n` or `seed` is out of range; the embedding has another shape or is not finite.
         """
-        condition = self._check(embedding)
+        condition = self.check(embedding)
         return [self.draw(condition, row) for row in self.noise(n, seed)]
 
     @property
@@ -155,12 +155,12 @@ class ConditionedGenerator:
 
     def sample_features(self, embedding: ArrayLike, n: int, seed: int) -> NDArray[np.float32]:
         """What the generator draws `generate` from, [n, size]; raises as `generate`."""
-        checked = self._check(embedding)
+        checked = self.check(embedding)
         return np.stack([self.condition(checked, row) for row in self.noise(n, seed)])
 
     def draw_features(self, feature: ArrayLike, n: int, seed: int) -> list[Image.Image]:
         """Pictures of one feature [size] under the generator's noise of `generate`, which it raises as."""
-        checked = self._check(feature)
+        checked = self.check(feature)
         return [self.picture(checked, row) for row in self.noise(n, seed)]
 
     def checked(self, embedding: NDArray[np.float32], network: Session) -> NDArray[np.float32]:
@@ -177,7 +177,12 @@ class ConditionedGenerator:
         row: NDArray[np.float32] = embedding[0]
         return row
 
-    def _check(self, embedding: ArrayLike) -> NDArray[np.float32]:
+    def check(self, embedding: ArrayLike) -> NDArray[np.float32]:
+        """An embedding [size] as the model draws from.
+
+        Raises:
+            SettingsError: it has another shape or is not finite.
+        """
         condition = np.asarray(embedding, dtype=np.float32)
         if condition.shape != (self.embedding_size,) or not np.isfinite(condition).all():
             raise SettingsError(

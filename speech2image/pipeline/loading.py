@@ -105,7 +105,7 @@ def load(
     # Everything is read and checked before the route opens more, such as a recognizer.
     parts = Parts(
         model,
-        encoder=_session(model, kind.encoder, threads, chosen, optimise=False),
+        encoder=_session(model, kind.encoder, threads, chosen, optimise=False) if kind.encoder else None,
         generator=_shared(model, GENERATOR, threads, chosen),
         prior=_shared(model, PRIOR, threads, chosen) if PRIOR in model.networks else None,
         vad=open_vad(model) if vad else None,

@@ -54,6 +54,9 @@ RECOGNIZER_CARD = "recognizer.json"
 """What a recognizer's folder holds beside its networks; see `asr/ctc.py`."""
 VOCABULARY = "vocabulary"
 """What a cascade's card says of the words its text encoder knows: all of them, with blanks between."""
+COUNTS = "counts"
+"""The input of a text encoder of word vectors: how often each word of the vocabulary is there, in its
+order."""
 DEFAULT_MODEL = "flowers-and-birds"
 ALIASES = dict.fromkeys(("flowers", "birds", "flowers-and-birds-whisper"), DEFAULT_MODEL)
 """Other names of shipped models, so that a program that asks for flowers still gets them."""

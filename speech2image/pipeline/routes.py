@@ -19,7 +19,7 @@ class RouteKind:
 
     Attributes:
         format: of the `model.json` of its models.
-        encoder: the network that embeds what is said or written.
+        encoder: the network that embeds what is said or written; "" for a route without one.
         module: has `open_route(parts: base.Parts) -> base.Route`.
         text: whether it goes through text: a recognizer writes down what is said, `draw_text` draws a
             sentence.
@@ -35,7 +35,7 @@ class RouteKind:
     @property
     def networks(self) -> tuple[str, ...]:
         """The networks no model of this route goes without."""
-        return self.encoder, GENERATOR
+        return (self.encoder, GENERATOR) if self.encoder else (GENERATOR,)
 
 
 ROUTES = {
@@ -51,6 +51,11 @@ ROUTES = {
         text=True,
         recipe="train speech-recognizer, text-encoder and a generator with --conditions text, then "
         "speech2image export cascade ... --out {name}-cascade (docs/recipes.md, section 5)",
+    ),
+    "embeddings": RouteKind(
+        format="speech2image embeddings route 1",
+        encoder="",
+        module="speech2image.pipeline.embeddings",
     ),
 }
 """Name of a route, as in `model.json` -> what it is; the default first."""

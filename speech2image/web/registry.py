@@ -37,7 +37,7 @@ def _open(route: str, model: str, threads: int | None) -> Route | None:
     return loading.load(found.folder, threads=threads)
 
 
-OPENERS: dict[str, Opener] = {route: partial(_open, route) for route in ROUTES}
+OPENERS: dict[str, Opener] = {route: partial(_open, route) for route, kind in ROUTES.items() if kind.encoder}
 """Route -> how it is opened for a model, the default first."""
 
 

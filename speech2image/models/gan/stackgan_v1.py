@@ -3,6 +3,10 @@
 Zhang et al., "StackGAN: Text to Photo-realistic Image Synthesis with Stacked Generative Adversarial Networks"
 (ICCV 2017). Stage II encodes Stage I's picture, reads the embedding a second time, and takes no new noise;
 Stage I is frozen within it.
+
+The condition reaches the discriminator as the mean of the generator's conditioning augmentation (128 numbers,
+at every place of the map), as in the authors' PyTorch code; their first code had a network of its own there,
+which compressed the embedding.
 """
 
 from dataclasses import dataclass
@@ -43,7 +47,7 @@ class Architecture:
         noise: length of the noise z.
         code: length of the condition's code c.
         residual_blocks: of Stage II.
-        condition: length of the condition.
+        condition: length of the condition; a training takes that of its data.
     """
 
     stage: int = 1

@@ -37,7 +37,7 @@ class Architecture:
         noise: length of the noise z.
         code: length of the condition's code c.
         residual_blocks: in each branch after the first.
-        condition: length of the condition.
+        condition: length of the condition; a training takes that of its data.
     """
 
     branches: int = 3
@@ -88,7 +88,7 @@ class ConditioningAugmentation(nn.Module):
     paper.
 
     Args:
-        condition: length of the condition.
+        condition: length of the condition; a training takes that of its data.
         code: length of the code.
         gated: a GLU follows the linear layer; else a LeakyReLU (StackGAN's first version, section 3.2).
     """

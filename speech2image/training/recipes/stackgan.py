@@ -1,8 +1,8 @@
 """Shared parts of both StackGAN recipes: settings, batches, noise, and what follows every step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
+from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import kl_to_standard_normal
 from speech2image.models.gan.stackgan_v2 import Generated
 from speech2image.pipeline.images import from_uint8
@@ -19,6 +20,7 @@ from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettin
 from speech2image.training.core.picture_batches import PictureBatches
 from speech2image.training.core.run import Run, step_rng, step_torch_rng
 
+Settings = TypeVar("Settings", bound="StackSettings")
 COLUMNS = 8
 """Conditions on a sample sheet."""
 
@@ -64,6 +66,26 @@ class StackSettings(GanSettings):
     speech_fraction: float = 1.0
     standardise_condition: bool = False
     grid_every: int = 1000
+
+
+def fitted(settings: Settings, arrays: TrainingArrays) -> Settings:
+    """The settings with networks for conditions as long as the data's: 1,024 numbers of this project's
+    encoders and of the published char-CNN-RNN, 300 of most word vectors.
+
+    Raises:
+        DataError: the data has no such conditions.
+        SettingsError: the teacher's features, of another length, are to be conditions as well.
+    """
+    share = settings.speech_fraction
+    lengths = {arrays.teacher.shape[-1]} if share < 1 else set()
+    lengths |= {arrays.embeddings.shape[1]} if share > 0 else set()
+    if len(lengths) > 1:
+        raise SettingsError(
+            f"embeddings have {arrays.embeddings.shape[1]} numbers and the teacher's features "
+            f"{arrays.teacher.shape[-1]}, so one generator cannot draw from both: --speech-fraction 1"
+        )
+    networks: Any = settings.networks
+    return replace(settings, networks=replace(networks, condition=int(lengths.pop())))
 
 
 def picture_batches(

@@ -26,6 +26,7 @@ from speech2image.training.recipes.stackgan import (
     Progress,
     StackSettings,
     draw_noise,
+    fitted,
     picture_batches,
     spread_of_conditions,
 )
@@ -110,6 +111,7 @@ def train(
         SettingsError: Stage II without Stage I or the other way round, or a setting out of range.
         DataError, CheckpointError, OutputError: as for stackgan-v2.
     """
+    settings = fitted(settings, arrays)
     a = settings.networks
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, STACKGAN_V1, settings, fabric)

@@ -30,6 +30,7 @@ from speech2image.training.recipes.stackgan import (
     Progress,
     StackSettings,
     draw_noise,
+    fitted,
     picture_batches,
     spread_of_conditions,
 )
@@ -119,6 +120,7 @@ def train(
         SettingsError: a setting out of range, or not that of the training to go on with.
         CheckpointError, OutputError: the checkpoint cannot be read or written.
     """
+    settings = fitted(settings, arrays)
     fabric = make_fabric(settings.precision, settings.seed)
     run = Run(folder, STACKGAN_V2, settings, fabric)
     batches = picture_batches(settings, arrays, utterances, fabric)

@@ -6,6 +6,7 @@ the mean over its words, as two-step systems use it.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -113,12 +114,15 @@ class WordVectors:
         self.size = len(next(iter(words.values())))
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], only: Sequence[str] | None = None) -> "WordVectors":
+    def read(
+        cls, path: str | os.PathLike[str], only: Sequence[str] | None = None, most: int | None = None
+    ) -> "WordVectors":
         """Read a file of vectors.
 
         Args:
             path: GloVe (`word 0.1 -0.2 ...` a line), or word2vec: text or binary (`.bin`), headed by "n d".
             only: captions whose words are kept; None keeps all.
+            most: keep the first so many that are words as captions have them: lower-case, of letters.
 
         Raises:
             DataError: no such file, another format, it breaks off, or no vector is left.
@@ -128,6 +132,8 @@ class WordVectors:
         try:
             with open(path, "rb") as file:
                 rows = _binary(file, path) if path.suffix == ".bin" else _text(file, path)
+                if most is not None:
+                    rows = islice((row for row in rows if transcript(row[0]) == row[0]), most)
                 words = {word: vector for word, vector in rows if wanted is None or word in wanted}
         except OSError as error:
             raise DataError(f"unreadable word vectors {path}: {error}") from error
