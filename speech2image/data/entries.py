@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from speech2image.data.listings import check_id
 from speech2image.data.pairs import Sample, Utterance
-from speech2image.data.pictures import Box, shard_picture
+from speech2image.data.pictures import Box, Crop, shard_picture
 from speech2image.data.shards.header import SPLITS
 from speech2image.errors import DataError, SpeechError
 
@@ -66,6 +67,7 @@ class Entry:
         recordings: recordings on disk.
         source: where it comes from.
         box: crop to the object in this box.
+        crop: how far around the box, see `pictures.object_square`.
         place: where the corpus lists it, for errors, e.g. "manifest.jsonl line 3".
     """
 
@@ -79,6 +81,7 @@ class Entry:
     source: str = ""
     box: Box | None = None
     place: str = ""
+    crop: Crop = "stackgan"
 
 
 def load_usable(entry: Entry) -> tuple[Sample | None, list[str]]:
@@ -97,7 +100,7 @@ def load_usable(entry: Entry) -> tuple[Sample | None, list[str]]:
 
 def _sample(entry: Entry, utterances: tuple[Utterance, ...]) -> Sample:
     where = f"{entry.image} ({entry.place})" if entry.place else str(entry.image)
-    image, suffix = shard_picture(_read(entry.image, "picture", entry.place), where, entry.box)
+    image, suffix = shard_picture(_read(entry.image, "picture", entry.place), where, entry.box, entry.crop)
     return Sample(
         id=entry.id,
         image=image,
@@ -216,11 +219,16 @@ def check_classes(entries: Sequence[Entry], name: str) -> None:
 def entries_digest(entries: Sequence[Entry]) -> str:
     """Digest of what a shard is made from, apart from where it lies: ids, classes, captions, file sizes."""
     rows = [
-        [e.id, e.label, e.class_name, e.split, e.captions, e.source, e.box, e.image.stat().st_size]
+        [e.id, e.label, e.class_name, e.split, e.captions, e.source, _cropped(e), e.image.stat().st_size]
         + [[r.path.name, r.caption, r.voice, r.path.stat().st_size] for r in e.recordings]
         for e in entries
     ]
     return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _cropped(entry: Entry) -> Any:
+    """Box and crop; of the first crop the box alone, as in shards from before there was another."""
+    return entry.box if entry.box is None or entry.crop == "stackgan" else [entry.box, entry.crop]
 
 
 def sources_digest(entries: Sequence[Entry]) -> str:

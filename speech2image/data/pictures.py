@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,16 @@ def open_picture(data: bytes, name: str) -> Image.Image:
         return picture
 
 
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of a picture file as it is stored, without decoding it.
+
+    Raises:
+        DataError: the bytes are no picture Pillow knows.
+    """
+    with _usable(name):
+        return Image.open(io.BytesIO(data)).size
+
+
 @contextmanager
 def _usable(name: str) -> Iterator[None]:
     """Turn any error that Pillow raises for a damaged picture into a `DataError`."""
@@ -77,7 +87,14 @@ def _deep_grey(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values / white * 255), 0, 255).astype(np.uint8))
 
 
-def shard_picture(data: bytes, name: str, box: Box | None = None) -> tuple[bytes, str]:
+Crop = Literal["stackgan", "paper"]
+HALF_SIDES: dict[Crop, float] = {"stackgan": 0.75, "paper": 0.5 / 0.75}
+"""Crop -> half the side of the square around an object, in larger sides of its box."""
+
+
+def shard_picture(
+    data: bytes, name: str, box: Box | None = None, crop: Crop = "stackgan"
+) -> tuple[bytes, str]:
     """Picture file -> (bytes, suffix) for a shard.
 
     A file that is RGB, upright, small enough and not to be cropped keeps its bytes; any other becomes WebP.
@@ -86,6 +103,7 @@ def shard_picture(data: bytes, name: str, box: Box | None = None) -> tuple[bytes
         data: the picture file.
         name: what an error calls it.
         box: crop to the object in this box, see `object_square`.
+        crop: which of the two crops.
 
     Raises:
         DataError: unreadable picture, or a box outside it.
@@ -96,7 +114,7 @@ def shard_picture(data: bytes, name: str, box: Box | None = None) -> tuple[bytes
             return data, KEPT_FORMATS[str(picture.format)]
         picture = to_rgb(picture)
         if box is not None:
-            picture = picture.crop(object_square(box, picture.size, name))
+            picture = picture.crop(object_square(box, picture.size, name, crop))
         return encode_webp(shrink(picture)), "webp"
 
 
@@ -122,16 +140,20 @@ def encode_webp(picture: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def object_square(box: Box, size: tuple[int, int], name: str = "picture") -> tuple[int, int, int, int]:
-    """Crop (left, top, right, bottom) in which the object fills at least 0.75 of the frame.
+def object_square(
+    box: Box, size: tuple[int, int], name: str = "picture", crop: Crop = "stackgan"
+) -> tuple[int, int, int, int]:
+    """Crop (left, top, right, bottom): a square about the centre of the box, clipped at the frame.
 
-    A square of half-side 0.75 max(width, height) about the centre of the box, clipped at the frame
-    (Zhang et al., "StackGAN", ICCV 2017, section 4, "Datasets": its crop of CUB).
+    "paper": the larger side of the box is at least 0.75 of the square's, as the text of StackGAN (Zhang et
+    al., ICCV 2017, section 4, "greater-than-0.75 object-image size ratios") and of Li et al. (2020) says.
+    "stackgan": the half-side is 0.75 max(width, height), so that side is 0.67 of the square's: what
+    StackGAN's code does, and the code of both papers after it. Clipping at the frame makes either larger.
 
     Raises:
         DataError: the box has no part in the picture.
     """
-    half = int(0.75 * max(box.width, box.height))
+    half = int(HALF_SIDES[crop] * max(box.width, box.height))
     x, y = int(box.left + box.width / 2), int(box.top + box.height / 2)
     left, top = max(0, x - half), max(0, y - half)
     right, bottom = min(size[0], x + half), min(size[1], y + half)

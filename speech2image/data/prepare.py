@@ -27,6 +27,7 @@ from speech2image.data.pairs import (
     speech_shard,
     write_manifest,
 )
+from speech2image.data.pictures import Crop
 from speech2image.data.shards.corpus import write_pictures, write_recordings
 from speech2image.data.shards.plan import (
     ALL,
@@ -71,6 +72,9 @@ class PrepareSettings:
         out: shards folder to write.
         root: folder of the corpus; for folder, the JSONL manifest or the folder it lies in; not for toy.
         protocol: oxford102 alone: "zero-shot" splits by class, "published" by setid.mat.
+        crop: of pictures with a box (cub; lists, if CUB's lists lie there): "stackgan", a square of 1.5 times
+            the box's larger side, as the published code crops; "paper", 1.33 times, so that the bird is at
+            least 0.75 of it, as the papers say.
         speak: speak captions that have no recording.
         voices: voices heard in training, as names or patterns such as "flite/*" (default: all found);
             "kokoro/mix" is another mixture of Kokoro's speakers in every utterance.
@@ -112,6 +116,7 @@ class PrepareSettings:
     out: Path
     root: Path | None = None
     protocol: Literal["zero-shot", "published"] = "zero-shot"
+    crop: Crop = "stackgan"
     speak: bool = True
     voices: tuple[str, ...] = ()
     held_out_voices: tuple[str, ...] = ()
@@ -242,7 +247,18 @@ def list_entries(settings: PrepareSettings) -> list[Entry]:
     if settings.root is None:
         raise SettingsError(f"--root is missing: the folder (or manifest) of {settings.corpus}")
     options = {"protocol": settings.protocol} if settings.corpus == "oxford102" else {}
-    return CORPORA[settings.corpus](settings.root, **options)
+    listed = CORPORA[settings.corpus](settings.root, **options)
+    if settings.crop == "stackgan":
+        return listed
+    if not any(entry.box for entry in listed):
+        raise SettingsError(
+            f"--crop {settings.crop}: {_name(settings)} has no boxes to crop to; leave it out"
+        )
+    source = f"cropped to the {settings.crop}'s square"
+    return [
+        replace(entry, crop=settings.crop, source=f"{entry.source}; {source}") if entry.box else entry
+        for entry in listed
+    ]
 
 
 def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:

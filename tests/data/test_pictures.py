@@ -71,6 +71,17 @@ def test_object_square_is_centred_and_its_half_side_three_quarters_of_the_box() 
     assert object_square(Box(100, 80, 40, 20), (300, 300)) == (90, 60, 150, 120)
 
 
+@pytest.mark.parametrize("size", [(40, 20), (33, 61), (100, 100), (7, 5)])
+def test_the_papers_crop_is_the_one_that_holds_three_quarters(size: tuple[int, int]) -> None:
+    box = Box(300, 300, *size)
+    shares = {}
+    for crop in ("paper", "stackgan"):
+        left, top, right, bottom = object_square(box, (1000, 1000), crop=crop)
+        assert right - left == bottom - top
+        shares[crop] = max(size) / (right - left)
+    assert 0.75 <= shares["paper"] < 0.95 and shares["stackgan"] < 0.75
+
+
 def test_object_square_is_clipped_at_the_frame() -> None:
     assert object_square(Box(0, 0, 40, 40), (50, 200)) == (0, 0, 50, 50)
 

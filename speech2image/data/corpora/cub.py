@@ -17,7 +17,7 @@ Layout:     2011: root/images.txt, image_class_labels.txt, bounding_boxes.txt,
                   testclasses.txt optional, in root, in text_c10/ or beside that:
                   001.Black_footed_Albatross ..., one a line
 Protocol:   zero-shot, the usual 150 / 50 classes (Reed's; the list ships with this project's captions).
-Pictures:   cropped so that the bird fills at least 0.75 of the frame (`pictures.object_square`).
+Pictures:   cropped to a square around the bird's box (`pictures.object_square` has both published crops).
 """
 
 import os

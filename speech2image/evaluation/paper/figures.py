@@ -32,8 +32,7 @@ from speech2image.pipeline.base import Route
 
 ROWS, NOISES, STEPS = 6, 8, 9
 _NOISES = (
-    "Each row is one test utterance, its waveform on the left, "
-    f"under {NOISES} noises, the same in every row."
+    f"Each row is one test utterance, its waveform on the left, under {NOISES} noises, the same in every row."
 )
 _TEXTS = {
     3: _NOISES,

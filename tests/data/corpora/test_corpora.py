@@ -17,7 +17,9 @@ from speech2image.data.corpora.cub import cub_entries
 from speech2image.data.corpora.oxford102 import oxford102_entries
 from speech2image.data.corpora.publishers import own_captions, pack
 from speech2image.data.entries import check_entries
-from speech2image.errors import DataError
+from speech2image.data.pictures import picture_size
+from speech2image.data.prepare import PrepareSettings, list_entries, prepare
+from speech2image.errors import DataError, SettingsError
 
 BIRDS = {
     "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18": 1,
@@ -52,6 +54,21 @@ def birds(tmp_path: Path) -> Path:
     put(tmp_path / "image_class_labels.txt", "\n".join(f"{i} {c}" for i, c in enumerate(BIRDS.values(), 1)))
     put(tmp_path / "bounding_boxes.txt", "\n".join(f"{i} 40.0 30.0 20.0 10.0" for i in range(1, 5)))
     return tmp_path
+
+
+def test_birds_are_cropped_as_the_paper_says_or_as_its_code_does(birds: Path, flowers: Path) -> None:
+    """The bird is 20 x 10 pixels; the squares are of 1.5 and 1.33 times its larger side."""
+    for crop, side in (("stackgan", 30), ("paper", 26)):
+        entries = list_entries(PrepareSettings("cub", birds / crop, root=birds, crop=crop))  # type: ignore[arg-type]
+        data = load_entry(entries[0]).image
+        assert picture_size(data, "bird") == (side, side), crop
+        assert ("paper's square" in entries[0].source) == (crop == "paper")
+    shards = birds / "shards"
+    prepare(PrepareSettings("cub", shards, root=birds, speak=False))
+    with pytest.raises(DataError, match="overwrite"):
+        prepare(PrepareSettings("cub", shards, root=birds, speak=False, crop="paper"))
+    with pytest.raises(SettingsError, match=r"--crop paper: oxford102 in .* has no boxes"):
+        list_entries(PrepareSettings("oxford102", birds / "x", root=flowers, crop="paper"))
 
 
 def test_flowers_with_own_captions(flowers: Path) -> None:
