@@ -75,6 +75,7 @@ def build(
     resamples: int = 1000,
     threads: int | None = None,
     whisper: Path | None = None,
+    least_pictures: int = 2000,
 ) -> None:
     """Measure the models of the paper's tables on every data set and write one document.
 
@@ -94,9 +95,15 @@ def build(
         threads: processor threads.
         whisper: folder of an off-the-shelf recognizer (faster-whisper's), for the row that hears with it;
             without, that row is skipped.
+        least_pictures: draw several of each utterance until every set has so many; FID of fewer pictures
+            than its features have numbers says little.
     """
     own = require("speech2image.evaluation.paper.tables", "train")
-    print(own.build(models, data, network, out, tables, limit, resamples, threads, whisper))
+    print(
+        own.build(
+            models, data, network, out, tables, limit, resamples, threads, whisper, least_pictures
+        )
+    )
 
 
 def two_step(

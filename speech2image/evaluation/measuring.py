@@ -212,14 +212,16 @@ class Measuring:
 
     def _sets(self, speech: Embeddings) -> list[DrawnSet]:
         """Pictures of every kind of voices, and of noise, as many as there are photographs."""
-        per, seed = self.settings.pictures_per_utterance, self.settings.seed
+        each, seed = self.settings.pictures_each, self.settings.seed
         few = evenly(self.plan.tested(self.plan.main), len(self.arrays.samples_of("test")))
         drawn = {self.plan.main}
         if not self.settings.captions:  # the voices' captions are the same
             drawn |= set(self.settings.drawn)
         asked = {voices: self.plan.tested(voices) for voices in VOICES if voices in drawn}
-        sets = [spoken_set(name, speech, own, per, seed) for name, own in asked.items() if len(own)]
-        return [*sets, noise_set(speech, few, per, seed)]
+        sets = [
+            spoken_set(name, speech, own, each(len(own)), seed) for name, own in asked.items() if len(own)
+        ]
+        return [*sets, noise_set(speech, few, each(len(few)), seed)]
 
     def _draw(self, pictures: DrawnSet, reader: ColourReader | None) -> dict[str, ResumableArray]:
         """Draw a set and read it; "features" and "colours" -> what was read."""
@@ -256,7 +258,14 @@ class Measuring:
         real = real_set(self.arrays, settings.reference_size, network)
         classifier = None
         if settings.network is not None and "inception-score" in self.of_features:
-            classifier = score_classifier(settings.network, network, real, settings.out)
+            classifier = score_classifier(
+                settings.classifier,
+                settings.network,
+                network,
+                self.arrays,
+                settings.reference_size,
+                settings.out,
+            )
         drawn = [self._compared(pictures, read[pictures.name]["features"].array) for pictures in sets]
         compare = realism.Comparison(
             real,

@@ -11,7 +11,7 @@ from speech2image.data.pairs import picture_shards, speech_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.header import read_header
 from speech2image.evaluation.measuring import EvaluationPlan
-from speech2image.evaluation.real_set import HALVES_SEED, crop
+from speech2image.evaluation.real_set import HALVES_SEED, crop, smaller_than
 from speech2image.evaluation.results import Results
 from speech2image.evaluation.settings import EvaluationSettings
 from speech2image.evaluation.utterances import HEARD, VOICES, unchanged
@@ -26,6 +26,8 @@ _REPORTED = (
     "measures",
     "held_out_voices",
     "pictures_per_utterance",
+    "least_pictures",
+    "classifier",
     "limit",
     "variety_utterances",
     "robustness_utterances",
@@ -108,6 +110,8 @@ def identity(settings: EvaluationSettings, model: Results, data: Results) -> Res
         special = {"captions": True}
     if settings.only_drawn:
         special["only_drawn"] = True
+    if settings.least_pictures:
+        special["least_pictures"] = settings.least_pictures
     return special | {
         "model": model["name"],
         "networks": model["sha256"],
@@ -143,7 +147,7 @@ def protocol(
         f"({arrays.classes_of('test')}); "
         f"{crop(settings.reference_size)}, whatever the model's picture size; its two halves are stratified "
         f"by class, drawn with seed {HALVES_SEED}.",
-        f"Drawn: {settings.pictures_per_utterance} picture of each test caption, one utterance a caption: "
+        f"Drawn: {_counted(settings, counts[plan.main])} of each test caption, one utterance a caption: "
         f"{', '.join(drawn)}{limit}. The noise follows from the seed and the caption, so it is the same "
         "for all voices.",
         "Noise (floor): conditions of normal numbers with the speech embeddings' mean and spread.",
@@ -165,7 +169,19 @@ def protocol(
             f"Feature network: {network.name}, {network.dim} numbers, sha256 {network.checksum[:16]}; it is "
             f"not the network that taught the model. Figures of other layers, files or real sets differ."
         )
+        small = smaller_than(arrays, settings.reference_size)
+        if small:
+            lines.append(
+                f"{small} of the {len(test)} photographs are smaller than {settings.reference_size} "
+                "pixels and are enlarged: they have less detail than their size says."
+            )
     return lines
+
+
+def _counted(settings: EvaluationSettings, utterances: int) -> str:
+    each = settings.pictures_each(utterances)
+    least = f" (so many that each set has {settings.least_pictures})" if settings.least_pictures else ""
+    return f"{each} picture{'s' if each > 1 else ''}{least}"
 
 
 def _augmented(arrays: PairArrays, plan: EvaluationPlan) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speech2image.data.pairs import picture_shards, stream_pictures
-from speech2image.data.pictures import central_square
+from speech2image.data.pictures import central_square, picture_size
 from speech2image.data.progress import track
 from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays, stored_side
 from speech2image.data.shards.header import read_header
 from speech2image.errors import DataError
 from speech2image.evaluation.drawing import BLOCK
+from speech2image.evaluation.utterances import evenly
 from speech2image.metrics.feature_network import FeatureNetwork
 
 HALVES_SEED = 0
@@ -77,16 +78,51 @@ def real_set(arrays: PairArrays, size: int, network: FeatureNetwork) -> RealSet:
         OutputError: the data folder cannot be written.
     """
     samples = arrays.samples_of("test")
+    labels = arrays.labels[samples]
     if len(samples) < 4:
         raise DataError(f"{arrays.folder} has {len(samples)} test photographs; two halves need at least 4")
-    path = arrays.folder / "arrays" / f"features-{_digest(arrays, size, network)}.npy"
+    return RealSet(_features(arrays, samples, size, network, "test"), samples, labels, *halves(labels))
+
+
+def training_photographs(
+    arrays: PairArrays, size: int, network: FeatureNetwork, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features [n, dim] and labels [n] of about `most` training photographs, as many of each class.
+
+    They are cropped and kept as those of `real_set`; none of them is a test photograph.
+
+    Raises:
+        OutputError: the data folder cannot be written.
+    """
+    train = arrays.samples_of("train")
+    labels = arrays.labels[train]
+    each = max(5, most // max(1, len(np.unique(labels))))
+    chosen = np.sort(np.concatenate([evenly(train[labels == label], each) for label in np.unique(labels)]))
+    return _features(arrays, chosen, size, network, f"train, {each} a class"), arrays.labels[chosen]
+
+
+def smaller_than(arrays: PairArrays, size: int) -> int:
+    """How many test photographs have a side of fewer than `size` pixels, so that they are enlarged."""
+    wanted = {arrays.ids[i] for i in arrays.samples_of("test")}
+    sizes = (
+        picture_size(sample.image, sample.id)
+        for sample in stream_pictures(picture_shards(arrays.folder))
+        if sample.id in wanted
+    )
+    return sum(min(sides) < size for sides in sizes)
+
+
+def _features(
+    arrays: PairArrays, samples: NDArray[np.int64], size: int, network: FeatureNetwork, kind: str
+) -> NDArray[np.float32]:
+    """Features of some photographs (indices sorted), kept in `arrays/` of the data set."""
+    path = arrays.folder / "arrays" / f"features-{_digest(arrays, size, network, kind)}.npy"
     rows = ResumableArray(path, (len(samples), network.dim))
     blocks = range(rows.done, len(samples), BLOCK)
     squares = _squares(arrays, samples[rows.done :], size)
-    for start in track(blocks, "features of photographs", len(blocks)):
+    for start in track(blocks, f"features of photographs ({kind})", len(blocks)):
         rows.write(start, network(np.stack(list(islice(squares, BLOCK)))))
-    labels = arrays.labels[samples]
-    return RealSet(rows.array, samples, labels, *halves(labels))
+    return rows.array
 
 
 def halves(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -129,6 +165,6 @@ def _middle(stored: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return stored[:, edge : edge + size, edge : edge + size]
 
 
-def _digest(arrays: PairArrays, size: int, network: FeatureNetwork) -> str:
-    parts = (pictures_digest(arrays), crop(size), network.name, network.checksum, "test")
+def _digest(arrays: PairArrays, size: int, network: FeatureNetwork, kind: str) -> str:
+    parts = (pictures_digest(arrays), crop(size), network.name, network.checksum, kind)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

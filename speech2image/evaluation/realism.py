@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import CheckpointError
-from speech2image.evaluation.real_set import RealSet
+from speech2image.evaluation.real_set import RealSet, training_photographs
 from speech2image.evaluation.results import CEILING, SHUFFLED, Results, Row
+from speech2image.evaluation.settings import FITTED, IMAGENET
 from speech2image.metrics.class_retrieval import choose_queries
 from speech2image.metrics.feature_network import FeatureNetwork, load_imagenet_classifier
 from speech2image.metrics.frechet import FewPicturesWarning
@@ -26,7 +28,8 @@ from speech2image.metrics.picture_sets import PictureFeatures, PictureSets
 from speech2image.metrics.registry import PICTURES, Measure
 
 CLASSIFIER_FILE = "classifier.npz"
-STANDARD_DIM = 2048
+FITTED_ON = 2500
+"""About so many training photographs fit and check a classifier of the Inception Score."""
 
 
 class Comparison:
@@ -64,7 +67,7 @@ class Comparison:
             for half in (real.first, real.second)
         )
         half_moments = moments_of(real.features, real.second)
-        # The queries are of the first half, and the fitted classifier knows it: so both look at the second.
+        # The queries are of the first half, so they look among pictures of the second.
         self._halves = PictureSets(
             first,
             second,
@@ -129,40 +132,63 @@ class NamedClassifier:
 
 
 def score_classifier(
-    network_file: Path, network: FeatureNetwork, real: RealSet, out: Path
+    chosen: str, network_file: Path, network: FeatureNetwork, arrays: PairArrays, size: int, out: Path
 ) -> NamedClassifier | None:
-    """ImageNet's head if the file has one, else one fitted to half of the real set and saved in `out`.
+    """The classifier that a setting names (`EvaluationSettings.classifier`).
+
+    A fitted one learns from training photographs alone: none of those that measure it, or that pictures are
+    compared with, is among them. In a zero-shot split its classes are others than those that are drawn; it
+    tells how surely and how differently pictures look like something it knows. It is saved in `out`.
 
     Returns:
-        None if the real set has one class alone, or too few photographs of some.
+        None for a fitted one if the training photographs are of one class alone.
+
+    Raises:
+        CheckpointError: the file is damaged, has no head, or reads features of another network.
     """
-    if network.dim == STANDARD_DIM:
-        try:
-            imagenet = load_imagenet_classifier(network_file)
-            return NamedClassifier(imagenet, {"name": imagenet.name, "classes": 1008})
-        except CheckpointError:
-            pass  # a file with the last features but without the head: fit one
-    return _fitted(network, real, out)
+    if chosen == FITTED:
+        return _fitted(network, arrays, size, out)
+    if chosen == IMAGENET:
+        classifier = load_imagenet_classifier(network_file)
+        described: Results = {}
+    else:
+        classifier = PictureClassifier.load(chosen)
+        described = {"file": Path(chosen).name, "sha256": _checksum(Path(chosen))}
+    if len(classifier.weights) != network.dim + 1:
+        raise CheckpointError(
+            f"the classifier '{classifier.name}' reads {len(classifier.weights) - 1} features, "
+            f"{network.name} gives {network.dim}: choose another --classifier or --layer"
+        )
+    return NamedClassifier(classifier, {"name": classifier.name, "classes": classifier.classes, **described})
 
 
-def _fitted(network: FeatureNetwork, real: RealSet, out: Path) -> NamedClassifier | None:
-    labels = real.labels[real.first]
-    classes = len(np.unique(labels))
-    if classes < 2 or classes < len(np.unique(real.labels)):
+def _fitted(network: FeatureNetwork, arrays: PairArrays, size: int, out: Path) -> NamedClassifier | None:
+    if len(np.unique(arrays.labels[arrays.samples_of("train")])) < 2:
         return None
-    name = f"logistic regression on {network.name}, {classes} classes of the test photographs, half of them"
-    classifier = PictureClassifier.fit(real.features[real.first], labels, name)
+    features, labels = training_photographs(arrays, size, network, FITTED_ON)
+    order = np.argsort(labels, kind="stable")
+    held_back = order[2::5]  # of each class of five or more
+    rest = np.setdiff1d(order, held_back)
+    known = np.unique(labels[rest])
+    name = (
+        f"logistic regression on {network.name}, {len(known)} classes of {arrays.folder.resolve().name}, "
+        f"{len(rest)} training photographs"
+    )
+    classifier = PictureClassifier.fit(features[rest], labels[rest], name)
     path = out / CLASSIFIER_FILE
     classifier.save(path)
-    found = classifier.probabilities(real.features[real.second]).argmax(axis=1)
-    known = np.unique(labels)
+    found = known[classifier.probabilities(features[held_back]).argmax(axis=1)]
     return NamedClassifier(
         classifier,
         {
             "name": classifier.name,
-            "classes": classes,
+            "classes": classifier.classes,
             "file": CLASSIFIER_FILE,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "right_on_the_other_half": float((known[found] == real.labels[real.second]).mean()),
+            "sha256": _checksum(path),
+            "right_on_photographs_held_back": float((found == labels[held_back]).mean()),
         },
     )
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

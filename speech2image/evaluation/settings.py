@@ -14,6 +14,8 @@ from speech2image.pipeline.registry import DEFAULT_MODEL
 OF_FEATURES = tuple(dict.fromkeys(measure.option for measure in PICTURES))
 """Measures that compare pictures in the feature space of `network`."""
 
+FITTED, IMAGENET = "fitted", "imagenet"
+"""Classifiers of the Inception Score beside those of files."""
 TableNumber = Literal[2, 3, 4, 5]
 
 
@@ -50,6 +52,11 @@ class EvaluationSettings:
         only_drawn: listen to no other utterances than those that become pictures: no retrieval of seen
             classes, nor in voices that are not drawn.
         pictures_per_utterance: pictures drawn of each utterance.
+        least_pictures: draw more of each utterance until every set has so many (by default 2,000 for --table,
+            since FID of few pictures says little, and no more than asked for otherwise).
+        classifier: what the Inception Score is of: fitted (to training photographs of the data set, no test
+            photograph among them), imagenet (the head of `network`, if its file has it), or a classifier.npz
+            that an earlier evaluation wrote.
         limit: measure so many utterances of each kind alone, spread evenly; real sets stay whole.
         variety_utterances: so many utterances are drawn for variety, three times where the model has a
             condition prior, and 40 of them eight times.
@@ -85,6 +92,8 @@ class EvaluationSettings:
     drawn: tuple[str, ...] = VOICES
     only_drawn: bool = False
     pictures_per_utterance: int = 1
+    least_pictures: int | None = None
+    classifier: str = FITTED
     limit: int | None = None
     variety_utterances: int = 300
     robustness_utterances: int = 300
@@ -98,6 +107,11 @@ class EvaluationSettings:
     figure: Literal[3, 4, 5] | None = None
     models: Path | None = None
     whisper: Path | None = None
+
+    def pictures_each(self, utterances: int) -> int:
+        """Pictures to draw of each of so many utterances."""
+        least = self.least_pictures or 0
+        return max(self.pictures_per_utterance, -(-least // max(1, utterances)))
 
 
 def check(settings: EvaluationSettings) -> None:
@@ -118,6 +132,12 @@ def check(settings: EvaluationSettings) -> None:
         value = getattr(settings, name)
         if value is not None and value < 2:
             raise SettingsError(f"{name} must be a whole number from 2, not {value!r}")
+    if (settings.least_pictures or 0) < 0:
+        raise SettingsError(f"--least-pictures is {settings.least_pictures}, must be 0 or more")
+    if settings.classifier not in (FITTED, IMAGENET) and not Path(settings.classifier).is_file():
+        raise SettingsError(
+            f"--classifier is {settings.classifier!r}: neither {FITTED}, {IMAGENET} nor a file there is"
+        )
     _check_measures(settings.measures)
     if "kept out" not in settings.drawn or not set(settings.drawn) <= set(VOICES):
         raise SettingsError(f"--drawn takes some of {VOICES}, 'kept out' among them; not {settings.drawn}")

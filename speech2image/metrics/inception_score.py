@@ -6,9 +6,9 @@ on each of 10 splits of the pictures in random order; reported are mean and stan
 
 Source: Salimans et al., "Improved Techniques for Training GANs" (NeurIPS 2016), section 4. The standard score
 takes the 1,008-class softmax of Inception-v3 without its bias (`feature_network.load_imagenet_classifier`);
-for birds and flowers papers take classifiers fitted to the data set, which nobody can download: here such a
-classifier is fitted, saved and named in every result. torchmetrics' metric
-(which gives the same figure) takes pictures and runs the network itself, so features could not be kept.
+for birds and flowers papers take classifiers fitted to the data set, which nobody can download: here one is
+fitted to training photographs, saved and named in every result (`evaluation/realism.py`). torchmetrics'
+metric (which gives the same figure) takes pictures and runs the network itself, so features cannot be kept.
 
 Known pitfalls:
 - The score of one classifier says nothing about that of another: always name it.

@@ -43,6 +43,8 @@ def test_document_of_two_seeds(shards: Path, tmp_path: Path, network: TinyNetwor
         "8",
         "--resamples",
         "40",
+        "--least-pictures",
+        "10",
     ]
     words += [
         "--network",
@@ -106,6 +108,32 @@ def test_order_is_told_only_where_every_row_is_there() -> None:
     three = table(a=(3.0, 0.5), b=(1.0, 0.4), c=(2.0, 0.3)), table(a=(3.0, 0.5), b=(2.0, 0.4), c=(1.0, 0.3))
     (told,) = tables.orders(three)
     assert "- FID: seed 0: b > c > a; seed 1: c > b > a; in all seeds: b > a and c > a" in told
+
+
+def made(label: str, fid: float, kid: float, noise: tuple[float, float] = (3.0, 0.003)) -> dict:
+    """A row of a table as measured, of one figure each of the pictures and of its model's noise."""
+    pictures = [
+        {"id": "kept out", "pictures": "drawn", "fid": fid, "kid": kid},
+        {"id": "noise", "pictures": "noise", "fid": noise[0], "kid": noise[1]},
+    ]
+    return {"label": label, "results": {"pictures": pictures, "colours": [], "retrieval": []}}
+
+
+def test_what_holds_by_both_measures_is_told() -> None:
+    first = {"rows": [made("a", 2.0, 0.002), made("b", 4.0, 0.004), made("c", 5.0, 0.001)]}
+    assert tables.alike([first]) == ["By FID and KID alike: a > b."]
+    other = {"rows": [made("a", 2.5, 0.002), made("b", 2.0, 0.001), made("c", 5.0, 0.003)]}
+    assert tables.alike([first, other]) == ["By FID and KID alike, in all seeds: no two rows."]
+    assert tables.alike([{"rows": [made("a", 2.0, 0.002), {"label": "b", "results": None}]}]) == []
+
+
+def test_each_row_stands_below_or_above_its_noise_floor() -> None:
+    one = {"rows": [made("a", 2.0, 0.002), made("b", 4.0, 0.004), made("c", 5.0, 0.001)]}
+    below, above, split = tables.floors([one])
+    assert below.startswith("a: below the noise floor by FID and KID (")
+    assert above == "b: above the noise floor by FID and KID"
+    assert split == "c: above the noise floor by FID, but below the noise floor by KID"
+    assert tables.floors([one, one])[4] == "b, seed 1: above the noise floor by FID and KID"
 
 
 def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,10 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> TinyNetwork:
 
 def settings(shards: Path, model: Path, out: Path, **more: Any) -> EvaluationSettings:
     return replace(
-        EvaluationSettings(data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40), **more
+        EvaluationSettings(
+            data=shards, out=out, model=str(model), threads=1, limit=8, resamples=40, least_pictures=0
+        ),
+        **more,
     )
 
 

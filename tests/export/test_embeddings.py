@@ -34,7 +34,7 @@ V1 = stackgan_v1.StackGanV1Training(
     precision="32-true",
 )
 V2 = stackgan_v2.StackGanV2Training(
-    networks=TreeArchitecture(branches=1, generator_width=2, discriminator_width=2, noise=3, code=4),
+    networks=TreeArchitecture(branches=1, generator_width=4, discriminator_width=2, noise=3, code=4),
     steps=1,
     batch_size=2,
     precision="32-true",

@@ -21,9 +21,11 @@ from speech2image.evaluation.report.html import page
 from speech2image.evaluation.report.markdown import facts
 from speech2image.evaluation.report.markdown import table as markdown_table
 from speech2image.evaluation.report.sections import (
+    NOISE_FLOOR,
     SUMMARY,
     SUMMARY_HEAD,
     Section,
+    against_noise,
     charts_of,
     spoken_by,
     summary,
@@ -34,7 +36,7 @@ from speech2image.evaluation.run import check_out, report, write_files
 from speech2image.evaluation.settings import EvaluationSettings, TableNumber
 from speech2image.evaluation.utterances import KEPT_OUT
 from speech2image.files import writing
-from speech2image.metrics.registry import Measure
+from speech2image.metrics.registry import PICTURES, Measure
 from speech2image.pipeline.registry import CARD
 from speech2image.training.core.checkpoint import read_facts
 
@@ -42,6 +44,9 @@ SPECIFICATION: Results = tomllib.loads(
     files("speech2image.evaluation.paper").joinpath("tables.toml").read_text(encoding="utf-8")
 )
 """What `tables.toml` holds."""
+LEAST_PICTURES = 2000
+"""Pictures of each set in a table: with fewer than the features have numbers, FID is of singular
+covariances."""
 BOUNDS = (CEILING, SHUFFLED, NOISE)
 """Rows of ceiling and floors."""
 SCALES = """The published figures are not on one scale with ours. Theirs come from the last pool of
@@ -160,7 +165,9 @@ def _measure(own: PaperTable, row: PaperRow, settings: EvaluationSettings, model
     one = replace(settings, table=None, models=None, whisper=None, out=settings.out / row.row, **found)
     if row.recognizer == "whisper":
         one = replace(one, recognizer=f"whisper:{settings.whisper}")
-    return made | {"missing": None, "results": report(replace(one, captions=row.captions))}
+    least = LEAST_PICTURES if settings.least_pictures is None else settings.least_pictures
+    one = replace(one, captions=row.captions, least_pictures=least)
+    return made | {"missing": None, "results": report(one)}
 
 
 def find_row(folder: Path) -> Results | None:
@@ -206,10 +213,14 @@ def _write(results: Results, out: Path) -> None:
             f"# {results['title']}",
             section.text,
             markdown_table(section.head, section.rows),
-            *("\n".join(f"- {line}" for line in group) for group in (gaps, reports, how) if group),
+            *(
+                "\n".join(f"- {line}" for line in group)
+                for group in (floors([results]), gaps, reports, how)
+                if group
+            ),
         ]
     )
-    html = page(results["title"], [*gaps, *reports, *how], [section], {})
+    html = page(results["title"], [*floors([results]), *gaps, *reports, *how], [section], {})
     write_files(out, results, text + "\n", html, {})
 
 
@@ -253,6 +264,7 @@ def build(
     resamples: int = 1000,
     threads: int | None = None,
     whisper: Path | None = None,
+    least_pictures: int = LEAST_PICTURES,
 ) -> Path:
     """Measure what is there of several tables, on several data sets, and write `tables.md` and `tables.json`.
 
@@ -262,7 +274,7 @@ def build(
         network: Inception file; without it there is no FID.
         out: folder to write; `out/<set>/table-<number>-seed-<place>/` has each model's own report.
         tables: numbers of the paper's tables.
-        limit, resamples, threads, whisper: as of `speech2image evaluate`.
+        limit, resamples, threads, whisper, least_pictures: as of `speech2image evaluate`.
 
     Returns:
         `tables.md`.
@@ -277,6 +289,7 @@ def build(
         limit=limit,
         resamples=resamples,
         threads=threads,
+        least_pictures=least_pictures,
         measures=("retrieval", "colours", "fid", "kid", "inception-score"),
         drawn=(KEPT_OUT,),
         only_drawn=True,
@@ -312,7 +325,9 @@ def document(results: dict[str, dict[str, list[Results]]]) -> str:
             head = ("row", "seed", "steps, minutes", *heads, "published IS / FID")
             rows = [line for seed, one in enumerate(seeds) for line in _lines(one, seed, measures)]
             rows += _bounds(seeds, measures)
-            parts += [f"### {name}", markdown_table(head, rows), *orders(seeds)]
+            below = floors(seeds)
+            listed = ["\n".join(f"- {line}" for line in below)] if below else []
+            parts += [f"### {name}", markdown_table(head, rows), *listed, *orders(seeds), *alike(seeds)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -377,6 +392,32 @@ def orders(seeds: Sequence[Results]) -> list[str]:
         lines.append(f"{measure.head}: " + (f"the same, {' > '.join(found[0])}" if same else differing))
     head = "Order of the rows, best first:"
     return ["\n".join([head, "", *(f"- {line}" for line in lines)])] if lines else []
+
+
+def floors(seeds: Sequence[Results]) -> list[str]:
+    """Where each row stands to its model's pictures from noise, by FID and KID, a sentence a row and seed."""
+    lines = []
+    for seed, one in enumerate(seeds):
+        of_seed = f", seed {seed}" if len(seeds) > 1 else ""
+        for row in one["rows"]:
+            if row["results"] and (floor := against_noise(row["results"])):
+                lines.append(f"{row['label']}{of_seed}: {floor}")
+    return [f"{line} ({NOISE_FLOOR})" if k == 0 else line for k, line in enumerate(lines)]
+
+
+def alike(seeds: Sequence[Results]) -> list[str]:
+    """Pairs of rows that FID and KID order alike in all seeds: what a table says about pictures.
+
+    Nothing where a row or one of the measures is missing, or all rows have the same.
+    """
+    if any(row["results"] is None for one in seeds for row in one["rows"]):
+        return []
+    measures = [measure for measure in PICTURES if measure.key in ("fid", "kid")]
+    found = [_order(one, measure) for one in seeds for measure in measures]
+    if not all(found):
+        return []
+    pairs = " and ".join(_agreed(found)) or "no two rows"
+    return [f"By FID and KID alike{', in all seeds' if len(seeds) > 1 else ''}: {pairs}."]
 
 
 def _agreed(orders: Sequence[Sequence[str]]) -> list[str]:

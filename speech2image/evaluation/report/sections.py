@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from speech2image.data.shards.rows import UNSEEN
 from speech2image.evaluation.results import (
     CEILING,
+    NOISE,
     SHUFFLED,
     TRUE_WORDS,
     Results,
@@ -167,15 +168,39 @@ def _picture_text(results: Results) -> str:
             f"FID says less."
         )
     if classifier is not None:
-        right = classifier.get("right_on_the_other_half")
-        known = "" if right is None else f" (right for {100 * right:.1f} % of the half it was not fitted on)"
+        known = ""
+        if (right := classifier.get("right_on_photographs_held_back")) is not None:
+            known = f" (no test photograph among them; right for {100 * right:.1f} % of others held back)"
+        elif (right := classifier.get("right_on_the_other_half")) is not None:  # before version 0.3
+            known = f" (right for {100 * right:.1f} % of the half it was not fitted on)"
         splits = next((row["is_splits"] for row in rows if "is_splits" in row), 0)
         text.append(f"Inception Score, mean over {splits} splits, by: {classifier['name']}{known}.")
+    if floor := against_noise(results):
+        text.append(f"Pictures of voices {spoken_by(results)} are {floor}: {NOISE_FLOOR}.")
     text.append(
         "Class mAP (S2IGAN's protocol): photographs look for drawn pictures of their class. Shuffling "
         "changes it alone, since the other measures do not know what was said."
     )
     return " ".join(text)
+
+
+NOISE_FLOOR = "what the model draws from noise in place of speech; below is nearer to the photographs"
+
+
+def against_noise(results: Results) -> str:
+    """Where the model's pictures stand to those it draws from noise, by FID and KID; "" if neither is known.
+
+    Both have to agree before either is worth a word: FID of few pictures is biased, KID spreads.
+    """
+    rows = read_rows(results, "pictures")
+    own, noise = find(rows, main_group(results)), find(rows, NOISE)
+    places: dict[str, list[str]] = {}
+    for key in ("fid", "kid"):
+        value, floor = own.value(key), noise.value(key)
+        if value is not None and floor is not None:
+            places.setdefault("below" if value < floor else "above", []).append(key.upper())
+    parts = [f"{place} the noise floor by {' and '.join(keys)}" for place, keys in places.items()]
+    return ", but ".join(parts)
 
 
 def _retrieval(results: Results) -> Section | None:
