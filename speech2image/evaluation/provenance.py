@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from speech2image import __version__
 from speech2image.asr.backends import BuiltinAsr
@@ -128,6 +129,7 @@ def identity(settings: EvaluationSettings, model: Results, data: Results) -> Res
 def describe_settings(settings: EvaluationSettings) -> Results:
     """The settings that change a figure."""
     found = {name: getattr(settings, name) for name in _REPORTED}
+    found["classifier"] = Path(settings.classifier).name  # of a file; its checksum stands in the results
     found |= {name: True for name in ("captions", "only_drawn") if getattr(settings, name)}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
