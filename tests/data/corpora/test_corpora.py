@@ -56,6 +56,7 @@ def birds(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.filterwarnings("ignore:.*single picture")
 def test_birds_are_cropped_as_the_paper_says_or_as_its_code_does(birds: Path, flowers: Path) -> None:
     """The bird is 20 x 10 pixels; the squares are of 1.5 and 1.33 times its larger side."""
     for crop, side in (("stackgan", 30), ("paper", 26)):
