@@ -114,7 +114,8 @@ def make_plan(settings: EvaluationSettings, arrays: PairArrays, route: Route) ->
         drawn = {main, *settings.drawn}
         cells = [cell for cell in cells if cell.split == "test" and cell.voices in drawn]
     spoken = arrays.utterances_of("test", voices)
-    if "variety" in settings.measures and settings.network is not None:
+    variety_asked = "variety" in settings.measures and settings.network is not None
+    if variety_asked and in_teacher_space(arrays, route):
         open_gallery(arrays, route.model.card["embedding_size"])  # refuses what lacks the teacher's features
     gallery = None
     if "retrieval" in settings.measures and in_teacher_space(arrays, route):
@@ -284,11 +285,12 @@ class Measuring:
     def _variety(self, speech: Embeddings) -> list[Row]:
         """Where variety goes, from features over the prior's samples to pictures."""
         settings, network = self.settings, self.network
-        if network is None or "variety" not in settings.measures:
+        asked = "variety" in settings.measures and in_teacher_space(self.arrays, self.route)
+        if network is None or not asked:
             return []
         real = real_set(self.arrays, settings.reference_size, network)
         most = min(settings.variety_utterances, settings.limit or settings.variety_utterances)
-        plan = variety.plan_variety(self.arrays, real, self.plan.unseen(KEPT_OUT), most)
+        plan = variety.plan_variety(self.arrays, real, self.plan.tested(self.plan.main), most)
 
         def read(pictures: DrawnSet) -> NDArray[np.float32]:
             return self._draw_features(pictures, network).array
@@ -347,8 +349,9 @@ class Measuring:
                 reasons[measure.option] = NETWORK_FILE
             if "transcripts" in measure.needs and not self.route.capabilities.text:
                 reasons[measure.option] = NO_TEXT
-        if "retrieval" in asked and self.plan.gallery is None:
-            reasons["retrieval"] = WORD_VECTORS
+        of_teacher = [option for option in ("retrieval", "variety") if option in asked]
+        if of_teacher and not in_teacher_space(self.arrays, self.route):
+            reasons |= dict.fromkeys(of_teacher, WORD_VECTORS)
         if self.settings.captions:
             reasons |= {option: CAPTIONS_DRAWN for option in ("words", "robustness") if option in asked}
         return reasons
