@@ -99,11 +99,7 @@ def build(
             than its features have numbers says little.
     """
     own = require("speech2image.evaluation.paper.tables", "train")
-    print(
-        own.build(
-            models, data, network, out, tables, limit, resamples, threads, whisper, least_pictures
-        )
-    )
+    print(own.build(models, data, network, out, tables, limit, resamples, threads, whisper, least_pictures))
 
 
 def two_step(
