@@ -264,9 +264,9 @@ def test_a_class_with_one_picture_is_warned_of(tmp_path: Path) -> None:
     rows = []
     for i, label in enumerate((1, 1, 2)):
         (tmp_path / f"{i}.png").write_bytes(encoded(picture()))
-        rows.append({"image": f"{i}.png", "class": label})
+        rows.append({"image": f"{i}.png", "class": label, "captions": ["a red one"]})
     with pytest.warns(UserWarning, match="single picture"):
-        prepare(PrepareSettings("folder", tmp_path / "out", write_manifest(tmp_path, rows)))
+        prepare(PrepareSettings("folder", tmp_path / "out", write_manifest(tmp_path, rows), speak=False))
 
 
 def test_missing_picture_leaves_nothing(settings: PrepareSettings) -> None:
