@@ -10,6 +10,7 @@ recognizer without errors would reach.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +170,7 @@ class CascadeRoute(Route):
         return Recognition("", decision=found.decision)
 
     def _embed(self, text: str) -> NDArray[np.float32]:
+        read: NDArray[Any]  # letters, or how often each known word stands there
         if self._places is None:
             read = characters(text) if text else np.full(CAPTION_LENGTH, NOTHING, dtype=np.int64)
         else:

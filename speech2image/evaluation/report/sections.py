@@ -367,7 +367,7 @@ def spoken_by(results: Results) -> str:
 
 def _tested(results: Results) -> str:
     """Which classes the test pictures show; evaluations that do not say are of zero-shot splits."""
-    return str(results["data"].get("test_classes", UNSEEN))
+    return str(results.get("data", {}).get("test_classes", UNSEEN))
 
 
 def _measured(measures: Sequence[Measure], rows: Sequence[Row]) -> list[Measure]:

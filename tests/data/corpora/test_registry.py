@@ -37,5 +37,6 @@ def test_published_corpora_say_what_where_and_under_which_licence(name: str) -> 
 
 def test_the_command_takes_every_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(prepare.CORPORA) == {*CORPORA, "toy"}
-    assert cli.main(["prepare", "toy", "--help"]) == 0
-    assert "{" + ",".join([*CORPORA, "toy"]) + "}" in capsys.readouterr().out.replace("\n", "")
+    assert cli.main(["prepare", "--help"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert listed >= {*CORPORA, "toy"}

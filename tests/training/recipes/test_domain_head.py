@@ -18,6 +18,7 @@ from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import Utterance, write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, build_recordings
+from speech2image.data.shards.rows import SHARED
 from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.export import direct
 from speech2image.models.pretrained_speech_encoder import (
@@ -107,7 +108,7 @@ def test_it_learns_and_the_encoder_embeds_as_before(trained, encoder):
     assert set(errors["validation"]) == {"flowers", "birds", "built-train"}
     assert errors["validation"]["flowers"]["called other"] <= 0.02
     found = errors["test"]
-    assert found["flowers: unseen classes, heard voices"] == {
+    assert found[f"flowers: {SHARED}, heard voices"] == {
         "utterances": 2, "called other": 0.0, "other domain": 0.0,
     }  # fmt: skip
     assert found["built-test: other voices"]["called described"] == 0.0
@@ -146,7 +147,7 @@ def test_what_is_measured_is_never_trained_on(data, other, encoder):
     splits, voices = data[0].splits[data[0].utterance_sample], data[0].utterance_voice
     for chosen, split in ((flowers.training, "train"), (flowers.validation, "val")):
         assert set(splits[chosen]) == {split} and set(voices[chosen]) == {"v0"}
-    assert set(voices[flowers.tests["flowers: unseen classes, unheard voices"]]) == {"v1"}
+    assert set(voices[flowers.tests[f"flowers: {SHARED}, unheard voices"]]) == {"v1"}
     parts = about_other_things(other[0], 2, held_out)
     measured = parts.tests["built-train: held-out voices"]
     assert other[0].speakers[measured].tolist() == ["s3"]

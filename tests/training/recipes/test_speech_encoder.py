@@ -17,6 +17,7 @@ from speech2image.data.augment.log_mel import (
     warp,
     warped_bands,
 )
+from speech2image.data.shards.rows import SEEN, UNSEEN
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights, TeacherStudentWeights
 from speech2image.training.core.checkpoint import load_checkpoint, read_facts
@@ -57,6 +58,9 @@ class FakeArrays:
 
     def samples_of(self, split: str) -> np.ndarray:
         return np.flatnonzero(self.splits == split)
+
+    def classes_of(self, split: str) -> str:
+        return UNSEEN if split == "test" else SEEN
 
     def utterances_of(
         self, split: str, voices: Collection[str] | None = None, exclude_voices: Collection[str] = ()

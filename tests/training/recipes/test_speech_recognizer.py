@@ -14,6 +14,7 @@ from fake_speech import FakeSpeech, spoken
 from speech2image.asr.ctc import Search, Vocabulary, transcribe
 from speech2image.asr.text import LETTERS, learn_pieces
 from speech2image.data.augment.log_mel import LogMelAugmentation
+from speech2image.data.shards.rows import SEEN, UNSEEN
 from speech2image.errors import DataError, SettingsError
 from speech2image.losses.transcription import ctc_loss
 from speech2image.training.core.checkpoint import read_facts
@@ -137,6 +138,9 @@ class Captions:
         if voices is not None:
             keep &= np.isin(self.utterance_voice, list(voices))
         return np.flatnonzero(keep & ~np.isin(self.utterance_voice, list(exclude_voices)))
+
+    def classes_of(self, split: str) -> str:
+        return UNSEEN if split == "test" else SEEN
 
     def n_frames(self) -> np.ndarray:
         return np.full(6, 64) + np.arange(6)

@@ -17,6 +17,7 @@ from speech2image.data.pairs import (
     write_speech_shard,
 )
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.rows import SEEN, UNSEEN
 from speech2image.data.training_sets import CaptionPairs, ClassifierPairs, open_conditions
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.losses.distillation import ContrastiveWeights
@@ -56,6 +57,9 @@ class Captions:
 
     def samples_of(self, split):
         return np.flatnonzero(self.splits == split)
+
+    def classes_of(self, split):
+        return UNSEEN if split == "test" else SEEN
 
 
 TINY = replace(PRESETS["toy"], steps=6, batch_size=8, precision="32-true", log_every=1, ema_decay=0.5)

@@ -17,6 +17,7 @@ from speech2image.data.corpora.transcribed import Transcribed
 from speech2image.data.pairs import write_shards
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings, build_recordings
+from speech2image.data.shards.rows import SHARED
 from speech2image.errors import DataError
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.core.networks import load_pretrained
@@ -53,7 +54,7 @@ def test_it_learns_and_the_encoder_embeds_as_before(arrays, encoder, tmp_path):
     losses = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     ctc = [line["ctc"] for line in losses if "ctc" in line]
     assert np.mean(ctc[-5:]) < 0.6 * np.mean(ctc[:3])
-    assert "unseen classes, heard voices/WER" in losses[-2] and "readers/WER" in losses[-1]
+    assert f"{SHARED}, heard voices/WER" in losses[-2] and "readers/WER" in losses[-1]
     before, after = load_pretrained(encoder), load_pretrained(path)
     assert after.words is not None and load_checkpoint(path)["pieces"][0] in "abcdefghijklmnopqrstuvwxyz' "
     clip = torch.from_numpy(WHISPER.extract(audio.load(sample(0).utterances[0].audio)))[None]
