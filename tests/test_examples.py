@@ -43,7 +43,8 @@ def test_all_are_tested_and_short() -> None:
         "eight_noises.py",
         "http_client.py",
         "interpolate.py",
+        "live_client.py",
         "translate_file.py",
     ]
     for script in scripts:
-        assert len(script.read_text().splitlines()) <= 40
+        assert len(script.read_text().splitlines()) <= 60

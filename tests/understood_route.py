@@ -18,8 +18,10 @@ class UnderstoodRoute:
     def tell(self, *values) -> Translation:
         return replace(self._direct.tell(*values), route="cascade")
 
-    def translate(self, speech, n: int = 1, seed: int = 0) -> Translation:
-        result = self._direct.translate(speech, n, seed + 100)  # other pictures than the direct route's
+    def translate(self, speech, n: int = 1, seed: int = 0, *, diverse: bool = False) -> Translation:
+        result = self._direct.translate(
+            speech, n, seed + 100, diverse=diverse
+        )  # other pictures than the direct route's
         return replace(result, seed=seed, transcript="a red flower", route="cascade")
 
 

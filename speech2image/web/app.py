@@ -147,7 +147,7 @@ def _unusable(request: Request, error: Speech2ImageError) -> Response:
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
+    where = ".".join(str(part) for part in first["loc"][1:2])  # then which of several types was tried
     return _problem(422, f"{where}: {first['msg']}, got {str(first.get('input'))[:100]!r}")
 
 

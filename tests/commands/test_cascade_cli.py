@@ -121,7 +121,7 @@ def test_a_text_is_drawn(here: Path, capsys) -> None:
             2,
             "model 'flowers-and-birds' is of the direct route",
         ),
-        (["--text", "a red flower", "a.wav"], 2, "not both"),
+        (["--text", "a red flower", "a.wav"], 2, "not several"),
         (["--text", "Цветок", "--model", "mine"], 2, "no known character in 'Цветок'"),
         (["--text", "?!", "--model", "mine"], 2, "no word in '?!'"),
         ([], 2, "--text SENTENCE"),

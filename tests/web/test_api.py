@@ -479,7 +479,7 @@ def test_other_names_of_this_machine_are_refused(tiny: Path) -> None:
 
 def test_description(client) -> None:
     described = client.get("/openapi.json").json()
-    names = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/metrics"}
+    names = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/readyz", "/metrics"}
     assert set(described["paths"]) == names
     page = client.get("/docs")
     assert all(name in page.text for name in names)
