@@ -8,6 +8,7 @@ under another `part` adds speech without touching what is there.
 import hashlib
 import os
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,11 +25,14 @@ from speech2image.data.pairs import (
     SAMPLES_PER_SHARD,
     UTTERANCES_PER_SHARD,
     part_shards,
+    picture_shards,
     speech_shard,
+    speech_shards,
     write_manifest,
 )
 from speech2image.data.pictures import Crop
 from speech2image.data.shards.corpus import write_pictures, write_recordings
+from speech2image.data.shards.header import read_header
 from speech2image.data.shards.plan import (
     ALL,
     Workers,
@@ -76,9 +80,11 @@ class PrepareSettings:
             the box's larger side, as the published code crops; "paper", 1.33 times, so that the bird is at
             least 0.75 of it, as the papers say.
         speak: speak captions that have no recording.
-        voices: voices heard in training, as names or patterns such as "flite/*" (default: all found);
+        voices: voices heard in training, as names or patterns such as "flite/*" (default: the natural ones
+            that are there, Kokoro's and Piper's; else flite's and festival's; else two of espeak-ng's);
             "kokoro/mix" is another mixture of Kokoro's speakers in every utterance.
-        held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice.
+        held_out_voices: voices, likewise, kept for test captions, which they speak beside a seen voice;
+            without --voices, under another --part of a set that is spoken already, test captions alone.
         voices_per_caption: utterances of each training caption.
         speak_splits: speak the captions of these splits alone (default: of all).
         speak_limit: make this many utterances alone, an even sample; a larger multiple of
@@ -274,7 +280,16 @@ def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
             stacklevel=2,
         )
         return
-    seen, held_out = choose_voices(settings.voices, settings.held_out_voices, found)
+    spoken = bool(settings.held_out_voices and not settings.voices) and _is_spoken(settings, found)
+    seen, held_out = choose_voices(settings.voices, settings.held_out_voices, found, held_out_alone=spoken)
+    if spoken:
+        print(
+            f"{settings.out} is spoken already, so {', '.join(held_out)} speak{'s' * (len(held_out) == 1)} "
+            "test captions only (--voices adds training speech)",
+            file=sys.stderr,
+        )
+    elif not settings.voices:
+        print(f"captions are spoken by {', '.join(seen)} (--voices names others)", file=sys.stderr)
     voice_plan = VoicePlan(
         tuple(seen),
         tuple(held_out),
@@ -295,6 +310,23 @@ def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
     chosen = {plan.path for plan in plans[shard_range(settings.shards)]}
     todo = [plan for plan in todo if plan.path in chosen]
     make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.place)
+
+
+def _is_spoken(settings: PrepareSettings, found: Sequence[str]) -> bool:
+    """Whether another part holds training captions spoken by engines or readers."""
+    own = set(part_shards(settings.out, settings.part))
+    train = {
+        row["id"]
+        for path in picture_shards(settings.out)
+        for row in read_header(path).rows
+        if row["split"] == "train"
+    }
+    return any(
+        row["voice"] in found and row["id"] in train
+        for path in speech_shards(settings.out)
+        if path not in own
+        for row in read_header(path).rows
+    )
 
 
 def _specs(entries: Sequence[Entry], voice_plan: VoicePlan, settings: PrepareSettings) -> list[UtteranceSpec]:

@@ -362,3 +362,23 @@ def test_pictures_without_captions_are_counted(settings: PrepareSettings, engine
     with pytest.warns(UserWarning, match="2 of 8 pictures .* have no caption"):
         prepare(settings)
     assert engine
+
+
+def test_held_out_voices_added_later_speak_test_captions_alone(
+    settings: PrepareSettings, engine: list, capsys
+) -> None:
+    prepare(replace(settings, held_out_voices=(), voices=("one/*",)))
+    before, n = contents(settings.out), len(engine)
+    prepare(replace(settings, held_out_voices=("two/d",), part="kept-out"))
+    assert "spoken already, so two/d speaks test captions only" in capsys.readouterr().err
+    assert {voice for _, voice in engine[n:]} == {"two/d"} and len(engine) - n == 4
+    after = contents(settings.out)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed and all("kept-out" in name or name == "manifest.jsonl" for name in changed)
+    prepare(replace(settings, held_out_voices=("two/d",), part="kept-out"))  # nothing more
+    assert len(engine) - n == 4
+    arrays = PairArrays.open(settings.out)
+    assert (
+        not len(arrays.utterances_of("train", ["two/d"]))
+        and len(arrays.utterances_of("test", ["two/d"])) == 4
+    )

@@ -31,7 +31,8 @@ class VoicePlan:
     """Who speaks how.
 
     Attributes:
-        voices: voices of training captions; they also speak each test caption once.
+        voices: voices of training captions; they also speak each test caption once. None where held-out
+            voices are added later.
         held_out: voices kept out of training; they speak each test caption once.
         per_caption: utterances of a training caption, by different voices as far as there are enough.
         augment: share of utterances that are augmented, 0 to 1.
@@ -101,9 +102,9 @@ def _takes(entry: Entry, number: int, text: str, voice_plan: VoicePlan) -> list[
     voices = _ranked(voice_plan.voices, where)
     # All but training captions are spoken by a seen and a held-out voice, so that the two can be compared.
     if entry.split == "train":
-        cast = [voices[take % len(voices)] for take in range(voice_plan.per_caption)]
+        cast = [voices[take % len(voices)] for take in range(voice_plan.per_caption) if voices]
     else:
-        cast = [voices[0], *_ranked(voice_plan.held_out, where)[:1]]
+        cast = [*voices[:1], *_ranked(voice_plan.held_out, where)[:1]]
     return [
         _spec(entry.id, number, text, voice, f"{where} {voice} {take}", voice_plan)
         for take, voice in enumerate(cast)

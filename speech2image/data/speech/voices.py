@@ -32,15 +32,36 @@ def kind_of(voice: str) -> Kind:
     return "natural voices" if voice.startswith(NATURAL) else "synthesizers"
 
 
+ESPEAK_ALONE = ("espeak-ng/en-us", "espeak-ng/en-gb")
+"""What speaks where there is no other engine: its other accents are the same voice once more."""
+
+
+def default_voices(found: Sequence[str]) -> list[str]:
+    """The voices that speak where none are named: readers, and of the engines' the most natural there are.
+
+    Natural voices (Kokoro's, Piper's) if there are any; else all but espeak-ng's; else two of espeak-ng's.
+    """
+    readers = [name for name in found if name.startswith(VOICE_PREFIX)]
+    engines = [name for name in found if name not in readers]
+    natural = [name for name in engines if name.startswith(NATURAL)]
+    others = [name for name in engines if not name.startswith("espeak-ng/")]
+    robotic = [name for name in engines if name in ESPEAK_ALONE] or engines[:2]
+    chosen = {*readers, *(natural or others or robotic)}
+    return [name for name in found if name in chosen]
+
+
 def choose_voices(
-    patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str]
+    patterns: Sequence[str], held_out: Sequence[str], found: Sequence[str], *, held_out_alone: bool = False
 ) -> tuple[list[str], list[str]]:
     """Seen and held-out voices, each in the order of `found`.
 
     Args:
-        patterns: names or patterns ("flite/*") of voices that may be heard in training; empty: all.
+        patterns: names or patterns ("flite/*") of voices that may be heard in training; empty:
+            `default_voices` of those not held out.
         held_out: names or patterns of voices kept for the test captions.
         found: voices on this machine, see `voices_here`.
+        held_out_alone: training captions are spoken already: no voice need be left for them, and without
+            patterns none is.
 
     Raises:
         SettingsError: a pattern fits no voice, every voice is held out, or one is a mixture with a held-out
@@ -51,8 +72,12 @@ def choose_voices(
             listed = ", ".join(found) or "none: install flite, festival or espeak-ng"
             raise SettingsError(f"no voice fits {pattern!r}; voices on this machine: {listed}")
     kept_out = [name for name in found if _fits(name, held_out)]
-    seen = [name for name in found if name not in kept_out and (not patterns or _fits(name, patterns))]
-    if not seen:
+    seen = [name for name in found if name not in kept_out]
+    if patterns:
+        seen = [name for name in seen if _fits(name, patterns)]
+    else:
+        seen = [] if held_out_alone else default_voices(seen)
+    if not seen and not held_out_alone:
         raise SettingsError(
             f"no voice is left to speak training captions: all of {', '.join(found)} are held out"
         )

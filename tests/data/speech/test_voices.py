@@ -112,3 +112,26 @@ def test_the_first_utterances_are_an_even_sample_that_grows(engines: list) -> No
     assert sorted(first_utterances(specs, 5000), key=specs.index) == specs
     per_hundred = np.bincount([int(spec.sample) // 100 for spec in first])
     assert per_hundred.min() > 25 and 70 < sum(spec.caption for spec in first) < 130
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        (["kokoro/af_heart", "piper/joe", "flite/slt", "espeak-ng/en-us"], ["kokoro/af_heart", "piper/joe"]),
+        (["flite/slt", "festival/kal", "espeak-ng/en-us"], ["flite/slt", "festival/kal"]),
+        (
+            ["espeak-ng/en-029", "espeak-ng/en-gb", "espeak-ng/en-gb-scotland", "espeak-ng/en-us"],
+            ["espeak-ng/en-gb", "espeak-ng/en-us"],
+        ),
+        (["espeak-ng/de", "espeak-ng/fr", "espeak-ng/it"], ["espeak-ng/de", "espeak-ng/fr"]),
+        (["flite/slt", "espeak-ng/en-us", "reader/1"], ["flite/slt", "reader/1"]),
+    ],
+)
+def test_default_voices_are_the_most_natural(found: list[str], chosen: list[str]) -> None:
+    assert choose_voices((), (), found) == (chosen, [])
+
+
+def test_held_out_voices_added_later_speak_alone() -> None:
+    found = ["flite/slt", "flite/rms"]
+    assert choose_voices((), ("flite/rms",), found, held_out_alone=True) == ([], ["flite/rms"])
+    assert choose_voices(("*",), ("flite/rms",), found, held_out_alone=True) == (["flite/slt"], ["flite/rms"])
