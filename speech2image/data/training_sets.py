@@ -115,6 +115,22 @@ class JoinedArrays(Rows):
         spoken = [part for part in self.parts if len(part.utterance_sample)]  # silent sets need no file
         return np.concatenate([part.embeddings for part in spoken])
 
+    @property
+    def embedding_space(self) -> str:
+        """As of `PairArrays`; that of all sets.
+
+        Raises:
+            DataError: the sets' embeddings were made by different encoders.
+        """
+        spaces = {part.embedding_space for part in self.parts if len(part.utterance_sample)} - {""}
+        if len(spaces) > 1:
+            raise DataError(
+                "the sets' embeddings were made by different encoders; make them again with one: "
+                f"{self.parts[0].embeddings_command}, for each of "
+                f"{', '.join(str(part.folder) for part in self.parts)}"
+            )
+        return next(iter(spaces), "")
+
 
 TrainingArrays = PairArrays | JoinedArrays
 """What a training reads: one prepared data set, or several as one."""

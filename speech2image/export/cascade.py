@@ -49,10 +49,16 @@ from speech2image.export.parity import (
 from speech2image.files import is_plain_name
 from speech2image.models.word_vectors import MeanWordVector
 from speech2image.pipeline.card import Card
-from speech2image.pipeline.registry import VOCABULARY, Model, find
+from speech2image.pipeline.registry import EMBEDDING_SPACE, VOCABULARY, Model, find
 from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.training.core.checkpoint import read_facts
-from speech2image.training.core.networks import load_generator, load_speech_detector, load_text_encoder
+from speech2image.training.core.networks import (
+    check_space,
+    load_generator,
+    load_speech_detector,
+    load_text_encoder,
+    space_of,
+)
 from speech2image.training.recipes.text_embeddings import WordVectors
 
 INSIDE = "recognizer"
@@ -160,11 +166,18 @@ def export_checkpoints(
     """
     check_folder(Path(folder))
     encoder, vocabulary = _reader(text_encoder, most_words)
+    is_checkpoint = Path(text_encoder).suffix == ".safetensors"
+    space = space_of(text_encoder, encoder) if is_checkpoint else ""
+    if space:
+        options[EMBEDDING_SPACE] = space
     drawing: nn.Module | Model
     if Path(generator).suffix == ".safetensors":
+        if space:
+            check_space(text_encoder, space, generator, any_kind=True)
         drawing, options["noise_size"] = load_generator(generator)
     else:
         drawing = find(generator)
+        _check_aligned(text_encoder, space, drawing)
     detector = None if speech_detector is None else load_speech_detector(speech_detector)
     with _exported(recognizer) as exported:
         return export_cascade(
@@ -184,6 +197,16 @@ def _reader(path: str | os.PathLike[str], most_words: int) -> tuple[nn.Module, S
         return load_text_encoder(path), _words(read_facts(path).get(VOCABULARY, []), path)
     vectors = WordVectors.read(path, most=most_words).words
     return MeanWordVector(torch.from_numpy(np.stack(list(vectors.values())))), list(vectors)
+
+
+def _check_aligned(text_encoder: str | os.PathLike[str], space: str, lender: Model) -> None:
+    """Refuse a text encoder that was moved to another speech encoder's space than the model's."""
+    theirs = lender.card.get(EMBEDDING_SPACE)
+    if isinstance(theirs, str) and space.startswith("speech ") and theirs != space:
+        raise CheckpointError(
+            f"{text_encoder} was moved to the embeddings of another speech encoder ({space}) than that of "
+            f"model '{lender.name}' ({theirs}): run train text-alignment on this model's embeddings"
+        )
 
 
 def _words(vocabulary: Any, checkpoint: str | os.PathLike[str]) -> Sequence[str]:

@@ -72,6 +72,7 @@ from speech2image.pipeline.registry import (
     DOMAIN,
     DOMAIN_ERRORS,
     DOMAINS,
+    EMBEDDING_SPACE,
     FRONT_END,
     OTHER_THRESHOLD,
     PIECES,
@@ -83,9 +84,11 @@ from speech2image.pipeline.registry import (
 )
 from speech2image.pipeline.routes import DETECTOR, PRIOR
 from speech2image.training.core.networks import (
+    check_space,
     load_generator,
     load_speech_detector,
     load_speech_encoder,
+    space_of,
     stated_facts,
 )
 
@@ -329,8 +332,11 @@ def export_checkpoints(
     """
     check_folder(Path(folder))
     encoder, (drawing, noise_size) = load_speech_encoder(speech_encoder), load_generator(generator)
+    space = space_of(speech_encoder, encoder)
+    check_space(speech_encoder, space, generator)
     facts = stated_facts(speech_encoder)
-    stated = {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
+    stated = {EMBEDDING_SPACE: space}
+    stated |= {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
     domains = None
     if DOMAINS in facts:
         check_domains(facts[DOMAINS], facts.get(OTHER_THRESHOLD), str(speech_encoder))

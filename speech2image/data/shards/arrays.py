@@ -235,9 +235,42 @@ class PairArrays(Rows):
         """
         return self._load(self.embeddings_file, (len(self.utterance_sample), 2), self.embeddings_command)
 
-    def save_embeddings(self, embeddings: NDArray[Any]) -> Path:
-        """Store an embedding of every utterance, [U, size], as float16; returns the file."""
-        return self._save(self.embeddings_file, embeddings, len(self.utterance_sample))
+    def save_embeddings(self, embeddings: NDArray[Any], space: str = "") -> Path:
+        """Store an embedding of every utterance, [U, size], as float16; returns the file.
+
+        Args:
+            embeddings: of the utterances, in their order.
+            space: digest of the encoder that made them (`embedding_space`); "" where it is not known.
+        """
+        note = self.folder / "arrays" / self.embeddings_note
+        note.unlink(missing_ok=True)
+        path = self._save(self.embeddings_file, embeddings, len(self.utterance_sample))
+        if space:
+            with writing(note) as temporary:
+                temporary.write_text(json.dumps({"space": space}) + "\n", encoding="utf-8")
+        return path
+
+    @property
+    def embeddings_note(self) -> str:
+        """The file beside the embeddings that names their space."""
+        return Path(self.embeddings_file).with_suffix(".json").name
+
+    @property
+    def embedding_space(self) -> str:
+        """The space of the embeddings, the digest of the encoder that made them; "" for those of before it
+        was noted.
+
+        Raises:
+            DataError: the note is damaged.
+        """
+        path = self.folder / "arrays" / self.embeddings_note
+        if not path.is_file():
+            return ""
+        stated = parse_json(path.read_bytes(), str(path))
+        space = stated.get("space") if isinstance(stated, dict) else None
+        if not isinstance(space, str):
+            raise DataError(f"{path} is damaged: it names no space; run again: {self.embeddings_command}")
+        return space
 
     def _save(self, name: str, array: NDArray[Any], rows: int) -> Path:
         if len(array) != rows:

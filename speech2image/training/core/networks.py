@@ -3,9 +3,11 @@
 Every loader raises CheckpointError for a file that is damaged or of another kind.
 """
 
+import hashlib
 import os
 from dataclasses import replace
 
+import numpy as np
 from torch import nn
 
 from speech2image.asr.text import Vocabulary
@@ -52,6 +54,65 @@ def load_speech_encoder(path: str | os.PathLike[str]) -> SpeechEncoder | Pretrai
             encoder = SpeechEncoder(SpeechEncoderSettings(**stored))
         encoder.load_state_dict(averaged_weights(state))
     return encoder.eval()
+
+
+_SPACES = {SPEECH_ENCODER: "speech", CLASSIFIER: "classifier", TEXT_ENCODER: "text"}
+
+
+def space_of(path: str | os.PathLike[str], encoder: nn.Module) -> str:
+    """The embedding space of a trained encoder: a kind and a digest, which travel with what is made from it.
+
+    Heads that only tell words or domains do not change it. Weights count as float16, so a checkpoint made of
+    an exported model has the space of the model.
+
+    Args:
+        path: its checkpoint. One of a text encoder that was moved to another encoder's space states that.
+        encoder: the network in it.
+    """
+    facts = read_facts(path)
+    if isinstance(stated := _belongs(facts).get("space"), str):
+        return stated
+    own = [encoder.backbone, encoder.head] if isinstance(encoder, PretrainedSpeechEncoder) else [encoder]
+    digest = hashlib.sha256()
+    for part in own:
+        for name, tensor in sorted(part.state_dict().items()):
+            values = tensor.detach().float().half().cpu().contiguous().numpy() + np.float16(0)
+            digest.update(name.encode() + values.tobytes())
+    return f"{_SPACES[facts['kind']]} {digest.hexdigest()[:16]}"
+
+
+def _belongs(facts: State) -> State:
+    found = facts.get("belongs")
+    return found if isinstance(found, dict) else {}
+
+
+def check_space(
+    encoder: str | os.PathLike[str], space: str, generator: str | os.PathLike[str], *, any_kind: bool = False
+) -> None:
+    """Refuse a generator that learnt to draw from other embeddings than an encoder gives.
+
+    Checkpoints from before spaces were noted are taken.
+
+    Args:
+        encoder: its checkpoint, for the message.
+        space: of the encoder.
+        generator: checkpoint of a GAN's training, or of a refitted prior.
+        any_kind: take one that learnt from another kind of embeddings, which lie in the teacher's space, too.
+
+    Raises:
+        CheckpointError: they do not belong together.
+    """
+    learnt = _belongs(read_facts(generator)).get("space")
+    if not isinstance(learnt, str) or learnt == space:
+        return
+    if any_kind and learnt.split()[0] != space.split()[0]:
+        return
+    raise CheckpointError(
+        f"{generator} draws from the embeddings of another encoder ({learnt}) than {encoder} ({space}): they "
+        "do not belong together, and pictures would not show what is said. Take the encoder it was trained "
+        "with, or embed the speech anew (train embeddings) and then fit its prior anew (train "
+        "condition-prior) or train it on"
+    )
 
 
 def load_pretrained(path: str | os.PathLike[str]) -> PretrainedSpeechEncoder:

@@ -25,6 +25,7 @@ import atexit
 import ctypes
 import dataclasses
 import gc
+import hashlib
 import json
 import os
 import signal
@@ -43,6 +44,8 @@ from lightning_fabric import Fabric, seed_everything
 from torch.utils.tensorboard import SummaryWriter
 
 from speech2image.data import processes
+from speech2image.data.streams import Stream
+from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
@@ -62,6 +65,29 @@ FREE_SETTINGS = frozenset(
 )
 """Settings that may differ when a run goes on: they say how long, how often and how fast, not what is
 learnt."""
+
+
+BELONGINGS = {
+    "data": "pictures (--data)",
+    "space": "embeddings: their encoder was trained on since (train embeddings)",
+}
+"""What a run may belong to -> what an error calls it."""
+
+
+def belonging(arrays: TrainingArrays | Stream | None, *, embeddings: bool = False) -> dict[str, str]:
+    """What a run on a data set belongs to: digests, which its checkpoint keeps.
+
+    Args:
+        arrays: the data set; None for a run without one. A stream states nothing that would tell it.
+        embeddings: whether it also learns from the embeddings beside the shards, and so belongs to their
+            space.
+    """
+    if arrays is None or isinstance(arrays, Stream):
+        return {}
+    found = {"data": hashlib.sha256("\n".join(arrays.ids).encode()).hexdigest()[:16]}
+    if embeddings and arrays.embedding_space:
+        found["space"] = arrays.embedding_space
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,18 +206,25 @@ class Run:
         kind: what is trained; a checkpoint of another kind is refused.
         settings: the trainer's frozen dataclass.
         fabric: only its process of rank 0 writes.
+        belongs: what the run belongs to (`belonging`); a run of something else in the folder is refused.
 
     Raises:
         OutputError: the folder cannot be written.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], kind: str, settings: RunSettings, fabric: Fabric
+        self,
+        folder: str | os.PathLike[str],
+        kind: str,
+        settings: RunSettings,
+        fabric: Fabric,
+        belongs: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.kind = kind
         self.settings = settings
         self.fabric = fabric
+        self.belongs = dict(belongs or {})
         self.checkpoint = self.folder / "checkpoint.safetensors"
         check_writable(self.checkpoint)
         self._earlier_seconds = 0.0
@@ -227,12 +260,24 @@ class Run:
                 + ", ".join(f"{key} {then.get(key)!r}, now {now.get(key)!r}" for key in changed)
                 + "; use another folder or the same settings"
             )
+        self._check_belonging(state.get("belongs", {}))
+        if self.fabric.is_global_zero:
+            print(f"{self.kind}: resuming from step {state['step']} in {self.folder}", file=sys.stderr)
         # No generator's state is stored: batches and noise are functions of (seed, rank, step) alone, so
         # weights, moments and the step are enough to go on bit by bit.
         self._earlier_seconds = float(state["seconds"])
         self._first_step = state["step"] + 1
         self._cut_log(state["step"], self._earlier_seconds)
         return state
+
+    def _check_belonging(self, then: Mapping[str, str]) -> None:
+        """Refuse to go on with other data than those of the checkpoint; older ones do not state theirs."""
+        for key, what in BELONGINGS.items():
+            now = self.belongs.get(key)
+            if now and then.get(key) and now != then[key]:
+                raise SettingsError(
+                    f"{self.folder} holds a run on other {what}; give another --out, or the data of before"
+                )
 
     def _cut_log(self, step: int, seconds: float) -> None:
         """Drop what a killed run logged after its checkpoint, since it is going to be logged again."""
@@ -294,6 +339,8 @@ class Run:
         if self.fabric.is_global_zero:
             settings = dataclasses.asdict(self.settings)  # type: ignore[call-overload]
             extra = {"kind": self.kind, "settings": settings, "seconds": self.seconds}
+            if self.belongs:
+                extra["belongs"] = self.belongs
             save_checkpoint(self.checkpoint, {**state, **extra})
         self._last_save = time.monotonic()
         if self._agreed(self._stopped):

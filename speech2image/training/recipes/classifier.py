@@ -23,7 +23,7 @@ from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import CLASSIFIER
-from speech2image.training.core.run import Run, RunSettings, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
@@ -137,7 +137,7 @@ def train(settings: ClassifierTraining, arrays: SpeechArrays, folder: str | os.P
         DataError: fewer than two training classes are spoken of.
     """
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, CLASSIFIER, settings, fabric)
+    run = Run(folder, CLASSIFIER, settings, fabric, belonging(arrays))
     utterances = arrays.utterances_of("train", exclude_voices=settings.held_out_voices)
     batches = SpeechBatches(
         arrays,

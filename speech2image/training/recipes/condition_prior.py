@@ -76,7 +76,10 @@ def refit_prior(
     with building_from(checkpoint):
         prior = fit_prior(settings, arrays, averaged_weights(state)["condition_mean"].numpy())
     then = {**state["settings"], "prior": asdict(settings)}
-    save_checkpoint(out, {**state, "settings": then, "prior": prior.state_dict()})
+    belongs = {key: value for key, value in state.get("belongs", {}).items() if key != "space"}
+    if arrays.embedding_space:
+        belongs["space"] = arrays.embedding_space
+    save_checkpoint(out, {**state, "settings": then, "prior": prior.state_dict(), "belongs": belongs})
     return Path(out)
 
 

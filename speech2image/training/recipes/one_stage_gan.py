@@ -30,7 +30,7 @@ from speech2image.training.core.checkpoint import State
 from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
 from speech2image.training.core.networks import ONE_STAGE_GAN
 from speech2image.training.core.picture_batches import ConditionSampler, PictureBatch, PictureBatches
-from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.core.run import Run, belonging, make_fabric, step_rng, step_torch_rng
 from speech2image.training.core.sources import Part, Reading, source_of
 from speech2image.training.recipes.condition_prior import (
     PriorSettings,
@@ -167,7 +167,9 @@ def train(
         SettingsError, DataError, CheckpointError, OutputError: as the parts say.
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, ONE_STAGE_GAN, settings, fabric)
+    run = Run(
+        folder, ONE_STAGE_GAN, settings, fabric, belonging(arrays, embeddings=bool(settings.speech_fraction))
+    )
     source = source_of(arrays, settings, fabric)
     batches, sample, mean = source.batches(reading(settings)), source.sample, source.teacher_mean
     generator = OneStageGenerator(settings.generator)

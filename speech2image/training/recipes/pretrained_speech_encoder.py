@@ -41,7 +41,7 @@ from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, PIECES
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
-from speech2image.training.core.run import Run, RunSettings, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import (
     SpeechBatch,
@@ -247,7 +247,7 @@ def train(
         texts = [text for source in sources for text in source.texts]
         encoder, facts[DECODER_PIECES] = with_decoder(encoder, decoder, texts)
     settings = replace(settings, encoder=encoder.settings)
-    run = Run(folder, SPEECH_ENCODER, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric, belonging(arrays))
     freeze(encoder, settings.tuned_layers)
     frozen = settings.tuned_layers == 0
     if not frozen:

@@ -31,7 +31,7 @@ from speech2image.errors import DataError
 from speech2image.files import check_writable
 from speech2image.metrics.retrieval import Retrieval, picture_features, retrieval
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
-from speech2image.training.core.networks import load_speech_encoder
+from speech2image.training.core.networks import load_speech_encoder, space_of
 from speech2image.training.core.run import Run
 from speech2image.training.core.speech_batches import SpeechArrays, by_length
 
@@ -97,7 +97,7 @@ def store_embeddings(arrays: PairArrays, checkpoint: str | os.PathLike[str]) -> 
     mine = [np.arange(start, min(start + UTTERANCES_AT_ONCE, total)) for start in starts]
     speech.n_frames()  # builds frames that are missing, which all processes have to do together
     rows = [embed(network, speech, part) for part in track(mine, "speech embeddings", len(mine))]
-    return _save(arrays, rows)
+    return _save(arrays, rows, space_of(checkpoint, encoder))
 
 
 def embed_stream(
@@ -142,11 +142,11 @@ def embed_stream(
     return [training_shard(folder, place) for place in range(len(stream.shards))]
 
 
-def _save(arrays: PairArrays, rows: list[NDArray[np.float32]]) -> Path:
+def _save(arrays: PairArrays, rows: list[NDArray[np.float32]], space: str) -> Path:
     """Store what all processes computed, of which each made every so-many-th part."""
     rank, count = rank_and_count()
     if count == 1:
-        return arrays.save_embeddings(np.concatenate(rows))
+        return arrays.save_embeddings(np.concatenate(rows), space)
     path = arrays.folder / "arrays" / arrays.embeddings_file
     paths = [path.with_name(f"{path.stem}-of-process-{other}.npy") for other in range(count)]
     own = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
@@ -157,7 +157,7 @@ def _save(arrays: PairArrays, rows: list[NDArray[np.float32]]) -> Path:
             made = [np.load(path) for path in paths]
             parts = [np.split(a, range(UTTERANCES_AT_ONCE, len(a), UTTERANCES_AT_ONCE)) for a in made]
             turns = [part for turn in zip_longest(*parts) for part in turn if part is not None]
-            arrays.save_embeddings(np.concatenate([part for part in turns if part.size]))
+            arrays.save_embeddings(np.concatenate([part for part in turns if part.size]), space)
     paths[rank].unlink()
     return path
 

@@ -39,7 +39,7 @@ from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, Spe
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_speech_encoder
-from speech2image.training.core.run import Run, RunSettings, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import cosine, halving
 from speech2image.training.core.sources import Part, Reading, source_of
 from speech2image.training.core.speech_batches import (
@@ -264,7 +264,7 @@ def train(
         The checkpoint (kind `speech_encoder`; read it with `core.networks.load_speech_encoder`).
     """
     fabric = fabric or make_fabric(settings.precision, settings.seed)
-    run = Run(folder, SPEECH_ENCODER, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric, belonging(arrays))
     people = training_recordings(recordings, settings.held_out_voices)
     source = source_of(arrays, settings, fabric)
     batches = source.batches(reading(settings, people))

@@ -20,7 +20,7 @@ from speech2image.losses.adversarial import cross_entropy
 from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, StageOne, StageTwo
 from speech2image.training.core.gan import Adversaries
 from speech2image.training.core.networks import STACKGAN_V1, load_stage
-from speech2image.training.core.run import Run, make_fabric
+from speech2image.training.core.run import Run, belonging, make_fabric
 from speech2image.training.core.schedules import halving
 from speech2image.training.recipes.stackgan import (
     Progress,
@@ -114,7 +114,9 @@ def train(
     settings = fitted(settings, arrays)
     a = settings.networks
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, STACKGAN_V1, settings, fabric)
+    run = Run(
+        folder, STACKGAN_V1, settings, fabric, belonging(arrays, embeddings=settings.speech_fraction > 0)
+    )
     batches = picture_batches(settings, arrays, utterances, fabric)
     generator = make_generator(a, stage_one)
     if settings.standardise_condition:

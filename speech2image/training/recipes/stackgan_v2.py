@@ -25,7 +25,7 @@ from speech2image.losses.adversarial import (
 from speech2image.models.gan.stackgan_v2 import Architecture, Discriminators, TreeGenerator
 from speech2image.training.core.gan import Adversaries
 from speech2image.training.core.networks import STACKGAN_V2
-from speech2image.training.core.run import Run, make_fabric
+from speech2image.training.core.run import Run, belonging, make_fabric
 from speech2image.training.recipes.stackgan import (
     Progress,
     StackSettings,
@@ -122,7 +122,9 @@ def train(
     """
     settings = fitted(settings, arrays)
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, STACKGAN_V2, settings, fabric)
+    run = Run(
+        folder, STACKGAN_V2, settings, fabric, belonging(arrays, embeddings=settings.speech_fraction > 0)
+    )
     batches = picture_batches(settings, arrays, utterances, fabric)
     generator, discriminators = TreeGenerator(settings.networks), Discriminators(settings.networks)
     if settings.standardise_condition:

@@ -23,7 +23,7 @@ from speech2image.data.corpora.embedding_pickles import (
 from speech2image.data.training_sets import CaptionPairs
 from speech2image.errors import DataError, OutputError, SettingsError
 from speech2image.files import writing
-from speech2image.training.core.networks import load_text_encoder
+from speech2image.training.core.networks import load_text_encoder, space_of
 from speech2image.training.recipes.text_encoder import embed_captions
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -62,7 +62,9 @@ def store_text_embeddings(arrays: CaptionPairs, source: str | os.PathLike[str]) 
         embeddings = arrays.published([read_published(folder) for folder in _splits(Path(source))])
     else:
         embeddings = open_encoder(source, arrays.texts)(arrays.texts)
-    return arrays.save_embeddings(embeddings)
+    is_checkpoint = Path(source).suffix == ".safetensors"
+    space = space_of(source, load_text_encoder(source)) if is_checkpoint else ""
+    return arrays.save_embeddings(embeddings, space)
 
 
 def _splits(folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ from speech2image.training.core.checkpoint import (
 from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import TEXT_ENCODER, load_text_encoder
-from speech2image.training.core.run import Run, RunSettings, make_fabric, step_rng
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric, step_rng
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import DescribedPictures, mean_teacher_feature
 
@@ -214,7 +214,7 @@ def train(
         The checkpoint (kind `text_encoder`; read it with `core.networks.load_text_encoder`).
     """
     fabric = make_fabric(settings.precision, settings.seed)
-    run = Run(folder, TEXT_ENCODER, settings, fabric)
+    run = Run(folder, TEXT_ENCODER, settings, fabric, belonging(arrays))
     batches = TextBatches(
         arrays,
         arrays.samples_of("train"),
@@ -332,6 +332,8 @@ def align(checkpoint: str | os.PathLike[str], arrays: TrainingArrays, out: str |
         averaged = averaged_weights(state)
         averaged["projection.weight"] = torch.from_numpy(weight)
         averaged["projection.bias"] = torch.from_numpy(bias)
+    if arrays.embedding_space:
+        state["belongs"] = {**state.get("belongs", {}), "space": arrays.embedding_space}
     save_checkpoint(out, state)
     return Path(out)
 

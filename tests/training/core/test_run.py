@@ -298,3 +298,28 @@ def test_random_numbers_depend_on_step_and_rank_only() -> None:
 def test_bad_settings(precision: str, seed: int, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         make_fabric(precision, seed)
+
+
+def test_goes_on_with_its_own_data_alone(tmp_path: Path, capsys) -> None:
+    def run(**belongs: str) -> Run:
+        return Run(tmp_path, "test", Settings(), make_fabric("32-true", 0), belongs)  # type: ignore[arg-type]
+
+    run(data="flowers", space="speech 1").save({"step": 7})
+    assert run(data="flowers", space="speech 1").restore() is not None
+    assert f"test: resuming from step 7 in {tmp_path}" in capsys.readouterr().err
+    with pytest.raises(SettingsError, match=r"holds a run on other pictures \(--data\); give another --out"):
+        run(data="birds", space="speech 1").restore()
+    with pytest.raises(SettingsError, match="other embeddings"):
+        run(data="flowers", space="speech 2").restore()
+    assert run().restore() is not None  # not known now
+    make(tmp_path).save({"step": 7})  # as from before runs stated what they belong to
+    assert run(data="birds").restore() is not None
+
+
+def test_checkpoints_can_be_read_by_the_group(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = make(tmp_path).save({"step": 1, "weights": torch.arange(3.0)})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644

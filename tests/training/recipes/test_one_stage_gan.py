@@ -42,6 +42,9 @@ class TinyArrays:
     """Twelve pictures of three classes, each with one utterance; as much of PairArrays as a GAN training
     reads."""
 
+    ids = ("a", "b")
+    embedding_space = ""
+
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
         self.labels = np.arange(12) % 3

@@ -37,6 +37,9 @@ from speech2image.training.recipes.speech_encoder import (
 class FakeArrays:
     """Sixteen classes, each a loud band in its clips and a direction of its pictures' features."""
 
+    ids = ("a", "b")
+    embedding_space = ""
+
     def __init__(self, pictures: int = 160) -> None:
         rng = np.random.default_rng(0)
         self.labels = np.arange(pictures) % 16

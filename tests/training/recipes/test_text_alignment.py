@@ -68,6 +68,7 @@ def _spoken(embeddings: np.ndarray, times: int = 1) -> SimpleNamespace:
         utterance_caption=np.append(said % 2, -1),
         utterances_of=lambda split: np.arange(len(rows)),
         embeddings=rows,
+        embedding_space="",
     )
 
 

@@ -43,6 +43,9 @@ COLOURS = ("red", "green", "blue", "yellow")
 class Captions:
     """Pictures of four colours; captions name them, features point their way. Odd ones have two captions."""
 
+    ids = ("a", "b")
+    embedding_space = ""
+
     def __init__(self, pictures: int = 64) -> None:
         rng = np.random.default_rng(0)
         self.labels = np.arange(pictures) % 4
