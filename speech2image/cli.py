@@ -29,6 +29,7 @@ COMMANDS = {
     "interpolate": ("pictures", "a row of pictures from one recording to another"),
     "record": ("record", "speak into the microphone and turn it into pictures"),
     "serve": ("serve", "a web page to speak to, and an HTTP interface"),
+    "push": ("push", "put a model at a hub (hf://user/name)"),
     "models": ("pictures", "list the models that came with this installation"),
     "download": ("download", "fetch published data sets, weights and voices"),
     "prepare": ("prepare", "turn a data set into shards"),

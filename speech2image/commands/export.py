@@ -226,10 +226,26 @@ def export_recognizer(checkpoint: Path, out: Path, licence: str, clips: tuple[Pa
     print(f"{out}: differs from torch by at most {off['float32']:.1e}")
 
 
+def export_weights(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint's averaged weights as plain safetensors, under the module's own names.
+
+    Any program reads them; kind and settings stand in the file's metadata.
+
+    Example: speech2image export weights --checkpoint runs/speech/checkpoint.safetensors --out
+    speech_encoder.safetensors
+
+    Args:
+        checkpoint: of any training.
+        out: file to write, NAME.safetensors.
+    """
+    print(import_training("export.weights").write_weights(checkpoint, out))
+
+
 PARTS: dict[str, Callable[..., None]] = {
     "speech-detector": add_speech_detector,
     "cascade": export_cascade,
     "generator": export_generator,
     "recognizer": export_recognizer,
+    "weights": export_weights,
 }
 """What else can be exported."""

@@ -36,14 +36,29 @@ def run(command: str, arguments: list[str]) -> None:
             "train RECIPE [OPTIONS]",
             {"recipes": {name: text for name, (_, text) in RECIPES.items()}},
             "speech2image train RECIPE --help shows its settings; --preset NAME changes their\n"
-            "defaults.\n\nExample: speech2image train direct --preset toy --data shards/toy --out runs/toy",
+            "defaults; with --dry-run data, networks and settings are checked, and nothing is\n"
+            "trained.\n\nExample: speech2image train direct --preset toy --data shards/toy --out runs/toy",
         )
         if not recipe:
             raise SystemExit(2)
         return
     if recipe not in RECIPES:
         raise SettingsError(f"unknown recipe '{recipe}'; there are: {', '.join(RECIPES)}")
+    if "--dry-run" in rest:
+        rest.remove("--dry-run")
+        _dry_run(recipe, rest)
+        return
     RECIPES[recipe][0](rest)
+
+
+def _dry_run(recipe: str, rest: list[str]) -> None:
+    """Do all that a training does before its first step, and nothing more."""
+    run = import_training("training.core.run")
+    run.dry_run(True)
+    try:
+        RECIPES[recipe][0](rest)
+    finally:
+        run.dry_run(False)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Measuring:
         results |= {"not_measured": self._not_measured()}
         results |= {table: [write_row(table, row, main) for row in found] for table, found in tables.items()}
         results["classifier"] = None if classifier is None else classifier.description
-        shown = {"noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
+        shown = {"photographs": True, "noises": SHEET_NOISES, "noise_seed": self.settings.seed, "rows": rows}
         return results | {"sheet": shown}, sheet_of
 
     def _retrieval(self, searches: RetrievalEvaluator | None, speech: Embeddings) -> dict[str, list[Row]]:
@@ -335,8 +335,15 @@ class Measuring:
         drawn = [self.route.generate(vector, SHEET_NOISES, seed) for vector in speech.of(np.sort(shown))]
         by_utterance = dict(zip(np.sort(shown).tolist(), drawn, strict=True))
         rows = [describe_utterance(self.arrays, int(u)) for u in shown]
-        pictures = [by_utterance[int(u)] for u in shown]
+        pictures = [[self._photograph(int(u)), *by_utterance[int(u)]] for u in shown]
         return sheet(pictures, [row["caption"] or row["id"] for row in rows]), rows
+
+    def _photograph(self, u: int) -> Image.Image:
+        """The photograph that utterance `u` describes, its central square at the pictures' size."""
+        size = self.route.picture_size
+        stored = self.arrays.pictures(size)[int(self.arrays.utterance_sample[u])]
+        edge = (stored.shape[0] - size) // 2
+        return Image.fromarray(np.asarray(stored[edge : edge + size, edge : edge + size]))
 
     def _not_measured(self) -> dict[str, str]:
         """Measures that were asked for and cannot be taken, with what to do."""

@@ -87,8 +87,7 @@ def _noting() -> Iterator[list[str]]:
 def write(results: Results, picture: Image.Image, out: Path) -> None:
     """Write grid.png, report.html, results.md and results.json, each whole or not at all, in this order."""
     title = f"Evaluation of {results['model']['name']} on {results['data']['name']}"
-    lines = [*facts(results), *(f"Warning: {text}" for text in results["warnings"])]
-    html = page(title, lines, sections(results), {"grid.png": picture})
+    html = page(title, facts(results), sections(results), {"grid.png": picture}, results["warnings"])
     write_files(out, results, markdown(results), html, {"grid": picture})
 
 

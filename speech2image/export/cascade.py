@@ -58,6 +58,7 @@ from speech2image.training.core.networks import (
     load_speech_detector,
     load_text_encoder,
     space_of,
+    training_facts,
 )
 from speech2image.training.recipes.text_embeddings import WordVectors
 
@@ -170,6 +171,12 @@ def export_checkpoints(
     space = space_of(text_encoder, encoder) if is_checkpoint else ""
     if space:
         options[EMBEDDING_SPACE] = space
+    trained = {"text_encoder": text_encoder, "generator": generator, "recognizer": recognizer}
+    options["training"] = {
+        name: training_facts(path)
+        for name, path in trained.items()
+        if path is not None and Path(path).suffix == ".safetensors"
+    }
     drawing: nn.Module | Model
     if Path(generator).suffix == ".safetensors":
         if space:

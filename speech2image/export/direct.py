@@ -90,6 +90,7 @@ from speech2image.training.core.networks import (
     load_speech_encoder,
     space_of,
     stated_facts,
+    training_facts,
 )
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -335,7 +336,11 @@ def export_checkpoints(
     space = space_of(speech_encoder, encoder)
     check_space(speech_encoder, space, generator)
     facts = stated_facts(speech_encoder)
-    stated = {EMBEDDING_SPACE: space}
+    trained = {"speech_encoder": speech_encoder, "generator": generator}
+    stated = {
+        EMBEDDING_SPACE: space,
+        "training": {name: training_facts(path) for name, path in trained.items()},
+    }
     stated |= {key: facts[key] for key in ("backbone", DOMAIN_ERRORS) if key in facts}
     domains = None
     if DOMAINS in facts:

@@ -13,6 +13,7 @@ from speech2image import __version__
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.pipeline.card import Card
+from speech2image.pipeline.readme import README, readme
 from speech2image.pipeline.registry import (
     CARD,
     MODELS_FOLDER,
@@ -73,6 +74,7 @@ def write_folder(
             (temporary / card["recognizer"]).mkdir()
             for path in (recognizer / RECOGNIZER_CARD, *recognizer.glob("*.onnx")):
                 shutil.copy(path, temporary / card["recognizer"])
+        (temporary / README).write_text(readme(whole), encoding="utf-8")
         (temporary / CARD).write_text(
             json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )

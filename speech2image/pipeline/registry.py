@@ -231,13 +231,18 @@ def available_models() -> list[str]:
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Model:
-    """Find a model by the name of a shipped one, by its folder, or by a file in its folder.
+    """Find a model by the name of a shipped one, by its folder, by a file in its folder, or at a hub
+    ("hf://user/name", which fetches it).
 
     Raises:
         CheckpointError: no such model (the message lists the names there are), or its `model.json` is
             missing, damaged or something else.
     """
     wanted = os.fspath(name_or_path)
+    if wanted.startswith("hf://"):
+        from speech2image.pipeline.hub import fetch
+
+        return read_card(fetch(wanted))
     shipped = available_models()
     name = wanted if wanted in shipped else ALIASES.get(wanted, wanted)
     if name in shipped:

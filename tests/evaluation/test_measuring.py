@@ -228,6 +228,7 @@ def test_limit_spreads_and_keeps_galleries_whole(
         assert row["queries"] == 6 < whole["queries"]
         assert (row["pictures"], row["R@1"]) == (whole["pictures"], 1)
     assert limited["sheet"] == perfect["sheet"]
+    assert perfect["sheet"]["photographs"] is True
     assert limited["colours"] == limited["pictures"] == []
 
 

@@ -77,7 +77,7 @@ def test_report(shards: Path, model: Path, tmp_path: Path, tiny_network: TinyNet
     assert not re.search(r'(src|href)="(?!data:|#)', html) and "@import" not in html and "<script" not in html
     assert html.count("<svg") >= 4 and "data:image/png;base64," in html
     with Image.open(out / "grid.png") as picture:
-        assert picture.width == 230 + 4 * SIZE + 3 * 2
+        assert picture.width == 230 + 5 * SIZE + 4 * 2
     evaluate(settings(shards, model, tmp_path / "again", network=tmp_path / "inception"))
     for name in FILES[:-1]:
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()

@@ -13,7 +13,11 @@ from speech2image.pipeline import images
 
 
 def page(
-    title: str, facts: Sequence[str], sections: Sequence[Section], pictures: Mapping[str, Image.Image]
+    title: str,
+    facts: Sequence[str],
+    sections: Sequence[Section],
+    pictures: Mapping[str, Image.Image],
+    warnings: Sequence[str] = (),
 ) -> str:
     """A whole page.
 
@@ -22,6 +26,7 @@ def page(
         facts: lines of a list at the end: how it was measured.
         sections: tables and charts, in order.
         pictures: heading -> picture, shown after the sections.
+        warnings: sentences shown before everything else.
     """
     jinja2, markupsafe = require("jinja2", "train"), require("markupsafe", "train")
     environment = jinja2.Environment(
@@ -39,7 +44,9 @@ def page(
 
     environment.filters |= {"code": code, "svg": lambda chart: markupsafe.Markup(svg(chart)), "data": _data}
     template = environment.get_template("report.html.j2")
-    rendered: str = template.render(title=title, facts=facts, sections=sections, pictures=pictures)
+    rendered: str = template.render(
+        title=title, facts=facts, sections=sections, pictures=pictures, warnings=warnings
+    )
     return rendered
 
 

@@ -353,8 +353,9 @@ def _sheet(results: Results) -> Section:
         (str(number), row["caption"], row["voice"], row["class"])
         for number, row in enumerate(shown["rows"], 1)
     ]
+    photograph = "the photograph described, then " if shown.get("photographs") else ""
     text = (
-        f"`grid.png`: utterances of {_tested(results)} in voices {spoken_by(results)}, one a row, the "
+        f"`grid.png`: utterances of {_tested(results)} in voices {spoken_by(results)}, one a row, {photograph}the "
         f"same {shown['noises']} noises in each."
     )
     return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)

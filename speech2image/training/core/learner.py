@@ -98,9 +98,9 @@ class Learner:
         Args:
             run: the training's folder.
             step: steps done before, from `begin`.
-            loss_of: step -> the loss of its batch, and further items for the log (numbers or scalar tensors).
-                Called with torch's generator seeded for the step, so that dropout, too, is a function of
-                (seed, rank, step).
+            loss_of: number of a batch -> its loss, and further items for the log (numbers or scalar tensors).
+                Each step has one batch, or as many as `accumulate` says, numbered on. Called with torch's
+                generator seeded for the batch, so that dropout, too, is a function of (seed, rank, batch).
             rate_of: step -> learning rate, a pure function (`schedules`).
             clip: largest norm of the gradient.
             save: steps done -> writes the checkpoint, and logs what is measured at one.
@@ -109,11 +109,19 @@ class Learner:
         Returns:
             The checkpoint.
         """
+        parts = getattr(run.settings, "accumulate", 1)
+        if parts < 1:
+            raise SettingsError(f"accumulate is {parts}; give 1 or more batches a step")
         while not run.finished(step):
-            seed_step(run.settings.seed, step, run.fabric.global_rank)
-            loss, items = loss_of(step)
+            for part in range(parts):
+                batch = step * parts + part
+                seed_step(run.settings.seed, batch, run.fabric.global_rank)
+                loss, items = loss_of(batch)
+                if part < parts - 1:
+                    with self._fabric.no_backward_sync(self._wrapped):
+                        self._fabric.backward(loss / parts)
             rate = rate_of(step)
-            norm = self.step(loss, rate, clip)
+            norm = self.step(loss / parts if parts > 1 else loss, rate, clip)
             step += 1
             run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
             if run.checkpoint_due():

@@ -86,6 +86,19 @@ def _belongs(facts: State) -> State:
     return found if isinstance(found, dict) else {}
 
 
+def training_facts(path: str | os.PathLike[str]) -> State:
+    """What a model's card says of how a network was trained: steps, seed, hours, data, versions."""
+    facts = read_facts(path)
+    told = {
+        "steps": facts.get("step"),
+        "seed": facts["settings"].get("seed"),
+        "hours": round(facts.get("seconds", 0.0) / 3600, 2),
+        "data": _belongs(facts).get("data_name"),
+        "versions": facts.get("versions"),
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
 def check_space(
     encoder: str | os.PathLike[str], space: str, generator: str | os.PathLike[str], *, any_kind: bool = False
 ) -> None:

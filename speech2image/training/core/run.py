@@ -27,7 +27,10 @@ import dataclasses
 import gc
 import hashlib
 import json
+import math
 import os
+import platform
+import shutil
 import signal
 import sys
 import threading
@@ -43,17 +46,20 @@ import torch
 from lightning_fabric import Fabric, seed_everything
 from torch.utils.tensorboard import SummaryWriter
 
+from speech2image import __version__
 from speech2image.data import processes
 from speech2image.data.streams import Stream
-from speech2image.data.training_sets import TrainingArrays
+from speech2image.data.training_sets import TrainingArrays, parts_of
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
 from speech2image.models.bfloat16 import multiplies_bfloat16
 from speech2image.pipeline import images
 from speech2image.training.core.checkpoint import State, load_checkpoint, save_checkpoint
+from speech2image.training.core.loggers import WandbLogger
 from speech2image.training.core.prefetch import Batch, ReadAhead
 
-LOG = "log.jsonl"
+LOG, CONFIG = "log.jsonl", "config.json"
+BEST, BEST_NOTE, KEPT = "best.safetensors", "best.json", "checkpoints"
 LogItems = Mapping[str, float | torch.Tensor]
 """Name -> number or one-element tensor, for a row of the log."""
 _EVERYWHERE = ("step", "seconds")
@@ -61,7 +67,7 @@ _EVERYWHERE = ("step", "seconds")
 
 FREE_SETTINGS = frozenset(
     {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"}
-    | {"read_ahead", "channels_last", "compile", "buffer"}
+    | {"read_ahead", "channels_last", "compile", "buffer", "keep_last", "wandb"}
 )
 """Settings that may differ when a run goes on: they say how long, how often and how fast, not what is
 learnt."""
@@ -84,7 +90,9 @@ def belonging(arrays: TrainingArrays | Stream | None, *, embeddings: bool = Fals
     """
     if arrays is None or isinstance(arrays, Stream):
         return {}
-    found = {"data": hashlib.sha256("\n".join(arrays.ids).encode()).hexdigest()[:16]}
+    names = [part.folder.resolve().name for part in parts_of(arrays)] if hasattr(arrays, "folder") else []
+    found = {"data_name": f"{', '.join(names) or 'unnamed'}: {len(arrays.ids)} pictures"}
+    found["data"] = hashlib.sha256("\n".join(arrays.ids).encode()).hexdigest()[:16]
     if embeddings and arrays.embedding_space:
         found["space"] = arrays.embedding_space
     return found
@@ -104,6 +112,8 @@ class RunSettings:
         read_ahead: threads that make the next batches while a step is computed; 0 makes each when it is
             needed. The batches are the same. Worth it on a GPU; on a CPU the threads take from the step.
         buffer: of a stream, the pictures that a process holds at most, to mix them; a shard or two at least.
+        keep_last: besides checkpoint.safetensors, keep the last so many checkpoints in checkpoints/.
+        wandb: project at Weights & Biases to log to, too (extra wandb); "" logs there nothing.
     """
 
     steps: int
@@ -114,6 +124,20 @@ class RunSettings:
     checkpoint_minutes: float = 10.0
     read_ahead: int = 0
     buffer: int = 10_000
+    keep_last: int = 0
+    wandb: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearnerSettings(RunSettings):
+    """Settings of trainings of a single network (`learner.Learner.fit`).
+
+    Attributes:
+        accumulate: batches whose gradients are added up for each step, where a larger one does not fit into
+            memory. A contrastive loss still compares within each batch.
+    """
+
+    accumulate: int = 1
 
 
 def make_fabric(precision: str, seed: int) -> Fabric:
@@ -198,8 +222,27 @@ def seed_step(seed: int, step: int, rank: int = 0) -> None:
     torch.manual_seed(step_torch_rng(seed, step, rank).initial_seed())
 
 
+def versions() -> dict[str, str]:
+    """Of this package, Python and torch."""
+    return {
+        "speech2image": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+_dry = False
+
+
+def dry_run(on: bool) -> None:
+    """Let every training stop before its first step, once data, networks and settings were found to fit."""
+    global _dry
+    _dry = on
+
+
 class Run:
-    """One training's folder: `log.jsonl`, TensorBoard events, `samples/`, `checkpoint.safetensors`.
+    """One training's folder: `config.json`, `log.jsonl`, TensorBoard events, `samples/`,
+    `checkpoint.safetensors`, and what is kept of it: `best.safetensors`, `checkpoints/`.
 
     Args:
         folder: made if absent; a checkpoint already there is what `restore` goes on from.
@@ -237,6 +280,7 @@ class Run:
         self._stopped = False
         self._handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         self._ahead: list[ReadAhead[Any]] = []
+        self._wandb: WandbLogger | None = None
 
     def restore(self) -> State | None:
         """Read the checkpoint to go on from, or None at the start of a run; cut the log back to it.
@@ -246,8 +290,11 @@ class Run:
             SettingsError: it was made with other settings than these (run lengths may differ).
             OutputError: the log cannot be written.
         """
+        if self.settings_kept("keep_last", 0) < 0:
+            raise SettingsError(f"keep_last is {self.settings.keep_last}; give 0 or more checkpoints to keep")
         if not self.checkpoint.exists():
             self._cut_log(-1, -1.0)
+            self._write_config()
             return None
         state = load_checkpoint(self.checkpoint, self.kind)
         now = _as_stored(self.settings)
@@ -268,7 +315,31 @@ class Run:
         self._earlier_seconds = float(state["seconds"])
         self._first_step = state["step"] + 1
         self._cut_log(state["step"], self._earlier_seconds)
+        self._write_config()
         return state
+
+    def settings_kept(self, name: str, otherwise: Any) -> Any:
+        """A setting that not every kind of settings has."""
+        return getattr(self.settings, name, otherwise)
+
+    def _write_config(self) -> None:
+        """Write `config.json`: what is trained, how, on what, by which versions, by which command."""
+        if not self.fabric.is_global_zero or _dry:
+            return
+        config = {
+            "kind": self.kind,
+            "settings": _as_stored(self.settings),
+            "belongs": self.belongs,
+            "command": sys.argv,
+            "processes": self.fabric.world_size,
+            "device": str(self.fabric.device),
+            "versions": versions(),
+        }
+        with writing(self.folder / CONFIG) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if self.settings_kept("wandb", "") and self._wandb is None:
+            name = f"{self.folder.resolve().parent.name}/{self.folder.resolve().name}"
+            self._wandb = WandbLogger(self.settings.wandb, str(self.folder), name, config)
 
     def _check_belonging(self, then: Mapping[str, str]) -> None:
         """Refuse to go on with other data than those of the checkpoint; older ones do not state theirs."""
@@ -318,12 +389,25 @@ class Run:
 
     def finished(self, step: int) -> bool:
         """Whether the steps or minutes asked for are done (decided by rank 0 for all processes)."""
+        if _dry:
+            self._say_dry(step)
         self._catch_signals()
         if self._begun is None:
             self._begun = time.monotonic(), step
         minutes = self.settings.minutes
         over = step >= self.settings.steps or (minutes is not None and self.seconds >= 60 * minutes)
         return self._agreed(over)
+
+    def _say_dry(self, step: int) -> None:
+        """Say that all is well and end the process: nothing was trained or written."""
+        self.close()
+        if self.fabric.is_global_zero:
+            left = max(0, self.settings.steps - step)
+            print(
+                f"{self.kind}: data, networks and settings fit; {left} of {self.settings.steps} steps would "
+                f"follow in {self.folder} (--dry-run)"
+            )
+        raise SystemExit(0)
 
     def checkpoint_due(self) -> bool:
         """Whether `checkpoint_minutes` have passed since the last save, or Ctrl-C or SIGTERM came."""
@@ -339,13 +423,45 @@ class Run:
         if self.fabric.is_global_zero:
             settings = dataclasses.asdict(self.settings)  # type: ignore[call-overload]
             extra = {"kind": self.kind, "settings": settings, "seconds": self.seconds}
+            extra["versions"] = versions()
             if self.belongs:
                 extra["belongs"] = self.belongs
             save_checkpoint(self.checkpoint, {**state, **extra})
+            self._keep_last(state["step"])
         self._last_save = time.monotonic()
         if self._agreed(self._stopped):
             self.close()
         return self.checkpoint
+
+    def _keep_last(self, step: int) -> None:
+        """Keep the checkpoint under its step's name, and delete those beyond the last `keep_last`."""
+        keep = self.settings_kept("keep_last", 0)
+        if not keep:
+            return
+        _copy(self.checkpoint, self.folder / KEPT / f"step-{step:07d}.safetensors")
+        for old in sorted((self.folder / KEPT).glob("step-*.safetensors"))[:-keep]:
+            old.unlink()
+
+    def judge(self, step: int, name: str, value: float, *, lower_is_better: bool = False) -> None:
+        """Keep the checkpoint saved last as `best.safetensors` if it is better than all before.
+
+        Args:
+            step: at which it was saved and measured.
+            name: of the figure, which is of pictures kept out of training and not of the test classes.
+            value: of the figure.
+            lower_is_better: than an earlier value.
+        """
+        if not self.fabric.is_global_zero or not math.isfinite(value):
+            return
+        note = self.folder / BEST_NOTE
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads(note.read_text(encoding="utf-8"))
+            same = before["name"] == name and before["step"] <= step
+            if same and (before["value"] <= value if lower_is_better else before["value"] >= value):
+                return
+        _copy(self.checkpoint, self.folder / BEST)
+        with writing(note) as temporary:
+            temporary.write_text(json.dumps({"step": step, "name": name, "value": value}) + "\n")
 
     def _agreed(self, answer: bool) -> bool:
         """The answer of rank 0, for all processes."""
@@ -392,6 +508,8 @@ class Run:
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._first_step)
         for name, value in row.items():
             self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log_metrics(row, step)
         text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
         print(
             f"{self.kind} step {step}/{self.settings.steps}  {self._left(step)}  {text}",
@@ -430,7 +548,9 @@ class Run:
         if not self.fabric.is_global_zero:
             return
         drawn = [images.to_image(picture) for picture in pictures.detach().float().cpu().numpy()]
-        images.save(images.grid(drawn, columns, gap=0), self.folder / "samples" / f"{step:07d}.png")
+        path = images.save(images.grid(drawn, columns, gap=0), self.folder / "samples" / f"{step:07d}.png")
+        if self._wandb is not None:
+            self._wandb.log_picture(str(path), step)
 
     def close(self) -> None:
         """Flush TensorBoard, end the threads, wait for other processes, leave Ctrl-C and SIGTERM to others.
@@ -443,6 +563,9 @@ class Run:
             ahead.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finalize("success")
+            self._wandb = None
         self.fabric.barrier()
         if self._agreed(self._stopped):
             raise KeyboardInterrupt
@@ -466,6 +589,14 @@ def _with_later_settings(stored: State, settings: Any) -> State:
         elif field.default_factory is not dataclasses.MISSING:
             filled[field.name] = _as_stored(field.default_factory())
     return filled
+
+
+def _copy(checkpoint: Path, to: Path) -> None:
+    with writing(to) as temporary:
+        try:
+            os.link(checkpoint, temporary)  # a checkpoint is replaced and never changed
+        except OSError:
+            shutil.copyfile(checkpoint, temporary)
 
 
 def _rows(log: Path) -> Iterator[State]:

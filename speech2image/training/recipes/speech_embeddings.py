@@ -216,9 +216,14 @@ def log_retrieval(
         "unheard readers": [voice for voice in unheard if voice.startswith(VOICE_PREFIX)],
     }
     sets = parts_of(arrays)  # type: ignore[arg-type]
+    kept_out: list[float] = []  # of training pictures' classes: what may choose a checkpoint
     for part, split, (group, voices) in product(sets, ("test", "val"), groups.items()):
         found = evaluate(averaged, part, split, voices, settings.evaluation_utterances) if voices else None
         if found is not None:
             name = f"{part.classes_of(split)}, {group}"
             name = f"{part.folder.name}: {name}" if len(sets) > 1 else name
             run.log(step, {f"{name}/{k}": v for k, v in found.as_dict().items()}, now=True)
+            if (split, group) == ("val", "heard voices"):
+                kept_out.append(found.as_dict()["mAP"])
+    if kept_out:
+        run.judge(step, "mAP of validation pictures", sum(kept_out) / len(kept_out))

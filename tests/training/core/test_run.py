@@ -4,17 +4,19 @@ import dataclasses
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from speech2image.errors import CheckpointError, OutputError, SettingsError
-from speech2image.training.core.checkpoint import save_checkpoint
+from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.core.gan import GanSettings
-from speech2image.training.core.run import Run, make_fabric, step_rng, step_torch_rng
+from speech2image.training.core.run import Run, dry_run, make_fabric, step_rng, step_torch_rng
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,3 +325,83 @@ def test_checkpoints_can_be_read_by_the_group(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_config_says_what_is_trained_and_how(tmp_path: Path) -> None:
+    run = Run(tmp_path, "test", Settings(), make_fabric("32-true", 0), {"data": "d"})  # type: ignore[arg-type]
+    run.restore()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["kind"], config["belongs"], config["processes"]) == ("test", {"data": "d"}, 1)
+    assert config["settings"]["width"] == [1, 2] and config["versions"]["torch"] == torch.__version__
+
+
+def kept(tmp_path: Path, **changes: object) -> Run:
+    return Run(tmp_path, "test", GanSettings(steps=9, **changes), make_fabric("32-true", 0))  # type: ignore[arg-type]
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = kept(tmp_path, keep_last=2)
+    for step in (1, 2, 3):
+        run.save({"step": step})
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step-0000002.safetensors", "step-0000003.safetensors"]
+    assert load_checkpoint(tmp_path / "checkpoints" / names[0])["step"] == 2
+    assert load_checkpoint(run.checkpoint)["step"] == 3
+    with pytest.raises(SettingsError, match="keep_last is -1"):
+        kept(tmp_path, keep_last=-1).restore()
+
+
+@pytest.mark.parametrize(
+    ("values", "lower", "best"), [((0.2, 0.5, 0.4), False, 2), ((9.0, 7.0, 8.0), True, 2)]
+)
+def test_the_best_checkpoint_is_kept(
+    tmp_path: Path, values: tuple[float, ...], lower: bool, best: int
+) -> None:
+    for step, value in enumerate(values, start=1):
+        run = kept(tmp_path)  # as after an interruption
+        run.save({"step": step})
+        run.judge(step, "figure", value, lower_is_better=lower)
+    run.judge(4, "figure", float("nan"))
+    assert load_checkpoint(tmp_path / "best.safetensors")["step"] == best
+    assert json.loads((tmp_path / "best.json").read_text())["value"] == values[best - 1]
+
+
+def test_a_dry_run_ends_before_the_first_step(tmp_path: Path, capsys) -> None:
+    dry_run(True)
+    try:
+        run = kept(tmp_path)
+        assert run.restore() is None
+        with pytest.raises(SystemExit) as ended:
+            run.finished(0)
+    finally:
+        dry_run(False)
+    assert ended.value.code == 0
+    assert "9 of 9 steps would follow" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    assert not run.finished(0)
+
+
+def test_weights_and_biases_gets_numbers_and_sheets(tmp_path: Path, monkeypatch, capsys) -> None:
+    """W&B's own package, which talks to its makers, is replaced by one that takes notes."""
+    notes: list[tuple[str, object]] = []
+    run_there = SimpleNamespace(
+        id="x",
+        log=lambda row, step: notes.append((step, row)),
+        finish=lambda exit_code: notes.append(("end", exit_code)),
+    )
+    module = SimpleNamespace(init=lambda **told: notes.append(("init", told)) or run_there, Image=str)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    run = kept(tmp_path, wandb="flowers", log_every=1)
+    run.restore()
+    run.log(1, {"loss": 0.5})
+    run.grid(1, torch.zeros(1, 3, 8, 8), 1)
+    run.close()
+    assert notes[0][1]["project"] == "flowers" and notes[0][1]["config"]["kind"] == "test"
+    assert notes[1:] == [
+        (1, {"loss": 0.5}),
+        (1, {"samples": str(tmp_path / "samples/0000001.png")}),
+        ("end", 0),
+    ]
+    module.init = lambda **told: (_ for _ in ()).throw(RuntimeError("no key"))
+    with pytest.raises(SettingsError, match=r"cannot start \(no key\)"):
+        kept(tmp_path, wandb="flowers").restore()
