@@ -280,9 +280,17 @@ def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
             stacklevel=2,
         )
         return
-    spoken = bool(settings.held_out_voices and not settings.voices) and _is_spoken(settings, found)
-    seen, held_out = choose_voices(settings.voices, settings.held_out_voices, found, held_out_alone=spoken)
-    if spoken:
+    later = bool(settings.held_out_voices and not settings.voices)
+    spoken_by = _spoken_by(settings, found) if later else set()
+    seen, held_out = choose_voices(
+        settings.voices, settings.held_out_voices, found, held_out_alone=bool(spoken_by)
+    )
+    if both := sorted(spoken_by & set(held_out)):
+        raise SettingsError(
+            f"{', '.join(both)} cannot be kept out: training captions are spoken by them already; name "
+            "another voice (--held-out-voices)"
+        )
+    if spoken_by:
         print(
             f"{settings.out} is spoken already, so {', '.join(held_out)} speak{'s' * (len(held_out) == 1)} "
             "test captions only (--voices adds training speech)",
@@ -312,21 +320,22 @@ def write_speech(entries: Sequence[Entry], settings: PrepareSettings) -> None:
     make_shards(make, todo, [len(plan.items) for plan in todo], "speech", settings.place)
 
 
-def _is_spoken(settings: PrepareSettings, found: Sequence[str]) -> bool:
-    """Whether another part holds training captions spoken by engines or readers."""
-    own = set(part_shards(settings.out, settings.part))
+def _spoken_by(settings: PrepareSettings, found: Sequence[str]) -> set[str]:
+    """Engines' and readers' voices that speak training captions in other parts; none if this part has such
+    captions already, and so goes on as it began."""
     train = {
         row["id"]
         for path in picture_shards(settings.out)
         for row in read_header(path).rows
         if row["split"] == "train"
     }
-    return any(
-        row["voice"] in found and row["id"] in train
-        for path in speech_shards(settings.out)
-        if path not in own
-        for row in read_header(path).rows
-    )
+    own, heard = set(part_shards(settings.out, settings.part)), set()
+    for path in speech_shards(settings.out):
+        voices = {row["voice"] for row in read_header(path).rows if row["id"] in train}
+        if path in own and voices:
+            return set()
+        heard |= voices & set(found)
+    return heard
 
 
 def _specs(entries: Sequence[Entry], voice_plan: VoicePlan, settings: PrepareSettings) -> list[UtteranceSpec]:

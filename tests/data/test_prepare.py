@@ -377,6 +377,8 @@ def test_held_out_voices_added_later_speak_test_captions_alone(
     assert changed and all("kept-out" in name or name == "manifest.jsonl" for name in changed)
     prepare(replace(settings, held_out_voices=("two/d",), part="kept-out"))  # nothing more
     assert len(engine) - n == 4
+    with pytest.raises(SettingsError, match="one/a cannot be kept out"):
+        prepare(replace(settings, held_out_voices=("one/a",), part="more"))
     arrays = PairArrays.open(settings.out)
     assert (
         not len(arrays.utterances_of("train", ["two/d"]))
