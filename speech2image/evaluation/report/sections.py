@@ -355,8 +355,8 @@ def _sheet(results: Results) -> Section:
     ]
     photograph = "the photograph described, then " if shown.get("photographs") else ""
     text = (
-        f"`grid.png`: utterances of {_tested(results)} in voices {spoken_by(results)}, one a row, {photograph}the "
-        f"same {shown['noises']} noises in each."
+        f"`grid.png`: utterances of {_tested(results)} in voices {spoken_by(results)}, one a row, "
+        f"{photograph}the same {shown['noises']} noises in each."
     )
     return Section("Sheet", text, ("row", "spoken", "voice", "class of the photograph described"), cells)
 

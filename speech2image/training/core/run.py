@@ -75,7 +75,6 @@ learnt."""
 
 BELONGINGS = {
     "data": "pictures (--data)",
-    "space": "embeddings: their encoder was trained on since (train embeddings)",
 }
 """What a run may belong to -> what an error calls it."""
 

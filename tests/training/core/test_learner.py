@@ -23,7 +23,7 @@ def trained(folder: Path, accumulate: int, clips: torch.Tensor) -> tuple[torch.T
     learner = Learner(network, network, torch.optim.SGD(network.parameters(), 0.1), 0.9)
     run, asked = Run(folder, "test", settings, fabric), []
     step = learner.begin(fabric, run.restore())
-    batches = clips.chunk(2 * accumulate)
+    batches = clips.chunk(2 * max(1, accumulate))
 
     def loss_of(batch: int):
         asked.append(batch)
