@@ -337,7 +337,7 @@ def export_checkpoints(
     check_space(speech_encoder, space, generator)
     facts = stated_facts(speech_encoder)
     trained = {"speech_encoder": speech_encoder, "generator": generator}
-    stated = {
+    stated: dict[str, Any] = {
         EMBEDDING_SPACE: space,
         "training": {name: training_facts(path) for name, path in trained.items()},
     }

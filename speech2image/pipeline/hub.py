@@ -109,12 +109,12 @@ def fetch(name: str) -> Path:
             raise
         warnings.warn(f"{error}; what was fetched before is taken", stacklevel=2)
         return folder
-    folder = home / facts["sha"]
-    if not (folder / CARD).is_file():
-        _download(place, facts, folder)
+    fetched: Path = home / facts["sha"]
+    if not (fetched / CARD).is_file():
+        _download(place, facts, fetched)
     with writing(note) as temporary:
         temporary.write_text(json.dumps({"sha": facts["sha"]}), encoding="utf-8")
-    return folder
+    return fetched
 
 
 def _known(note: Path, home: Path) -> Path | None:
@@ -366,11 +366,11 @@ def _upload(place: Place, contents: Mapping[str, bytes]) -> None:
                 pass
         verify = actions.get("verify")
         if verify:
-            body = {"oid": one["oid"], "size": len(by_digest[one["oid"]])}
+            sent = {"oid": one["oid"], "size": len(by_digest[one["oid"]])}
             with _answer(
                 verify["href"],
                 place,
-                content=json.dumps(body).encode(),
+                content=json.dumps(sent).encode(),
                 kind=kind,
                 headers=verify.get("header"),
             ):

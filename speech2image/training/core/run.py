@@ -48,7 +48,6 @@ from torch.utils.tensorboard import SummaryWriter
 
 from speech2image import __version__
 from speech2image.data import processes
-from speech2image.data.streams import Stream
 from speech2image.data.training_sets import TrainingArrays, parts_of
 from speech2image.errors import OutputError, SettingsError
 from speech2image.files import check_writable, writing
@@ -79,18 +78,19 @@ BELONGINGS = {
 """What a run may belong to -> what an error calls it."""
 
 
-def belonging(arrays: TrainingArrays | Stream | None, *, embeddings: bool = False) -> dict[str, str]:
+def belonging(arrays: object, *, embeddings: bool = False) -> dict[str, str]:
     """What a run on a data set belongs to: digests, which its checkpoint keeps.
 
     Args:
-        arrays: the data set; None for a run without one. A stream states nothing that would tell it.
+        arrays: the data set. A stream, which states nothing that would tell it, and None, for a run without
+            one, belong to nothing.
         embeddings: whether it also learns from the embeddings beside the shards, and so belongs to their
             space.
     """
-    if arrays is None or isinstance(arrays, Stream):
+    if not isinstance(arrays, TrainingArrays):
         return {}
-    names = [part.folder.resolve().name for part in parts_of(arrays)] if hasattr(arrays, "folder") else []
-    found = {"data_name": f"{', '.join(names) or 'unnamed'}: {len(arrays.ids)} pictures"}
+    names = [part.folder.resolve().name for part in parts_of(arrays)]
+    found = {"data_name": f"{', '.join(names)}: {len(arrays.ids)} pictures"}
     found["data"] = hashlib.sha256("\n".join(arrays.ids).encode()).hexdigest()[:16]
     if embeddings and arrays.embedding_space:
         found["space"] = arrays.embedding_space
