@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from speech2image.pipeline.direct import DirectRoute
     from speech2image.pipeline.onnx import Session
 
-_SHARED: "WeakValueDictionary[tuple[str, int | None, tuple[str, ...]], Session]" = WeakValueDictionary()
-"""Open generators and condition priors by checksum, threads and execution providers, as long as a route uses
-them."""
+_SHARED: "WeakValueDictionary[tuple[object, ...], Session]" = WeakValueDictionary()
+"""Open generators and condition priors by checksum, stated arrays, threads and execution providers, as long
+as a route uses them."""
 
 
 class Options(TypedDict, total=False):
@@ -149,7 +149,7 @@ def _session(
 
 def _shared(model: Model, network: str, threads: int | None, providers: tuple[str, ...]) -> "Session":
     """The session of a model's generator or condition prior; one open already, where two models share it."""
-    key = model.card["files"][network]["sha256"], threads, providers
+    key = model.card["files"][network]["sha256"], model.signature(network), threads, providers
     session = _SHARED.get(key)
     if session is None:
         session = _SHARED[key] = _session(model, network, threads, providers)

@@ -209,7 +209,7 @@ from speech2image.pipeline.direct import DirectRoute
 from speech2image.web.server import serve
 from speech2image.web.settings import ServerSettings
 
-DirectRoute.translate = lambda *_: time.sleep(300)
+DirectRoute.translate = lambda *_, **flags: time.sleep(300)
 serve(ServerSettings(models=(sys.argv[1],), page=False, port=0, grace_seconds=0.5))
 """
 
