@@ -6,13 +6,13 @@ ImageDescription; as JSON in both.
 
 import json
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from speech2image import __version__
 from speech2image.errors import DataError
 
 KEY = "speech2image"
@@ -20,6 +20,11 @@ MAX_WORDS = 2_000
 """Characters of what was heard that a recipe keeps of each recording."""
 MAX_TEXT = 60_000
 """Characters of a recipe; a JPEG file has room for 65,000."""
+
+
+def _software() -> str:
+    """This package and its version; the package itself, which imports this file, is above it."""
+    return f"speech2image {sys.modules['speech2image'].__version__}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Recipe:
     pictures: int = 1
     noise_rows: tuple[int, ...] = ()
     words: tuple[str | None, ...] = ()
-    software: str = f"speech2image {__version__}"
+    software: str = field(default_factory=_software)
 
     def as_text(self) -> str:
         """The recipe as JSON in ASCII; of very many recordings without what was heard."""
