@@ -737,6 +737,7 @@ def test_key_guards_the_page(browser) -> None:
         page.fill("input[type=password]", "secret key")
         page.get_by_role("button", name="Login").click()
         page.wait_for_selector(".s2i-talk")
+        page.wait_for_load_state("load")  # what is chosen before its scripts run, nobody hears
         page.set_input_files("#recorder-say input[type=file]", SPOKEN)
         page.locator("#state").filter(has_text="8 pictures drawn").wait_for()
         (cookie,) = page.context.cookies()
