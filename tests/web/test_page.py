@@ -510,7 +510,9 @@ def test_pictures_are_enlarged(visit: Visit) -> None:
 def test_examples_and_sentences_on_the_other_tab(visit: Visit) -> None:
     page = visit.page
     page.get_by_role("tab", name="From one to another").click()
-    page.select_option("#recorder-first .s2i-pick", f"examples/{SPOKEN.name}")
+    with page.expect_response(lambda answer: answer.url.endswith(f"examples/{SPOKEN.name}")) as fetched:
+        page.select_option("#recorder-first .s2i-pick", f"examples/{SPOKEN.name}")
+    fetched.value.finished()  # the first is here
     page.fill("#recorder-second input[type=text]", "a small blue bird")
     page.press("#recorder-second input[type=text]", "Enter")
     assert len(visit.pictures("#interpolation .s2i-row img")) == 9
