@@ -243,9 +243,8 @@ def convert(
         parity = Parity(*exact, *compare(halved, expected), expected.last_digit)
     check_parity(parity)
     if isinstance(encoder, PretrainedSpeechEncoder):
-        chances = [
-            name for name in further if name != STATES
-        ]  # the decoder compares what comes of the states
+        # The decoder compares what comes of the states.
+        chances = [name for name in further if name != STATES]
         heads = with_heads(encoder, chances)
         for name, off in compare_further(halved[inputs.encoder], heads, inputs, chances).items():
             check_same(name, off, SAME_CHANCES)

@@ -160,18 +160,14 @@ def weights_of(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     """All floating weights of a network by the names they had when it was traced, as float32, whatever they
     are stored as."""
     stored = {one.name.removesuffix(HALVED): numpy_helper.to_array(one) for one in model.graph.initializer}
-    found = {}
-    for name, array in stored.items():
-        base = name.removesuffix(QUANTIZED)
-        if base != name and base + SCALE in stored:
-            array = (array.astype(np.float32) - stored[base + ZERO]) * stored[base + SCALE]
-            name, array = (
-                (base.removesuffix(TRANSPOSED), array.T) if base.endswith(TRANSPOSED) else (base, array)
-            )
-        elif any(
-            name.endswith(end) and name.removesuffix(end) + QUANTIZED in stored for end in (SCALE, ZERO)
-        ):
-            continue
-        if np.issubdtype(array.dtype, np.floating):
-            found[name] = np.ascontiguousarray(array, dtype=np.float32)
-    return found
+    bases = [name.removesuffix(QUANTIZED) for name in stored if name.endswith(QUANTIZED)]
+    for base in (base for base in bases if base + SCALE in stored):
+        quantized, scale, zero = (stored.pop(base + end) for end in (QUANTIZED, SCALE, ZERO))
+        array = (quantized.astype(np.float32) - zero) * scale
+        name = base.removesuffix(TRANSPOSED)
+        stored[name] = array if name == base else array.T
+    return {
+        name: np.ascontiguousarray(array, dtype=np.float32)
+        for name, array in stored.items()
+        if np.issubdtype(array.dtype, np.floating)
+    }
