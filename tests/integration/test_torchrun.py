@@ -51,20 +51,19 @@ train(dataclasses.replace(TINY, steps=2), FakeArrays(), folder)
 }
 
 
+def in_two_processes(*words: str) -> "subprocess.CompletedProcess[str]":
+    """What torchrun showed of a script, or of a module after "-m", in two processes without a GPU."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", BODIES)
 def test_two_processes_train_together(recipe: str, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(tests=str(TESTS), folder=str(tmp_path / "run"), body=BODIES[recipe]))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", str(script)]
-    shown = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    shown = in_two_processes(str(script))
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert shown.stdout.count("done") == 2
     for rank in (0, 1):
@@ -87,18 +86,11 @@ def test_fresh_data(tmp_path: Path) -> None:
 
     shards = prepare(PrepareSettings("toy", tmp_path / "shards", limit=30, samples_per_shard=10))
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "speech2image", "train", "direct", "--preset", "toy", "--data", str(shards)]
+    command = ["-m", "speech2image", "train", "direct", "--preset", "toy", "--data", str(shards)]
     command += ["--out", str(run), "--encoder.evaluation-utterances", "8"]
     for part in ("encoder", "generator"):
         command += [f"--{part}.steps", "2", f"--{part}.batch-size", "4"]
-    shown = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    shown = in_two_processes(*command)
     assert shown.returncode == 0, shown.stderr[-3000:]
     assert shown.stdout.split() == [str(run / "model")]
     assert {path.name for path in (run / "model").iterdir()} >= {"model.json", "generator.onnx"}
