@@ -18,7 +18,7 @@ def test_help_fits_80_columns_and_has_an_example(command: str, capsys, monkeypat
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main([*command.split(), "--help"]) == 0
     shown = capsys.readouterr().out
-    assert "xample: speech2image " in shown
+    assert "xample: speech2image " in " ".join(shown.split())  # older tyro wraps within it
     assert max(map(len, shown.splitlines())) <= 80
 
 
