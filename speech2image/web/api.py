@@ -23,7 +23,7 @@ from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.web import metrics, schemas
 from speech2image.web.errors import RequestRejected
 from speech2image.web.service import RenderRequest, RenderResult, Service
-from speech2image.web.uploads import cancel_on_disconnect, closing, receive
+from speech2image.web.uploads import cancel_on_disconnect, closing, media_type, receive, receive_json
 
 
 class Format(StrEnum):
@@ -95,11 +95,11 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
         "/v1/images",
         operation_id="draw_images",
         tags=["pictures"],
-        summary="A recording becomes pictures",
+        summary="A recording, or a sentence, becomes pictures",
         responses=_REJECTIONS | _pictures_or_png(schemas.Pictures),
         response_model=None,
         dependencies=protected,
-        openapi_extra=_body(("audio",), raw=True),
+        openapi_extra=_body(("audio",), raw=True, json=schemas.Sentence),
     )
     async def draw(
         request: Request,
@@ -112,18 +112,21 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
         encoding: Annotated[schemas.Encoding, _ENCODING] = schemas.Encoding.png,
         recipe: Annotated[bool, _RECIPE] = True,
     ) -> Response:
-        registry.find(model, route)
         kind = chosen(request, format)
+        wanted = RenderRequest(n, seed, model, route, diverse)
         finish: Callable[[RenderResult], Response] = (
             partial(_json_pictures, encoding, recipe)
             if kind is Format.json
             else lambda heard: _file(heard.result.grid(), heard.result, kind, recipe)
         )
+        draws = partial(service.translate, wanted=wanted, client=client_of(request), finish=finish)
+        if media_type(request) == _MEDIA[Format.json]:
+            registry.reader(model, route)  # refused before the body is read
+            text = (await receive_json(request, schemas.Sentence)).text
+            return await cancel_on_disconnect(request, draws(text))
+        registry.find(model, route)
         with closing(await receive(request, ("audio",))) as files:
-            wanted = RenderRequest(n, seed, model, route, diverse)
-            return await cancel_on_disconnect(
-                request, service.translate(files["audio"], wanted, client_of(request), finish)
-            )
+            return await cancel_on_disconnect(request, draws(files["audio"]))
 
 
 def _add_interpolate(router: APIRouter, service: Service, protected: list[DependsOn]) -> None:
@@ -231,8 +234,8 @@ def _key_check(key: str | None) -> Callable[..., None]:
     return check
 
 
-def _body(names: tuple[str, ...], raw: bool) -> dict[str, Any]:
-    """The OpenAPI description of a body that `receive` reads."""
+def _body(names: tuple[str, ...], raw: bool, json: type[BaseModel] | None = None) -> dict[str, Any]:
+    """The OpenAPI description of a body that `receive` reads, or `receive_json`."""
     text = "A recording in any common format (wav, mp3, ogg, opus, flac, m4a, webm, mp4 ...)."
     schema = {
         "type": "object",
@@ -243,6 +246,8 @@ def _body(names: tuple[str, ...], raw: bool) -> dict[str, Any]:
     content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
     if raw:
         content["application/octet-stream"] = {"schema": _BINARY | {"description": text}}
+    if json:
+        content["application/json"] = {"schema": json.model_json_schema()}
     return {"requestBody": {"required": True, "content": content}}
 
 

@@ -70,16 +70,21 @@ class ModelRegistry:
             raise RequestRejected(404, f"the model offers no route {route!r}, only: {', '.join(routes)}")
         return route, routes[route]
 
-    def reader(self, model: str | None = None) -> tuple[str, Route]:
-        """The route of a model that reads text, and its name; None takes the default model.
+    def reader(self, model: str | None = None, route: str | None = None) -> tuple[str, Route]:
+        """The route of a model that reads text, and its name; None takes the default.
 
         Raises:
-            RequestRejected: 404, no such model here, or it has no such route.
+            RequestRejected: 404, no such model or route here, or it reads no text.
         """
-        for name, route in self.routes_of(model).items():
-            if route.capabilities.text:
-                return name, route
-        raise RequestRejected(404, "the model draws no text, only recordings", code="reads_no_text")
+        model, route = self._as_answered(model, route)
+        found = self.routes_of(model) if route is None else dict([self.find(model, route)])
+        for name, opened in found.items():
+            if opened.capabilities.text:
+                return name, opened
+        readers = [name for name, opened in self.routes_of(model).items() if opened.capabilities.text]
+        what = "the model" if route is None else f"the route {route!r}"
+        advice = f"take the route {readers[0]!r}" if readers else "send a recording"
+        raise RequestRejected(404, f"{what} reads no text, only recordings; {advice}", code="reads_no_text")
 
     def _as_answered(self, model: str | None, route: str | None) -> tuple[str | None, str | None]:
         """A model's name as answers tell it: of a route that has a name of its own, or with percent signs."""

@@ -7,13 +7,13 @@ from itertools import repeat
 from typing import Any
 
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from speech2image import audio
 from speech2image.pipeline import images
 from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.pipeline.recipe import Recipe
-from speech2image.web.service import RenderResult
+from speech2image.web.service import MAX_SENTENCE, RenderResult
 
 
 class Problem(BaseModel):
@@ -24,6 +24,17 @@ class Problem(BaseModel):
         description="What happened in one word, which stays when the sentence is worded anew: of the status "
         "(`busy`, `too_large` ...), of a recording (`unreadable`, `empty`, `too_short`, `too_long`, "
         "`no_speech`, `no_words`), of a setting (`setting`)."
+    )
+
+
+class Sentence(BaseModel):
+    """What is to be drawn, in words."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(
+        description="An English description; a route that reads text draws it.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_SENTENCE},
     )
 
 
@@ -63,7 +74,7 @@ class Pictures(BaseModel):
     model: str
     route: str
     seed: int = Field(description="The same seed gives the same pictures.")
-    speech_seconds: float = Field(description="Length of the recording.")
+    speech_seconds: float = Field(description="Length of the recording; 0 of a text.")
     seconds: float = Field(description="Time the translation took, queueing left out.")
     transcript: str | None = Field(
         None,

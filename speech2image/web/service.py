@@ -20,7 +20,21 @@ from speech2image.web.settings import ServerSettings
 Result = TypeVar("Result")
 
 MAX_SENTENCE = 400
-"""Characters of a sentence to be spoken."""
+"""Characters of a sentence to be spoken or drawn."""
+
+
+def check_sentence(text: str) -> None:
+    """Refuse a sentence that is empty or too long.
+
+    Raises:
+        RequestRejected: 422, it is.
+    """
+    if not text.strip():
+        raise RequestRejected(422, "the sentence is empty; describe what is to be drawn", code="no_sentence")
+    if len(text) > MAX_SENTENCE:
+        raise RequestRejected(
+            422, f"a sentence has at most {MAX_SENTENCE} characters; shorten it", code="sentence_too_long"
+        )
 
 
 @dataclass(frozen=True)
@@ -102,23 +116,42 @@ class Service:
             raise RequestRejected(503, f"the queue is full; try again in {wait} s", wait)
 
     async def translate(
-        self, speech: IO[bytes], wanted: RenderRequest, client: str, finish: Callable[[RenderResult], Result]
+        self,
+        subject: IO[bytes] | str,
+        wanted: RenderRequest,
+        client: str,
+        finish: Callable[[RenderResult], Result],
     ) -> Result:
-        """Translate a recording; `finish` makes of it what the client gets, in the same thread.
+        """Translate a recording, or draw a sentence through text.
+
+        Args:
+            subject: a recording, or a sentence, which a route that reads text draws.
+            wanted: what is asked for.
+            client: who asks.
+            finish: makes of the result what the client gets, in the thread that works.
 
         Raises:
-            RequestRejected: the queue is full, there is no such model or route, or the work took too long.
+            RequestRejected: the queue is full, there is no such model or route, none of it reads text, the
+                sentence is empty or too long, or the work took too long.
             SpeechError: the recording cannot be used.
-            SettingsError: the number of pictures or the seed is out of its range.
+            SettingsError: the number of pictures or the seed is out of its range; the sentence says nothing
+                that the model knows.
         """
-        name, route = self.registry.find(wanted.model, wanted.route)
+        if isinstance(subject, str):
+            check_sentence(subject)
+            name, route = self.registry.reader(wanted.model, wanted.route)
+        else:
+            name, route = self.registry.find(wanted.model, wanted.route)
         self.check_pictures(wanted.n)
 
         def job() -> Result:
-            deadline = Deadline(self.settings.request_seconds)
-            waveform = self._decode(speech, route, deadline)
-            clip, diverse = (waveform, audio.SAMPLE_RATE), wanted.diverse
-            result = route.translate(clip, wanted.n, wanted.seed, diverse=diverse)
+            n, seed, diverse = wanted.n, wanted.seed, wanted.diverse
+            if isinstance(subject, str):
+                waveform = np.zeros(0, np.float32)
+                result = route.draw_text(subject, n, seed, diverse=diverse)
+            else:
+                waveform = self._decode(subject, route, Deadline(self.settings.request_seconds))
+                result = route.translate((waveform, audio.SAMPLE_RATE), n, seed, diverse=diverse)
             self._count(route, name, len(result.images), waveform)
             return finish(RenderResult(waveform, result, name))
 
@@ -194,14 +227,11 @@ class Service:
         """Speak a sentence with the most natural voice there is; 16 kHz samples.
 
         Raises:
-            SettingsError: nothing speakable, or too much, is in the text.
+            SettingsError: nothing speakable is in the text.
             MissingExtraError: no engine is installed; the message holds the commands that install one.
-            RequestRejected: the queue is full.
+            RequestRejected: the queue is full, or the text is empty or too long.
         """
-        if len(text) > MAX_SENTENCE:
-            raise SettingsError(
-                f"a sentence has at most {MAX_SENTENCE} characters, not {len(text)}; shorten it"
-            )
+        check_sentence(text)
         return await self.queue.do(lambda: tts.speak(text), client)
 
     def _decode(self, speech: IO[bytes], route: Route, deadline: Deadline) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Receives the recordings of a request: multipart files, or one recording as the whole body.
+"""Receives what a request brings: recordings, as multipart files or one as the whole body; or JSON.
 
 Size and time of the body are bounded before it gets here (`middleware.py`). Beyond 1 MB it lies on disk, not
 in memory: in files without a name, which are gone when they are closed or the process ends.
@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from typing import IO, Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from speech2image.web.errors import RequestRejected
 
 Result = TypeVar("Result")
+Schema = TypeVar("Schema", bound=BaseModel)
+MAX_JSON = 20_000
+"""Bytes of a body in JSON; of the longest sentence twice, with each character escaped."""
 _IN_MEMORY = 1_000_000
 
 
@@ -34,12 +38,42 @@ async def receive(request: Request, names: tuple[str, ...]) -> dict[str, IO[byte
     Raises:
         RequestRejected: 400, no multipart; 422, a recording is missing or something else is there.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    if media_type(request) == "multipart/form-data":
         return _files(await _form(request, len(names)), names)
     if len(names) > 1:
         raise RequestRejected(422, f"send multipart/form-data with the files {', '.join(names)}")
     return {names[0]: await _whole(request)}
+
+
+def media_type(request: Request) -> str:
+    """What a request says that its body is, without parameters; "" if it does not."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def receive_json(request: Request, schema: type[Schema]) -> Schema:
+    """The body of a request as JSON.
+
+    Args:
+        request: whose body it is.
+        schema: what must be in it.
+
+    Raises:
+        RequestRejected: 400, no JSON; 413, more than `MAX_JSON` bytes; 422, it does not fit the schema.
+    """
+    content = bytearray()
+    async for block in request.stream():
+        content += block
+        if len(content) > MAX_JSON:
+            raise RequestRejected(413, f"the JSON is larger than {MAX_JSON} bytes; send a shorter text")
+    try:
+        return schema.model_validate_json(bytes(content))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise RequestRejected(400, f"the body is no JSON: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        given = f", got {first['input']!r:.100}" if first["type"] != "missing" else ""
+        raise RequestRejected(422, f"{where}: {first['msg']}{given}") from error
 
 
 @contextmanager

@@ -46,6 +46,51 @@ def test_a_model_offers_the_cascade_beside_it(both: Path, clip: Path) -> None:
     assert all(np.array_equal(*map(np.asarray, pair)) for pair in zip(shown, expected, strict=True))
 
 
+def test_a_text_is_drawn_by_the_route_that_reads(both: Path) -> None:
+    with client_of(both) as client:
+        answer = client.post("/v1/images?n=2&seed=3&format=json", json={"text": HEARD}).json()
+        assert (answer["route"], answer["transcript"], answer["speech_seconds"]) == ("cascade", HEARD, 0)
+        picture = client.post("/v1/images?seed=3&diverse=true&route=cascade", json={"text": HEARD})
+        refused = client.post("/v1/images?route=direct", json={"text": HEARD})
+    expected = load(both, route="cascade").draw_text(HEARD, 2, 3).images
+    shown = [Image.open(io.BytesIO(base64.b64decode(row["png"]))) for row in answer["pictures"]]
+    assert all(np.array_equal(*map(np.asarray, pair)) for pair in zip(shown, expected, strict=True))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture.content))), np.asarray(expected[0]))
+    assert (refused.status_code, refused.json()["code"]) == (404, "reads_no_text")
+    assert "the route 'direct' reads no text" in refused.json()["detail"]
+    assert "take the route 'cascade'" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "told"),
+    [
+        (b'{"text": "a red"', 400, "malformed", "no JSON"),
+        (b'{"text": "\\ud800"}', 400, "malformed", "no JSON"),
+        (b'{"text": ""}', 422, "no_sentence", "empty"),
+        (b'{"text": " \\n"}', 422, "no_sentence", "empty"),
+        (b'{"text": "?!"}', 422, "setting", "no word in '?!'"),
+        (b'{"text": "%s"}' % (b"a" * 401), 422, "sentence_too_long", "at most 400"),
+        (b'{"text": "%s"}' % (b"a" * 20_001), 413, "too_large", "20000 bytes"),
+        (b'{"text": 5}', 422, "invalid", "text: "),
+        (b"{}", 422, "invalid", "text: Field required"),
+        (b'{"text": "a red flower", "n": 2}', 422, "invalid", "n: Extra"),
+        (b'["a red flower"]', 422, "invalid", "the body: "),
+        (b"", 400, "malformed", "no JSON"),
+    ],
+)
+def test_texts_that_cannot_be_drawn(both: Path, body: bytes, status: int, code: str, told: str) -> None:
+    with client_of(both) as client:
+        answer = client.post("/v1/images", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert told in answer.json()["detail"]
+
+
+def test_a_model_that_reads_no_text_says_so(client) -> None:
+    answer = client.post("/v1/images", json={"text": HEARD})
+    assert (answer.status_code, answer.json()["code"]) == (404, "reads_no_text")
+    assert "the model reads no text, only recordings; send a recording" in answer.json()["detail"]
+
+
 def test_the_page_is_told_what_was_heard(both: Path, clip: Path) -> None:
     shown = {
         name: RenderResult(audio.load(clip), load(both, route=name).translate(clip), name) for name in ROUTES

@@ -29,7 +29,14 @@ from speech2image.web.page import answers
 from speech2image.web.page.events import EventStream
 from speech2image.web.page.examples import Examples, domains_of, find_examples, plural, suggestions
 from speech2image.web.page.templates import ASSETS, template
-from speech2image.web.service import MAX_SENTENCE, RenderRequest, RenderResult, Service, Steps
+from speech2image.web.service import (
+    MAX_SENTENCE,
+    RenderRequest,
+    RenderResult,
+    Service,
+    Steps,
+    check_sentence,
+)
 from speech2image.web.uploads import cancel_on_disconnect, closing, receive
 
 PICTURES = 8
@@ -301,18 +308,10 @@ async def _sentence(request: Request) -> str:
     async for block in request.stream():
         content += block
         if len(content) > 4 * MAX_SENTENCE:  # bytes of the longest sentence in UTF-8
-            raise _too_long()
+            break
     text = content.decode("utf-8", errors="replace")
-    if not text.strip():
-        raise RequestRejected(422, "type a sentence first", code="no_sentence")
-    if len(text) > MAX_SENTENCE:
-        raise _too_long()
+    check_sentence(text)
     return text
-
-
-def _too_long() -> RequestRejected:
-    sentence = f"a sentence has at most {MAX_SENTENCE} characters; shorten it"
-    return RequestRejected(422, sentence, code="sentence_too_long")
 
 
 def float_wav(waveform: NDArray[np.float32]) -> bytes:
