@@ -11,9 +11,9 @@ the same files in the same order. Writes word_errors.json beside the table it pr
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -42,8 +42,10 @@ class Settings:
         held_out: voices kept out of the recognizer's training; "reader/NAME" is a speaker of a corpus.
         recognizer: exported recognizer, or a model whose speech encoder writes down words.
         beams: how many hypotheses it keeps.
+        weights: of the recognizer's language model, one row each; without any, its own.
         pocketsphinx: measure it too.
         whisper: a model folder or name of faster-whisper, measured too.
+        split: whose captions are spoken of: test (unseen classes), or val, to choose on.
         limit: clips of each kind.
         out: where the numbers go.
     """
@@ -53,8 +55,10 @@ class Settings:
     held_out: tuple[str, ...] = ()
     recognizer: Path | None = None
     beams: int = 4
+    weights: tuple[float, ...] = ()
     pocketsphinx: bool = False
     whisper: str | None = None
+    split: Literal["test", "val"] = "test"
     limit: int = 200
     out: Path = Path("word_errors.json")
 
@@ -81,7 +85,7 @@ def recognizers(settings: Settings) -> Iterator[AsrBackend]:
     """Those asked for."""
     if settings.recognizer is not None:
         if (settings.recognizer / CARD).is_file():
-            yield EncoderAsr(read_card(settings.recognizer), Search(beam=settings.beams, ctc_weight=1.0))
+            yield from of_encoder(settings.recognizer, settings)
         else:
             yield BuiltinAsr(settings.recognizer, Search(beam=settings.beams))
     if settings.pocketsphinx:
@@ -90,12 +94,28 @@ def recognizers(settings: Settings) -> Iterator[AsrBackend]:
         yield Whisper(settings.whisper)
 
 
+def of_encoder(model: Path, settings: Settings) -> Iterator[AsrBackend]:
+    """A model's own words, with each weight of its language model that is asked for."""
+    asr = EncoderAsr(read_card(model), Search(beam=settings.beams, ctc_weight=1.0))
+    if not settings.weights:
+        yield asr
+        return
+    decoder = asr.decoder
+    if decoder is None or decoder.language_model is None:
+        raise SystemExit(f"{model} has no language model to weigh (speech2image export language-model)")
+    for weight in settings.weights:
+        decoder.language_model = replace(decoder.language_model, weight=weight)
+        asr.name = f"{model.name}, weight {weight:g}"
+        yield asr
+
+
 def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
     """Kinds of clips: text and encoded recording of each."""
     for folder in settings.data:
-        found = captions(folder, set(settings.held_out))
+        found = captions(folder, set(settings.held_out), settings.split)
+        classes = "unseen classes" if settings.split == "test" else "validation"
         for kind, chosen in found.items():
-            yield f"{folder.name}, unseen classes, {kind}", some(chosen, settings.limit)
+            yield f"{folder.name}, {classes}, {kind}", some(chosen, settings.limit)
     for root in settings.corpora:
         listed = list_recordings(root)
         speakers = np.array([item.speaker for item in listed])
@@ -105,14 +125,14 @@ def clips(settings: Settings) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
         yield f"{root.name}, kept out", some(pairs, settings.limit)
 
 
-def captions(folder: Path, held_out: set[str]) -> dict[str, list[tuple[str, bytes]]]:
-    """Spoken captions of unseen classes, for each kind of voices heard in training or kept out of it."""
+def captions(folder: Path, held_out: set[str], split: str) -> dict[str, list[tuple[str, bytes]]]:
+    """Spoken captions of a split, for each kind of voices heard in training or kept out of it."""
     arrays = PairArrays.open(folder)
-    unseen = {name for name, split in zip(arrays.ids, arrays.splits, strict=True) if split == "test"}
+    chosen = {name for name, own in zip(arrays.ids, arrays.splits, strict=True) if own == split}
     heard = set(arrays.utterance_voice[arrays.utterances_of("train", exclude_voices=held_out)].tolist())
     found: dict[str, list[tuple[str, bytes]]] = {}
     for item in stream_speech(speech_shards(folder)):
-        if item.sample in unseen and item.text:
+        if item.sample in chosen and item.text:
             voice = item.utterance.voice
             kind = f"{kind_of(voice)} {'heard' if voice in heard else 'kept out'}"
             found.setdefault(kind, []).append((transcript(item.text), item.utterance.audio))

@@ -121,6 +121,9 @@ class EncoderAsr:
         search: its beam; CTC and decoder are not mixed, as their pieces of text differ.
         threads: of one call.
 
+    Attributes:
+        decoder: that writes; None for CTC alone.
+
     Raises:
         CheckpointError: its encoder only embeds, or is damaged.
     """
@@ -134,7 +137,7 @@ class EncoderAsr:
         self._vocabulary, self._domains = Vocabulary(model.pieces), model.domains
         inputs, (_, *outputs) = model.signature(ENCODER)
         self._network = Session(model.read(ENCODER), inputs, outputs, str(model.path(ENCODER)), threads)
-        self._decoder = WordsDecoder.of_model(model, threads) if model.decoder_pieces else None
+        self.decoder = WordsDecoder.of_model(model, threads) if model.decoder_pieces else None
 
     def transcribe(self, waveform: NDArray[np.float32]) -> str:
         """The words of a recording; "" where none is heard."""
@@ -147,11 +150,11 @@ class EncoderAsr:
         given = self._network.all(frames[None], n_frames)
         ctc = check_ctc(given[WORDS], len(self._vocabulary), self._network.name)
         decision = decided(self._domains, given.get(DOMAIN), self._network.name)
-        if self._decoder is None:
+        if self.decoder is None:
             alone = replace(self.search, ctc_weight=1.0)
             written = transcribe(CtcAlone(ctc), self._vocabulary, frames, alone)
             return Recognition(written.text, written.words, decision)
-        words = self._decoder(given[STATES], ctc, self.search.beam, self.search.max_tokens)
+        words = self.decoder(given[STATES], ctc, self.search.beam, self.search.max_tokens)
         return Recognition(" ".join(word.text for word in words), words, decision)
 
 

@@ -110,6 +110,22 @@ def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] =
     print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")
 
 
+def add_language_model(checkpoint: Path, model: Path, weight: float = 0.15) -> None:
+    """Give a model with a decoder a language model, which helps it to write down what is said.
+
+    Example: speech2image export language-model --checkpoint runs/language_model/checkpoint.safetensors
+    --model my_model
+
+    Args:
+        checkpoint: of a language-model training.
+        model: model folder to change.
+        weight: of its log-probabilities beside the decoder's, 0 to 1; choose it on validation speech
+            (benchmarks/word_errors.py --split val).
+    """
+    off = import_training("export.language_model").add_checkpoint(checkpoint, model, weight)
+    print(f"{model}: the language model differs from torch by at most {off['language_model']:.1e}")
+
+
 def export_cascade(
     text_encoder: Path,
     generator: str,
@@ -243,6 +259,7 @@ def export_weights(checkpoint: Path, out: Path) -> None:
 
 PARTS: dict[str, Callable[..., None]] = {
     "speech-detector": add_speech_detector,
+    "language-model": add_language_model,
     "cascade": export_cascade,
     "generator": export_generator,
     "recognizer": export_recognizer,

@@ -26,6 +26,7 @@ from speech2image.commands.flags import (
     read_lines,
 )
 from speech2image.errors import SettingsError
+from speech2image.pipeline.registry import DEFAULT_MODEL, find
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -228,6 +229,34 @@ def _train_words_head(arguments: list[str]) -> None:
     opened = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
     recordings = {one.folder.name: one for one in opened}
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
+
+
+@dataclass(frozen=True)
+class LanguageModelFiles:
+    """Where a training reads and writes.
+
+    Attributes:
+        out: folder of the run: checkpoint and log; a run in it goes on.
+        data: shards folders that prepare wrote; captions alone are read, spoken or not.
+        recordings: folders that prepare recordings wrote; their texts alone are read.
+        model: a model with a decoder, by name or folder: its pieces of text are foretold.
+        preset: which settings are the defaults of the flags below.
+    """
+
+    out: Path
+    data: tuple[Path, ...] = ()
+    recordings: tuple[Path, ...] = ()
+    model: str = DEFAULT_MODEL
+    preset: str = TrainingFiles.preset
+
+
+def _train_language_model(arguments: list[str]) -> None:
+    module = import_training("training.recipes.language_model")
+    files, settings = parse_job(module, LanguageModelFiles, "train language-model", arguments)
+    arrays = open_data(files.data) if files.data else None
+    opened = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = {one.folder.name: one for one in opened}
+    print(module.train(settings, find(files.model), arrays, recordings, files.out))
 
 
 @dataclass(frozen=True)
@@ -532,6 +561,7 @@ RECIPES: dict[str, tuple[Callable[[list[str]], None], str]] = {
         "the same on Whisper's encoder: a head on its frozen states, then all of it",
     ),
     "words-head": (_train_words_head, "states of that encoder -> the words that were said (CTC)"),
+    "language-model": (_train_language_model, "what captions say: it helps a decoder to write them down"),
     "domain-head": (_train_domain_head, "the same states -> does the model draw what is described?"),
     "embeddings": (_embed, "no training: a trained encoder's embedding of every utterance, for the next two"),
     "one-stage-gan": (

@@ -36,10 +36,10 @@ from speech2image.errors import CheckpointError
 from speech2image.export.decoder import decoder_to_onnx
 from speech2image.export.folder import (
     MAX_BYTES,
+    add_network,
     check_folder,
     check_size,
     shared_networks,
-    write_again,
     write_folder,
 )
 from speech2image.export.onnx import to_onnx, with_eight_bit_weights, with_float16_weights
@@ -307,11 +307,8 @@ def add_speech_detector(
         SettingsError, OutputError: as `export_direct`.
     """
     model = read_card(Path(folder))
-    contents = {network: model.read(network) for network in model.networks if network not in model.shared}
-    contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
-    check_size(contents, max_bytes)
-    shared = {network: entry for network, entry in model.shared.items() if network != DETECTOR}
-    write_again(model, contents, shared, {"parity": model.card.get("parity", {}) | detected})
+    content, detected = detector_to_onnx(speech_detector, log_mels or made_up_log_mels())
+    add_network(model, DETECTOR, content, detected, max_bytes)
     return detected
 
 

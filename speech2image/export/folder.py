@@ -97,6 +97,34 @@ def write_again(
     write_folder(model.folder, contents, {**card, **(changes or {})}, inside, shared)
 
 
+def add_network(
+    model: Model,
+    network: str,
+    content: bytes,
+    parity: Mapping[str, float],
+    max_bytes: int = MAX_BYTES,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """Give a model a network, or another one in its place; its other networks stay as they are.
+
+    Args:
+        model: whose folder changes.
+        network: its name, one of `routes.OPTIONAL`.
+        content: the network in ONNX.
+        parity: differences from torch that the card shall state.
+        max_bytes: the most it may take.
+        changes: what else the card shall state.
+
+    Raises:
+        CheckpointError, SettingsError, OutputError: as `write_folder` and `check_size`.
+    """
+    contents = {name: model.read(name) for name in model.networks if name not in model.shared}
+    check_size({network: content}, max_bytes)
+    shared = {name: entry for name, entry in model.shared.items() if name != network}
+    told = {"parity": {**model.card.get("parity", {}), **parity}, **(changes or {})}
+    write_again(model, contents | {network: content}, shared, told)
+
+
 def shared_networks(lender: Model, folder: Path, networks: Sequence[str]) -> dict[str, Card]:
     """What `model.json` in `folder` says of networks that stay in the lender's folder; those it has of them.
 

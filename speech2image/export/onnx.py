@@ -37,6 +37,7 @@ ARRAYS: dict[str, tuple[dict[str, dict[int, str]], dict[str, dict[int, str]]]] =
     "condition_prior": ({"embedding": {}, "noise": {}}, {"feature": {}}),
     "generator": ({"condition": {}, "noise": {}}, {"picture": {}}),
     "speech_detector": ({"log_mel": {2: "frames"}, "n_frames": {}}, {"speech_probability": {1: "steps"}}),
+    "language_model": ({"tokens": {}}, {"next": {}}),
     "text_encoder": ({"letters": {}}, {"text_embedding": {}}),
     "word_vectors": ({COUNTS: {}}, {"text_embedding": {}}),
 }

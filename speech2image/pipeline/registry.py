@@ -21,7 +21,7 @@ from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.card import MAX_CARD_BYTES, Card, check_card, name_of, read_content, read_json_card
 from speech2image.pipeline.domains import Domains, check_domains
-from speech2image.pipeline.routes import OPTIONAL, PRIOR, ROUTES, WORDS_DECODER, WORDS_MEMORY
+from speech2image.pipeline.routes import LANGUAGE_MODEL, OPTIONAL, PRIOR, ROUTES, WORDS_DECODER, WORDS_MEMORY
 
 MODELS_FOLDER = Path(__file__).parents[1] / "pretrained_models"
 CARD = "model.json"
@@ -43,6 +43,8 @@ text that its tokens stand for."""
 STATES, DECODER_PIECES = "states", "decoder_pieces"
 """The output of a speech encoder that a decoder writes down words from, and what the card calls the pieces of
 text that the decoder's tokens stand for."""
+MAX_CONTEXT = 64
+"""The most tokens that a language model may read."""
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
@@ -366,6 +368,8 @@ def check_model_card(card: Card, path: Path) -> None:
             f"{path} is damaged: '{WORDS_MEMORY}', '{WORDS_DECODER}' and '{DECODER_PIECES}' belong together, "
             "some of them are missing"
         )
+    if LANGUAGE_MODEL in networks:
+        _check_language_model(card, path)
     if DOMAINS in card:
         check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
     if not isinstance(card.get(VOCABULARY, ""), str):
@@ -373,3 +377,23 @@ def check_model_card(card: Card, path: Path) -> None:
             f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"
         )
     name_of(card, path)
+
+
+def _check_language_model(card: Card, path: Path) -> None:
+    """Refuse a language model without a decoder that it helps, or without its two numbers."""
+    if not card.get(DECODER_PIECES):
+        raise CheckpointError(
+            f"{path} is damaged: '{LANGUAGE_MODEL}' and '{DECODER_PIECES}' belong together, one is missing"
+        )
+    stated = card.get(LANGUAGE_MODEL)
+    stated = stated if isinstance(stated, dict) else {}
+    context, weight = stated.get("context"), stated.get("weight")
+    if not isinstance(context, int) or isinstance(context, bool) or not 1 <= context <= MAX_CONTEXT:
+        raise CheckpointError(
+            f"{path} is damaged: 'context' of '{LANGUAGE_MODEL}' is {context!r:.60}, not a whole number from "
+            f"1 to {MAX_CONTEXT}"
+        )
+    if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight <= 1:
+        raise CheckpointError(
+            f"{path} is damaged: 'weight' of '{LANGUAGE_MODEL}' is {weight!r:.60}, not a number from 0 to 1"
+        )

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 GENERATOR = "generator"
 PRIOR, DETECTOR = "condition_prior", "speech_detector"
 WORDS_MEMORY, WORDS_DECODER = "words_memory", "words_decoder"
-OPTIONAL = (PRIOR, DETECTOR, WORDS_MEMORY, WORDS_DECODER)
-"""The networks a model of any route may do without; the last two together (`asr/decoder.py`)."""
+LANGUAGE_MODEL = "language_model"
+OPTIONAL = (PRIOR, DETECTOR, WORDS_MEMORY, WORDS_DECODER, LANGUAGE_MODEL)
+"""The networks a model of any route may do without; memory and decoder together, a language model only with
+them (`asr/decoder.py`)."""
 
 
 @dataclass(frozen=True)

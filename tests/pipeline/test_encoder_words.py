@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,8 +29,10 @@ from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import BLANK, END, LETTERS, Vocabulary
 from speech2image.audio.front_ends import WHISPER
 from speech2image.commands import drawing
-from speech2image.errors import CheckpointError
+from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export import direct
+from speech2image.export.language_model import add_language_model
+from speech2image.models.language_model import LanguageModel, LanguageModelSettings
 from speech2image.models.pretrained_speech_encoder import (
     PoolingHeadSettings,
     PretrainedEncoderSettings,
@@ -244,6 +247,7 @@ class Scripted(WordsDecoder):
 
     def __init__(self, chances: dict[str, dict[str, float]]) -> None:
         self.chances, self.vocabulary = chances, Vocabulary(("a", "b"))
+        self.decoder, self.language_model = SimpleNamespace(name="scripted"), None
 
     def start(self, states: np.ndarray) -> list[str]:
         return [""]
@@ -275,6 +279,92 @@ def test_the_search_compares_sentences_by_their_mean() -> None:
     assert [word.text for word in decoder(states, ctc, beam=3)] == ["bb"]
     silence = np.log(np.array([[1.0, 0.0, 0.0, 0.0]] * 10) + 1e-9, dtype=np.float32)
     assert decoder(states, silence, beam=3) == ()
+
+
+class Usual:
+    """A language model of the letters a and b: what is usual after what was written."""
+
+    weight, network = 0.5, SimpleNamespace(name="usual")
+
+    def __init__(self, usual: str) -> None:
+        self.usual, self.asked = usual, []
+
+    def __call__(self, sentences: list[list[int]]) -> np.ndarray:
+        self.asked += ["".join("??ab"[token] for token in sentence) for sentence in sentences]
+        favoured = [1e-9, *(0.98 if letter == self.usual else 0.01 for letter in ".ab")]
+        return self.weight * np.log(np.array([favoured] * len(sentences), dtype=np.float32))
+
+
+def test_a_language_model_tips_the_choice_and_no_confidence() -> None:
+    chances = {"": {"a": 0.55, "b": 0.45}} | {text: {".": 0.9, "a": 0.05, "b": 0.05} for text in "ab"}
+    chances |= {text: {".": 1.0} for text in ("aa", "ab", "ba", "bb")}
+    decoder, states = Scripted(chances), np.zeros((1, 1, 1), np.float32)
+    assert decoder.search(states, 5, 1)[0] == [2]
+    decoder.language_model = usual = Usual("b")
+    for beam in (1, 2):
+        tokens, found = decoder.search(states, 5, beam)
+        assert tokens[0] == 3 and found[0] == pytest.approx(np.log(0.45), abs=1e-5)
+    assert usual.asked[0] == "" and {"b", "a"} <= set(usual.asked)
+    usual.weight = 0.0
+    assert decoder.search(states, 5, 2)[0] == [2]
+
+
+@pytest.fixture(scope="module")
+def language_model() -> LanguageModel:
+    torch.manual_seed(0)
+    made = LanguageModel(LanguageModelSettings(2 + len(LETTERS), context=3, width=16, hidden=16))
+    with torch.no_grad():
+        made.bias[2 + LETTERS.index("q")] = 200.0  # whatever is said, it expects "q"
+    return made.eval()
+
+
+def test_a_model_is_given_a_language_model(decoder_folder, language_model, tmp_path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(decoder_folder, own)
+    before = registry.read_card(own)
+    silent = EncoderAsr(before, Search(beam=2)).recognize(CLIP).text
+    vocabulary = Vocabulary(tuple(LETTERS))
+    off = add_language_model(own, language_model, vocabulary, 0.0)
+    assert 0 <= off["language_model"] < 1e-4
+    assert EncoderAsr(registry.read_card(own), Search(beam=2)).recognize(CLIP).text == silent
+    add_language_model(own, language_model, vocabulary, 1.0, training={"steps": 3})
+    after = registry.read_card(own)
+    assert after.card["language_model"] == {"context": 3, "weight": 1.0, "training": {"steps": 3}}
+    assert after.card["parity"].items() >= (before.card["parity"] | off).items()
+    unchanged = before.networks
+    assert {after.sha256[name] for name in unchanged} == {before.sha256[name] for name in unchanged}
+    assert set(EncoderAsr(after, Search(beam=2)).recognize(CLIP).text) == {"q"}
+    assert set(speech2image.load(own).translate((CLIP, 16_000)).transcript) == {"q"}
+
+
+def test_a_language_model_of_other_pieces_is_refused(decoder_folder, folder, language_model) -> None:
+    with pytest.raises(CheckpointError, match="train language-model --model"):
+        add_language_model(decoder_folder, language_model, Vocabulary(("a", "b")), 0.1)
+    with pytest.raises(CheckpointError, match="has none"):
+        add_language_model(folder, language_model, Vocabulary(tuple(LETTERS)), 0.1)
+    with pytest.raises(SettingsError, match="from 0 to 1"):
+        add_language_model(decoder_folder, language_model, Vocabulary(tuple(LETTERS)), 1.5)
+    assert "language_model" not in registry.read_card(decoder_folder).networks
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"language_model": None}, "'context' of 'language_model' is None"),
+        ({"language_model": {"context": True, "weight": 0.1}}, "'context' of 'language_model' is True"),
+        ({"language_model": {"context": 3, "weight": 7}}, "'weight' of 'language_model' is 7"),
+    ],
+)
+def test_a_damaged_card_of_a_language_model_is_refused(
+    decoder_folder, language_model, tmp_path, changes, message
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(decoder_folder, own)
+    add_language_model(own, language_model, Vocabulary(tuple(LETTERS)), 0.1)
+    card = json.loads((own / "model.json").read_text())
+    (own / "model.json").write_text(json.dumps(card | changes))
+    with pytest.raises(CheckpointError, match=message):
+        registry.read_card(own)
 
 
 def test_without_words_ctc_tells_them_and_no_decoder_is_opened(decoder_folder, folder, monkeypatch) -> None:

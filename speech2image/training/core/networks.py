@@ -16,6 +16,7 @@ from speech2image.models.condition_prior import SpokenGenerator
 from speech2image.models.flow_prior import prior_from_state
 from speech2image.models.gan import stackgan_v1, stackgan_v2
 from speech2image.models.gan.one_stage import GeneratorSettings, OneStageGenerator
+from speech2image.models.language_model import LanguageModel, LanguageModelSettings
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
@@ -33,6 +34,7 @@ from speech2image.training.core.checkpoint import (
 
 SPEECH_ENCODER, CLASSIFIER, TEXT_ENCODER = "speech_encoder", "classifier", "text_encoder"
 SPEECH_RECOGNIZER, SPEECH_DETECTOR = "speech_recognizer", "speech_detector"
+LANGUAGE_MODEL = "language_model"
 ONE_STAGE_GAN, STACKGAN_V1, STACKGAN_V2 = "one_stage_gan", "stackgan_v1", "stackgan_v2"
 """Kinds of checkpoints."""
 
@@ -179,6 +181,16 @@ def load_speech_detector(path: str | os.PathLike[str]) -> SpeechDetector:
         detector = SpeechDetector(SpeechDetectorSettings(**stored_settings(state, "detector")))
         detector.load_state_dict(averaged_weights(state))
     return detector.eval()
+
+
+def load_language_model(path: str | os.PathLike[str]) -> tuple[LanguageModel, Vocabulary]:
+    """The network of a language-model training, and the pieces of text that it foretells."""
+    state = load_checkpoint(path, LANGUAGE_MODEL)
+    with building_from(path):
+        vocabulary = Vocabulary(tuple(map(_piece, state[DECODER_PIECES])))
+        network = LanguageModel(LanguageModelSettings(**stored_settings(state, "language_model")))
+        network.load_state_dict(averaged_weights(state))
+    return network.eval(), vocabulary
 
 
 def load_stage(path: str | os.PathLike[str]) -> stackgan_v1.StageOne | stackgan_v1.StageTwo:

@@ -6,7 +6,7 @@ of unseen classes and on held-out recordings are logged at every checkpoint.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -166,6 +166,13 @@ class MaterialSettings(Protocol):
     def recordings_repeated(self) -> int: ...
 
 
+def left_out(speakers: NDArray[np.str_], held_out: Sequence[str]) -> NDArray[np.bool_]:
+    """Which recordings of a corpus are for testing: those of the speakers held out as "reader/NAME", else
+    `kept_out`."""
+    out = np.isin(speakers, [voice.removeprefix("reader/") for voice in held_out])
+    return out if out.any() else kept_out(speakers)
+
+
 def gather_transcribed(
     settings: MaterialSettings,
     arrays: TrainingArrays | None,
@@ -197,8 +204,7 @@ def gather_transcribed(
         classes = arrays.classes_of("test")
         tests |= {f"{classes}, heard voices": heard, f"{classes}, unheard voices": unheard}
     for name, corpus in recordings.items():
-        out = np.isin(corpus.speakers, [voice.removeprefix("reader/") for voice in settings.held_out_voices])
-        out = out if out.any() else kept_out(corpus.speakers)
+        out = left_out(corpus.speakers, settings.held_out_voices)
         training.append((corpus, np.tile(np.flatnonzero(~out), settings.recordings_repeated)))
         tests[name] = JoinedSpeech([(corpus, np.flatnonzero(out))])
     if not training:
