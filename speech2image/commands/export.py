@@ -50,6 +50,7 @@ def export_checkpoints(
     description: str = "",
     speech_detector: Path | None = None,
     generator_of: str | None = None,
+    decoder_of: str | None = None,
     clips: tuple[Path, ...] = (),
     max_megabytes: float = 25.0,
 ) -> None:
@@ -68,6 +69,8 @@ def export_checkpoints(
         speech_detector: checkpoint of a speech-detector training; without one the model takes any sound.
         generator_of: a model beside this one, or a shipped one, that has this very generator, which is then
             not stored twice, nor its speech detector if none is given.
+        decoder_of: a model, by name or folder, whose decoder and language model the new one writes down words
+            with: for an encoder whose head alone was trained since.
         clips: recordings on which ONNX is compared with torch; made-up sounds by default.
         max_megabytes: the most each of its networks may take; inf for any size.
     """
@@ -84,6 +87,7 @@ def export_checkpoints(
         description=description,
         speech_detector=speech_detector,
         generator_of=generator_of,
+        decoder_of=decoder_of,
         clips=[audio.load(clip) for clip in clips],
         max_bytes=max_bytes,
     )

@@ -25,12 +25,19 @@ from speech2image.export.recognizer import FREE, LIKELY, SAME, STEPS
 from speech2image.models.pretrained_speech_encoder import PretrainedSpeechEncoder
 from speech2image.models.speech_recognizer import Cache
 from speech2image.models.whisper_decoder import WhisperDecoder
+from speech2image.pipeline.card import Card
 from speech2image.pipeline.onnx import Session
-from speech2image.pipeline.registry import STATES
-from speech2image.pipeline.routes import WORDS_DECODER, WORDS_MEMORY
+from speech2image.pipeline.registry import DECODER_PIECES, STATES, Model
+from speech2image.pipeline.routes import LANGUAGE_MODEL, WORDS_DECODER, WORDS_MEMORY
 
 SAME_EIGHT_BIT = 0.25
 """The most the mean of those differences may be with eight-bit numbers."""
+SAME_STATES = 1e-2
+"""How far the states of an encoder may turn from those that a decoder was trained on (1 - cosine, the mean of
+a clip): what eight bits change, and not what a training changes."""
+MEASURED = ("decoder", "language_model")
+"""How a card's figures of parity begin that are of these networks."""
+ENCODER_NETWORK = "speech_encoder"
 MEMORY = (STATES,), ("memory_keys", "memory_values")
 """Inputs and outputs of the first network; those of the second are `ctc.DECODER`."""
 _FREE = FREE | {STATES: {1: "steps"}, "tokens": {0: "hypotheses", 1: "new"}}
@@ -140,3 +147,42 @@ def compare(
             cache = Cache(cache.keys[:, rows], cache.values[:, rows], *cache[2:])
     off = np.concatenate(differences)
     return float(off.max()), float(off.mean())
+
+
+def taken_over(
+    lender: Model, encoder: bytes, outputs: Sequence[str], frames: Sequence[NDArray[np.float32]]
+) -> tuple[dict[str, bytes], Card]:
+    """The decoder of another model, and its language model, for an encoder that gives the same states.
+
+    Args:
+        lender: the other model.
+        encoder: the encoder in ONNX.
+        outputs: its outputs, `registry.STATES` among them.
+        frames: of clips to compare the states on, [features, frames].
+
+    Returns:
+        The networks by name, and what the card says of them ("parity" is to be joined with what it says).
+
+    Raises:
+        CheckpointError: the other model has no decoder, or its encoder gives other states.
+    """
+    if not lender.decoder_pieces:
+        raise CheckpointError(f"model '{lender.name}' has no decoder to take over; leave decoder_of out")
+    inputs, given = lender.signature(ENCODER_NETWORK)
+    sessions = [
+        Session(lender.read(ENCODER_NETWORK), inputs, given, str(lender.path(ENCODER_NETWORK))),
+        Session(encoder, inputs, outputs, f"{ENCODER_NETWORK}.onnx"),
+    ]
+    turned = []
+    for clip in frames:
+        n_frames = np.array([clip.shape[1]], dtype=np.int64)
+        theirs, ours = (session.all(clip[None], n_frames)[STATES].astype(np.float64) for session in sessions)
+        if ours.shape != theirs.shape:
+            raise CheckpointError(f"the encoder gives states {ours.shape}, '{lender.name}' {theirs.shape}")
+        lengths = np.sqrt((ours**2).sum(-1) * (theirs**2).sum(-1))
+        turned.append(float(1 - ((ours * theirs).sum(-1) / lengths).mean()))
+    check_same(f"a state of the encoder of '{lender.name}' (1 - cosine)", max(turned), SAME_STATES)
+    names = [name for name in (WORDS_MEMORY, WORDS_DECODER, LANGUAGE_MODEL) if name in lender.networks]
+    told = {key: lender.card[key] for key in (DECODER_PIECES, LANGUAGE_MODEL) if key in lender.card}
+    measured = {key: off for key, off in lender.card.get("parity", {}).items() if key.startswith(MEASURED)}
+    return {name: lender.read(name) for name in names}, {**told, "parity": measured}

@@ -33,7 +33,7 @@ from torch import nn
 
 from speech2image.audio.front_ends import PAPER, FrontEnd
 from speech2image.errors import CheckpointError
-from speech2image.export.decoder import decoder_to_onnx
+from speech2image.export.decoder import decoder_to_onnx, taken_over
 from speech2image.export.folder import (
     MAX_BYTES,
     add_network,
@@ -42,7 +42,7 @@ from speech2image.export.folder import (
     shared_networks,
     write_folder,
 )
-from speech2image.export.onnx import to_onnx, with_eight_bit_weights, with_float16_weights
+from speech2image.export.onnx import ARRAYS, to_onnx, with_eight_bit_weights, with_float16_weights
 from speech2image.export.parity import (
     SAME,
     SAME_CHANCES,
@@ -113,6 +113,7 @@ def export_direct(
     pieces: Sequence[str] = (),
     decoder_pieces: Sequence[str] = (),
     generator_of: Model | None = None,
+    decoder_of: Model | None = None,
     domains: Domains | None = None,
     **card: Any,
 ) -> Parity:
@@ -136,6 +137,8 @@ def export_direct(
         generator_of: a model beside `folder`, or a shipped one, that has the same generator: its file is used
             in place of another copy, and its speech detector if none is given. A condition prior is not
             shared.
+        decoder_of: a model whose decoder and language model the new one gets, in place of a decoder of the
+            encoder's own: for an encoder that learnt to embed anew on the states of that model's.
         domains: that the encoder's domain head tells apart; it then gives them, too.
         **card: more JSON values for `model.json`: description, training data, voices, measures ...
 
@@ -154,7 +157,7 @@ def export_direct(
     shared = {} if generator_of is None else shared_networks(generator_of, folder, ("generator", DETECTOR))
     clips = clips or made_up_clips()
     frames = [front_end.extract(clip) for clip in clips]
-    outputs = ((WORDS, pieces), (DOMAIN, domains), (STATES, decoder_pieces))
+    outputs = ((WORDS, pieces), (DOMAIN, domains), (STATES, decoder_pieces or decoder_of))
     further = [name for name, given in outputs if given]
     contents, sizes, parity = convert(
         speech_encoder, generator, of_clips(frames), noise_size, further, generator_of
@@ -170,6 +173,10 @@ def export_direct(
             raise CheckpointError("the speech encoder has no decoder; leave decoder_pieces out")
         decoder, written = decoder_to_onnx(listening, [clip[:, :1000] for clip in frames])
         contents |= decoder
+    elif decoder_of is not None:
+        _, heard = ARRAYS["speech_encoder"]
+        decoder, told = taken_over(decoder_of, contents["speech_encoder"], [*heard, *further], frames)
+        contents, written, card = contents | decoder, told.pop("parity"), card | told
     if domains:
         card |= {DOMAINS: list(domains.names), OTHER_THRESHOLD: domains.threshold}
     detected: dict[str, float] = {}
@@ -318,11 +325,12 @@ def export_checkpoints(
     folder: str | os.PathLike[str],
     speech_detector: str | os.PathLike[str] | None = None,
     generator_of: str | os.PathLike[str] | None = None,
+    decoder_of: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Parity:
     """`export_direct` for two or three training checkpoints; their averaged weights are taken.
 
-    `generator_of` is the name or folder of a model.
+    `generator_of` and `decoder_of` are names or folders of models.
 
     Raises:
         CheckpointError: a checkpoint is damaged or of another kind; else as `export_direct`.
@@ -353,6 +361,7 @@ def export_checkpoints(
         pieces=facts.get(PIECES, ()),
         decoder_pieces=facts.get(DECODER_PIECES, ()),
         generator_of=None if generator_of is None else find(generator_of),
+        decoder_of=None if decoder_of is None else find(decoder_of),
         domains=domains,
         **stated,
         **options,

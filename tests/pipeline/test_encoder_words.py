@@ -1,9 +1,11 @@
 """A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -335,6 +337,39 @@ def test_a_model_is_given_a_language_model(decoder_folder, language_model, tmp_p
     assert {after.sha256[name] for name in unchanged} == {before.sha256[name] for name in unchanged}
     assert set(EncoderAsr(after, Search(beam=2)).recognize(CLIP).text) == {"q"}
     assert set(speech2image.load(own).translate((CLIP, 16_000)).transcript) == {"q"}
+
+
+def test_an_encoder_with_another_head_keeps_decoder_and_language_model(
+    encoder, decoder_folder, folder, language_model, tmp_path
+) -> None:
+    lending = tmp_path / "lending"
+    shutil.copytree(decoder_folder, lending)
+    add_language_model(lending, language_model, Vocabulary(tuple(LETTERS)), 0.1)
+    lender = registry.read_card(lending)
+    other_head = copy.deepcopy(encoder)
+    for parameter in other_head.head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    options = {"licence": "CC0-1.0", "noise_size": 7, "front_end": WHISPER, "pieces": tuple(LETTERS)}
+    export = partial(direct.export_direct, generator=MatrixGenerator(), name="again", **options)
+    export(other_head, folder=tmp_path / "again", decoder_of=lender)
+    again = registry.read_card(tmp_path / "again")
+    for network in ("words_memory", "words_decoder", "language_model"):
+        assert again.sha256[network] == lender.sha256[network]
+    for key in ("decoder_pieces", "language_model"):
+        assert again.card[key] == lender.card[key]
+    assert again.card["parity"].items() >= {"decoder": lender.card["parity"]["decoder"]}.items()
+    routes = [speech2image.load(place) for place in (lending, tmp_path / "again")]
+    theirs, ours = (route.translate((CLIP, 16_000)) for route in routes)
+    assert ours.words == theirs.words and ours.words
+    assert ours != theirs  # another picture
+
+    with pytest.raises(CheckpointError, match="'mine' has no decoder to take over"):
+        export(other_head, folder=tmp_path / "none", decoder_of=registry.read_card(folder))
+    other_states = copy.deepcopy(encoder)
+    nn.init.normal_(other_states.backbone.conv1.weight, std=0.3)
+    with pytest.raises(CheckpointError, match="a state of the encoder of 'decoding'"):
+        export(other_states, folder=tmp_path / "none", decoder_of=lender)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_language_model_of_other_pieces_is_refused(decoder_folder, folder, language_model) -> None:
