@@ -19,13 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from speech2image import audio
+from speech2image.asr.backends import AsrBackend, Recognition
 from speech2image.asr.ctc import TranscribedWord
 from speech2image.audio.inputs import named
 from speech2image.audio.vad import VoiceActivityDetector
@@ -38,9 +39,6 @@ from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.recipe import Recipe
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import ROUTES
-
-if TYPE_CHECKING:
-    from speech2image.asr.backends import AsrBackend
 
 Speech = audio.Source
 """What a recording may be handed in as: see `audio.load`; bare samples with their rate beside them."""
@@ -259,7 +257,7 @@ class Parts:
     prior: Session | None = None
     vad: VoiceActivityDetector | None = None
     threads: int | None = None
-    recognizer: "str | AsrBackend" = "own"
+    recognizer: str | AsrBackend = "own"
     strict: bool = True
     words: bool = True
 
@@ -537,6 +535,18 @@ class Route(ABC):
             SettingsError: as `draw_text`.
         """
         raise self._reads_no_text()
+
+    def recognize(self, speech: Speech, *, rate: Rate = None) -> Recognition:
+        """What is said in a recording; how sure each word is and what it is about, where the model tells it.
+
+        Raises:
+            SpeechError: as `translate`; words that the model cannot draw are told all the same.
+            SettingsError: the model tells no words (`capabilities.transcript`).
+        """
+        if not self.capabilities.transcript:
+            raise SettingsError(f"model '{self.name}' tells no words of a recording")
+        heard = self.encode(audio.with_rate(speech, rate))
+        return Recognition(heard.transcript or "", heard.words, heard.decision)
 
     def _reads_no_text(self) -> SettingsError:
         return SettingsError(f"model '{self.name}' is of the {self.model.route} route, which reads no text")

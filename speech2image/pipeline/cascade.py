@@ -118,8 +118,12 @@ class CascadeRoute(Route):
         Raises:
             SpeechError, SettingsError: as `translate`.
         """
+        return self.recognize(speech, rate=rate).text
+
+    def recognize(self, speech: Speech, *, rate: int | None = None) -> Recognition:
+        """As `Route.recognize`: what the recognizer tells."""
         recognizer = self._recognizer()
-        return self._written(recognizer, listen(audio.with_rate(speech, rate), self.vad)[0]).text
+        return self._written(recognizer, listen(audio.with_rate(speech, rate), self.vad)[0])
 
     def embed_text(self, text: str) -> NDArray[np.float32]:
         """Turn a sentence into its text embedding, float32 [1024].

@@ -1,4 +1,7 @@
-"""The HTTP interface: POST /v1/images, POST /v1/interpolate, GET /v1/models, /healthz, /metrics."""
+"""The HTTP interface: POST /v1/images, POST /v1/interpolate, GET /v1/models, /healthz, /metrics.
+
+`compatible.py` has more of it, `live.py` the WebSocket.
+"""
 
 import secrets
 import time
@@ -21,6 +24,7 @@ from speech2image.errors import OutputError
 from speech2image.pipeline import images
 from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.web import metrics, schemas
+from speech2image.web.description import BINARY, one_of, recordings, rejections
 from speech2image.web.errors import RequestRejected
 from speech2image.web.service import RenderRequest, RenderResult, Service
 from speech2image.web.uploads import cancel_on_disconnect, closing, media_type, receive, receive_json
@@ -49,21 +53,6 @@ _Format = Format | SkipJsonSchema[None]
 _bearer = HTTPBearer(auto_error=False, description="The server's key, if it has one.")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same in a header of its own.")
 
-_REJECTIONS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schemas.Problem, "description": "The multipart body is broken."},
-    401: {"model": schemas.Problem, "description": "The server has a key, and it was not sent."},
-    403: {"model": schemas.Problem, "description": "A script of another web site sent it."},
-    404: {"model": schemas.Problem, "description": "No such model or route."},
-    406: {"model": schemas.Problem, "description": "The header Accept names nothing that can be sent."},
-    408: {"model": schemas.Problem, "description": "The body took too long to arrive."},
-    413: {"model": schemas.Problem, "description": "The body is too large."},
-    422: {"model": schemas.Problem, "description": "The recording or a setting cannot be used."},
-    429: {"model": schemas.Problem, "description": "Too many requests of yours at once; see Retry-After."},
-    503: {
-        "model": schemas.Problem,
-        "description": "The queue is full, or the work took too long; see Retry-After.",
-    },
-}
 _SEED = Query(ge=0, le=2**64 - 1, description="Where the noise comes from; the same seed, the same pictures.")
 _FORMAT = Query(
     description="png, webp, jpeg: one picture, or all on one sheet. json: each by itself, in base64. Without "
@@ -73,14 +62,15 @@ _FORMAT = Query(
 _ENCODING = Query(description="The pictures in JSON: png loses nothing, webp and jpeg are small.")
 _RECIPE = Query(description="Keep in the picture file, as text, what drew it: model, route, seed, words.")
 _DIVERSE = Query(description="Give the n pictures that differ most of more; the first stays.")
-_BINARY = {"type": "string", "format": "binary"}
-_PICTURES = {kind: {"schema": _BINARY} for kind in _MEDIA.values() if kind.startswith("image/")}
+_PICTURES: dict[str, Any] = {
+    kind: {"schema": BINARY} for kind in _MEDIA.values() if kind.startswith("image/")
+}
 
 
 def make_router(service: Service, key: str | None) -> APIRouter:
     """The HTTP interface of one service; a `key` must come with every request to /v1 and /metrics."""
-    router = APIRouter(dependencies=[Depends(known_parameters)], responses={422: _REJECTIONS[422]})
-    protected = [Depends(_key_check(key))]
+    router = APIRouter(dependencies=[Depends(known_parameters)], responses=rejections(422))
+    protected = [Depends(key_check(key))]
     _add_images(router, service, protected)
     _add_interpolate(router, service, protected)
     _add_information(router, service, protected)
@@ -96,17 +86,17 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
         operation_id="draw_images",
         tags=["pictures"],
         summary="A recording, or a sentence, becomes pictures",
-        responses=_REJECTIONS | _pictures_or_png(schemas.Pictures),
+        responses=rejections() | rejections(406) | _pictures_or_png(schemas.Pictures),
         response_model=None,
         dependencies=protected,
-        openapi_extra=_body(("audio",), raw=True, json=schemas.Sentence),
+        openapi_extra=recordings(("audio",), raw=True, json=schemas.Sentence),
     )
     async def draw(
         request: Request,
         n: Annotated[int, count] = 1,
         seed: Annotated[int, _SEED] = 0,
-        model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
-        route: Annotated[_Name, _one_of(registry.route_names, "Way from speech to pictures.")] = None,
+        model: Annotated[_Name, one_of(registry.models, "A name of /v1/models.")] = None,
+        route: Annotated[_Name, one_of(registry.route_names, "Way from speech to pictures.")] = None,
         diverse: Annotated[bool, _DIVERSE] = False,
         format: Annotated[_Format, _FORMAT] = None,
         encoding: Annotated[schemas.Encoding, _ENCODING] = schemas.Encoding.png,
@@ -139,16 +129,16 @@ def _add_interpolate(router: APIRouter, service: Service, protected: list[Depend
         operation_id="interpolate",
         tags=["pictures"],
         summary="Two recordings become a row of pictures between them",
-        responses=_REJECTIONS | _pictures_or_png(schemas.InterpolatedPictures),
+        responses=rejections() | rejections(406) | _pictures_or_png(schemas.InterpolatedPictures),
         response_model=None,
         dependencies=protected,
-        openapi_extra=_body(("first", "second"), raw=False),
+        openapi_extra=recordings(("first", "second"), raw=False),
     )
     async def interpolate(
         request: Request,
         steps: Annotated[int, count] = min(9, most),
         seed: Annotated[int, _SEED] = 0,
-        model: Annotated[_Name, _one_of(registry.models, "A name of /v1/models.")] = None,
+        model: Annotated[_Name, one_of(registry.models, "A name of /v1/models.")] = None,
         format: Annotated[_Format, _FORMAT] = None,
         encoding: Annotated[schemas.Encoding, _ENCODING] = schemas.Encoding.png,
         recipe: Annotated[bool, _RECIPE] = True,
@@ -174,7 +164,7 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
         tags=["server"],
         summary="The models served, and what a request may hold",
         dependencies=protected,
-        responses={401: _REJECTIONS[401]},
+        responses=rejections(401),
     )
     async def models() -> schemas.Models:
         return _models(service)
@@ -188,7 +178,7 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
         operation_id="is_ready",
         tags=["server"],
         summary="Whether there is room for a request",
-        responses={503: _REJECTIONS[503]},
+        responses=rejections(503),
     )
     async def readyz() -> schemas.Health:
         service.check_ready()
@@ -201,14 +191,10 @@ def _add_information(router: APIRouter, service: Service, protected: list[Depend
         summary="Counters for Prometheus",
         dependencies=protected,
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: _REJECTIONS[401]},
+        responses=rejections(401) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics_() -> Response:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
-
-
-def _one_of(names: list[str], description: str) -> Any:
-    return Query(description=description, json_schema_extra={"enum": names})
 
 
 def _pictures_or_png(schema: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
@@ -220,7 +206,9 @@ def client_of(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-def _key_check(key: str | None) -> Callable[..., None]:
+def key_check(key: str | None) -> Callable[..., None]:
+    """What refuses, 401, a request without the server's key, if it has one."""
+
     def check(
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
         header: Annotated[str | None, Depends(_header)],
@@ -232,23 +220,6 @@ def _key_check(key: str | None) -> Callable[..., None]:
             )
 
     return check
-
-
-def _body(names: tuple[str, ...], raw: bool, json: type[BaseModel] | None = None) -> dict[str, Any]:
-    """The OpenAPI description of a body that `receive` reads, or `receive_json`."""
-    text = "A recording in any common format (wav, mp3, ogg, opus, flac, m4a, webm, mp4 ...)."
-    schema = {
-        "type": "object",
-        "properties": {name: _BINARY | {"description": text} for name in names},
-        "required": list(names),
-        "additionalProperties": False,
-    }
-    content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
-    if raw:
-        content["application/octet-stream"] = {"schema": _BINARY | {"description": text}}
-    if json:
-        content["application/json"] = {"schema": json.model_json_schema()}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def _models(service: Service) -> schemas.Models:

@@ -1,6 +1,8 @@
 """ASGI application: the HTTP interface, its description, the page, and the bounds before all of them."""
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +16,8 @@ from starlette.requests import ClientDisconnect
 from speech2image import __version__
 from speech2image.errors import SettingsError, Speech2ImageError, SpeechError
 from speech2image.web.api import make_router
+from speech2image.web.compatible import ALIAS, make_compatible_router
+from speech2image.web.description import ADDRESS, EXAMPLES, TAGS, add_examples
 from speech2image.web.errors import CODES, RequestRejected
 from speech2image.web.jobs import Slots
 from speech2image.web.live import make_live_router
@@ -24,16 +28,19 @@ from speech2image.web.service import Service
 from speech2image.web.settings import ServerSettings
 from speech2image.web.uploads import ClientDisconnected
 
-_ABOUT = """A recording of any common format goes in, pictures come out; one seed, the same pictures again.
+_ABOUT = f"""A recording of any common format goes in, pictures come out; one seed, the same pictures again.
 
-    curl --data-binary @clip.wav 'http://127.0.0.1:7860/v1/images?n=8&seed=0' -o flower.png
+    {EXAMPLES["draw_images"].command}
 """
 
 ARRIVING = 4
 """Bodies that may arrive at the same time for each place of the queue: slow clients keep nobody waiting."""
 _COUNTED = (
     "/v1/images",
+    "/v1/images/generations",
     "/v1/interpolate",
+    "/v1/transcriptions",
+    ALIAS,
     "/v1/models",
     "/healthz",
     "/readyz",
@@ -62,13 +69,16 @@ def make_app(settings: ServerSettings, service: Service | None = None) -> FastAP
         title="speech2image",
         version=__version__,
         description=_ABOUT,
+        openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
         root_path=settings.root_path,
     )
     app.state.service = service
     app.include_router(make_router(service, key))
+    app.include_router(make_compatible_router(service, key))
     app.include_router(make_live_router(service, Login(key)))
+    _add_description(app)
     _add_docs(app, key is not None)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
@@ -99,18 +109,33 @@ def _add_bounds(app: FastAPI, settings: ServerSettings, service: Service) -> Non
     app.add_middleware(TrustedProxies, addresses=settings.trusted_proxies)
 
 
+def _add_description(app: FastAPI) -> None:
+    """Make the OpenAPI description, once all routes are there, with an example of each operation."""
+
+    @cache
+    def described() -> dict[str, Any]:
+        description = FastAPI.openapi(app)
+        add_examples(description)
+        return description
+
+    app.openapi = described  # type: ignore[method-assign]  # FastAPI's way to change it
+
+
 def _add_docs(app: FastAPI, has_key: bool) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        return HTMLResponse(api_docs(_at(app.openapi(), str(request.base_url).rstrip("/"), has_key)))
+        address = str(request.base_url).rstrip("/")
+        return HTMLResponse(api_docs(_at(app.openapi(), address, has_key), address, has_key))
 
 
 def _at(description: dict[str, Any], address: str, has_key: bool) -> dict[str, Any]:
-    """A description whose example works as it stands: with the address that was asked, and the key."""
-    about = str(description["info"]["description"]).replace("http://127.0.0.1:7860", address)
+    """A description whose examples work as they stand: with the address that was asked, and the key."""
+    socket = address.replace("http", "ws", 1)
+    text = json.dumps(description).replace(ADDRESS, address).replace(ADDRESS.replace("http", "ws"), socket)
     if has_key:
-        about = about.replace("curl ", 'curl -H "X-API-Key: $SPEECH2IMAGE_API_KEY" ')
-    return {**description, "info": {**description["info"], "description": about}}
+        text = text.replace("curl ", r"curl -H \"X-API-Key: $SPEECH2IMAGE_API_KEY\" ")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _with_page(app: FastAPI, service: Service, key: str | None) -> FastAPI:

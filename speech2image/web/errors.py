@@ -12,6 +12,7 @@ CODES = {
     408: "arrived_too_slowly",
     413: "too_large",
     422: "invalid",
+    426: "not_upgraded",
     429: "too_many",
     503: "busy",
 }
@@ -40,4 +41,6 @@ class RequestRejected(Speech2ImageError):
         """HTTP headers that belong to the refusal."""
         if self.status == 401:
             return {"WWW-Authenticate": 'Bearer realm="speech2image"'}
+        if self.status == 426:
+            return {"Upgrade": "websocket", "Connection": "Upgrade"}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}

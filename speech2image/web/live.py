@@ -23,7 +23,7 @@ from functools import partial
 from typing import IO, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Request, WebSocket
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocketDisconnect, WebSocketState
@@ -32,6 +32,7 @@ from speech2image.audio import SAMPLE_RATE, load_beginning
 from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline.live import LiveTranslation
 from speech2image.web import schemas
+from speech2image.web.description import rejections
 from speech2image.web.errors import RequestRejected
 from speech2image.web.jobs import Deadline
 from speech2image.web.login import Login
@@ -149,6 +150,19 @@ def make_live_router(service: Service, login: Login) -> APIRouter:
         await socket.accept()
         with suppress(ClientDisconnected, WebSocketDisconnect):
             await _serve(socket, service)
+
+    @router.get(
+        PATH,
+        operation_id="draw_live",
+        tags=["pictures"],
+        summary="A WebSocket: pictures while somebody speaks",
+        status_code=426,
+        responses=rejections(401, 426),
+    )
+    async def not_upgraded(request: Request) -> None:
+        if not login.knows(request):
+            raise login.refusal()
+        raise RequestRejected(426, "this is a WebSocket: ask with Upgrade: websocket (docs/serving.md)")
 
     return router
 

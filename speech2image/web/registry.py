@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from speech2image.errors import CheckpointError
 from speech2image.pipeline import loading, registry
-from speech2image.pipeline.base import Route
+from speech2image.pipeline.base import Capabilities, Route
 from speech2image.pipeline.routes import ROUTES
 from speech2image.web.errors import RequestRejected
 
@@ -76,15 +76,32 @@ class ModelRegistry:
         Raises:
             RequestRejected: 404, no such model or route here, or it reads no text.
         """
+        return self._able(lambda can: can.text, model, route, "reads no text, only speech", "reads_no_text")
+
+    def writer(self, model: str | None = None, route: str | None = None) -> tuple[str, Route]:
+        """The route of a model that tells the words of a recording, and its name; None takes the default.
+
+        Raises:
+            RequestRejected: 404, no such model or route here, or it tells no words.
+        """
+        return self._able(lambda can: can.transcript, model, route, "tells no words", "tells_no_words")
+
+    def _able(
+        self,
+        able: Callable[[Capabilities], bool],
+        model: str | None,
+        route: str | None,
+        lack: str,
+        code: str,
+    ) -> tuple[str, Route]:
         model, route = self._as_answered(model, route)
-        found = self.routes_of(model) if route is None else dict([self.find(model, route)])
-        for name, opened in found.items():
-            if opened.capabilities.text:
-                return name, opened
-        readers = [name for name, opened in self.routes_of(model).items() if opened.capabilities.text]
+        found = {name: one for name, one in self.routes_of(model).items() if able(one.capabilities)}
+        name = next(iter(found), None) if route is None else self.find(model, route)[0]
+        if name in found:
+            return name, found[name]
         what = "the model" if route is None else f"the route {route!r}"
-        advice = f"take the route {readers[0]!r}" if readers else "send a recording"
-        raise RequestRejected(404, f"{what} reads no text, only recordings; {advice}", code="reads_no_text")
+        advice = f"take the route {next(iter(found))!r}" if found else "take another model"
+        raise RequestRejected(404, f"{what} {lack}; {advice}", code=code)
 
     def _as_answered(self, model: str | None, route: str | None) -> tuple[str | None, str | None]:
         """A model's name as answers tell it: of a route that has a name of its own, or with percent signs."""

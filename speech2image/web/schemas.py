@@ -1,15 +1,17 @@
 """Schemas of the HTTP interface's answers, as its OpenAPI description shows them."""
 
 import base64
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import StrEnum
 from itertools import repeat
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from speech2image import audio
+from speech2image.asr.ctc import TranscribedWord
 from speech2image.pipeline import images
 from speech2image.pipeline.base import Interpolation, Translation
 from speech2image.pipeline.recipe import Recipe
@@ -96,6 +98,61 @@ class Pictures(BaseModel):
     pictures: list[Picture]
 
 
+class Transcription(BaseModel):
+    """What was said in a recording."""
+
+    text: str = Field(description="Lower-case words; empty where none is heard.")
+    words: list[Word] | None = Field(
+        None, description="Those of the text, each with its confidence, where the model tells it."
+    )
+    domain: str | None = Field(None, description="What it is about, where the model tells it.")
+    confidence: float | None = Field(None, ge=0, le=1, description="The probability of that domain.")
+    speech_seconds: float = Field(description="Length of the recording.")
+    seconds: float = Field(description="Time the recognition took, queueing left out.")
+    model: str
+    route: str
+
+
+class Segment(BaseModel):
+    """A part of a transcription."""
+
+    id: int
+    seek: int
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    text: str
+    temperature: float
+    avg_logprob: float | None = Field(None, description="Mean of the logarithms of its words' confidences.")
+
+
+class VerboseTranscription(BaseModel):
+    """What was said in a recording, in the shape that clients of other interfaces expect."""
+
+    task: Literal["transcribe"] = "transcribe"
+    language: Literal["english"] = "english"
+    duration: float = Field(description="Length of the recording in seconds.")
+    text: str
+    segments: list[Segment] = Field(description="One, which is the whole recording; none without words.")
+
+
+class GeneratedPicture(BaseModel):
+    """One picture, in the way that was asked for."""
+
+    b64_json: str | None = Field(None, description="The file in base64.")
+    url: str | None = Field(None, description="A data: address that holds the file.")
+
+
+class Generated(BaseModel):
+    """Pictures of a sentence, in the shape that clients of other interfaces expect."""
+
+    created: int = Field(description="When, in seconds since 1970.")
+    data: list[GeneratedPicture]
+    output_format: Encoding
+    size: str = Field(description="Width and height of each, such as 256x256.")
+    model: str
+    seed: int = Field(description="The same seed gives the same pictures.")
+
+
 class InterpolatedPictures(BaseModel):
     """What lies between two recordings."""
 
@@ -144,11 +201,16 @@ def picture(image: Image.Image, encoding: Encoding = Encoding.png, recipe: Recip
     return Picture(**{encoding.value: content}, width=image.width, height=image.height)
 
 
+def words_of(words: Iterable[TranscribedWord]) -> list[Word] | None:
+    """Words as `Word`; None without any."""
+    return [Word(text=word.text, confidence=word.confidence) for word in words] or None
+
+
 def heard_of(result: Translation) -> dict[str, Any]:
     """What a route tells of a recording besides the pictures, by the fields of `Pictures`."""
     return {
         "transcript": result.transcript,
-        "words": [Word(text=word.text, confidence=word.confidence) for word in result.words] or None,
+        "words": words_of(result.words),
         "domain": result.domain,
         "confidence": result.confidence,
     }

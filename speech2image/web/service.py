@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from speech2image import audio, tts
+from speech2image.asr.backends import Recognition
 from speech2image.errors import SettingsError
 from speech2image.pipeline.base import EncodedSpeech, Interpolation, Translation, timed
 from speech2image.web.errors import RequestRejected
@@ -62,6 +63,17 @@ class RenderResult:
 
     waveform: NDArray[np.float32]
     result: Translation
+    route: str
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """What was said in a recording, by which route of which model, and how long both took."""
+
+    recognition: Recognition
+    speech_seconds: float
+    seconds: float
+    model: str
     route: str
 
 
@@ -199,6 +211,34 @@ class Service:
                     steps.drawn(k, drawn[-1])
             self._count(route, name, len(drawn), waveform)
             return steps.finish(heard)
+
+        return await self.queue.do(job, client)
+
+    async def recognize(
+        self, speech: IO[bytes], model: str | None, route: str | None, client: str
+    ) -> Recognized:
+        """Write down what is said in a recording.
+
+        Args:
+            speech: a recording.
+            model: as of `RenderRequest`.
+            route: the same; None takes the first that tells words.
+            client: who asks.
+
+        Raises:
+            RequestRejected: as `translate`; the route tells no words.
+            SpeechError: the recording cannot be used.
+        """
+        name, opened = self.registry.writer(model, route)
+
+        def job() -> Recognized:
+            waveform = self._decode(speech, opened, Deadline(self.settings.request_seconds))
+            timings = dict[str, float]()
+            with timed(timings, "recognize"):
+                found = opened.recognize((waveform, audio.SAMPLE_RATE))
+            self.metrics.speech.inc(len(waveform) / audio.SAMPLE_RATE)
+            length = len(waveform) / audio.SAMPLE_RATE
+            return Recognized(found, length, timings["recognize"], opened.name, name)
 
         return await self.queue.do(job, client)
 

@@ -45,6 +45,26 @@ async def receive(request: Request, names: tuple[str, ...]) -> dict[str, IO[byte
     return {names[0]: await _whole(request)}
 
 
+async def receive_form(request: Request) -> tuple[IO[bytes], list[tuple[str, str]]]:
+    """The recording of a request and the settings beside it; close the recording.
+
+    Args:
+        request: multipart with the file `file` (or `audio`) and fields, or the recording itself.
+
+    Raises:
+        RequestRejected: 400, no multipart; 422, there is no recording, or more than one.
+    """
+    if media_type(request) != "multipart/form-data":
+        return await _whole(request), []
+    items: list[tuple[str, Any]] = (await _form(request, 1)).multi_items()
+    files = [(name, item.file) for name, item in items if isinstance(item, UploadFile)]
+    if [name for name, _ in files] not in (["file"], ["audio"]):
+        for _, file in files:
+            file.close()
+        raise RequestRejected(422, "multipart needs one recording, as the file 'file'")
+    return files[0][1], [(name, item) for name, item in items if not isinstance(item, UploadFile)]
+
+
 def media_type(request: Request) -> str:
     """What a request says that its body is, without parameters; "" if it does not."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -68,12 +88,17 @@ async def receive_json(request: Request, schema: type[Schema]) -> Schema:
     try:
         return schema.model_validate_json(bytes(content))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
-            raise RequestRejected(400, f"the body is no JSON: {first['msg']}") from error
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
-        given = f", got {first['input']!r:.100}" if first["type"] != "missing" else ""
-        raise RequestRejected(422, f"{where}: {first['msg']}{given}") from error
+        raise refusal_of(error) from error
+
+
+def refusal_of(error: ValidationError) -> RequestRejected:
+    """How to refuse what does not fit a schema: 400, no JSON; 422, the rest, of which the first is told."""
+    first = error.errors(include_url=False)[0]
+    if first["type"] == "json_invalid":
+        return RequestRejected(400, f"the body is no JSON: {first['msg']}")
+    where = ".".join(str(part) for part in first["loc"])[:40] or "the body"
+    given = f", got {first['input']!r:.100}" if first["type"] != "missing" else ""
+    return RequestRejected(422, f"{where}: {first['msg']}{given}")
 
 
 @contextmanager
@@ -127,7 +152,7 @@ async def _whole(request: Request) -> IO[bytes]:
 
 async def _form(request: Request, count: int) -> FormData:
     try:
-        return await request.form(max_files=count, max_fields=8)
+        return await request.form(max_files=count, max_fields=16)
     except HTTPException as error:
         raise RequestRejected(400, f"the multipart body cannot be read: {error.detail}") from error
 

@@ -1,6 +1,7 @@
 """POST /v1/images and its neighbours, in this process."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -16,7 +17,9 @@ import speech2image
 from speech2image import audio
 from speech2image.errors import SettingsError
 from speech2image.pipeline import images
-from speech2image.web import middleware
+from speech2image.web import middleware, schemas
+from speech2image.web.compatible import GenerationRequest
+from speech2image.web.description import EXAMPLES
 from speech2image.web.settings import ServerSettings
 
 
@@ -289,18 +292,54 @@ def test_the_description_is_for_this_server(tiny: Path, monkeypatch) -> None:
         assert "much secret" not in page
         told = client.post("/v1/images")
         assert (told.status_code, told.headers["www-authenticate"]) == (401, 'Bearer realm="speech2image"')
-        operations = [
-            one for verbs in client.get("/openapi.json").json()["paths"].values() for one in verbs.values()
-        ]
-    assert {one["operationId"] for one in operations} == {
+        assert "ws://localhost:81" in page and "127.0.0.1" not in page
+
+
+def test_every_operation_is_described_with_an_example(client) -> None:
+    described = client.get("/openapi.json").json()
+    operations = [one for verbs in described["paths"].values() for one in verbs.values()]
+    assert [one["operationId"] for one in operations] == [
         "draw_images",
         "interpolate",
         "list_models",
         "is_up",
         "is_ready",
         "read_metrics",
+        "transcribe",
+        "generate_images",
+        "draw_live",
+    ]
+    tags = {tag["name"] for tag in described["tags"]}
+    page = html.unescape(client.get("/docs").text)
+    for one in operations:
+        assert one["summary"] and set(one["tags"]) <= tags, one["operationId"]
+        (sample,) = one["x-codeSamples"]
+        assert sample["source"].replace("127.0.0.1:7860", "127.0.0.1") in page
+        assert any("example" in kind for answer in one["responses"].values() for kind in of(answer)), one
+        in_json = one.get("requestBody", {}).get("content", {}).get("application/json")
+        assert in_json is None or "example" in in_json
+
+
+def of(answer: dict) -> list[dict]:
+    return list(answer.get("content", {}).values())
+
+
+def test_examples_fit_their_schemas() -> None:
+    answers = {
+        "draw_images": schemas.Pictures,
+        "interpolate": schemas.InterpolatedPictures,
+        "transcribe": schemas.Transcription,
+        "generate_images": schemas.Generated,
+        "draw_live": schemas.Problem,
+        "list_models": schemas.Models,
+        "is_up": schemas.Health,
+        "is_ready": schemas.Health,
     }
-    assert all(one["tags"] for one in operations)
+    for name, schema in answers.items():
+        answer = EXAMPLES[name].answer
+        assert schema.model_validate(answer).model_dump(mode="json", exclude_none=True) == answer
+    assert schemas.Sentence.model_validate(EXAMPLES["draw_images"].body)
+    assert GenerationRequest.model_validate(EXAMPLES["generate_images"].body)
 
 
 def test_head_is_get_without_its_body(tiny: Path) -> None:
@@ -480,6 +519,7 @@ def test_other_names_of_this_machine_are_refused(tiny: Path) -> None:
 def test_description(client) -> None:
     described = client.get("/openapi.json").json()
     names = {"/v1/images", "/v1/interpolate", "/v1/models", "/healthz", "/readyz", "/metrics"}
+    names |= {"/v1/transcriptions", "/v1/images/generations", "/v1/live"}
     assert set(described["paths"]) == names
     page = client.get("/docs")
     assert all(name in page.text for name in names)
@@ -552,7 +592,10 @@ def test_a_route_that_a_model_lacks_is_not_offered(tiny: Path, monkeypatch) -> N
     monkeypatch.setitem(registry.OPENERS, "cascade", lambda model, threads: None)
     with client_of(tiny) as client:
         assert client.get("/v1/models").json()["models"][0]["routes"] == ["direct"]
-        assert "cascade" not in json.dumps(client.get("/openapi.json").json())
+        paths = client.get("/openapi.json").json()["paths"]
+        assert "cascade" not in json.dumps(
+            [verbs["post"]["parameters"] for verbs in list(paths.values())[:2]]
+        )
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_texts_that_cannot_be_drawn(both: Path, body: bytes, status: int, code: 
 def test_a_model_that_reads_no_text_says_so(client) -> None:
     answer = client.post("/v1/images", json={"text": HEARD})
     assert (answer.status_code, answer.json()["code"]) == (404, "reads_no_text")
-    assert "the model reads no text, only recordings; send a recording" in answer.json()["detail"]
+    assert "the model reads no text, only speech; take another model" in answer.json()["detail"]
 
 
 def test_the_page_is_told_what_was_heard(both: Path, clip: Path) -> None:

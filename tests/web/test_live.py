@@ -212,6 +212,16 @@ def denied(client: TestClient, headers: dict[str, str]) -> tuple[int, str]:
     return info.value.status_code, info.value.json()["code"]
 
 
+def test_a_request_that_is_no_websocket(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SPEECH2IMAGE_API_KEY", "secret")
+    with client_of(tiny) as client:
+        assert client.get("/v1/live").status_code == 401
+        answer = client.get("/v1/live", headers={"X-API-Key": "secret"})
+        assert (answer.status_code, answer.json()["code"]) == (426, "not_upgraded")
+        assert answer.headers["upgrade"] == "websocket"
+        assert client.post("/v1/live").headers["allow"] == "GET, HEAD"
+
+
 # ---- a real server ----
 
 

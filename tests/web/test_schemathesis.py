@@ -14,6 +14,9 @@ BOUNDED = settings(
 OPERATIONS = [
     ("POST", "/v1/images"),
     ("POST", "/v1/interpolate"),
+    ("POST", "/v1/transcriptions"),
+    ("POST", "/v1/images/generations"),
+    ("GET", "/v1/live"),
     ("GET", "/v1/models"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -34,7 +37,7 @@ def test_all_operations_are_tried(described) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "method", "path"),
-    [("positive", *operation) for operation in OPERATIONS] + [("negative", *post) for post in OPERATIONS[:2]],
+    [("positive", *operation) for operation in OPERATIONS] + [("negative", *post) for post in OPERATIONS[:4]],
 )
 def test_no_request_makes_the_server_fail(described, mode: str, method: str, path: str) -> None:
     """No 500; status, type and shape of every answer are as described."""
