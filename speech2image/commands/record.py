@@ -26,6 +26,7 @@ _WIDTH = 30
 _QUIETEST_DB = -50.0
 _TICK = 0.1
 _INTERVAL = 0.5  # seconds from one live picture to the next
+_FIRST_INTERVAL = 0.1  # the same until something was heard
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -90,7 +91,7 @@ class LivePicture:
         from speech2image.pipeline.live import LiveTranslation
 
         self._live, self._out, self._due = LiveTranslation(route, seed), out, 0.0
-        self.words = ""
+        self._interval, self.words = _FIRST_INTERVAL, ""
 
     def update(self, samples: NDArray[np.float32], rate: int) -> None:
         """Draw samples [n], the recording so far, if it is time and something was said in it."""
@@ -103,8 +104,11 @@ class LivePicture:
             result = self._live.update((samples, rate))
             self.words = result.transcript or ""
             images.save(result.images[0], self._out)
+            self._interval = _INTERVAL
         spent = time.monotonic() - start
-        self._due = start + max(_INTERVAL, 2 * spent)  # long recordings take longer; so that Enter is seen
+        self._due = start + max(
+            self._interval, 2 * spent
+        )  # long recordings take longer; so that Enter is seen
 
 
 def open_portaudio() -> ModuleType:

@@ -4,9 +4,10 @@
     client: sound, in binary messages; {"type": "end"}
     server: ready, (listening | partial)*, final | error, each a JSON object in a text message
 
-An update listens to the whole recording so far. A stream has one update at work or none, and an update takes
-what is there when its turn comes: where the server is slower than `INTERVAL`, updates are left out and
-counted, and no stream fails. `docs/serving.md` describes the messages and the bounds.
+An update listens to the whole recording so far, the first one as soon as enough sound is there. A stream has
+one update at work or none, and an update takes what is there when its turn comes: where the server is slower
+than `INTERVAL`, updates are left out and counted, and no stream fails. `docs/serving.md` describes the
+messages and the bounds.
 """
 
 import asyncio
@@ -42,8 +43,8 @@ from speech2image.web.uploads import ClientDisconnected
 PATH = "/v1/live"
 INTERVAL = 0.5
 """Seconds from one update to the next."""
-FIRST_INTERVAL = 0.2
-"""The same until something was heard."""
+FIRST_INTERVAL = 0.1
+"""The same until something was heard: each piece of sound may be the one with the first word."""
 IDLE_SECONDS = 10.0
 """A stream ends that brings nothing, or takes nothing, for so long."""
 MAX_MESSAGE = 2**20
@@ -252,6 +253,8 @@ class LiveStream:
         self._route = route
         self._live = LiveTranslation(route, asked.seed)
         self._number = self._dropped = 0
+        self._came = asyncio.Event()  # sound that no update has taken yet
+        self._came_at = 0.0
 
     async def run(self) -> None:
         """Serve the stream until its final event was sent.
@@ -287,7 +290,9 @@ class LiveStream:
         try:
             async with asyncio.timeout(settings.max_seconds + settings.body_seconds):
                 while not self._recording.add(await self._message()):
-                    pass
+                    if not self._came.is_set():
+                        self._came_at = time.monotonic()
+                        self._came.set()
         except TimeoutError as error:
             raise RequestRejected(
                 408, f"no end came within {settings.max_seconds + settings.body_seconds:g} s"
@@ -309,18 +314,18 @@ class LiveStream:
     # ---- updates ----
 
     async def _update_on(self) -> None:
-        """Update whenever it is time and there is more than the last time."""
-        seen, interval, due = 0, FIRST_INTERVAL, math.inf
+        """Update as soon as it is time and there is more than the last time."""
+        interval, due = FIRST_INTERVAL, math.inf
         while True:
+            await self._came.wait()
+            self._came.clear()
             start = time.monotonic()
-            if self._recording.size > seen:
-                seen = self._recording.size
-                self._drop(int(max(0.0, start - due) / interval))
-                with suppress(RequestRejected):  # it took too long, so it is left out
-                    event = await self._update()
-                    interval = INTERVAL if isinstance(event, Partial) else interval
-                    await self._say(event)
-                due = start + interval
+            self._drop(int(max(0.0, start - max(due, self._came_at)) / interval))
+            with suppress(RequestRejected):  # it took too long, so it is left out
+                event = await self._update()
+                interval = INTERVAL if isinstance(event, Partial) else interval
+                await self._say(event)
+            due = start + interval
             # A stream rests for at least half of the time, so that long recordings leave room for others.
             spent = time.monotonic() - start
             await asyncio.sleep(max(interval - spent, spent))

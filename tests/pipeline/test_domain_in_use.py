@@ -28,6 +28,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.pipeline import registry
 from speech2image.pipeline.domains import Domains
+from speech2image.pipeline.live import LiveTranslation
 
 CLIP = (speech(1.5), 16_000)
 NAMES = ("flower", "bird", "other")
@@ -160,6 +161,12 @@ def test_through_text_the_warning_is_one_line_too(models, tmp_path, monkeypatch,
     assert cli.main([*words[:1], "--text", "a red flower", *words[2:], "--json"]) == 0
     shown = capsys.readouterr()
     assert not shown.err and "domains" not in json.loads(shown.out)
+
+
+def test_the_beginning_of_a_recording_tells_no_domain(models) -> None:
+    following = LiveTranslation(speech2image.load(models["known"]))
+    assert following.update((CLIP[0][:4_800], CLIP[1])).domain is None
+    assert following.update(CLIP).domain in NAMES
 
 
 def test_every_clip_has_its_domain(models) -> None:

@@ -3,7 +3,7 @@ import { say } from './state.js';
 
 const TAP = 400; // milliseconds: a shorter press starts, and the next one stops
 const SLIDE = 90; // pixels away from the button: letting go there cancels
-const SLICE = 250; // milliseconds of sound handed on at once while somebody speaks
+const SLICE = 100; // milliseconds of sound handed on at once while somebody speaks
 
 function whyNot(error) {
   if (!window.isSecureContext) {
