@@ -136,6 +136,15 @@ class Translation:
         return images.save(self.grid(), path, self.recipe if recipe else None)
 
 
+class Heard(NamedTuple):
+    """What is told of a recording besides pictures; `transcript` and `words` are those of `Translation`, of
+    which `decision` holds `domain`, `confidence` and `domains`."""
+
+    transcript: str | None = None
+    words: tuple[TranscribedWord, ...] = ()
+    decision: Decision = Decision()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Interpolation:
     """A walk between two recordings under one noise.
@@ -149,6 +158,7 @@ class Interpolation:
         model: the name of the model.
         timings: seconds spent listening, embedding, and drawing.
         route, checksum: as of `Translation`.
+        heard: what was heard in the first recording and in the second.
     """
 
     images: list[Image.Image]
@@ -159,6 +169,7 @@ class Interpolation:
     timings: dict[str, float] = field(default_factory=dict)
     route: str = "direct"
     checksum: str = ""
+    heard: tuple[Heard, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -185,7 +196,8 @@ class Interpolation:
     @property
     def recipe(self) -> Recipe:
         """What the pictures were drawn with."""
-        return Recipe(self.model, self.checksum, self.route, self.seed, len(self.images))
+        words = tuple(heard.transcript for heard in self.heard)
+        return Recipe(self.model, self.checksum, self.route, self.seed, len(self.images), words=words)
 
     def save(self, path: str | os.PathLike[str], recipe: bool = True) -> Path:
         """Write the row of pictures as one file; `recipe` as of `Translation.save`."""
@@ -480,11 +492,13 @@ class Route(ABC):
         self.generator.noise(1, seed)  # refuses a wrong seed before anything is listened to
         timings: dict[str, float] = {}
         both = [audio.with_rate(clip, rate) for clip in (first, second)]
-        f1, f2 = (encoded.speech_embedding for encoded in self._encode(both, timings))
+        encoded = self._encode(both, timings)
+        f1, f2 = (one.speech_embedding for one in encoded)
         with timed(timings, "draw"):
             pictures = self.walk(f1, f2, steps, seed)
         mixed = between(f1, f2, alphas)
-        about = self.name, timings, self.model.route, self.checksum
+        heard = tuple(Heard(one.transcript, one.words, one.decision) for one in encoded)
+        about = self.name, timings, self.model.route, self.checksum, heard
         return Interpolation(pictures, alphas.tolist(), mixed, int(seed), *about)
 
     def walk(self, first: ArrayLike, second: ArrayLike, steps: int = 9, seed: int = 0) -> list[Image.Image]:
@@ -562,8 +576,9 @@ class Route(ABC):
     ) -> Translation:
         """Pictures of `n` rows of the noise `z`; where there are more, of those that differ most."""
         with timed(timings, "draw"):
-            pictures, rows = self.generator.draw_different(encoded.speech_embedding, z, n)
-        return self.tell(encoded, pictures, seed, timings, rows)
+            drawn = list(self.generator.draw_each(encoded.speech_embedding, z, n))
+        rows = [row for row, _ in drawn]
+        return self.tell(encoded, [picture for _, picture in drawn], seed, timings, rows)
 
     def tell(
         self,

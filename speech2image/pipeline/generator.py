@@ -1,5 +1,7 @@
 """Generator: draws pictures of an embedding and noise, the last step of every route."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
@@ -100,24 +102,35 @@ class ConditionedGenerator:
             )
         return images.to_image(picture[0])
 
-    def draw_different(
-        self, embedding: NDArray[np.float32], z: NDArray[np.float32], n: int
-    ) -> tuple[list[Image.Image], list[int]]:
-        """Pictures of `n` of the noise vectors `z`, and their places: all, or those that differ most.
+    def draw_each(
+        self, embedding: NDArray[np.float32], z: NDArray[np.float32], n: int, only: int | None = None
+    ) -> Iterator[tuple[int, Image.Image]]:
+        """Draw `n` pictures, one after the other: of all noise vectors, or of those that differ most.
+
+        Args:
+            embedding: what to draw, [size].
+            z: as many noise vectors as there are pictures, or more, [m, noise_size]; see `noise`.
+            n: pictures.
+            only: the place among the `n` of the one picture to draw, from 0; None draws all.
+
+        Returns:
+            A generator of pairs: the noise vector's place in `z`, the picture.
 
         Raises:
             CheckpointError: as `draw`.
         """
+        drawn: dict[int, Image.Image] = {}
         if len(z) == n:
-            return [self.draw(embedding, row) for row in z], list(range(n))
-        if self._network.has_prior:
+            rows = list(range(n))
+        elif self._network.has_prior:
             blocks = (z[start : start + AT_ONCE] for start in range(0, len(z), AT_ONCE))
             sampled = [self._network.conditions(np.repeat(embedding[None], len(b), 0), b) for b in blocks]
             rows = most_different(np.concatenate(sampled), n)
-            return [self.draw(embedding, z[row]) for row in rows], rows
-        drawn = [self.draw(embedding, row) for row in z]
-        rows = most_different(np.stack([describe(picture) for picture in drawn]), n)
-        return [drawn[row] for row in rows], rows
+        else:
+            drawn = {row: self.draw(embedding, vector) for row, vector in enumerate(z)}
+            rows = most_different(np.stack([describe(picture) for picture in drawn.values()]), n)
+        for row in rows if only is None else rows[only : only + 1]:
+            yield row, drawn[row] if drawn else self.draw(embedding, z[row])
 
     def walk(
         self,

@@ -191,7 +191,7 @@ class Service:
 
         def job() -> Result:
             deadline, timings = Deadline(self.settings.request_seconds), dict[str, float]()
-            z = route.generator.noise(wanted.n, wanted.seed)
+            z = route.generator.noise(wanted.n, wanted.seed, wanted.diverse)
             if isinstance(subject, str):
                 waveform = np.zeros(0, np.float32)
                 silence = np.zeros((audio.N_MELS, 0), np.float32)
@@ -200,17 +200,22 @@ class Service:
                 waveform = self._decode(subject, route, deadline)
                 encoded = route.encode((waveform, audio.SAMPLE_RATE), timings)
             deadline.check()
-            drawn: list[Image.Image] = []
-            rows = range(wanted.n) if steps.only is None else (steps.only,)
-            heard = RenderResult(waveform, route.tell(encoded, drawn, wanted.seed, timings, rows), name)
-            if steps.heard(heard):
-                for k in rows:
+            rows, drawn = list[int](), list[Image.Image]()
+
+            def told() -> RenderResult:
+                return RenderResult(waveform, route.tell(encoded, drawn, wanted.seed, timings, rows), name)
+
+            if steps.heard(told()):
+                drawing = route.generator.draw_each(encoded.speech_embedding, z, wanted.n, steps.only)
+                for k in range(wanted.n) if steps.only is None else (steps.only,):
                     with timed(timings, f"draw {k}"):
-                        drawn.append(route.generator.draw(encoded.speech_embedding, z[k]))
+                        row, picture = next(drawing)
+                    rows.append(row)
+                    drawn.append(picture)
                     deadline.check()
-                    steps.drawn(k, drawn[-1])
+                    steps.drawn(k, picture)
             self._count(route, name, len(drawn), waveform)
-            return steps.finish(heard)
+            return steps.finish(told())
 
         return await self.queue.do(job, client)
 

@@ -100,8 +100,10 @@ def test_samples_of_a_condition_prior_are_compared_and_others_never_drawn(tmp_pa
     model = SimpleNamespace(card=card | {"prior_noise_size": 6})
     generator = ConditionedGenerator(model, counting, prior)  # type: ignore[arg-type]
     z = generator.noise(4, 0, diverse=True)
-    pictures, rows = generator.draw_different(np.zeros(4, np.float32), z, 4)
+    rows, pictures = zip(*generator.draw_each(np.zeros(4, np.float32), z, 4), strict=True)
     assert len(z) == 16 and counting.drawn == 4
+    assert list(generator.draw_each(np.zeros(4, np.float32), z, 4, only=2)) == [(rows[2], pictures[2])]
+    assert counting.drawn == 5
     assert rows[0] == 0 and sorted(set(rows)) == sorted(rows)
     assert np.sign(z[rows[1], 0]) != np.sign(z[0, 0])
     assert pictures[0] == generator.draw(np.zeros(4, np.float32), z[0])

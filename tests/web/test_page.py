@@ -22,7 +22,9 @@ from understood_route import open_understood
 from web_server import server_of
 
 from speech2image import audio, cli, tts
+from speech2image.errors import DataError
 from speech2image.pipeline import images, registry
+from speech2image.pipeline.recipe import read_recipe
 from speech2image.web.page import answers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -138,9 +140,13 @@ class Visit:
 
     def save(self, text: str, within: str = "body") -> Image.Image:
         """The picture that a button saves."""
+        return Image.open(io.BytesIO(self.save_file(text, within)))
+
+    def save_file(self, text: str, within: str = "body") -> bytes:
+        """The file that a button saves."""
         with self.page.expect_download() as saved:
             self.page.locator(within).get_by_text(text, exact=True).click()
-        return Image.open(saved.value.path())
+        return Path(saved.value.path()).read_bytes()
 
     def type(self, sentence: str) -> None:
         """Type a sentence and have it spoken."""
@@ -182,10 +188,10 @@ def visit(browser, address: str) -> Iterator[Visit]:
     context.close()
 
 
-def command_line(folder: Path, *words: str) -> list[np.ndarray]:
-    """The pictures that `speech2image WORDS --separate` writes."""
-    out = folder / "cli"
-    assert cli.main([*words, "-n", "8", "-o", str(out / "p.png"), "--separate"]) == 0
+def command_line(folder: Path, *words: str, diverse: bool = True) -> list[np.ndarray]:
+    """The pictures that `speech2image WORDS --diverse --separate` writes."""
+    out, choice = folder / "cli", ["--diverse"] if diverse else []
+    assert cli.main([*words, *choice, "-n", "8", "-o", str(out / "p.png"), "--separate"]) == 0
     return [np.asarray(Image.open(path).convert("RGB")) for path in sorted(out.iterdir())]
 
 
@@ -266,6 +272,17 @@ def test_upload_then_again(visit: Visit, tmp_path: Path) -> None:
     assert_same(visit.pictures(), command_line(tmp_path / "1", "translate", str(SPOKEN), "--seed", "1"))
 
 
+def test_a_file_chosen_before_the_scripts_ran_is_drawn(visit: Visit) -> None:
+    page, waiting = visit.page, []
+    page.route("**/assets/page.js", lambda route: waiting.append(route))
+    with page.expect_request("**/assets/page.js"):
+        page.reload(wait_until="commit")
+    page.wait_for_selector(".s2i-talk")
+    visit.upload(SPOKEN)
+    waiting.pop().continue_()
+    assert len(visit.pictures()) == 8
+
+
 def test_drop_a_file(visit: Visit, tmp_path: Path) -> None:
     content = base64.b64encode(OTHER.read_bytes()).decode()
     transfer = visit.page.evaluate_handle(
@@ -309,6 +326,23 @@ def test_downloads(visit: Visit, tmp_path: Path) -> None:
     with page.expect_download() as sound:
         page.click("text=Save sound")
     assert np.allclose(audio.load(sound.value.path()), audio.load(SPOKEN), atol=1e-4)
+
+
+def test_a_saved_picture_says_what_drew_it_unless_that_is_switched_off(visit: Visit, tmp_path: Path) -> None:
+    visit.upload(SPOKEN)
+    visit.pictures()
+    (tmp_path / "kept.png").write_bytes(visit.save_file("Save all as one picture"))
+    recipe = read_recipe(tmp_path / "kept.png")
+    model = registry.find(recipe.model)
+    assert (recipe.model, recipe.checksum) == (registry.DEFAULT_MODEL, model.checksum)
+    assert (recipe.seed, recipe.pictures, recipe.route) == (0, 8, "direct")
+    assert "flower" in recipe.words[0]
+    visit.page.get_by_role("button", name="Number").click()
+    visit.page.uncheck("#say-options [name=recipe]")
+    (tmp_path / "bare.png").write_bytes(visit.save_file("Save all as one picture"))
+    with pytest.raises(DataError, match="has no recipe"):
+        read_recipe(tmp_path / "bare.png")
+    assert visit.posts().count("/page/pictures") == 1  # nothing was drawn anew for it
 
 
 def test_from_one_to_another(visit: Visit, tmp_path: Path) -> None:
@@ -384,6 +418,9 @@ def test_something_else_is_told_and_drawn_when_asked_for(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Draw it anyway").click()
     assert len(visit.pictures()) == 8
     assert remark.count() == 1 and visit.page.locator(".s2i-anyway").count() == 0
+    visit.page.click("#again")  # and is not asked again
+    visit.page.get_by_text("seed 1,").wait_for()
+    assert len(visit.pictures()) == 8
 
 
 def test_what_was_heard_is_shown_and_pictures_say_what_they_are_of(visit: Visit) -> None:
@@ -393,6 +430,47 @@ def test_what_was_heard_is_shown_and_pictures_say_what_they_are_of(visit: Visit)
     assert "red" in heard and "flower" in heard
     about = heard.replace(" (unsure)", "")
     assert visit.page.get_attribute("#pictures img >> nth=2", "alt") == f"Picture 3 of 8: {about}"
+
+
+@NEEDS_ENGINE
+def test_what_was_heard_is_told_on_the_other_tab_too(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("tab", name="From one to another").click()
+    visit.upload(SPOKEN, "first")
+    visit.upload(OTHER, "second")
+    visit.pictures("#interpolation .s2i-row img")
+    told = page.locator("#interpolation .s2i-transcript")
+    first, second = told.all_inner_texts()
+    assert first.startswith("First, I heard: ") and "red" in first
+    assert second.startswith("Second, I heard: ") and "blue" in second
+    page.fill("#recorder-second input[type=text]", "a red sports car")
+    page.press("#recorder-second input[type=text]", "Enter")
+    remark = page.get_by_role("note").filter(has_text="I only know flowers and birds; I heard")
+    remark.wait_for()
+    visit.wait_for_state("Nothing shown: I do not know this")
+    assert page.locator("#interpolation img").count() == 0
+    page.get_by_role("button", name="Draw it anyway").click()
+    assert len(visit.pictures("#interpolation .s2i-row img")) == 9
+    assert remark.count() == 1
+
+
+def test_what_is_said_goes_with_what_is_shown(visit: Visit) -> None:
+    """Each tab tells its own state; the name of a file goes when something else is drawn."""
+    page = visit.page
+    visit.upload(SPOKEN)
+    visit.pictures()
+    assert visit.status().inner_text() == SPOKEN.name
+    page.get_by_role("tab", name="From one to another").click()
+    assert page.inner_text("#state") == ""
+    page.get_by_role("tab", name="Say it").click()
+    assert page.inner_text("#state") == "8 pictures drawn"
+    page.click(f"[data-example='examples/{OTHER.name}']")
+    page.locator("#state").filter(has_text="Drawing").wait_for()
+    assert visit.status().inner_text() == ""
+    visit.pictures()
+    page.click("#earlier .s2i-past >> nth=1")
+    visit.wait_for_state("8 pictures from before")
+    assert visit.status().inner_text() == SPOKEN.name
 
 
 # ---- settings, again, earlier, links -------------------------------------------------------------
@@ -413,6 +491,18 @@ def test_settings_act_at_once(visit: Visit, tmp_path: Path) -> None:
     assert "sound=0" in again[1].url and "n=7" in again[2].url
 
 
+def test_near_duplicates_are_left_out_unless_wanted(visit: Visit, tmp_path: Path) -> None:
+    """The test of the upload shows that they are by default."""
+    visit.upload(SPOKEN)
+    visit.pictures()
+    visit.page.get_by_role("button", name="Number").click()
+    with visit.page.expect_response("**/page/pictures*diverse=0*") as drawn:
+        visit.page.get_by_label("Leave out near-duplicates").uncheck()
+    drawn.value.finished()
+    expected = command_line(tmp_path, "translate", str(SPOKEN), diverse=False)
+    assert_same(visit.pictures(), expected)
+
+
 def test_earlier_pictures_and_their_seed_come_back(visit: Visit) -> None:
     visit.upload(SPOKEN)
     first = visit.pictures()
@@ -431,6 +521,7 @@ def test_a_link_draws_the_same(browser, address: str) -> None:
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     visit = Visit(context.new_page(), address)
     visit.page.evaluate("document.querySelector('#say-options').elements.seed.value = 4")
+    visit.page.evaluate("document.querySelector('#say-options').elements.diverse.checked = false")
     visit.page.click(f"[data-example='examples/{SPOKEN.name}']")
     shown = visit.pictures()
     visit.page.get_by_role("button", name="Share").click()
@@ -439,10 +530,25 @@ def test_a_link_draws_the_same(browser, address: str) -> None:
     assert "seed=4" in link and SPOKEN.name in link
     other = Visit(context.new_page(), link)
     assert all(np.array_equal(*pair) for pair in zip(other.pictures(), shown, strict=True))
+    assert not other.page.locator("#say-options [name=diverse]").is_checked()
     context.close()
 
 
-@pytest.mark.parametrize("trouble", ["busy", "restart"])
+@NEEDS_ENGINE
+def test_a_link_to_what_was_drawn_anyway_draws_it(browser, address: str) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    visit = Visit(context.new_page(), address)
+    visit.type("a red sports car")
+    visit.page.get_by_role("button", name="Draw it anyway").click()
+    shown = visit.pictures()
+    visit.page.get_by_role("button", name="Share").click()
+    visit.wait_for_state("Link copied: it draws the same pictures")
+    other = Visit(context.new_page(), visit.page.evaluate("navigator.clipboard.readText()"))
+    assert all(np.array_equal(*pair) for pair in zip(other.pictures(), shown, strict=True))
+    context.close()
+
+
+@pytest.mark.parametrize("trouble", ["busy", "stopping", "restart"])
 def test_what_passes_is_tried_again(visit: Visit, trouble: str) -> None:
     """The recording is kept, and drawn without another press."""
     tries = []
@@ -454,7 +560,7 @@ def test_what_passes_is_tried_again(visit: Visit, trouble: str) -> None:
         elif trouble == "restart":
             route.abort("connectionrefused")
         else:
-            problem = json.dumps({"detail": "the server is busy", "code": "busy"})
+            problem = json.dumps({"detail": "the server is busy", "code": trouble})
             route.fulfill(status=503, body=problem, headers={"Retry-After": "1"})
 
     visit.page.route("**/page/pictures*", answer)
@@ -462,7 +568,7 @@ def test_what_passes_is_tried_again(visit: Visit, trouble: str) -> None:
     visit.upload(SPOKEN)
     assert len(visit.pictures()) == 8
     assert len(tries) == 3
-    told = {"busy": "is busy", "restart": "does not answer"}[trouble]
+    told = "is busy" if trouble == "busy" else "does not answer"
     assert visit.states()[1].count(f"The server {told}. Trying again…") == 1
 
 
@@ -510,15 +616,27 @@ def test_pictures_are_enlarged(visit: Visit) -> None:
 def test_examples_and_sentences_on_the_other_tab(visit: Visit) -> None:
     page = visit.page
     page.get_by_role("tab", name="From one to another").click()
-    with page.expect_response(lambda answer: answer.url.endswith(f"examples/{SPOKEN.name}")) as fetched:
-        page.select_option("#recorder-first .s2i-pick", f"examples/{SPOKEN.name}")
-    fetched.value.finished()  # the first is here
+    page.select_option("#recorder-first .s2i-pick", f"examples/{SPOKEN.name}")
     page.fill("#recorder-second input[type=text]", "a small blue bird")
     page.press("#recorder-second input[type=text]", "Enter")
     assert len(visit.pictures("#interpolation .s2i-row img")) == 9
     assert page.get_attribute("#interpolation .s2i-step >> nth=8", "aria-label").endswith(
         "100 % second (a small blue bird)"
     )
+
+
+def test_neither_side_of_the_other_tab_waits_for_the_other(visit: Visit) -> None:
+    """The second is here while the first still comes; then both are drawn."""
+    page, waiting = visit.page, []
+    page.route(f"**/examples/{SPOKEN.name}", lambda route: waiting.append(route))
+    page.get_by_role("tab", name="From one to another").click()
+    with page.expect_request(f"**/examples/{SPOKEN.name}"):
+        page.select_option("#recorder-first .s2i-pick", f"examples/{SPOKEN.name}")
+    page.select_option("#recorder-second .s2i-pick", f"examples/{OTHER.name}")
+    captions = json.loads((RECORDINGS / "captions.json").read_text())
+    visit.wait_for_text(captions[OTHER.name], "second")
+    waiting.pop().continue_()
+    assert len(visit.pictures("#interpolation .s2i-row img")) == 9
 
 
 # ---- while somebody speaks -----------------------------------------------------------------------
@@ -735,15 +853,18 @@ def test_key_guards_the_page(browser) -> None:
         assert refused.status == 400
         for path in ("pictures", "interpolation", "speech"):
             assert page.request.post(f"{address}/page/{path}", data=b"x").status == 401
-        page.get_by_label("username").fill("me")
-        page.fill("input[type=password]", "secret key")
+        page.fill("input[type=password]", "secret key")  # and no name
         page.get_by_role("button", name="Login").click()
         page.wait_for_selector(".s2i-talk")
-        page.wait_for_load_state("load")  # what is chosen before its scripts run, nobody hears
         page.set_input_files("#recorder-say input[type=file]", SPOKEN)
         page.locator("#state").filter(has_text="8 pictures drawn").wait_for()
         (cookie,) = page.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and "secret" not in cookie["value"]
+        page.get_by_role("button", name="Log out").click()
+        page.wait_for_selector("input[type=password]")
+        assert page.context.cookies() == []
+        page.go_back()
+        page.wait_for_selector("input[type=password]")
         page.close()
 
 

@@ -17,9 +17,10 @@ from web_server import client_of
 
 import speech2image
 from speech2image import audio, tts
-from speech2image.errors import SettingsError
+from speech2image.errors import DataError, SettingsError
 from speech2image.pipeline import images
 from speech2image.pipeline.generator import ConditionedGenerator
+from speech2image.pipeline.recipe import read_recipe
 from speech2image.web import registry
 from speech2image.web.page import answers, plots
 from speech2image.web.page.examples import find_examples
@@ -88,7 +89,7 @@ def test_a_spoken_sentence_becomes_pictures(page, tiny: Path, monkeypatch) -> No
     """Each step is an event; the picture looked at is that of the library in WebP, the one kept in PNG."""
     monkeypatch.setattr(tts, "speak", lambda text: speech(1.5, seed=len(text)))
     recording = page.post("/page/speech", content="red").content
-    settings = "n=2&seed=7&model=tiny&route=direct"
+    settings = "n=2&seed=7&model=tiny&route=direct&diverse=0"
     seen = events(page.post(f"/page/pictures?{settings}", content=recording))
     expected = speech2image.load(tiny).translate((speech(1.5, seed=3), 16_000), 2, 7).images
     assert [event["event"] for event in seen] == ["heard", "picture", "picture", "done"]
@@ -106,6 +107,41 @@ def test_a_spoken_sentence_becomes_pictures(page, tiny: Path, monkeypatch) -> No
     assert "k must be less than 2" in told(page.post(f"/page/picture?{settings}&k=2", content=recording))
     again = events(page.post(f"/page/pictures?{settings}&sound=0", content=recording))
     assert "recording" not in again[0] and again[1:3] == seen[1:3]
+
+
+def test_near_duplicates_are_left_out(page, tiny: Path, clip: Path) -> None:
+    """Unless they are wanted; what is kept is what was shown, and says of which row of the noise it is."""
+    route = speech2image.load(tiny)
+    chosen = route.translate(clip, 4, 2, diverse=True)
+    assert chosen.noise_rows != (0, 1, 2, 3)
+    for settings, expected in (("", chosen), ("&diverse=0", route.translate(clip, 4, 2))):
+        shown = events(page.post(f"/page/pictures?n=4&seed=2{settings}", content=clip.read_bytes()))[1:-1]
+        assert [event["k"] for event in shown] == [0, 1, 2, 3]
+        urls = [answers.data_url(answers.view(image), "image/webp") for image in expected.images]
+        assert [event["url"] for event in shown] == urls
+        kept = page.post(f"/page/picture?n=4&seed=2&k=3{settings}", content=clip.read_bytes())
+        with Image.open(io.BytesIO(kept.content)) as picture:
+            assert np.array_equal(np.asarray(picture), np.asarray(expected.images[3]))
+            recipe = json.loads(picture.text["speech2image"])["speech2image"]
+        assert recipe["noise_rows"] == [expected.noise_rows[3]]
+
+
+def test_what_is_kept_says_what_drew_it_unless_that_is_switched_off(
+    page, clip: Path, other_clip: Path, tmp_path: Path
+) -> None:
+    both = {"first": clip.read_bytes(), "second": other_clip.read_bytes()}
+    asked = {
+        "/page/picture?n=2": {"content": clip.read_bytes()},
+        "/page/interpolation?n=3&form=png": {"files": both},
+        "/page/interpolation?n=3&form=webp": {"files": both},
+    }
+    file = tmp_path / "kept"
+    for path, body in asked.items():
+        file.write_bytes(page.post(f"{path}&seed=4", **body).content)
+        assert (read_recipe(file).model, read_recipe(file).seed) == ("tiny", 4)
+        file.write_bytes(page.post(f"{path}&seed=4&recipe=0", **body).content)
+        with pytest.raises(DataError, match="has no recipe"):
+            read_recipe(file)
 
 
 def test_a_sentence_is_drawn_through_text_where_a_route_reads_it(tmp_path: Path) -> None:
@@ -155,7 +191,7 @@ def test_what_fails_on_the_way_is_the_last_event(tiny: Path, clip: Path, monkeyp
     monkeypatch.setattr(route.generator, "draw", draw)
     monkeypatch.setitem(registry.OPENERS, "direct", lambda *_: route)
     with client_of(tiny, page=True) as page:
-        told = events(page.post("/page/pictures?n=3", content=clip.read_bytes()))
+        told = events(page.post("/page/pictures?n=3&diverse=0", content=clip.read_bytes()))
     assert [event["event"] for event in told] == ["heard", "picture", "problem"]
     assert (told[-1]["code"], told[-1]["detail"]) == ("setting", "the second cannot be drawn")
 

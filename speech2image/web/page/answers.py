@@ -9,7 +9,9 @@ from PIL import Image
 
 from speech2image import audio
 from speech2image.pipeline import images
-from speech2image.pipeline.base import Interpolation
+from speech2image.pipeline.base import Heard, Interpolation
+from speech2image.pipeline.domains import Decision
+from speech2image.pipeline.recipe import Recipe
 from speech2image.web.page.plots import plot_spectrogram, plot_waveform
 from speech2image.web.service import RenderResult
 
@@ -23,16 +25,9 @@ _FILM_QUALITY = 88
 def heard(result: RenderResult, sound: bool) -> dict[str, Any]:
     """What a model heard; with `sound`, also what it listened to: waveform, log-mel, the recording itself."""
     told = result.result
-    fields: dict[str, Any] = {
-        "model": told.model,
-        "route": result.route,
-        "seed": told.seed,
-        "transcript": told.transcript,
-        "words": [{"text": word.text, "confidence": word.confidence} for word in told.words],
-        "domain": told.domain,
-        "domains": told.domains,
-        "confidence": told.confidence,
-    }
+    decision = Decision(told.domain, told.confidence, told.domains)
+    fields: dict[str, Any] = {"model": told.model, "route": result.route, "seed": told.seed}
+    fields |= _heard(Heard(told.transcript, told.words, decision))
     if sound and len(result.waveform):
         fields["recording"] = {
             "seconds": len(result.waveform) / audio.SAMPLE_RATE,
@@ -43,13 +38,19 @@ def heard(result: RenderResult, sound: bool) -> dict[str, Any]:
     return fields
 
 
+def _heard(heard: Heard) -> dict[str, Any]:
+    words = [{"text": word.text, "confidence": word.confidence} for word in heard.words]
+    return {"transcript": heard.transcript, "words": words} | heard.decision._asdict()
+
+
 def interpolation(result: Interpolation) -> dict[str, Any]:
-    """The pictures between two recordings, to look at."""
+    """The pictures between two recordings, to look at, and what was heard in either."""
     return {
         "model": result.model,
         "seed": result.seed,
         "seconds": result.seconds,
         "alphas": result.alphas,
+        "heard": [_heard(one) for one in result.heard],
         "pictures": [data_url(view(image), "image/webp") for image in result.images],
     }
 
@@ -64,13 +65,14 @@ def thumbnail(image: Image.Image) -> bytes:
     return view(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS))
 
 
-def animation(pictures: Sequence[Image.Image], kind: str) -> bytes:
-    """A walk there and back without end, as "gif" or "webp"."""
+def animation(pictures: Sequence[Image.Image], kind: str, recipe: Recipe | None = None) -> bytes:
+    """A walk there and back without end, as "gif" or "webp"; a WebP keeps its `recipe`."""
     frames = [*pictures, *pictures[-2:0:-1]]
     ends = {0, len(pictures) - 1}
     durations = [_REST_MILLISECONDS if k in ends else _FRAME_MILLISECONDS for k in range(len(frames))]
     buffer = io.BytesIO()
     options: dict[str, Any] = {"quality": _FILM_QUALITY} if kind == "webp" else {}
+    options |= recipe.options("WEBP") if recipe else {}
     frames[0].save(
         buffer, kind.upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0, **options
     )

@@ -8,6 +8,7 @@ import contextlib
 import json
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -92,19 +93,21 @@ def add_page(app: FastAPI, service: Service, key: str | None) -> None:
     app.include_router(_make_router(service, login))
 
 
-def render(service: Service, captions: dict[str, str], address: str = "") -> str:
+def render(service: Service, captions: dict[str, str], address: str = "", guarded: bool = False) -> str:
     """The page of a service as HTML.
 
     Args:
         service: whose models and limits are shown.
         captions: example file -> what it says.
         address: of the page, ending in a slash, for previews of links to it.
+        guarded: by a key, so that there is a way out.
     """
     limits, registry = service.settings, service.registry
     several = len(registry.route_names) > 1
     names = domains_of(next(iter(registry.routes_of().values())).model)
     return template("page.html").render(
         address=address,
+        guarded=guarded,
         domains=names,
         drawn=plural(names) if names else "what you want to see",
         pictured=_pictured(names, captions),
@@ -150,9 +153,12 @@ def _about(name: str, routes: dict[str, Route]) -> str:
 def _add_files(app: FastAPI, login: Login, service: Service, examples: Examples) -> None:
     @app.get("/", include_in_schema=False)
     async def home(request: Request) -> HTMLResponse:
-        address = str(request.base_url)
-        html = render(service, examples.captions, address) if login.sent_before(request) else login_page()
-        return HTMLResponse(html)
+        if not login.sent_before(request):
+            return HTMLResponse(login_page())
+        guarded = login.key is not None
+        html = render(service, examples.captions, str(request.base_url), guarded)
+        # Nobody sees it by the button "back" after logging out.
+        return HTMLResponse(html, headers={"Cache-Control": "no-store"} if guarded else None)
 
     @app.get("/assets/{name}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
@@ -206,6 +212,7 @@ def _add_pictures(router: APIRouter, service: Service) -> None:
         seed: _Seed = 0,
         model: _Name = None,
         route: _Name = None,
+        diverse: bool = True,
         sound: bool = True,
         anyway: bool = False,
     ) -> Response:
@@ -214,7 +221,8 @@ def _add_pictures(router: APIRouter, service: Service) -> None:
         The events: "heard", what was heard; "picture" for each; "done". What is about something that the
         model cannot draw is drawn only if `anyway`; else "other" takes the place of the pictures.
         """
-        wanted, stream, subject = RenderRequest(n, seed, model, route), EventStream(), await _subject(request)
+        wanted = RenderRequest(n, seed, model, route, diverse)
+        stream, subject = EventStream(), await _subject(request)
 
         def heard(result: RenderResult) -> bool:
             stream.tell("heard", n=n, **answers.heard(result, sound))
@@ -242,19 +250,24 @@ def _add_picture(router: APIRouter, service: Service) -> None:
         seed: _Seed = 0,
         model: _Name = None,
         route: _Name = None,
+        diverse: bool = True,
         k: Annotated[int | None, Query(ge=0)] = None,
+        recipe: bool = True,
     ) -> Response:
-        """A picture to keep, as PNG: number `k` of those of a recording or sentence, or all on one sheet."""
+        """A picture to keep, as PNG: number `k` of those of a recording or sentence, or all on one sheet.
+
+        It keeps as text what drew it, unless that is not wanted (`recipe`).
+        """
         if k is not None and k >= n:
             raise RequestRejected(422, f"k must be less than {n}, the number of pictures, not {k}")
-        wanted = RenderRequest(n, seed, model, route)
+        wanted, steps = RenderRequest(n, seed, model, route, diverse), Steps(partial(_png, recipe), only=k)
         with await _subject(request) as what:
-            work = service.follow(what, wanted, client_of(request), Steps(_png, only=k))
+            work = service.follow(what, wanted, client_of(request), steps)
             return Response(await cancel_on_disconnect(request, work), media_type="image/png")
 
 
-def _png(result: RenderResult) -> bytes:
-    return images.encode(result.result.grid(), recipe=result.result.recipe)
+def _png(recipe: bool, result: RenderResult) -> bytes:
+    return images.encode(result.result.grid(), recipe=result.result.recipe if recipe else None)
 
 
 def _add_interpolation(router: APIRouter, service: Service) -> None:
@@ -265,20 +278,28 @@ def _add_interpolation(router: APIRouter, service: Service) -> None:
         seed: _Seed = 0,
         model: _Name = None,
         form: Literal["json", "png", "gif", "webp"] = "json",
+        recipe: bool = True,
     ) -> Response:
-        """Two recordings become the pictures between them: to look at, a row to keep, or an animation."""
-        finish, kind = _WALKS[form]
+        """Two recordings become the pictures between them: to look at, a row to keep, or an animation.
+
+        What is kept has its `recipe`, but for GIF.
+        """
+        make, kind = _WALKS[form]
+        finish = partial(make, recipe)
         with closing(await receive(request, ("first", "second"))) as files:
             both, wanted = (files["first"], files["second"]), RenderRequest(n, seed, model)
             work = service.interpolate(both, wanted, client_of(request), finish)
             return Response(await cancel_on_disconnect(request, work), media_type=kind)
 
 
-_WALKS: dict[str, tuple[Callable[[Interpolation], bytes], str]] = {
-    "json": (lambda walk: json.dumps(answers.interpolation(walk)).encode(), "application/json"),
-    "png": (lambda walk: images.encode(walk.grid()), "image/png"),
-    "gif": (lambda walk: answers.animation(walk.images, "gif"), "image/gif"),
-    "webp": (lambda walk: answers.animation(walk.images, "webp"), "image/webp"),
+_WALKS: dict[str, tuple[Callable[[bool, Interpolation], bytes], str]] = {
+    "json": (lambda _, walk: json.dumps(answers.interpolation(walk)).encode(), "application/json"),
+    "png": (lambda kept, walk: images.encode(walk.grid(), recipe=walk.recipe if kept else None), "image/png"),
+    "gif": (lambda _, walk: answers.animation(walk.images, "gif"), "image/gif"),
+    "webp": (
+        lambda kept, walk: answers.animation(walk.images, "webp", walk.recipe if kept else None),
+        "image/webp",
+    ),
 }
 
 

@@ -1,23 +1,25 @@
 // The tab for what lies between two descriptions: a walk to look at, to play and to keep.
-import { find, isCalm, make, notice, reveal } from './dom.js';
+import { find, isCalm, make, notice, reveal, settingsOf } from './dom.js';
 import { makeRecorder } from './recorder.js';
+import { isUnknown, remark, wordsOf } from './results.js';
 import { ask, keep, makeTask, Refusal } from './server.js';
-import { say } from './state.js';
+import { sayIn } from './state.js';
 import { exampleOf, sentenceOf } from './subjects.js';
 
 const SIDES = ['first', 'second'];
 const FRAME = 140; // milliseconds of a picture of the walk that is played
 
-const box = find('#interpolation'), form = find('#between-options'), sides = {}, recorders = {};
+const box = find('#interpolation'), form = find('#between-options'), sides = {}, recorders = {}, loads = {};
+const say = sayIn('between');
 let timer = null;
 
-const settingsOf = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value || '0']));
-
-const run = makeTask(box, (refusal) => {
+function fail(refusal) {
   halt();
   say('', ''); // the notice is read as it comes
   box.replaceChildren(notice(refusal.code === 'both' ? 'One moment' : 'No pictures this time', refusal.message));
-});
+}
+
+const run = makeTask(box, fail);
 
 function bodyOf() {
   const body = new FormData();
@@ -29,19 +31,34 @@ async function draw(signal) {
   if (SIDES.some((name) => !sides[name])) throw new Refusal('both');
   halt();
   say('Drawing');
-  const settings = settingsOf(), body = bodyOf();
-  const answer = await ask('page/interpolation', settings, body, signal);
-  const walk = await answer.json();
-  show(walk, (kind) => save(settings, body, `${walk.model}-${walk.seed}-between`, kind));
-  say(`${walk.pictures.length} pictures drawn`);
+  const { recipe, ...settings } = settingsOf(form), body = bodyOf();
+  const answer = await ask('page/interpolation', settings, body, signal, say);
+  const walk = await answer.json(), last = walk.heard.findLastIndex(isUnknown);
+  const showAll = () => {
+    show(walk, walk.heard.map((side, k) => toldOf(side, k, null)), (kind) => save(settings, body, `${walk.model}-${walk.seed}-between`, kind));
+    say(`${walk.pictures.length} pictures drawn`);
+  };
+  if (last < 0) showAll();
+  else {
+    box.replaceChildren(...walk.heard.map((side, k) => toldOf(side, k, k === last ? showAll : null)));
+    say('Nothing shown: I do not know this');
+  }
   reveal(box);
 }
 
-async function save(settings, body, name, form) {
+// What was heard of a side; of something that the model does not know, the remark with a button that shows it anyway.
+function toldOf(side, k, showAnyway) {
+  if (isUnknown(side)) return remark(side, showAnyway);
+  if (!side.transcript) return '';
+  return make('p', { class: 's2i-transcript' }, `${['First', 'Second'][k]}, I heard: `, make('q', {}, ...wordsOf(side)));
+}
+
+async function save(settings, body, name, kind) {
   say('Saving');
   try {
-    const answer = await ask('page/interpolation', { ...settings, form }, body, new AbortController().signal);
-    keep(await answer.blob(), `${name}.${form}`);
+    const wanted = { ...settings, form: kind, recipe: settingsOf(form).recipe };
+    const answer = await ask('page/interpolation', wanted, body, new AbortController().signal, say);
+    keep(await answer.blob(), `${name}.${kind}`);
     say('Saved');
   } catch (error) {
     say(error.message);
@@ -55,12 +72,12 @@ function shareOf(alpha) {
   return `${part} % ${named('first')}, ${100 - part} % ${named('second')}`;
 }
 
-function show(walk, saveAs) {
+function show(walk, heard, saveAs) {
   const link = (text, form) => make('button', { type: 'button', class: 's2i-link', textContent: text, onclick: () => saveAs(form) });
   const labels = walk.alphas.map(shareOf), last = walk.pictures.length - 1;
   const play = make('button', { type: 'button', class: 's2i-link s2i-walk', textContent: 'Play', 'aria-pressed': 'false' });
   play.addEventListener('click', () => (timer ? halt() : walkOn(play)));
-  box.replaceChildren(make('section', { class: 's2i-between', 'aria-label': 'From the first to the second' },
+  box.replaceChildren(make('section', { class: 's2i-between', 'aria-label': 'From the first to the second' }, ...heard,
     make('img', { class: 's2i-large', src: walk.pictures[0], alt: labels[0] }),
     make('label', { class: 's2i-slide' }, make('span', { textContent: 'first' }),
       make('input', { type: 'range', min: 0, max: last, value: 0, step: 1, 'aria-label': 'From the first to the second', 'aria-valuetext': labels[0] }),
@@ -114,18 +131,21 @@ function take(name, subject) {
 export function setUpInterpolation() {
   for (const name of SIDES) {
     const element = find(`#recorder-${name}`), typed = find('form', element), pick = find('.s2i-pick', element);
-    recorders[name] = makeRecorder(element, { taken: (body, told) => take(name, { body, name: told }) });
+    const load = loads[name] = makeTask(element, fail); // of its own, so that neither side waits for the other
+    recorders[name] = makeRecorder(element, say, { taken: (body, told) => { load.cancel(); take(name, { body, name: told }); } });
     typed?.addEventListener('submit', (event) => {
       event.preventDefault();
-      run(async (signal) => take(name, await sentenceOf(typed.elements.text.value, signal, { mayRead: false })));
+      load(async (signal) => take(name, await sentenceOf(typed.elements.text.value, signal, say, { mayRead: false })));
     });
     pick?.addEventListener('change', () => {
       const chosen = pick.selectedOptions[0];
-      if (chosen.value) run(async (signal) => take(name, await exampleOf(chosen.value, chosen.textContent, signal)));
+      if (chosen.value) load(async (signal) => take(name, await exampleOf(chosen.value, chosen.textContent, signal)));
     });
   }
   find('#interpolate').addEventListener('click', () => run(draw));
-  form.addEventListener('change', () => { if (SIDES.every((side) => sides[side])) run(draw); });
+  form.addEventListener('change', ({ target }) => {
+    if (target.name !== 'recipe' && SIDES.every((side) => sides[side])) run(draw);
+  });
   box.addEventListener('input', (event) => {
     if (event.target.matches('input[type=range]')) { halt(); choose(Number(event.target.value)); }
   });
@@ -134,6 +154,8 @@ export function setUpInterpolation() {
     if (step) { halt(); choose(Number(step.dataset.step)); }
   });
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && run.cancel()) say('Cancelled');
+    if (event.key !== 'Escape') return;
+    const cancelled = [run, ...Object.values(loads)].filter((task) => task.cancel());
+    if (cancelled.length) say('Cancelled');
   });
 }

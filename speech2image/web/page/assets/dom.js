@@ -18,6 +18,12 @@ export function notice(title, text, ...more) {
     make('p', { textContent: text }), ...more);
 }
 
+// What a form is set to, name by name; a box to tick is '1' or '0'.
+export function settingsOf(form) {
+  const fields = [...form.elements].filter(({ name, type, checked }) => name && (type !== 'radio' || checked));
+  return Object.fromEntries(fields.map(({ name, type, checked, value }) => [name, type === 'checkbox' ? String(Number(checked)) : value || '0']));
+}
+
 const calm = window.matchMedia('(prefers-reduced-motion: reduce)');
 export const isCalm = () => calm.matches;
 

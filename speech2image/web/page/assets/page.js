@@ -1,31 +1,36 @@
 // The page: a tab for one recording, a tab for what lies between two. A newer request cuts the one before it.
-import { find, make, notice, reveal } from './dom.js';
+import { find, make, notice, reveal, settingsOf } from './dom.js';
 import { setUpInterpolation } from './between.js';
 import { Live } from './live.js';
 import { makeRecorder } from './recorder.js';
 import { Pictures, recording } from './results.js';
 import { ask, events, keep, makeTask } from './server.js';
-import { say } from './state.js';
+import { sayIn, showStateOf } from './state.js';
 import { exampleOf, sentenceOf } from './subjects.js';
 import { HOPELESS } from './wording.js';
 
 const SIDE_BY_SIDE = 'side by side';
 const MOST_EARLIER = 24; // drawings that the history keeps
+const say = sayIn('say');
 
 const form = find('#say-options'), pictures = find('#pictures'), heard = find('#heard'), again = find('#again');
 const earlier = find('#earlier'), sentence = find('#sentence');
 const first = pictures.innerHTML;
-let subject = null, shown = null;
+let subject = null, shown = null, recorder = null;
 
 // ---- settings ------------------------------------------------------------------------------------
 
-const settingsOf = () => Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value || '0']));
+// What pictures are drawn with; `recipe` is about what is saved.
+function chosenSettings() {
+  const { recipe, ...settings } = settingsOf(form);
+  return settings;
+}
 
 function setSettings(settings) {
   for (const [name, value] of Object.entries(settings)) {
     const field = form.elements[name];
     if (!field || (field.options && ![...field.options].some((option) => option.value === value))) continue;
-    field.value = value;
+    if (field.type === 'checkbox') field.checked = value === '1'; else field.value = value;
   }
   find('.s2i-value', form).textContent = form.elements.n.value;
 }
@@ -45,23 +50,24 @@ const run = makeTask(pictures, (refusal) => {
   reveal(pictures);
 });
 
-// Draws `subject` with the settings chosen; `anyway`: also what the model says that it cannot draw.
-async function draw(signal, anyway = false) {
-  const own = subject, settings = settingsOf(), routes = routesOf(settings), parts = [], n = Number(settings.n);
+// Draws `subject` with the settings chosen; `anyway` of it: also if the model says that it cannot draw it.
+async function draw(signal) {
+  const own = subject, settings = chosenSettings(), routes = routesOf(settings), parts = [], n = Number(settings.n);
   again.disabled = false;
+  recorder.tell(own.name || '');
   say('Understanding');
   const box = make('div', { class: 's2i-side', 'data-count': routes.length });
   let drawn = 0;
   for (const route of routes) {
-    const wanted = { ...withRoute(settings, route), sound: own.heard || own.silent ? 0 : 1, anyway: anyway ? 1 : 0 };
-    const answer = await ask('page/pictures', wanted, own.body, signal);
+    const wanted = { ...withRoute(settings, route), sound: own.heard || own.silent ? 0 : 1, anyway: own.anyway ? 1 : 0 };
+    const answer = await ask('page/pictures', wanted, own.body, signal, say);
     for await (const event of events(answer)) {
       if (event.event === 'heard') {
         if (event.recording) own.heard = recording(event.recording);
         const part = new Pictures(own, event, {
           title: routes.length > 1 ? route : '', count: n,
           keep: (k) => save(own, withRoute(settings, route), k),
-          anyway: anyway ? null : () => run((next) => { subject = own; return draw(next, true); }),
+          anyway: own.anyway ? null : () => run((next) => { subject = { ...own, anyway: true }; return draw(next); }),
         });
         parts.push(part);
         box.append(part.element);
@@ -74,7 +80,7 @@ async function draw(signal, anyway = false) {
       else parts.at(-1).end(event.seconds, () => share(own, settings));
     }
   }
-  say(drawn ? `${drawn} ${drawn === 1 ? 'picture' : 'pictures'} drawn` : 'Nothing drawn: this is nothing that I know');
+  say(drawn ? `${drawn} ${drawn === 1 ? 'picture' : 'pictures'} drawn` : 'Nothing drawn: I do not know this');
   shown = { own, settings, box };
   if (drawn) remember(shown);
 }
@@ -85,7 +91,8 @@ const start = (what) => run(async (signal) => { subject = await what(signal); aw
 async function save(own, settings, k) {
   const place = k === null ? {} : { k };
   try {
-    const answer = await ask('page/picture', { ...settings, ...place }, own.body, new AbortController().signal);
+    const { recipe } = settingsOf(form);
+    const answer = await ask('page/picture', { ...settings, ...place, recipe }, own.body, new AbortController().signal, say);
     keep(await answer.blob(), `${settings.model || 'picture'}-${settings.seed}${k === null ? '' : `-${k + 1}`}.png`);
     say('Saved');
   } catch (error) {
@@ -97,6 +104,7 @@ async function save(own, settings, k) {
 
 async function share(own, settings) {
   const said = own.example ? { example: own.example } : own.sentence ? { say: own.sentence } : {};
+  if (own.anyway) said.anyway = '1';
   const link = new URL(`#${new URLSearchParams({ ...settings, ...said })}`, location.href);
   const told = own.example || own.sentence ? 'Link copied: it draws the same pictures'
     : 'Link copied: it holds the settings and the seed, but not your recording';
@@ -111,11 +119,12 @@ async function share(own, settings) {
 }
 
 function followLink() {
-  const { example, say: said, ...settings } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const { example, say: said, anyway, ...settings } = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
   setSettings(settings);
   const known = example && find(`[data-example="${CSS.escape(example)}"]`);
-  if (known) start((signal) => exampleOf(example, known.dataset.text, signal));
-  else if (said) { sentence.elements.text.value = said; start((signal) => sentenceOf(said, signal)); }
+  const also = async (what) => ({ ...await what, anyway: anyway === '1' });
+  if (known) start((signal) => also(exampleOf(example, known.dataset.text, signal)));
+  else if (said) { sentence.elements.text.value = said; start((signal) => also(sentenceOf(said, signal, say))); }
 }
 
 function remember(drawing) {
@@ -138,6 +147,7 @@ function restore({ own, settings, box }) {
   pictures.replaceChildren(box);
   heard.replaceChildren(...(own.heard ? [own.heard] : []));
   again.disabled = false;
+  recorder.tell(own.name || '');
   const count = box.querySelectorAll('.s2i-grid img').length;
   say(count ? `${count} pictures from before` : '');
   reveal(pictures);
@@ -146,6 +156,7 @@ function restore({ own, settings, box }) {
 function showLast() {
   if (shown) return restore(shown);
   pictures.innerHTML = first;
+  recorder.tell('');
   heard.replaceChildren();
 }
 
@@ -153,12 +164,12 @@ function showLast() {
 
 function setUpRecording() {
   let live = null;
-  makeRecorder(find('#recorder-say'), {
-    taken: (body) => { live?.close(); start(async () => ({ body })); },
+  recorder = makeRecorder(find('#recorder-say'), say, {
+    taken: (body, name) => { live?.close(); start(async () => ({ body, name })); },
     started: () => {
       run.cancel();
       heard.replaceChildren();
-      const settings = settingsOf();
+      const settings = chosenSettings();
       live = new Live(pictures, withRoute(settings, routesOf(settings)[0]));
       reveal(pictures);
     },
@@ -169,11 +180,11 @@ function setUpRecording() {
     form.elements.seed.value = (Number(form.elements.seed.value) || 0) + 1;
     run(draw);
   });
-  form.addEventListener('change', () => { if (subject) run(draw); });
+  form.addEventListener('change', ({ target }) => { if (subject && target.name !== 'recipe') run(draw); });
   sentence.addEventListener('submit', (event) => {
     event.preventDefault();
     const text = sentence.elements.text.value;
-    start((signal) => sentenceOf(text, signal));
+    start((signal) => sentenceOf(text, signal, say));
   });
   document.querySelectorAll('.s2i-suggestion').forEach((button) => button.addEventListener('click', () => {
     sentence.elements.text.value = button.textContent;
@@ -193,11 +204,14 @@ function setUpRecording() {
 
 function setUpTabs() {
   const tabs = [...document.querySelectorAll('[role=tab]')];
-  const select = (tab) => tabs.forEach((other) => {
-    other.setAttribute('aria-selected', String(other === tab));
-    other.tabIndex = other === tab ? 0 : -1;
-    document.getElementById(other.getAttribute('aria-controls')).hidden = other !== tab;
-  });
+  const select = (tab) => {
+    for (const other of tabs) {
+      other.setAttribute('aria-selected', String(other === tab));
+      other.tabIndex = other === tab ? 0 : -1;
+      document.getElementById(other.getAttribute('aria-controls')).hidden = other !== tab;
+    }
+    showStateOf(tab.getAttribute('aria-controls'));
+  };
   tabs.forEach((tab, k) => {
     tab.addEventListener('click', () => select(tab));
     tab.addEventListener('keydown', (event) => {

@@ -1,6 +1,4 @@
 // A button to hold and speak, and a place to drop a file.
-import { say } from './state.js';
-
 const TAP = 400; // milliseconds: a shorter press starts, and the next one stops
 const SLIDE = 90; // pixels away from the button: letting go there cancels
 const SLICE = 100; // milliseconds of sound handed on at once while somebody speaks
@@ -21,9 +19,9 @@ function whyNot(error) {
     '. Please drop a recording or type a sentence.';
 }
 
-// Makes the recorder in `element` work. `on` may hold: `taken(blob, name)`, called with each recording; `started()`;
-// `slice(blob)`, called with each part of a recording that goes on; `cancelled()`.
-export function makeRecorder(element, on) {
+// Makes the recorder in `element` work; `say` tells what goes on. `on` may hold: `taken(blob, name)`, called with each
+// recording; `started()`; `slice(blob)`, called with each part of a recording that goes on; `cancelled()`.
+export function makeRecorder(element, say, on) {
   const find = (selector) => element.querySelector(selector);
   const root = find('.s2i-recorder'), button = find('.s2i-talk'), status = find('.s2i-status');
   const input = find('input[type=file]'), level = find('.s2i-level'), hint = find('.s2i-hint');
@@ -103,9 +101,9 @@ export function makeRecorder(element, on) {
         recorder = null;
         show(false);
         if (!dropped) return take(blob, `Recorded ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
-        tell('Cancelled');
         say('Cancelled');
         on.cancelled?.();
+        tell('Cancelled');
       };
       recorder.start(SLICE);
       navigator.vibrate?.(30);
@@ -180,10 +178,12 @@ export function makeRecorder(element, on) {
   });
 
   find('.s2i-choose').addEventListener('click', () => input.click());
-  input.addEventListener('change', () => {
+  const chosen = () => {
     if (input.files.length) take(input.files[0], input.files[0].name);
     input.value = '';
-  });
+  };
+  input.addEventListener('change', chosen);
+  chosen(); // before this script ran
   root.addEventListener('dragover', (event) => { event.preventDefault(); root.classList.add('s2i-over'); });
   root.addEventListener('dragleave', () => root.classList.remove('s2i-over'));
   root.addEventListener('drop', (event) => {

@@ -30,7 +30,10 @@ export function listOf(domains) {
   return names.length > 1 ? `${names.slice(0, -1).join(', ')} and ${names.at(-1)}` : names.join('');
 }
 
-function remark(heard, drawAnyway) {
+export const isUnknown = (heard) => heard.domain === 'other';
+
+// Of something that the model does not know.
+export function remark(heard, drawAnyway) {
   const said = heard.transcript ? make('span', {}, '; I heard ', make('q', {}, ...wordsOf(heard))) : '; this sounded like something else';
   return make('div', { class: 's2i-notice s2i-hinted', role: 'note' },
     make('p', {}, `I only know ${listOf(heard.domains)}`, said, '.'),
@@ -43,12 +46,11 @@ export class Pictures {
     this.subject = subject;
     this.heard = heard;
     this.keep = keep;
-    const other = heard.domain === 'other';
     this.cells = Array.from({ length: count }, () => make('figure', { class: 's2i-waiting' }));
     this.grid = make('div', { class: 's2i-grid', 'data-count': count }, ...this.cells);
     this.element = make('section', { class: 's2i-pictures', 'aria-label': title || 'Pictures' },
       title ? make('h2', { textContent: title }) : null,
-      other ? remark(heard, anyway) : transcript(heard), this.grid);
+      isUnknown(heard) ? remark(heard, anyway) : transcript(heard), this.grid);
   }
 
   add({ k, url, width, height }) {

@@ -1,10 +1,9 @@
 // Asking the server: requests that wait and try again by themselves, and answers that come step by step.
 import { wordingOf } from './wording.js';
-import { say } from './state.js';
 
 const TRIES = 40; // of one request while the server is busy or does not answer
 const OFFLINE_SECONDS = 2; // between two tries when nothing answers
-const PASSING = new Set(['busy', 'too_many']);
+const BUSY = new Set(['busy', 'too_many']), GONE = new Set(['offline', 'stopping']);
 
 export class Refusal extends Error {
   constructor(code) {
@@ -18,13 +17,13 @@ const pause = (seconds, signal) => new Promise((resolve, reject) => {
   signal.addEventListener('abort', () => { clearTimeout(timer); reject(signal.reason); }, { once: true });
 });
 
-// Posts `body`; the answer, or a Refusal. What may pass is tried again, which is told once.
-export async function ask(path, settings, body, signal) {
+// Posts `body`; the answer, or a Refusal. What may pass is tried again, which `say` tells once.
+export async function ask(path, settings, body, signal, say) {
   for (let left = TRIES; ; left -= 1) {
     const [answer, code, seconds] = await once(`${path}?${new URLSearchParams(settings)}`, body, signal);
     if (answer) return answer;
-    if (!left || !(PASSING.has(code) || code === 'offline')) throw new Refusal(code);
-    say(code === 'offline' ? 'The server does not answer. Trying again…' : 'The server is busy. Trying again…');
+    if (!left || !(BUSY.has(code) || GONE.has(code))) throw new Refusal(code);
+    say(BUSY.has(code) ? 'The server is busy. Trying again…' : 'The server does not answer. Trying again…');
     await pause(seconds, signal);
   }
 }

@@ -1,6 +1,5 @@
 // What is drawn: a recording, or a sentence where nobody can speak it here.
 import { ask, Refusal } from './server.js';
-import { say } from './state.js';
 
 const { speaks, reads } = document.body.dataset;
 
@@ -11,13 +10,13 @@ export async function exampleOf(address, text, signal) {
   return { body: await answer.blob(), caption: text, example: address };
 }
 
-// Of a typed sentence: spoken, and played, where there is an engine, else drawn through text.
-export async function sentenceOf(text, signal, { mayRead = true } = {}) {
+// Of a typed sentence: spoken, and played, where there is an engine, else drawn through text. `say` tells what goes on.
+export async function sentenceOf(text, signal, say, { mayRead = true } = {}) {
   if (!text.trim()) throw new Refusal('no_sentence');
   if (speaks) {
     say('Speaking');
     try {
-      const body = await (await ask('page/speech', {}, text, signal)).blob();
+      const body = await (await ask('page/speech', {}, text, signal, say)).blob();
       new Audio(URL.createObjectURL(body)).play().catch(() => {}); // where the browser plays only after a click
       return { body, caption: text, sentence: text };
     } catch (error) {

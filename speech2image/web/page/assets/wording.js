@@ -21,7 +21,9 @@ const WORDING = {
   setting: 'This cannot be drawn with these settings. Please choose others.',
   invalid: 'This cannot be drawn with these settings. Please choose others.',
   unknown: 'This model is not offered any more. Please load the page again.',
+  needs_key: 'This page needs the key of the server again: load it again and log in.',
   offline: 'The server does not answer. Your recording is kept: press Again when it is back.',
+  stopping: 'The server is being restarted. Your recording is kept: press Again when it is back.',
   both: 'Both descriptions are needed: speak, type or choose the one that is missing.',
 };
 
