@@ -2,7 +2,9 @@
 
 import base64
 import io
+import itertools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +24,10 @@ from speech2image.pipeline import images
 from speech2image.pipeline.generator import ConditionedGenerator
 from speech2image.pipeline.recipe import read_recipe
 from speech2image.web import registry
+from speech2image.web.errors import CODES
 from speech2image.web.page import answers, plots
 from speech2image.web.page.examples import find_examples
+from speech2image.web.page.templates import ASSETS
 from speech2image.web.page.views import float_wav, render
 from speech2image.web.service import Service
 from speech2image.web.settings import ServerSettings
@@ -228,6 +232,49 @@ def test_the_page_says_who_it_is(page) -> None:
     assert '<meta property="og:image" content="http://127.0.0.1/preview.jpg">' in html
     assert page.get("/assets/icon.svg").headers["content-type"] == "image/svg+xml"
     assert page.get("/assets/page.html").status_code == 404
+
+
+ROLES = {
+    "text": (4.5, ("ink", "soft", "leaf"), ("paper", "card")),
+    "text in fields": (4.5, ("ink", "soft"), ("field",)),
+    "text of remarks": (4.5, ("ink",), ("warn",)),
+    "text under the pointer": (4.5, ("ink",), ("leaf-soft",)),
+    "the ring of the focus": (3.0, ("leaf",), ("paper", "card", "warn")),
+    "the border of fields": (3.0, ("soft",), ("card",)),
+    "white on buttons": (4.5, ("white",), ("button", "live")),
+}
+"""What -> its least contrast (WCAG 2.2, 1.4.3 and 1.4.11), its colours, what is behind it."""
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    shares = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_colours_can_be_told_apart(scheme: int) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", (ASSETS / "page.css").read_text(), re.DOTALL)
+    assert len(blocks) == 2  # the dark one after the light one
+    colours = dict(re.findall(r"--s2i-([\w-]+): (#\w{6})", blocks[scheme])) | {"white": "#ffffff"}
+    for role, (least, fronts, backs) in ROLES.items():
+        for front, back in itertools.product(fronts, backs):
+            dark, light = sorted(luminance(colours[name]) for name in (front, back))
+            contrast = (light + 0.05) / (dark + 0.05)
+            assert contrast >= least, f"{role}: {front} on {back} has {contrast:.2f}"
+
+
+def test_visitors_read_nothing_for_programmers() -> None:
+    """The page has a sentence of its own, in plain words, for what visitors may meet."""
+    wording = dict(re.findall(r"^  (\w+): '(.+?)'", (ASSETS / "wording.js").read_text(), re.MULTILINE))
+    passing = {CODES[status] for status in (401, 408, 413, 422, 429, 503)}
+    heard = {"no_speech", "no_words", "empty", "too_short", "too_long", "unreadable", "setting", "stopping"}
+    typed = {"no_sentence", "sentence_too_long", "reads_no_text", "not_installed"}
+    assert passing | heard | typed <= set(wording)
+    for code, sentence in wording.items():
+        assert re.fullmatch(r"[A-Z][A-Za-z ,.:]+", sentence), code
+        assert "pip" not in sentence.split(), code
 
 
 def test_problems_are_told(page) -> None:
