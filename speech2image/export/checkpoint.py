@@ -53,6 +53,7 @@ from speech2image.models.whisper import WhisperSettings
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import (
     DECODER_PIECES,
+    EMBEDDING_SPACE,
     RECOGNIZER_CARD,
     VOCABULARY,
     Model,
@@ -200,7 +201,10 @@ def _of_encoder(found: Model, network: nn.Module, inputs: Inputs, kind: str, set
         _check(compare_directions(stored, inputs, embeddings), SAME_EIGHT_BIT)
     else:
         _check(compare_encoder(stored, inputs, embeddings))
-    return {"kind": kind, "settings": dataclasses.asdict(settings), "network": network}
+    state = {"kind": kind, "settings": dataclasses.asdict(settings), "network": network}
+    space = found.card.get(EMBEDDING_SPACE)
+    # rounded weights have a digest of their own, but embed as those that the model's generator learnt from
+    return {**state, "belongs": {"space": space}} if space else state
 
 
 def _read(found: Model, network: str) -> onnx.ModelProto:

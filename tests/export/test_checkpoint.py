@@ -27,13 +27,14 @@ from speech2image.export.onnx import trace, with_float16_weights
 from speech2image.models.pretrained_speech_encoder import PretrainedEncoderSettings, PretrainedSpeechEncoder
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import MODELS_FOLDER, find
-from speech2image.training.core.checkpoint import load_checkpoint
+from speech2image.training.core.checkpoint import load_checkpoint, save_checkpoint
 from speech2image.training.core.networks import (
     load_generator,
     load_pretrained,
     load_recognizer,
     load_speech_encoder,
     load_text_encoder,
+    space_of,
     stated_facts,
 )
 from speech2image.training.recipes import pretrained_speech_encoder, speech_recognizer, words_head
@@ -176,6 +177,7 @@ def test_another_model_of_the_same_shape_gives_its_own_weights() -> None:
 
 
 FACTS = {"name": "openai/whisper-tiny.en", "sha256": "0" * 64}
+SPACE = "speech 0123456789abcdef"
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["embeds", "embeds and writes"])
@@ -191,7 +193,7 @@ def on_whisper(
     for parameter in encoder.parameters():  # untrained norms are equal, and the exporter keeps one for all
         nn.init.normal_(parameter, std=0.1)
     folder = tmp_path_factory.mktemp("models") / "mine"
-    options = {"pieces": tuple(LETTERS) if request.param else (), "backbone": FACTS}
+    options = {"pieces": tuple(LETTERS) if request.param else (), "backbone": FACTS, "embedding_space": SPACE}
     generator = MatrixGenerator(condition=heads.output)
     export_direct(
         encoder, generator, folder, name="mine", licence="CC0", noise_size=7, front_end=WHISPER, **options
@@ -213,6 +215,31 @@ def test_an_encoder_on_whispers(on_whisper: tuple[PretrainedSpeechEncoder, Path]
             torch.testing.assert_close(found.words(*states), encoder.words(*expected), atol=0.05, rtol=1e-2)
     pieces = {} if encoder.words is None else {"pieces": list(LETTERS)}
     assert stated_facts(path) == {"backbone": FACTS, **pieces}
+
+
+def test_an_encoder_of_eight_bits_keeps_the_space_that_its_generator_learnt_from(
+    on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path
+) -> None:
+    encoder, folder = on_whisper
+    path = checkpoint_of(folder, "speech_encoder", tmp_path / "a.safetensors", "toy")
+    assert "embedding_eight_bit" in find(folder).card["parity"]
+    assert space_of(path, load_pretrained(path)) == SPACE
+    made = checkpoint_of("flowers-and-birds", "generator", tmp_path / "g.safetensors")
+    generator = tmp_path / "fitted.safetensors"
+    save_checkpoint(generator, load_checkpoint(made) | {"belongs": {"space": SPACE}})
+    export_checkpoints(path, generator, tmp_path / "again", name="m", licence="CC0")
+    assert find(tmp_path / "again").card["embedding_space"] == SPACE
+    # a head that tells words leaves the embeddings as they are, tuning does not
+    write_shards([sample(i, split="test" if i == 3 else "train") for i in range(4)], tmp_path / "shards")
+    arrays = PairArrays.open(tmp_path / "shards", front_end=WHISPER)
+    arrays.save_teacher(np.random.default_rng(0).random((4, 2, 1024)).astype(np.float16))
+    one = {"steps": 1, "precision": "32-true", "evaluation_utterances": 0}
+    heard = replace(words_head.PRESETS["toy"], frames=200, **one)
+    written = words_head.train(heard, path, arrays, {}, tmp_path / "words")
+    assert space_of(written, load_pretrained(written)) == SPACE
+    settings = replace(pretrained_speech_encoder.PRESETS["toy"], batch_size=4, tuned_layers=1, **one)
+    tuned = pretrained_speech_encoder.train(settings, arrays, tmp_path / "tuned", start_from=path)
+    assert space_of(tuned, load_pretrained(tuned)) != SPACE
 
 
 def test_an_encoder_comes_back_without_its_decoder(tmp_path: Path) -> None:

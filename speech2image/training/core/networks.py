@@ -68,12 +68,13 @@ def space_of(path: str | os.PathLike[str], encoder: nn.Module) -> str:
     an exported model has the space of the model.
 
     Args:
-        path: its checkpoint. One of a text encoder that was moved to another encoder's space states that.
+        path: its checkpoint. One of a text encoder that was moved to another encoder's space states that, and
+            so does one with the weights of a model, which are rounded there.
         encoder: the network in it.
     """
+    if stated := stated_space(path):
+        return stated["space"]
     facts = read_facts(path)
-    if isinstance(stated := _belongs(facts).get("space"), str):
-        return stated
     own = [encoder.backbone, encoder.head] if isinstance(encoder, PretrainedSpeechEncoder) else [encoder]
     digest = hashlib.sha256()
     for part in own:
@@ -81,6 +82,13 @@ def space_of(path: str | os.PathLike[str], encoder: nn.Module) -> str:
             values = tensor.detach().float().half().cpu().contiguous().numpy() + np.float16(0)
             digest.update(name.encode() + values.tobytes())
     return f"{_SPACES[facts['kind']]} {digest.hexdigest()[:16]}"
+
+
+def stated_space(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The embedding space that the checkpoint of an encoder states, if it does, as `Run` notes it: for what is
+    made of that encoder without changing its embeddings."""
+    stated = _belongs(read_facts(path)).get("space")
+    return {"space": stated} if isinstance(stated, str) else {}
 
 
 def _belongs(facts: State) -> State:

@@ -38,7 +38,7 @@ from speech2image.pipeline.domains import OTHER, check_domains
 from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHOLD
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
+from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
 from speech2image.training.core.run import LearnerSettings, Run, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import Clips, by_length, padded
@@ -305,7 +305,7 @@ def train(
     head = replace(settings.encoder.domain or DomainSettings(), domains=len(names) + 1)
     whole = with_new_head(embedding, domain=head)
     settings = replace(settings, encoder=whole.settings)
-    run = Run(folder, SPEECH_ENCODER, settings, fabric)
+    run = Run(folder, SPEECH_ENCODER, settings, fabric, stated_space(encoder))
     classification = Classification(whole)
     trained = [parameter for parameter in classification.parameters() if parameter.requires_grad]
     adam = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)

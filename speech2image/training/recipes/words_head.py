@@ -33,7 +33,7 @@ from speech2image.models.pretrained_speech_encoder import (
     with_new_head,
 )
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
+from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
 from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
@@ -159,7 +159,7 @@ def train(
     shape = settings.encoder.words or WordsSettings()
     whole = with_new_head(embedding, words=replace(shape, tokens=len(vocabulary)))
     settings = replace(settings, encoder=whole.settings)
-    run = Run(folder, SPEECH_ENCODER, settings, fabric, belonging(arrays))
+    run = Run(folder, SPEECH_ENCODER, settings, fabric, belonging(arrays) | stated_space(encoder))
     recognition = Recognition(whole)
     trained = [parameter for parameter in recognition.parameters() if parameter.requires_grad]
     adam = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
