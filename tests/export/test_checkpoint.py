@@ -220,7 +220,7 @@ def test_an_encoder_on_whispers(on_whisper: tuple[PretrainedSpeechEncoder, Path]
 def test_an_encoder_of_eight_bits_keeps_the_space_that_its_generator_learnt_from(
     on_whisper: tuple[PretrainedSpeechEncoder, Path], tmp_path: Path
 ) -> None:
-    encoder, folder = on_whisper
+    _, folder = on_whisper
     path = checkpoint_of(folder, "speech_encoder", tmp_path / "a.safetensors", "toy")
     assert "embedding_eight_bit" in find(folder).card["parity"]
     assert space_of(path, load_pretrained(path)) == SPACE

@@ -22,10 +22,17 @@ class GanSettings(RunSettings):
         channels_last: keep the channels of generator and discriminator together in memory, as a GPU's
             convolutions in bfloat16 like them.
         compile: let torch.compile make code for the networks first, which takes minutes.
+        fid_network: weights of FID's Inception-v3: the averaged generator's FID against validation pictures
+            (training ones, if there are none) is logged, and best.safetensors kept by it; "" measures none.
+        fid_every: steps between two measurements.
+        fid_pictures: photographs that are compared, and pictures drawn.
     """
 
     channels_last: bool = False
     compile: bool = False
+    fid_network: str = ""
+    fid_every: int = 1000
+    fid_pictures: int = 500
 
 
 _CHECKPOINT = "the checkpoint to go on from"
@@ -79,7 +86,7 @@ class Adversaries:
         own = [p for p in self.generator.parameters() if p.requires_grad]
         generator_adam = torch.optim.Adam(own, rates[0], betas)
         discriminator_adam = torch.optim.Adam(self.discriminator.parameters(), rates[1], betas)
-        self._fabric = fabric
+        self._fabric, self._parts = fabric, settings.accumulate
         for network in (self.generator, self.discriminator):
             if settings.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,24 +107,29 @@ class Adversaries:
         self.g_optimizer.param_groups[0]["lr"] = generator
         self.d_optimizer.param_groups[0]["lr"] = discriminator
 
-    def improve_discriminator(self, loss: Tensor) -> None:
-        """One step of the discriminator down the gradient of `loss`; afterwards it is frozen.
+    def improve_discriminator(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradient of one batch's `loss`; at the last of a step's batches, one step down their mean,
+        after which the discriminator is frozen.
 
         `improve_generator` thaws it again.
         """
-        self.d_optimizer.zero_grad()
-        self._fabric.backward(loss)
+        self._fabric.backward(loss / self._parts)
+        if not last:
+            return
         self.d_optimizer.step()
+        self.d_optimizer.zero_grad()
         # The generator's loss runs through the discriminator, too. Frozen, and called as the bare
         # `discriminator`, it computes no gradients of its own weights there and exchanges none between
         # processes.
         self.discriminator.requires_grad_(False)
 
-    def improve_generator(self, loss: Tensor) -> None:
-        """One step of the generator down the gradient of `loss`, then one of its average."""
-        self.g_optimizer.zero_grad()
-        self._fabric.backward(loss)
+    def improve_generator(self, loss: Tensor, *, last: bool) -> None:
+        """Likewise of the generator, then one step of its average."""
+        self._fabric.backward(loss / self._parts)
+        if not last:
+            return
         self.g_optimizer.step()
+        self.g_optimizer.zero_grad()
         self.discriminator.requires_grad_(True)
         # after the step: sample sheets and checkpoints always show the weights that were just made
         self.ema.update(self.generator)

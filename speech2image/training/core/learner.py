@@ -109,19 +109,18 @@ class Learner:
         Returns:
             The checkpoint.
         """
-        parts = getattr(run.settings, "accumulate", 1)
-        if parts < 1:
-            raise SettingsError(f"accumulate is {parts}; give 1 or more batches a step")
         while not run.finished(step):
-            for part in range(parts):
-                batch = step * parts + part
+            numbers = run.batches_of(step)
+            for batch in numbers:
                 seed_step(run.settings.seed, batch, run.fabric.global_rank)
-                loss, items = loss_of(batch)
-                if part < parts - 1:
-                    with self._fabric.no_backward_sync(self._wrapped):
-                        self._fabric.backward(loss / parts)
+                # processes exchange gradients once a step; that is decided when the model is called
+                more = batch != numbers[-1]
+                with self._fabric.no_backward_sync(self._wrapped, enabled=more):
+                    loss, items = loss_of(batch)
+                    if more:
+                        self._fabric.backward(loss / len(numbers))
             rate = rate_of(step)
-            norm = self.step(loss / parts if parts > 1 else loss, rate, clip)
+            norm = self.step(loss / len(numbers), rate, clip)
             step += 1
             run.log(step, {"loss": loss, **items, "gradient_norm": norm, "learning_rate": rate})
             if run.checkpoint_due():

@@ -85,8 +85,10 @@ def space_of(path: str | os.PathLike[str], encoder: nn.Module) -> str:
 
 
 def stated_space(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The embedding space that the checkpoint of an encoder states, if it does, as `Run` notes it: for what is
-    made of that encoder without changing its embeddings."""
+    """The embedding space that an encoder's checkpoint states, if it does, as `Run` notes it.
+
+    What is made of that encoder without changing its embeddings states it, too.
+    """
     stated = _belongs(read_facts(path)).get("space")
     return {"space": stated} if isinstance(stated, str) else {}
 

@@ -140,6 +140,13 @@ class PictureBatches:
         return from_uint8(crops)
 
 
+def central_squares(arrays: TrainingArrays, items: NDArray[np.int64], size: int) -> NDArray[np.uint8]:
+    """Central crops of stored pictures, uint8 [n, size, size, 3]."""
+    stored = arrays.pictures(size)
+    edge = (stored.shape[1] - size) // 2
+    return np.stack([stored[i, edge : edge + size, edge : edge + size] for i in items])
+
+
 class ConditionSampler:
     """Draws an embedding for an item: of one of its utterances, or the teacher's of one of its crops."""
 

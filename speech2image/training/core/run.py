@@ -65,8 +65,8 @@ _EVERYWHERE = ("step", "seconds")
 """Keys of every row of the log."""
 
 FREE_SETTINGS = frozenset(
-    {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every"}
-    | {"read_ahead", "channels_last", "compile", "buffer", "keep_last", "wandb"}
+    {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every", "fid_network", "fid_every"}
+    | {"read_ahead", "channels_last", "compile", "buffer", "keep_last", "wandb", "fid_pictures"}
 )
 """Settings that may differ when a run goes on: they say how long, how often and how fast, not what is
 learnt."""
@@ -113,6 +113,8 @@ class RunSettings:
         buffer: of a stream, the pictures that a process holds at most, to mix them; a shard or two at least.
         keep_last: besides checkpoint.safetensors, keep the last so many checkpoints in checkpoints/.
         wandb: project at Weights & Biases to log to, too (extra wandb); "" logs there nothing.
+        accumulate: batches whose gradients are added up for each step, where a larger one does not fit into
+            memory. What compares within a batch (contrastive losses, BatchNorm) still sees one batch.
     """
 
     steps: int
@@ -125,17 +127,6 @@ class RunSettings:
     buffer: int = 10_000
     keep_last: int = 0
     wandb: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LearnerSettings(RunSettings):
-    """Settings of trainings of a single network (`learner.Learner.fit`).
-
-    Attributes:
-        accumulate: batches whose gradients are added up for each step, where a larger one does not fit into
-            memory. A contrastive loss still compares within each batch.
-    """
-
     accumulate: int = 1
 
 
@@ -291,6 +282,8 @@ class Run:
         """
         if self.settings_kept("keep_last", 0) < 0:
             raise SettingsError(f"keep_last is {self.settings.keep_last}; give 0 or more checkpoints to keep")
+        if self.settings_kept("accumulate", 1) < 1:
+            raise SettingsError(f"accumulate is {self.settings.accumulate}; give 1 or more batches a step")
         if not self.checkpoint.exists():
             self._cut_log(-1, -1.0)
             self._write_config()
@@ -320,6 +313,11 @@ class Run:
     def settings_kept(self, name: str, otherwise: Any) -> Any:
         """A setting that not every kind of settings has."""
         return getattr(self.settings, name, otherwise)
+
+    def batches_of(self, step: int) -> range:
+        """Numbers of the batches whose gradients make up `step` (0, 1, ...): `accumulate` of them."""
+        parts = self.settings_kept("accumulate", 1)
+        return range(step * parts, (step + 1) * parts)
 
     def _write_config(self) -> None:
         """Write `config.json`: what is trained, how, on what, by which versions, by which command."""

@@ -23,7 +23,7 @@ from speech2image.models.speech_encoder import PRESETS as ENCODERS
 from speech2image.models.speech_encoder import SpeechEncoder, SpeechEncoderSettings
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import CLASSIFIER
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import (
     SpeechArrays,
@@ -35,7 +35,7 @@ from speech2image.training.recipes.speech_encoder import PRESETS as DIRECT
 
 
 @dataclass(frozen=True)
-class ClassifierTraining(LearnerSettings):
+class ClassifierTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

@@ -39,7 +39,7 @@ from speech2image.pipeline.registry import DOMAIN_ERRORS, DOMAINS, OTHER_THRESHO
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
-from speech2image.training.core.run import LearnerSettings, Run, make_fabric
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import Clips, by_length, padded
 
@@ -197,7 +197,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class DomainHeadTraining(LearnerSettings):
+class DomainHeadTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

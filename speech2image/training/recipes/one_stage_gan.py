@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from speech2image.data.streams import Stream, StreamedShard
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
 from speech2image.losses.adversarial import contrast_with_condition, hinge_discriminator, hinge_generator
-from speech2image.models.flow_prior import prior_from_state
+from speech2image.models.condition_prior import ConditionPrior
+from speech2image.models.flow_prior import FlowPrior, prior_from_state
 from speech2image.models.gan.one_stage import (
     DiscriminatorSettings,
     GeneratorSettings,
@@ -27,6 +29,7 @@ from speech2image.models.gan.one_stage import (
 )
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.training.core.checkpoint import State
+from speech2image.training.core.fid import FidWatch, described
 from speech2image.training.core.gan import Adversaries, GanSettings, augment_pictures, collapse_signs
 from speech2image.training.core.networks import ONE_STAGE_GAN
 from speech2image.training.core.picture_batches import ConditionSampler, PictureBatch, PictureBatches
@@ -189,7 +192,8 @@ def train(
             start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, sample
         )
         real = torch.from_numpy(np.concatenate([batches(i)[0].pictures for i in range(4)]))
-        whole, details = see(teacher.stages, real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        views = views_of(real.to(fabric.device), settings, step_rng(settings.seed, 0))
+        whole, details = see(teacher.stages, views, settings)
         # a discriminator that was taken over learnt at its own scales, and keeps them
         if not calibrated:
             discriminator.calibrate(whole)
@@ -198,6 +202,7 @@ def train(
     rates = (settings.learning_rate, settings.learning_rate)
     step = gan.begin(fabric, state, rates, settings.betas, settings)
     samples = sample_inputs(sample, prior, settings.generator.noise_size, settings.seed)
+    fid = watch_fid(run, settings, sample, prior) if settings.fid_network else None
 
     def snapshot() -> State:
         fitted = {"prior": prior.state_dict()} if prior is not None else {}
@@ -206,55 +211,64 @@ def train(
     stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
     del sample  # a stream's first window need not stay
     next_batch = run.read_ahead(batches)
-    while not run.finished(step):
-        rng = step_rng(settings.seed, step, fabric.global_rank)
-        torch_rng = step_torch_rng(settings.seed, step, fabric.global_rank)
-        batch, conditions = next_batch(step)
+
+    def show(number: int, batch: PictureBatch, conditions: ConditionSampler) -> Shown:
+        rng = step_rng(settings.seed, number, fabric.global_rank)
+        torch_rng = step_torch_rng(settings.seed, number, fabric.global_rank)
         real, matching, mismatched = (
             torch.from_numpy(part).to(fabric.device)
             for part in (batch.pictures, batch.conditions, batch.mismatched_conditions)
         )
         wanted = draw_features(prior, *conditions.draw(batch.indices, rng), torch_rng).to(fabric.device)
         noise = torch.randn(len(real), settings.generator.noise_size, generator=torch_rng).to(fabric.device)
-        for_real, for_fake, for_other = (generator.normalise(c) for c in (matching, wanted, mismatched))
-
         fake = gan.make(wanted, noise)
         real_seen, fake_seen = (
             augment_pictures(p.float(), settings.translation, settings.cutout, rng) for p in (real, fake)
         )
-        # The teacher is the expensive part of a step. One pass over the fakes serves both sides: its maps go
-        # detached to the discriminator, and with their graph to the generator.
+        real_views, fake_views = (views_of(seen, settings, rng) for seen in (real_seen, fake_seen))
         with fabric.autocast():
-            with torch.no_grad():
-                real_whole, real_details = see(stages_of, real_seen, settings, rng)
-            fake_whole, fake_details = see(stages_of, fake_seen, settings, rng)
+            fake_whole, fake_details = see(stages_of, fake_views, settings)
         # pictures that are seen through a cut-out have no conditional answer
-        for_real, for_fake, for_other = (
-            part[: len(fake_whole[0])] for part in (for_real, for_fake, for_other)
-        )
+        asked = (generator.normalise(c)[: len(fake_whole[0])] for c in (matching, wanted, mismatched))
+        return Shown(real, real_views, fake_whole, fake_details, *asked)
 
-        # Real and generated pictures go through the heads in one batch, which costs less than two. The
-        # mismatched condition counts for the real ones alone; the other half of its answers is dropped.
-        free, match, mismatch, detail = gan.judge(
-            side_by_side(real_whole, fake_whole),
-            torch.cat([for_real, for_fake]),
-            torch.cat([for_other, for_other]),
-            None if real_details is None else side_by_side(real_details, fake_details),
-        )
-        (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
-        d_free = hinge_discriminator(free_real, free_fake)
-        d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
-        d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
-        gan.improve_discriminator(d_free + d_match + settings.detail_weight * d_detail)
+    while not run.finished(step):
+        numbers = run.batches_of(step)
+        batches_now = {number: next_batch(number) for number in numbers}
+        # The teacher is the expensive part of a step. One pass over the fakes serves both sides: its maps go
+        # detached to the discriminator, and with their graph to the generator. One batch's graph is held at a
+        # time: with several a step, the generator's step makes the others' pictures anew.
+        for number in numbers:
+            with torch.set_grad_enabled(number == numbers[-1]):
+                shown = show(number, *batches_now[number])
+            with fabric.autocast(), torch.no_grad():
+                real_whole, real_details = see(stages_of, shown.real_views, settings)
+            # Real and generated pictures go through the heads in one batch, which costs less than two. The
+            # mismatched condition counts for the real ones alone; the other half of its answers is dropped.
+            free, match, mismatch, detail = gan.judge(
+                side_by_side(real_whole, shown.fake_whole),
+                torch.cat([shown.for_real, shown.for_fake]),
+                torch.cat([shown.for_other, shown.for_other]),
+                None if real_details is None else side_by_side(real_details, shown.fake_details),
+            )
+            (free_real, free_fake), (match_real, match_fake) = free.chunk(2), match.chunk(2)
+            d_free = hinge_discriminator(free_real, free_fake)
+            d_match = hinge_discriminator(match_real, match_fake, mismatch.chunk(2)[0])
+            d_detail = hinge_discriminator(*detail.chunk(2)) if detail is not None else torch.zeros(())
+            d_loss = d_free + d_match + settings.detail_weight * d_detail
+            gan.improve_discriminator(d_loss, last=number == numbers[-1])
 
-        free, match, _, detail = gan.judge(fake_whole, for_fake, None, fake_details)
-        g_free, g_match = hinge_generator(free), hinge_generator(match)
-        g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
-        centre = discriminator.centre
-        contrast = contrast_with_condition(fake_whole[-1], for_fake, centre, settings.temperature)
-        gan.improve_generator(
-            g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
-        )
+        for number in reversed(numbers):
+            if number != numbers[-1]:
+                shown = show(number, *batches_now[number])
+            fake_whole, for_fake = shown.fake_whole, shown.for_fake
+            free, match, _, detail = gan.judge(fake_whole, for_fake, None, shown.fake_details)
+            g_free, g_match = hinge_generator(free), hinge_generator(match)
+            g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
+            centre = discriminator.centre
+            contrast = contrast_with_condition(fake_whole[-1], for_fake, centre, settings.temperature)
+            g_loss = g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
+            gan.improve_generator(g_loss, last=number == numbers[0])
         step += 1
 
         losses = {"d_free": d_free, "d_match": d_match, "d_detail": d_detail}
@@ -263,9 +277,12 @@ def train(
         if step % settings.grid_every == 0:
             pictures = draw_samples(gan.ema.module, samples, fabric)
             run.grid(step, pictures, columns=8)
-            for name, message in collapse_signs(pictures, real).items():
+            for name, message in collapse_signs(pictures, shown.real).items():
                 run.warn(name, message)
-        if run.checkpoint_due():
+        if fid is not None and fid.due(step):
+            run.save(snapshot())
+            fid.measure(step, gan.ema.module)
+        elif run.checkpoint_due():
             run.save(snapshot())
     run.save(snapshot())
     run.grid(step, draw_samples(gan.ema.module, samples, fabric), columns=8)
@@ -326,17 +343,45 @@ Stages = tuple[Tensor, ...]
 """The teacher's four maps of some pictures."""
 
 
-def see(
-    stages_of: Callable[[Tensor], Stages],
-    pictures: Tensor,
+class Shown(NamedTuple):
+    """A batch, and what the generator draws in it, as both sides see them.
+
+    Attributes:
+        real: pictures [batch, 3, side, side].
+        real_views: of them, for the teacher.
+        fake_whole, fake_details: the teacher's maps of what was drawn (`see`).
+        for_real, for_fake, for_other: normalised conditions of the pictures that are seen whole: of the real
+            ones, of what was drawn, of pictures of other classes.
+    """
+
+    real: Tensor
+    real_views: Tensor
+    fake_whole: Stages
+    fake_details: Stages | None
+    for_real: Tensor
+    for_fake: Tensor
+    for_other: Tensor
+
+
+def watch_fid(
+    run: Run,
     settings: OneStageGanTraining,
-    rng: np.random.Generator,
-) -> tuple[Stages, Stages | None]:
-    """The teacher's stages of pictures [batch, 3, side, side], seen by `stages_of`, its `stages`.
+    arrays: TrainingArrays,
+    prior: ConditionPrior | FlowPrior | None,
+) -> FidWatch:
+    """FID of pictures drawn from speech, with a prior, else from the teacher's features."""
+    shown = described(settings, arrays, spoken=prior is not None)
+    spoken = np.full(len(shown.items), prior is not None)
+    features = draw_features(prior, shown.conditions, spoken, step_torch_rng(settings.seed, 0))
+    sizes = settings.generator
+    return FidWatch(run, settings, arrays, shown, features, sizes.picture_size, sizes.noise_size)
+
+
+def views_of(pictures: Tensor, settings: OneStageGanTraining, rng: np.random.Generator) -> Tensor:
+    """What the teacher is shown of pictures [batch, 3, side, side].
 
     Returns:
-        Those of the first pictures, resized to `feature_size`; and those of a random cut-out of each of the
-        last `cutouts` pictures, or None if there are to be none. One pass of the teacher gives both.
+        The first pictures, resized to `feature_size`, and a random cut-out of each of the last `cutouts`.
     """
     size, whole = settings.feature_size, len(pictures) - settings.cutouts
     views = pictures[:whole]
@@ -344,6 +389,18 @@ def see(
         views = F.interpolate(views, (size, size), mode="bilinear", align_corners=False, antialias=True)
     if settings.cutouts:
         views = torch.cat([views, cut_out(pictures[whole:], size, rng)])
+    return views
+
+
+def see(
+    stages_of: Callable[[Tensor], Stages], views: Tensor, settings: OneStageGanTraining
+) -> tuple[Stages, Stages | None]:
+    """The teacher's stages of `views_of` pictures, seen by `stages_of`, its `stages`.
+
+    Returns:
+        Those of whole pictures; and those of the cut-outs, or None if there are none. One pass gives both.
+    """
+    whole = len(views) - settings.cutouts
     # the teacher's pooling runs twice as fast on the CPU where channels lie together
     stages = stages_of(views.contiguous(memory_format=torch.channels_last))
     details = tuple(maps[whole:] for maps in stages) if settings.cutouts else None

@@ -41,7 +41,7 @@ from speech2image.pipeline.registry import DECODER_PIECES, DOMAIN_ERRORS, PIECES
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import (
     SpeechBatch,
@@ -60,7 +60,7 @@ from speech2image.training.recipes.speech_encoder import (
 
 
 @dataclass(frozen=True)
-class PretrainedEncoderTraining(LearnerSettings):
+class PretrainedEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

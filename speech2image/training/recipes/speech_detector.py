@@ -38,7 +38,7 @@ from speech2image.models.speech_detector import PRESETS as DETECTORS
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_DETECTOR
-from speech2image.training.core.run import LearnerSettings, Run, make_fabric
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine
 
 Waveform = NDArray[np.float32]
@@ -291,7 +291,7 @@ _VALIDATION_SEED = 10**6
 
 
 @dataclass(frozen=True)
-class DetectorTraining(LearnerSettings):
+class DetectorTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

@@ -39,7 +39,7 @@ from speech2image.models.speech_encoder import CharacterHead, SpeechEncoder, Spe
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_speech_encoder
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import cosine, halving
 from speech2image.training.core.sources import Part, Reading, source_of
 from speech2image.training.core.speech_batches import (
@@ -71,7 +71,7 @@ class Transcription:
 
 
 @dataclass(frozen=True)
-class SpeechEncoderTraining(LearnerSettings):
+class SpeechEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

@@ -29,7 +29,7 @@ from speech2image.models.speech_recognizer import PRESETS as RECOGNIZERS
 from speech2image.models.speech_recognizer import SpeechRecognizer, SpeechRecognizerSettings
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_RECOGNIZER, load_recognizer
-from speech2image.training.core.run import LearnerSettings, LogItems, Run, make_fabric
+from speech2image.training.core.run import LogItems, Run, RunSettings, make_fabric
 from speech2image.training.core.schedules import cosine, inverse_sqrt
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.transcripts import greedy, log_word_errors, transcripts
@@ -38,7 +38,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class RecognizerTraining(LearnerSettings):
+class RecognizerTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

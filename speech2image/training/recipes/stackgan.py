@@ -12,12 +12,11 @@ from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
-from speech2image.losses.adversarial import kl_to_standard_normal
-from speech2image.models.gan.stackgan_v2 import Generated
 from speech2image.pipeline.images import from_uint8
 from speech2image.training.core.ema import BATCHES, Ema, measure_statistics
+from speech2image.training.core.fid import FidWatch, described
 from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings
-from speech2image.training.core.picture_batches import PictureBatches
+from speech2image.training.core.picture_batches import PictureBatches, central_squares
 from speech2image.training.core.run import Run, step_rng, step_torch_rng
 
 Settings = TypeVar("Settings", bound="StackSettings")
@@ -123,7 +122,7 @@ def spread_of_conditions(batches: PictureBatches, seed: int) -> tuple[Tensor, fl
 
 
 class Progress:
-    """The end of every step: the generator's own, the log, sample sheets of its average, checkpoints.
+    """What follows every step: the log, sample sheets of the average, its FID, checkpoints.
 
     Args:
         run: the training's folder.
@@ -148,24 +147,19 @@ class Progress:
     ) -> None:
         self.run, self.gan, self.settings, self.fabric, self.terms = run, gan, settings, fabric, terms
         self.sheet = SampleSheet(settings, arrays, utterances, fabric)
+        self.fid = self._watch_fid(arrays) if settings.fid_network else None
         self.inputs = [self._inputs(batches, k) for k in range(BATCHES)]
         self.losses: list[Tensor] = []
         self.drawn = self.measured = -1
 
-    def generator_step(self, step: int, made: Generated, discriminator: Tensor, generator: Tensor) -> int:
-        """The generator's step, which ends a step of the training; then the log and what is due.
+    def after_step(self, step: int, discriminator: Tensor, generator: Tensor, kl: Tensor) -> None:
+        """Log, and do what is due.
 
         Args:
-            step: steps done before.
-            made: what the generator made in this step.
-            discriminator, generator: the losses, the latter without the conditioning augmentation's term.
-
-        Returns:
-            Steps done.
+            step: steps done.
+            discriminator, generator, kl: losses of its last batch, the generator's without the conditioning
+                augmentation's term, which is `kl`.
         """
-        kl = kl_to_standard_normal(made.mean, made.log_variance)
-        self.gan.improve_generator(generator + self.settings.kl_weight * kl)
-        step += 1
         self.run.log(step, {"discriminator": discriminator, "generator": generator, "kl": kl})
         self.losses.append(discriminator.detach())
         if step % self.settings.grid_every == 0:
@@ -174,9 +168,11 @@ class Progress:
             warning = self._draw(step, mean)
             if warning:
                 self.run.warn("collapse", warning)
-        if self.run.checkpoint_due():
+        if self.fid is not None and self.fid.due(step):
             self._save(step)
-        return step
+            self.fid.measure(step, lambda *inputs: self.gan.ema.module(*inputs).pictures[-1])
+        elif self.run.checkpoint_due():
+            self._save(step)
 
     def end(self, step: int) -> Path:
         """The last sheet, unless it is drawn already, and checkpoint; returns its path."""
@@ -185,6 +181,12 @@ class Progress:
         self._save(step)
         self.run.close()
         return self.run.checkpoint
+
+    def _watch_fid(self, arrays: TrainingArrays) -> FidWatch:
+        sizes = self.settings.networks
+        shown = described(self.settings, arrays, spoken=self.settings.speech_fraction > 0)
+        conditions = torch.from_numpy(shown.conditions)
+        return FidWatch(self.run, self.settings, arrays, shown, conditions, sizes.sizes[-1], sizes.noise)
 
     def _inputs(self, batches: PictureBatches, k: int) -> tuple[Tensor, Tensor]:
         rng = step_rng(self.settings.seed, k)
@@ -258,6 +260,4 @@ class SampleSheet:
 
 def central_crops(arrays: TrainingArrays, items: NDArray[np.int64], size: int) -> NDArray[np.float32]:
     """Central crops of stored pictures, float32 [n, 3, size, size] in [-1, 1]."""
-    stored = arrays.pictures(size)
-    edge = (stored.shape[1] - size) // 2
-    return from_uint8(np.stack([stored[i, edge : edge + size, edge : edge + size] for i in items]))
+    return from_uint8(central_squares(arrays, items, size))

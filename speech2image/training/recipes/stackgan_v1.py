@@ -16,10 +16,11 @@ from torch import Tensor
 
 from speech2image.data.training_sets import TrainingArrays
 from speech2image.errors import SettingsError
-from speech2image.losses.adversarial import cross_entropy
+from speech2image.losses.adversarial import cross_entropy, kl_to_standard_normal
 from speech2image.models.gan.stackgan_v1 import Architecture, Discriminator, StageOne, StageTwo
 from speech2image.training.core.gan import Adversaries
 from speech2image.training.core.networks import STACKGAN_V1, load_stage
+from speech2image.training.core.picture_batches import PictureBatch
 from speech2image.training.core.run import Run, belonging, make_fabric
 from speech2image.training.core.schedules import halving
 from speech2image.training.recipes.stackgan import (
@@ -126,27 +127,38 @@ def train(
     step = gan.begin(fabric, run.restore(), rates(settings, 0), settings.betas, settings)
     progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=2)
 
+    def inputs(batch: PictureBatch, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        condition = torch.from_numpy(batch.conditions).to(fabric.device)
+        return condition, *draw_noise(settings, number, fabric, a.stage)
+
     next_batch = run.read_ahead(batches)
     while not run.finished(step):
         gan.set_rates(*rates(settings, step))
-        batch = next_batch(step)
-        assert batch.mismatched_pictures is not None
-        condition = torch.from_numpy(batch.conditions).to(fabric.device)
-        real = torch.from_numpy(batch.pictures).to(fabric.device)
-        mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
-        noise, epsilon = draw_noise(settings, step, fabric, a.stage)
-        made = gan.make(condition, noise, epsilon)
-        picture, code = made.pictures[-1], made.mean.detach()
+        numbers = run.batches_of(step)
+        batches_now = {number: next_batch(number) for number in numbers}
+        for number in numbers:
+            batch = batches_now[number]
+            assert batch.mismatched_pictures is not None
+            real = torch.from_numpy(batch.pictures).to(fabric.device)
+            mismatched = torch.from_numpy(batch.mismatched_pictures).to(fabric.device)
+            # one batch's graph is held at a time: the generator's step makes the others' pictures anew
+            with torch.set_grad_enabled(number == numbers[-1]):
+                made = gan.make(*inputs(batch, number))
+            fake, code = made.pictures[-1].detach(), made.mean.detach()
+            d_loss = discriminator_loss(*gan.judge([real, mismatched, fake], code))
+            gan.improve_discriminator(d_loss, last=number == numbers[-1])
 
-        d_loss = discriminator_loss(*gan.judge([real, mismatched, picture.detach()], code))
-        gan.improve_discriminator(d_loss)
-
-        # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code keeps
-        # its graph here, since the generator learns its codes, too.
-        with fabric.autocast():
-            (fooled,) = discriminator([picture], made.mean)
-        g_loss = cross_entropy(fooled, True)
-        step = progress.generator_step(step, made, d_loss, g_loss)
+        for number in reversed(numbers):
+            if number != numbers[-1]:
+                made = gan.make(*inputs(batches_now[number], number))
+            # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code
+            # keeps its graph here, since the generator learns its codes, too.
+            with fabric.autocast():
+                (fooled,) = discriminator([made.pictures[-1]], made.mean)
+            g_loss, kl = cross_entropy(fooled, True), kl_to_standard_normal(made.mean, made.log_variance)
+            gan.improve_generator(g_loss + settings.kl_weight * kl, last=number == numbers[0])
+        step += 1
+        progress.after_step(step, d_loss, g_loss, kl)
     return progress.end(step)
 
 

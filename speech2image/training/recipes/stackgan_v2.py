@@ -21,10 +21,12 @@ from speech2image.data.training_sets import TrainingArrays
 from speech2image.losses.adversarial import (
     discriminator_triplet_loss,
     generator_triplet_loss,
+    kl_to_standard_normal,
 )
 from speech2image.models.gan.stackgan_v2 import Architecture, Discriminators, TreeGenerator
 from speech2image.training.core.gan import Adversaries
 from speech2image.training.core.networks import STACKGAN_V2
+from speech2image.training.core.picture_batches import PictureBatch
 from speech2image.training.core.run import Run, belonging, make_fabric
 from speech2image.training.recipes.stackgan import (
     Progress,
@@ -134,34 +136,46 @@ def train(
     step = gan.begin(fabric, run.restore(), rates, settings.betas, settings)
     progress = Progress(run, gan, settings, arrays, utterances, batches, fabric, terms=terms(settings))
 
+    def inputs(batch: PictureBatch, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        condition = torch.from_numpy(batch.conditions).to(fabric.device)
+        return condition, *draw_noise(settings, number, fabric)
+
     next_batch = run.read_ahead(batches)
     while not run.finished(step):
-        batch = next_batch(step)
-        assert batch.mismatched_pictures is not None
-        real = pyramid(torch.from_numpy(batch.pictures).to(fabric.device), settings.networks.branches)
-        mismatched = pyramid(torch.from_numpy(batch.mismatched_pictures).to(fabric.device), len(real))
-        condition = torch.from_numpy(batch.conditions).to(fabric.device)
-        noise, epsilon = draw_noise(settings, step, fabric)
-        made = gan.make(condition, noise, epsilon)
+        numbers = run.batches_of(step)
+        batches_now = {number: next_batch(number) for number in numbers}
+        for number in numbers:
+            batch = batches_now[number]
+            assert batch.mismatched_pictures is not None
+            real = pyramid(torch.from_numpy(batch.pictures).to(fabric.device), settings.networks.branches)
+            mismatched = pyramid(torch.from_numpy(batch.mismatched_pictures).to(fabric.device), len(real))
+            # one batch's graph is held at a time: the generator's step makes the others' pictures anew
+            with torch.set_grad_enabled(number == numbers[-1]):
+                made = gan.make(*inputs(batch, number))
+            fakes = [picture.detach() for picture in made.pictures]
+            # one call of three batches: the convolutions of small maps read their many weights once
+            of_real, of_mismatched, of_fake = gan.judge([real, mismatched, fakes], made.mean.detach())
+            d_loss = discriminator_triplet_loss(
+                of_real,
+                of_mismatched,
+                of_fake,
+                mismatched_unconditional_real=settings.mismatched_unconditional_real,
+                logarithm=settings.logarithm,
+            )
+            gan.improve_discriminator(d_loss, last=number == numbers[-1])
 
-        fakes = [picture.detach() for picture in made.pictures]
-        # one call of three batches: the convolutions of small maps read their many weights once
-        of_real, of_mismatched, of_fake = gan.judge([real, mismatched, fakes], made.mean.detach())
-        d_loss = discriminator_triplet_loss(
-            of_real,
-            of_mismatched,
-            of_fake,
-            mismatched_unconditional_real=settings.mismatched_unconditional_real,
-            logarithm=settings.logarithm,
-        )
-        gan.improve_discriminator(d_loss)
-
-        # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code keeps
-        # its graph here, since the generator learns its codes, too.
-        with fabric.autocast():
-            (of_fake,) = discriminators([made.pictures], made.mean)
-        g_loss = generator_triplet_loss(of_fake, logarithm=settings.logarithm)
-        step = progress.generator_step(step, made, d_loss, g_loss)
+        for number in reversed(numbers):
+            if number != numbers[-1]:
+                made = gan.make(*inputs(batches_now[number], number))
+            # Bare and frozen: no gradients of its weights, nothing exchanged between processes. The code
+            # keeps its graph here, since the generator learns its codes, too.
+            with fabric.autocast():
+                (of_fake,) = discriminators([made.pictures], made.mean)
+            g_loss = generator_triplet_loss(of_fake, logarithm=settings.logarithm)
+            kl = kl_to_standard_normal(made.mean, made.log_variance)
+            gan.improve_generator(g_loss + settings.kl_weight * kl, last=number == numbers[0])
+        step += 1
+        progress.after_step(step, d_loss, g_loss, kl)
     return progress.end(step)
 
 

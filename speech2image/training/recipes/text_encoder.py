@@ -37,13 +37,13 @@ from speech2image.training.core.checkpoint import (
 from speech2image.training.core.ema import Ema
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import TEXT_ENCODER, load_text_encoder
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric, step_rng
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric, step_rng
 from speech2image.training.core.schedules import linear
 from speech2image.training.core.speech_batches import DescribedPictures, mean_teacher_feature
 
 
 @dataclass(frozen=True)
-class TextEncoderTraining(LearnerSettings):
+class TextEncoderTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

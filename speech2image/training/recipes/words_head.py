@@ -34,7 +34,7 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
 from speech2image.training.core.schedules import cosine
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.speech_recognizer import gather_transcribed
@@ -44,7 +44,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class WordsHeadTraining(LearnerSettings):
+class WordsHeadTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:

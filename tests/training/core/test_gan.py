@@ -1,10 +1,31 @@
-"""Signs of collapse are given when, and only when, there is a reason."""
+"""Both networks' steps; signs of collapse are given when, and only when, there is a reason."""
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from speech2image.training.core.gan import CollapseCheck, collapse_signs, diversity
+from speech2image.training.core.gan import Adversaries, CollapseCheck, GanSettings, collapse_signs, diversity
+from speech2image.training.core.run import make_fabric
+
+
+def test_two_half_batches_are_one_batch() -> None:
+    pictures = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    learnt = []
+    for parts in (1, 2):
+        torch.manual_seed(1)
+        gan = Adversaries(nn.Linear(3, 3), nn.Linear(3, 1), 0.9)
+        settings = GanSettings(steps=1, accumulate=parts)
+        gan.begin(make_fabric("32-true", 0), None, (1e-2, 1e-2), (0.9, 0.99), settings)
+        for _ in range(3):
+            for i, half in enumerate(pictures.chunk(parts)):
+                loss = (gan.judge(half) - gan.judge(gan.make(half).detach())).square().mean()
+                gan.improve_discriminator(loss, last=i == parts - 1)
+            for i, half in enumerate(pictures.chunk(parts)):
+                gan.improve_generator(gan.discriminator(gan.make(half)).square().mean(), last=i == parts - 1)
+        learnt.append(gan.state_dict())
+    assert learnt[1]["ema"]["updates"] == 3
+    for side in ("generator", "discriminator"):
+        torch.testing.assert_close(learnt[1][side], learnt[0][side], msg=side)
 
 
 def varied(n: int = 8, seed: int = 0) -> Tensor:

@@ -9,13 +9,13 @@ from torch import nn
 
 from speech2image.errors import SettingsError
 from speech2image.training.core.learner import Learner
-from speech2image.training.core.run import LearnerSettings, Run, make_fabric
+from speech2image.training.core.run import Run, RunSettings, make_fabric
 
 
 def trained(folder: Path, accumulate: int, clips: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     """Weights after two steps on 4 clips each, in `accumulate` batches, and which batches were asked for."""
     torch.manual_seed(0)
-    settings = LearnerSettings(steps=2, accumulate=accumulate, log_every=100)
+    settings = RunSettings(steps=2, accumulate=accumulate, log_every=100)
     fabric = make_fabric("32-true", 0)
     network = nn.Linear(3, 1)
     with torch.no_grad():
@@ -53,6 +53,6 @@ def test_several_small_batches_are_one_large_one(tmp_path: Path) -> None:
 def test_it_is_part_of_what_is_learnt(tmp_path: Path) -> None:
     clips = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
     trained(tmp_path, 2, clips)
-    settings = LearnerSettings(steps=2, accumulate=1)
+    settings = RunSettings(steps=2, accumulate=1)
     with pytest.raises(SettingsError, match="accumulate 2, now 1"):
         Run(tmp_path, "test", dataclasses.replace(settings), make_fabric("32-true", 0)).restore()

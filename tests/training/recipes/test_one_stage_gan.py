@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from evaluation_parts import TinyNetwork
+from repeated_batches import first_moments, repeat_the_first_batch
 from torch._dynamo.utils import counters
 
 from speech2image.errors import SettingsError
@@ -17,9 +20,11 @@ from speech2image.losses.adversarial import contrast_with_condition
 from speech2image.models.condition_prior import OLD_BUFFERS, ConditionPrior
 from speech2image.models.gan.one_stage import DiscriminatorSettings, GeneratorSettings, OneStageGenerator
 from speech2image.models.teacher.googlenet import GoogLeNet
+from speech2image.training.core import fid
 from speech2image.training.core.checkpoint import OLD_SETTINGS, load_checkpoint, save_checkpoint
 from speech2image.training.core.gan import augment_pictures
 from speech2image.training.core.speech_batches import mean_teacher_feature
+from speech2image.training.recipes import one_stage_gan
 from speech2image.training.recipes.condition_prior import PriorSettings, draw_features, fit_prior, refit_prior
 from speech2image.training.recipes.one_stage_gan import PRESETS, OneStageGanTraining, cut_out, train
 
@@ -49,6 +54,7 @@ class TinyArrays:
         rng = np.random.default_rng(0)
         self.labels = np.arange(12) % 3
         self.utterance_sample = np.arange(12)
+        self.utterance_voice = np.full(12, "voice")
         self.teacher = rng.random((12, 2, 1024), np.float32)
         self.embeddings = rng.random((12, 1024), np.float32)
 
@@ -57,7 +63,7 @@ class TinyArrays:
         return np.random.default_rng(1).integers(0, 255, (12, side, side, 3), np.uint8)
 
     def samples_of(self, split: str) -> np.ndarray:
-        return np.arange(9) if split == "train" else np.arange(9, 12)
+        return {"train": np.arange(9), "test": np.arange(9, 12)}.get(split, np.arange(0))
 
     def utterances_of(self, split: str) -> np.ndarray:
         return self.samples_of(split)
@@ -96,6 +102,30 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, teacher: GoogLeNet) 
     parts = run(tmp_path / "parts", teacher, steps=4)
     assert parts["step"] == 4
     assert_same(whole, parts)
+
+
+def test_gradients_of_two_batches_are_averaged(
+    tmp_path: Path, teacher: GoogLeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeat_the_first_batch(monkeypatch, one_stage_gan)
+    run(tmp_path / "once", teacher, steps=1)
+    run(tmp_path / "twice", teacher, steps=1, accumulate=2)
+    once, twice = (first_moments(tmp_path / name / "checkpoint.safetensors") for name in ("once", "twice"))
+    for name, gradient in once.items():  # the heads' spectral norms take another step with every batch
+        assert (twice[name] - gradient).norm() < 0.1 * gradient.norm() + 1e-6, name
+
+
+def test_fid_is_of_pictures_drawn_from_speech_and_chooses_the_best(
+    tmp_path: Path, teacher: GoogLeNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fid, "load_inception", lambda path: TinyNetwork())
+    run(tmp_path, teacher, steps=3, fid_network="inception.pth", fid_every=2, fid_pictures=4)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = {
+        row["step"]: row["FID of 4 pictures (train)"] for row in rows if "FID of 4 pictures (train)" in row
+    }
+    assert found.keys() == {2, 3} and min(found.values()) > 0
+    assert load_checkpoint(tmp_path / "best.safetensors")["step"] == min(found, key=found.__getitem__)
 
 
 def test_channels_last_changes_rounding_alone(tmp_path: Path, teacher: GoogLeNet) -> None:

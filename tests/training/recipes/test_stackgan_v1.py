@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from repeated_batches import first_moments, repeat_the_first_batch
 from torch import Tensor
 
 from speech2image.data.shards.arrays import PairArrays
@@ -14,6 +15,7 @@ from speech2image.errors import SettingsError
 from speech2image.models.gan.stackgan_v1 import Architecture, StageTwo
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.core.networks import load_generator, load_stage
+from speech2image.training.recipes import stackgan
 from speech2image.training.recipes.stackgan_v1 import (
     PRESETS,
     StackGanV1Training,
@@ -95,6 +97,13 @@ def test_resumed_equals_uninterrupted(arrays, stage_one, tmp_path):
     train(replace(TWO, steps=1), arrays, tmp_path / "parts", stage_one)
     torch.manual_seed(99)
     assert differing(train(TWO, arrays, tmp_path / "parts", stage_one), whole) == []
+
+
+def test_gradients_of_two_batches_are_averaged(arrays, stage_one, tmp_path, monkeypatch):
+    repeat_the_first_batch(monkeypatch, stackgan)
+    once = train(replace(TWO, steps=1), arrays, tmp_path / "once", stage_one)
+    twice = train(replace(TWO, steps=1, accumulate=2), arrays, tmp_path / "twice", stage_one)
+    torch.testing.assert_close(first_moments(twice), first_moments(once), rtol=1e-3, atol=1e-6)
 
 
 def test_stage_two_leaves_stage_one_as_it_was(arrays, stage_one, tmp_path):

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluation_parts import TinyNetwork
 from numpy.typing import NDArray
+from repeated_batches import first_moments, repeat_the_first_batch
 from torch import Tensor
 
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.errors import DataError, SettingsError
 from speech2image.models.gan.stackgan_v2 import Architecture, TreeGenerator
+from speech2image.training.core import fid
 from speech2image.training.core.checkpoint import load_checkpoint
 from speech2image.training.core.ema import Ema
-from speech2image.training.recipes import stackgan_v2
+from speech2image.training.recipes import stackgan, stackgan_v2
 from speech2image.training.recipes.stackgan import Progress
 from speech2image.training.recipes.stackgan_v2 import PRESETS, StackGanV2Training, pyramid, train
 
@@ -85,6 +88,65 @@ def test_resumed_equals_uninterrupted(arrays: Squares, tmp_path: Path) -> None:
         if isinstance(value, Tensor) and not torch.equal(value, other[name])  # type: ignore[arg-type]
     ]
     assert differing == []
+
+
+def test_gradients_of_two_batches_are_averaged(
+    arrays: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeat_the_first_batch(monkeypatch, stackgan)
+    once = train(replace(TINY, steps=1), arrays, tmp_path / "once")
+    graphs: list[bool] = []
+    make = TreeGenerator.forward
+
+    def spy(self: TreeGenerator, *inputs: Tensor) -> object:
+        if self.training and inputs[0].shape[0] == TINY.batch_size:
+            graphs.append(torch.is_grad_enabled())
+        return make(self, *inputs)
+
+    monkeypatch.setattr(TreeGenerator, "forward", spy)
+    twice = train(replace(TINY, steps=1, accumulate=2), arrays, tmp_path / "twice")
+    torch.testing.assert_close(first_moments(twice), first_moments(once), rtol=1e-3, atol=1e-6)
+    # the first batch's pictures are made without a graph, and with one once the discriminator has learnt
+    assert graphs[:3] == [False, True, True]
+
+
+def test_accumulated_batches_are_numbered_on_and_resume(
+    arrays: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    call = stackgan.PictureBatches.__call__
+    monkeypatch.setattr(
+        stackgan.PictureBatches, "__call__", lambda self, step: asked.append(step) or call(self, step)
+    )
+    settings = replace(TINY, accumulate=3, steps=2)
+    whole = load_checkpoint(train(settings, arrays, tmp_path / "whole"))
+    assert asked == [0, 1, 2, 3, 4, 5]
+    train(replace(settings, steps=1), arrays, tmp_path / "parts")
+    parts = flatten(load_checkpoint(train(settings, arrays, tmp_path / "parts")))
+    assert all(torch.equal(v, parts[n]) for n, v in flatten(whole).items() if isinstance(v, Tensor))
+    with pytest.raises(SettingsError, match="accumulate 3, now 1"):
+        train(TINY, arrays, tmp_path / "parts")
+    with pytest.raises(SettingsError, match="accumulate is 0"):
+        train(replace(TINY, accumulate=0), arrays, tmp_path / "none")
+
+
+def test_the_best_generator_by_fid_is_kept(
+    arrays: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fid, "load_inception", lambda path: TinyNetwork())
+    distances = iter([5.0, 2.0, 3.0])
+    monkeypatch.setattr(fid, "frechet_distance", lambda *moments: next(distances))
+    settings = replace(TINY, steps=3, fid_network="inception.pth", fid_every=1, fid_pictures=6)
+    train(settings, arrays, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    name = "FID of 6 pictures (train)"
+    assert [(row["step"], row[name]) for row in rows if name in row] == [(1, 5.0), (2, 2.0), (3, 3.0)]
+    best = load_checkpoint(tmp_path / "best.safetensors")
+    assert best["step"] == 2 and load_checkpoint(tmp_path / "checkpoint.safetensors")["step"] == 3
+    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 2, "name": name, "value": 2.0}
+    train(
+        replace(settings, fid_network="", fid_every=7), arrays, tmp_path
+    )  # says how often, not what is learnt
 
 
 def test_folder_holds_log_sheets_and_a_usable_generator(arrays: Squares, tmp_path: Path) -> None:
