@@ -576,7 +576,7 @@ def test_one_bad_recording_of_many(here: Path, capsys) -> None:
 
     assert cli.main([*words, "--skip-bad", "--json"]) == 0
     told = capsys.readouterr()
-    assert told.err.count("bad.wav") == 1 and "1 of 3 recordings were left out" in told.err
+    assert told.err.count("bad.wav") == 1 and "left out 1 of 3 recordings" in told.err
     assert _new(here / "d") == ["p-1-1.png", "p-3-1.png", "r.jsonl"]
     first, bad, last = _rows("d/r.jsonl")
     assert (first["files"], last["files"]) == (["d/p-1-1.png"], ["d/p-3-1.png"])

@@ -100,11 +100,12 @@ def _standard_input() -> Any:
 
 def _checked_path(path: Path) -> Path:
     try:
-        if not path.exists():
-            raise SpeechError(f"{path}: no such file")
+        there = path.exists()
     except (OSError, ValueError) as error:  # longer than the system allows, or a NUL in it
         reason = getattr(error, "strerror", None) or error
         raise SpeechError(f"{str(path)[:60]!r}: no such file ({reason})") from error
+    if not there:
+        raise SpeechError(f"{path}: no such file")
     if path.is_dir():
         raise SpeechError(f"{path} is a folder; name one recording in it")
     if path.is_file() and path.stat().st_size == 0:

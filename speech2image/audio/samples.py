@@ -108,6 +108,8 @@ def from_samples(pair: tuple[Any, ...], max_seconds: float) -> NDArray[np.float3
     """
     given = _array(pair[0])
     samples, rate = _plain(given), checked_rate(pair[1])
+    if not samples.size:
+        raise SpeechError(f"there are no samples (shape {list(given.shape)})", "empty")
     if samples.ndim == 1:
         samples = samples[:, None]
     if samples.ndim == 2 and len(samples) < samples.shape[1]:  # channels first, as torchaudio has them

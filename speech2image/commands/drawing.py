@@ -260,7 +260,7 @@ class _Drawn:
         files, pictures = self._written or self._files, self._flags.n * len(self.sources)
         _report(self._flags, self._route, done, files, pictures, loading | self._timings, started)
         if self.failed:
-            left = f"{len(self.failed)} of {len(self.failed) + len(self.sources)} recordings were left out"
+            left = f"left out {len(self.failed)} of {len(self.failed) + len(self.sources)} recordings"
             print(f"speech2image: warning: {left}", file=sys.stderr)
 
 

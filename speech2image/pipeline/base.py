@@ -610,7 +610,7 @@ def _usable(tried: Iterator[Translation | SpeechError], skip_bad: bool) -> Itera
         if isinstance(result, Translation):
             yield result
         elif skip_bad:
-            warnings.warn(f"passed over {result}", stacklevel=2)
+            warnings.warn(f"passed over: {result}", stacklevel=2)
         else:
             raise result
 

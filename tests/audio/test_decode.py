@@ -418,7 +418,7 @@ def test_max_seconds_is_a_setting() -> None:
         ((chirp() > 0, 16_000), "got bool"),
         ((chirp().astype(np.int64), 16_000), "got int64"),
         ((chirp()[None, :, None], 16_000), "shape .* got"),
-        ((np.zeros(0), 16_000), "shape .* got|too short"),
+        ((np.zeros(0), 16_000), "there are no samples"),
         ((chirp(), 0), "between 1000 and 768000 Hz, got 0"),
         ((chirp(), -16_000), "between 1000 and 768000"),
         ((chirp(), 16_000.5), "whole number"),

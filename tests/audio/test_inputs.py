@@ -78,6 +78,11 @@ def test_file_objects_that_are_not_open(tmp_path: Path) -> None:
         audio.load(file)  # type: ignore[arg-type]
 
 
+def test_a_path_where_nothing_lies_is_named_once() -> None:
+    with pytest.raises(SpeechError, match=r"^nowhere/absent\.wav: no such file$"):
+        audio.load("nowhere/absent.wav")
+
+
 @pytest.mark.parametrize("name", ["a" * 300 + ".wav", "a\0b.wav", "/".join(["a" * 200] * 30)])
 def test_paths_that_no_file_can_have(name: str) -> None:
     with pytest.raises(SpeechError, match="no such file"):

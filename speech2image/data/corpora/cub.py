@@ -90,7 +90,7 @@ def _listed_2011(root: Path) -> Iterator[_Listed]:
     for number, name in names.items():
         place = f"{root / 'images.txt'} picture {number}"
         if number not in labels:
-            raise DataError(f"{place} has no class label: the lists belong not together")
+            raise DataError(f"{place} has no class label: the lists do not belong together")
         if not is_number(labels[number]) or int(labels[number]) != class_number(name, place):
             raise DataError(f"{place}: {name} is labelled {labels[number]} in image_class_labels.txt")
         yield _Listed(name, boxes[name], place)
@@ -106,7 +106,7 @@ def boxes_2011(root: Path) -> dict[str, Box]:
     for number in names:
         if number not in boxes:
             place = f"{root / 'images.txt'} picture {number}"
-            raise DataError(f"{place} has no bounding box: the lists belong not together")
+            raise DataError(f"{place} has no bounding box: the lists do not belong together")
     return {
         name: _box(boxes[number], f"{root / 'bounding_boxes.txt'} picture {number}")
         for number, name in names.items()

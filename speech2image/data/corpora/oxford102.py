@@ -75,7 +75,7 @@ def _entry(
     number = _number(path.stem, str(path))
     if not 1 <= number <= len(labels):
         raise DataError(
-            f"{path} is beyond the {len(labels)} labels of imagelabels.mat; these belong not together"
+            f"{path} is beyond the {len(labels)} labels of imagelabels.mat; these do not belong together"
         )
     label = int(labels[number - 1])
     is_test = number in test_numbers if test_numbers is not None else label in test_classes
