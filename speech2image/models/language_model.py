@@ -26,9 +26,9 @@ class LanguageModelSettings:
 
     tokens: int = 2
     context: int = 4
-    width: int = 128
+    width: int = 64
     hidden: int = 512
-    dropout: float = 0.2
+    dropout: float = 0.3
 
 
 class LanguageModel(nn.Module):

@@ -56,8 +56,8 @@ class LanguageModelTraining(LearnerSettings):
 
     language_model: LanguageModelSettings = field(default_factory=LanguageModelSettings)
     held_out_voices: tuple[str, ...] = ()
-    recordings_repeated: int = 1
-    steps: int = 6_000
+    recordings_repeated: int = 2
+    steps: int = 1_600
     batch_size: int = 512
     learning_rate: float = 2e-3
     final_rate: float = 0.02
