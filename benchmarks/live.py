@@ -19,6 +19,7 @@ import speech2image
 from speech2image import audio
 from speech2image.errors import SpeechError
 from speech2image.pipeline import images
+from speech2image.pipeline.base import Route
 from speech2image.pipeline.live import LiveTranslation
 
 RECORDINGS = Path(__file__).parents[1] / "examples" / "recordings"
@@ -59,7 +60,7 @@ def onset(waveform: np.ndarray) -> float:
     return float(np.argmax(level > level.max() - 25)) * 320 / RATE
 
 
-def follow(route, waveform: np.ndarray, piece: float, interval: float, earliest: float) -> dict:
+def follow(route: Route, waveform: np.ndarray, piece: float, interval: float, earliest: float) -> dict:
     """The first picture of a recording that comes in pieces."""
     live, free = LiveTranslation(route), 0.0
     for number in range(1, int(len(waveform) / RATE / piece) + 2):

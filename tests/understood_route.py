@@ -18,7 +18,9 @@ class UnderstoodRoute:
     def tell(self, *values) -> Translation:
         return replace(self._direct.tell(*values), route="cascade")
 
-    def translate(self, speech, n: int = 1, seed: int = 0, *, diverse: bool = False) -> Translation:
+    def translate(
+        self, speech, n: int = 1, seed: int = 0, *, diverse: bool = False, quick: bool = False
+    ) -> Translation:
         result = self._direct.translate(
             speech, n, seed + 100, diverse=diverse
         )  # other pictures than the direct route's

@@ -151,9 +151,11 @@ class Track:
         self.packets += 1
         self.without_sound += not has_sound
         self.is_cut = packet.is_corrupt and self.has_clock
-        if packet.pts is not None and packet.time_base and not packet.is_corrupt:
-            start = float(packet.pts * packet.time_base)
-            end = start + float((packet.duration or 0) * packet.time_base)
+        base = packet.time_base
+        if packet.pts is not None and base and not packet.is_corrupt:
+            tick = base.numerator / base.denominator  # arithmetic of fractions takes longer than decoding
+            start = packet.pts * tick
+            end = start + (packet.duration or 0) * tick
             self._clock = min(self._clock[0], start), max(self._clock[1], end)
         if has_sound:
             self.lost += self.undecoded + self._appended

@@ -310,7 +310,14 @@ class Route(ABC):
         return self._reopen, ()
 
     def translate(
-        self, speech: Speech, n: int = 1, seed: int = 0, *, rate: Rate = None, diverse: bool = False
+        self,
+        speech: Speech,
+        n: int = 1,
+        seed: int = 0,
+        *,
+        rate: Rate = None,
+        diverse: bool = False,
+        quick: bool = False,
     ) -> Translation:
         """Turn a recording into `n` pictures.
 
@@ -325,6 +332,7 @@ class Route(ABC):
             rate: of bare samples, in Hz.
             diverse: of more give the `n` that differ most from one another, so that none is nearly another's
                 copy (`pipeline/diversity.py`). The first is the one drawn without it.
+            quick: as of `encode`; the pictures are the same.
 
         Raises:
             SpeechError: the recording cannot be used, or holds no speech (through text: no words).
@@ -332,7 +340,7 @@ class Route(ABC):
         """
         z = self.generator.noise(n, seed, diverse)
         timings: dict[str, float] = {}
-        (encoded,) = self._encode([audio.with_rate(speech, rate)], timings)
+        (encoded,) = self._encode([audio.with_rate(speech, rate)], timings, quick)
         return self._drawn(encoded, z, n, seed, timings)
 
     def translate_many(
@@ -415,8 +423,9 @@ class Route(ABC):
         Args:
             speech: as of `translate`.
             timings: where the seconds of each step are noted.
-            quick: tell the words by the way, with no decoder of their own: for a recording that still grows
-                (`live.LiveTranslation`), of which much is written down again and again.
+            quick: where no picture depends on the words, tell them by the way, with no decoder of their own:
+                for a recording that still grows (`live.LiveTranslation`), of which much is written down again
+                and again, and where nobody reads them.
 
         Raises:
             SpeechError, SettingsError: as `translate`.

@@ -109,7 +109,13 @@ def _add_images(router: APIRouter, service: Service, protected: list[DependsOn])
             if kind is Format.json
             else lambda heard: _file(heard.result.grid(), heard.result, kind, recipe)
         )
-        draws = partial(service.translate, wanted=wanted, client=client_of(request), finish=finish)
+        draws = partial(
+            service.translate,
+            wanted=wanted,
+            client=client_of(request),
+            finish=finish,
+            words=kind is Format.json,  # of a picture file only its recipe holds them
+        )
         if media_type(request) == _MEDIA[Format.json]:
             registry.reader(model, route)  # refused before the body is read
             text = (await receive_json(request, schemas.Sentence)).text

@@ -133,6 +133,7 @@ class Service:
         wanted: RenderRequest,
         client: str,
         finish: Callable[[RenderResult], Result],
+        words: bool = True,
     ) -> Result:
         """Translate a recording, or draw a sentence through text.
 
@@ -141,6 +142,8 @@ class Service:
             wanted: what is asked for.
             client: who asks.
             finish: makes of the result what the client gets, in the thread that works.
+            words: tell the words heard as well as the model can; else, where no picture depends on them,
+                those that its encoder tells by the way.
 
         Raises:
             RequestRejected: the queue is full, there is no such model or route, none of it reads text, the
@@ -163,7 +166,9 @@ class Service:
                 result = route.draw_text(subject, n, seed, diverse=diverse)
             else:
                 waveform = self._decode(subject, route, Deadline(self.settings.request_seconds))
-                result = route.translate((waveform, audio.SAMPLE_RATE), n, seed, diverse=diverse)
+                result = route.translate(
+                    (waveform, audio.SAMPLE_RATE), n, seed, diverse=diverse, quick=not words
+                )
             self._count(route, name, len(result.images), waveform)
             return finish(RenderResult(waveform, result, name))
 

@@ -1,6 +1,8 @@
 """A speech encoder that writes down words, too: one file serves the direct route and the cascade."""
 
+import base64
 import copy
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_whisper
 import torch
+from PIL import Image
 from tiny_model import make_model, speech, write_wav
 from tiny_networks import MatrixGenerator
 from torch import nn
@@ -168,6 +171,22 @@ def test_http_tells_the_words(folder, tmp_path) -> None:
         schema = client.get("/openapi.json").json()["components"]["schemas"]
         assert set(schema["Word"]["properties"]) == {"text", "confidence"}
         assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
+
+
+def test_a_picture_file_needs_no_decoder(decoder_folder, tmp_path, monkeypatch) -> None:
+    pytest.importorskip("fastapi")
+    from web_server import client_of
+
+    content, decoded = write_wav(tmp_path / "a.wav", 1.5).read_bytes(), []
+    decode = WordsDecoder.__call__
+    monkeypatch.setattr(WordsDecoder, "__call__", lambda *given: decoded.append(1) or decode(*given))
+    with client_of(decoder_folder) as client:
+        picture = client.post("/v1/images", content=content).content
+        assert not decoded
+        answer = client.post("/v1/images?format=json", content=content).json()
+    assert decoded == [1]
+    shown = Image.open(io.BytesIO(base64.b64decode(answer["pictures"][0]["png"])))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture))), np.asarray(shown))
 
 
 def test_words_and_how_sure_they_are() -> None:

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +16,17 @@ def test_levels_and_axes() -> None:
     assert pixels.shape == (2, 4, 3)
     assert pixels[1, 3].tolist() == [255, 255, 0]
     assert pixels[0, 0].tolist() == [0, 255, 0]
+
+
+def test_a_png_looks_for_no_repetitions_and_loses_nothing() -> None:
+    """Two equal halves: a search for repetitions would leave out the second."""
+    half = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    picture = Image.fromarray(np.concatenate([half, half]))
+    written = images.encode(picture)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(written))), np.asarray(picture))
+    assert len(written) > 2 * half.size * 0.95
+    plain = images.encode(Image.new("RGB", (256, 256), "white"))
+    assert len(plain) < 3_000
 
 
 def test_batch_equals_one_by_one() -> None:
