@@ -29,7 +29,8 @@ def evaluate(arguments: list[str]) -> None:
     for line in (settings.out / "results.md").read_text(encoding="utf-8").splitlines():
         print(printable(line))
     if (settings.out / "report.html").is_file():
-        print(printable(f"\nreport with charts and pictures: {(settings.out / 'report.html').resolve()}"))
+        path = printable(str((settings.out / "report.html").resolve()))
+        print(f"\nreport with charts and pictures: {path}")
 
 
 def fid(

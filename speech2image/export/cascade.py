@@ -16,7 +16,6 @@ import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -132,7 +131,7 @@ def export_cascade(
         contents, facts = _convert_for(generator, text_encoder, inputs)
     else:
         contents, sizes, parity = convert(text_encoder, generator, inputs, noise_size)
-        facts = {**sizes, "parity": asdict(parity)}
+        facts = {**sizes, "parity": parity.stated()}
     if speech_detector is not None:
         shared.pop(DETECTOR, None)
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, made_up_log_mels())

@@ -21,7 +21,7 @@ The folder appears only if ONNX Runtime then gives what torch gives.
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -189,7 +189,7 @@ def export_direct(
         contents[DETECTOR], detected = detector_to_onnx(speech_detector, log_mels)
     check_size(contents, max_bytes)
     stated = {"name": name, "licence": licence, FRONT_END: front_end.describe(), **card, **sizes}
-    whole = stated | {"parity": asdict(parity) | detected | written}
+    whole = stated | {"parity": parity.stated() | detected | written}
     write_folder(folder, contents, whole, shared=shared)
     return parity
 

@@ -9,7 +9,6 @@ ONNX Runtime then gives what torch gives.
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def export_generator(
     contents, sizes, parity = convert(nn.Identity(), generator, inputs, noise_size)
     check_size(contents, max_bytes)
     facts = {"route": "embeddings", "name": name, "licence": licence, **card, **sizes}
-    write_folder(folder, contents, {**facts, "parity": asdict(parity)})
+    write_folder(folder, contents, {**facts, "parity": parity.stated()})
     return parity
 
 

@@ -79,6 +79,7 @@ def test_folder_runs_and_equals_torch(tmp_path) -> None:
     parity = write(tmp_path / "mine", description="a test", voices=["a", "b"])
     card = json.loads((tmp_path / "mine" / "model.json").read_text())
     assert card["parity"]["embedding"] == parity.embedding < 1e-5
+    assert "embedding_eight_bit" not in card["parity"]  # the encoder is none of those
     assert parity.picture < 1e-5
     assert 0 < parity.picture_float16_mean <= parity.picture_float16 < 1e-2
     assert (card["name"], card["licence"], card["voices"]) == ("mine", "CC0-1.0", ["a", "b"])
