@@ -5,13 +5,13 @@
 #   WHISPER=whisper-tiny.en TEACHER=bvlc_googlenet.safetensors scripts/train_pretrained_encoder.sh runs/encoder
 #
 # Run it again after an interruption: whatever is whole is passed over, everything else goes on where it stopped.
-# Voices of Piper and Kokoro lie in $SPEECH2IMAGE_VOICES (docs/data.md). STEPS (head, words, tuning, the head again) and SPOKEN
+# Voices of Piper and Kokoro lie in $SPEECH2IMAGE_VOICES (docs/data.md). STEPS (head, words, tuning) and SPOKEN
 # (utterances a set by Piper, Kokoro's speakers, Kokoro's mixtures, people's spliced words, short commands, and
 # sentences about other things) may be set; larger numbers later go on from there. docs/recipes.md, section 2a, has times and results.
 set -eu
 out=${1:?folder to write}
 : "${FLOWERS:?}" "${BIRDS:?}" "${LIBRISPEECH:?}" "${LJSPEECH:?}" "${WHISPER:?}" "${TEACHER:?}"
-read -r head_steps words_steps tune_steps again_steps <<< "${STEPS:-4000 4000 2000 1600}"
+read -r head_steps words_steps tune_steps <<< "${STEPS:-4000 4000 2000}"
 read -r piper kokoro mixtures people short other <<< "${SPOKEN:-3000 500 1000 6000 3000 6000}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 flowers=$out/shards/flowers birds=$out/shards/birds bank=$out/words
@@ -72,10 +72,7 @@ encoder=$out/words_head/checkpoint.safetensors
 if [ "$tune_steps" != 0 ]; then # recordings are heard thrice: there are far more captions
   speech2image train pretrained-speech-encoder --preset tune $data $recordings ${recordings#--recordings } ${recordings#--recordings } \
     --favoured-voices 'reader/*' --favour 3 --decoder "$WHISPER" --start-from "$encoder" --steps "$tune_steps" --out "$out/tuned"
-  # On the tuned states the head alone learns from four times as many utterances a step, in a fifth of the time.
-  speech2image train pretrained-speech-encoder --preset head $data --favoured-voices 'reader/*' --favour 2 \
-    --start-from "$out/tuned/checkpoint.safetensors" --steps "$again_steps" --out "$out/head_again"
-  encoder=$out/head_again/checkpoint.safetensors
+  encoder=$out/tuned/checkpoint.safetensors
 fi
 speech2image train domain-head --encoder "$encoder" $data --domains flower bird \
   --other "$out/recordings/other" "$out/recordings/other-test" "$out/recordings/librispeech" "$out/recordings/ljspeech" --out "$out/domain_head"

@@ -114,7 +114,7 @@ def add_speech_detector(checkpoint: Path, model: Path, clips: tuple[Path, ...] =
     print(f"{model}: the speech detector differs from torch by at most {off['speech']:.1e}")
 
 
-def add_language_model(checkpoint: Path, model: Path, weight: float = 0.2) -> None:
+def add_language_model(checkpoint: Path, model: Path, weight: float = 0.1) -> None:
     """Give a model with a decoder a language model, which helps it to write down what is said.
 
     Example: speech2image export language-model --checkpoint runs/language_model/checkpoint.safetensors

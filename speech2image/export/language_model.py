@@ -56,7 +56,7 @@ def add_language_model(
     """
     model = read_card(Path(folder))
     if not 0 <= weight <= 1:
-        raise SettingsError(f"the weight is {weight}; give a number from 0 to 1, such as 0.2")
+        raise SettingsError(f"the weight is {weight}; give a number from 0 to 1, such as 0.1")
     if model.decoder_pieces != vocabulary.pieces:
         own = f"writes in {len(model.decoder_pieces)} others" if model.decoder_pieces else "has none"
         raise CheckpointError(
