@@ -10,7 +10,7 @@ import argparse
 import io
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -80,7 +80,7 @@ def _png(picture: Image.Image, how: dict[str, int]) -> bytes:
     return buffer.getvalue()
 
 
-def compare(title: str, ways: dict[str, Callable[[], object]], turns: int) -> None:
+def compare(title: str, ways: Mapping[str, Callable[[], object]], turns: int) -> None:
     """A table of ways to do something, in turns: processor ms, and how many times as fast as the first."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for do in ways.values():

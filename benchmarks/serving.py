@@ -1,15 +1,18 @@
 """Load test of `speech2image serve` in a process of its own: rate, latency, processor time, memory.
 
-python benchmarks/serving.py              # 1, 8 and 64 clients, then memory
+python benchmarks/serving.py              # 1, 8 and 64 clients, 64 live streams, then memory
 python benchmarks/serving.py --seconds 3 --soak 200 --model FOLDER
+python benchmarks/serving.py --clients --soak 0 --streams 1 8 64
 
 Clients are threads of this process that ask for one picture again and again over kept connections, so they
-take processor time from the server. The load goes to 127.0.0.1 and nowhere else, and ends by itself: every
-level after --seconds or --most requests, the soak after --soak requests.
+take processor time from the server. Live streams speak the clip once, as fast as a microphone gives it, all
+at the same time. The load goes to 127.0.0.1 and nowhere else, and ends by itself: every level after --seconds
+or --most requests, the soak after --soak requests.
 """
 
 import argparse
 import http.client
+import json
 import os
 import re
 import signal
@@ -19,10 +22,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
+from speech2image import audio
+
+PIECE = 3_200
+"""Bytes of a tenth of a second."""
 EXAMPLE = Path(__file__).parents[1] / "examples" / "recordings" / "red-cluster-kal16.opus"
 
 
@@ -32,6 +43,7 @@ class Outcome:
 
     seconds: float = 0.0
     processor: float = 0.0
+    memory: float = 0.0
     latencies: list[float] = field(default_factory=list)
     statuses: Counter = field(default_factory=Counter)
 
@@ -53,14 +65,16 @@ def main() -> None:
     )
     parser.add_argument("--clip", type=Path, default=EXAMPLE)
     parser.add_argument("--model", help="model folder; by default the shipped ones")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--clients", type=int, nargs="*", default=[1, 8, 64])
+    parser.add_argument("--streams", type=int, nargs="*", default=[64], help="live streams at once")
     parser.add_argument("--seconds", type=float, default=20, help="of each level, at most")
     parser.add_argument("--most", type=int, default=2000, help="requests of each level, at most")
     parser.add_argument("--repeats", type=int, default=2, help="times each level runs")
     parser.add_argument("--soak", type=int, default=5000, help="requests over which memory is watched")
     options = parser.parse_args()
-    print("| clients | requests a second | p50 ms | p95 ms | p99 ms | processor ms | 200 | others |")
-    print("|---|---|---|---|---|---|---|---|")
+    if options.clients:
+        print("| clients | requests a second | p50 ms | p95 ms | p99 ms | processor ms | MB | 200 | others |")
+        print("|---|---|---|---|---|---|---|---|---|")
     for clients in options.clients:
         for _ in range(options.repeats):
             with served(options.model, clients) as port:
@@ -68,7 +82,16 @@ def main() -> None:
                 before = measured(port, "process_cpu_seconds_total")
                 outcome = load(port, options.clip, clients, options.seconds, options.most)
                 outcome.processor = measured(port, "process_cpu_seconds_total") - before
+                outcome.memory = measured(port, "process_resident_memory_bytes")
             print(_row(clients, outcome), flush=True)
+    if options.streams:
+        print("\n| live streams | first picture p50, p95 s | pictures | dropped | final | failed "
+              "| end to final p50, p95 s | processor s | MB |")  # fmt: skip
+        print("|---|---|---|---|---|---|---|---|---|")
+    for streams in options.streams:
+        with served(options.model, streams) as port:
+            follow(port, pcm(options.clip), 1)  # warm up
+            print(follow(port, pcm(options.clip), streams), flush=True)
     if options.soak:
         soak(options.model, options.clip, options.soak)
 
@@ -78,7 +101,8 @@ def _row(clients: int, outcome: Outcome) -> str:
     times = " | ".join(f"{outcome.quantile(share):.0f}" for share in (0.5, 0.95, 0.99))
     work = 1000 * outcome.processor / max(1, outcome.statuses[200])
     done = outcome.statuses[200]
-    return f"| {clients} | {outcome.rate:.1f} | {times} | {work:.0f} | {done} | {others} |"
+    memory = outcome.memory / 1e6
+    return f"| {clients} | {outcome.rate:.1f} | {times} | {work:.0f} | {memory:.0f} | {done} | {others} |"
 
 
 @contextmanager
@@ -132,6 +156,83 @@ def load(port: int, clip: Path, clients: int, seconds: float, most: int) -> Outc
         thread.join()
     outcome.seconds = time.perf_counter() - start
     return outcome
+
+
+# ---- live streams --------------------------------------------------------------------------------
+
+
+def pcm(clip: Path) -> bytes:
+    """A recording as 16-bit samples at 16 kHz."""
+    return (audio.load(clip) * 32767).astype("<i2").tobytes()
+
+
+@dataclass
+class Stream:
+    """What one live stream saw; times in seconds."""
+
+    first: float = float("nan")
+    pictures: int = 0
+    dropped: int = 0
+    final: float = float("nan")
+    failed: str = ""
+
+
+def follow(port: int, samples: bytes, streams: int) -> str:
+    """Speak the samples into so many live streams at once; a row of what came back."""
+    before = measured(port, "process_cpu_seconds_total")
+    with ThreadPoolExecutor(streams) as pool:
+        seen = list(pool.map(lambda _: speak(port, samples), range(streams)))
+    work = measured(port, "process_cpu_seconds_total") - before
+    memory = measured(port, "process_resident_memory_bytes") / 1e6
+    failed = Counter(stream.failed for stream in seen if stream.failed)
+    pictures, dropped = (sum(getattr(stream, name) for stream in seen) for name in ("pictures", "dropped"))
+    first, final = (_quantiles([getattr(stream, name) for stream in seen]) for name in ("first", "final"))
+    good = streams - failed.total()
+    return (
+        f"| {streams} | {first} | {pictures} | {dropped} | {good} | {dict(failed) or 'none'} | {final} "
+        f"| {work:.1f} | {memory:.0f} |"
+    )
+
+
+def speak(port: int, samples: bytes) -> Stream:
+    """One stream: pieces of a tenth of a second, then the end; all events until the last."""
+    seen, begun, ended = Stream(), time.perf_counter(), []
+    try:
+        with connect(
+            f"ws://127.0.0.1:{port}/v1/live?audio=s16le&n=1", open_timeout=60, max_size=None
+        ) as socket:
+
+            def send() -> None:
+                for start in range(0, len(samples), PIECE):
+                    socket.send(samples[start : start + PIECE])
+                    time.sleep(PIECE / 32_000)
+                ended.append(time.perf_counter())
+                socket.send('{"type": "end"}')
+
+            threading.Thread(target=send, daemon=True).start()
+            for message in socket:
+                event = json.loads(message)
+                if event["type"] == "partial":
+                    seen.first = seen.first if seen.pictures else time.perf_counter() - begun
+                    seen.pictures, seen.dropped = event["number"], event["dropped"]
+                elif event["type"] == "final":
+                    seen.final = time.perf_counter() - ended[0]
+                elif event["type"] == "error":
+                    seen.failed = event["code"]
+    except (OSError, TimeoutError, WebSocketException) as error:
+        seen.failed = type(error).__name__
+    return seen
+
+
+def _quantiles(values: list[float]) -> str:
+    """The median and the 95th of a hundred of those that are there."""
+    ordered = sorted(value for value in values if value == value)
+    if not ordered:
+        return "none"
+    return f"{ordered[len(ordered) // 2]:.2f}, {ordered[min(len(ordered) - 1, len(ordered) * 95 // 100)]:.2f}"
+
+
+# ---- memory --------------------------------------------------------------------------------------
 
 
 def soak(model: str | None, clip: Path, requests: int) -> None:

@@ -34,7 +34,7 @@ from speech2image.errors import SettingsError, SpeechError
 from speech2image.pipeline.live import LiveTranslation
 from speech2image.web import schemas
 from speech2image.web.description import rejections
-from speech2image.web.errors import RequestRejected
+from speech2image.web.errors import CODES, RequestRejected
 from speech2image.web.jobs import Deadline
 from speech2image.web.login import Login
 from speech2image.web.service import RenderRequest, Service
@@ -54,6 +54,8 @@ RATES = (8_000, 48_000)
 
 _UNHEARD = {"too_short", "no_speech", "no_words", "empty", "unreadable"}
 """What may be said of the beginning of a recording that turns out well."""
+_LATER = {CODES[429], CODES[503]}
+"""What the same request may be spared when it comes again."""
 _CLOSE = {401: 1008, 413: 1009, 429: 1013, 503: 1013, 500: 1011}
 _HEADER = 44  # bytes of a wav file's
 _log = logging.getLogger(__name__)
@@ -365,16 +367,7 @@ class LiveStream:
 
     async def _finish(self) -> None:
         """Draw the whole recording as POST /v1/images does."""
-        asked = self._asked
-        wanted = RenderRequest(asked.n, asked.seed, asked.model, asked.route)
-        drawing = asyncio.ensure_future(
-            self._service.translate(
-                self._recording.whole(),
-                wanted,
-                self._client,
-                lambda result: Final(**schemas.pictures(result, asked.encoding).model_dump()),
-            )
-        )
+        drawing = asyncio.ensure_future(self._final())
         gone = asyncio.ensure_future(self._until_gone())
         try:
             await asyncio.wait({drawing, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -384,6 +377,25 @@ class LiveStream:
             await self._socket.close(1000)
         finally:
             await _ended(drawing, gone)
+
+    async def _final(self) -> Final:
+        """The final event. Where a POST would be told to try again later, the stream does so itself: many
+        may end at the same time."""
+        asked = self._asked
+        wanted = RenderRequest(asked.n, asked.seed, asked.model, asked.route)
+        last = time.monotonic() + self._service.settings.request_seconds
+        while True:
+            try:
+                return await self._service.translate(
+                    self._recording.whole(),
+                    wanted,
+                    self._client,
+                    lambda result: Final(**schemas.pictures(result, asked.encoding).model_dump()),
+                )
+            except RequestRejected as refused:
+                if refused.code not in _LATER or time.monotonic() > last:
+                    raise
+                await asyncio.sleep(refused.retry_after or 1)
 
     async def _until_gone(self) -> None:
         while (await self._socket.receive())["type"] != "websocket.disconnect":
