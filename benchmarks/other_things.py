@@ -70,6 +70,9 @@ def main(settings: Settings) -> None:
     route = speech2image.load(settings.model)
     if not route.capabilities.domain:
         raise SystemExit(f"{settings.model} does not tell what a recording is about")
+    for folder in settings.data:
+        if not part_shards(folder, settings.part):
+            raise SystemExit(f"{folder} has no speech of the part {settings.part!r}")
     print("| said | recordings | with the remark | without | refused |\n|---|---|---|---|---|")
     wrong = []
     for voice in settings.voices:
@@ -111,10 +114,7 @@ def utterances(folder: Path, part: str) -> Iterator[Clip]:
     """Utterances of the test split, as they come."""
     rows = [row for path in picture_shards(folder) for row in read_header(path, "pictures").rows]
     unseen = {row["id"] for row in rows if row["split"] == "test"}
-    shards = part_shards(folder, part)
-    if not shards:
-        raise SystemExit(f"{folder} has no speech of the part {part!r}: speech-{part}-*.tar")
-    for spoken in stream_speech(shards):
+    for spoken in stream_speech(part_shards(folder, part)):
         if spoken.sample in unseen:
             yield Clip(spoken.utterance.audio, spoken.utterance.voice, spoken.text)
 

@@ -1,4 +1,4 @@
-"""The sentences that the page suggests are ones that the model gets right: spoken and drawn here."""
+"""The sentences that the page suggests are ones that the model gets right: spoken and drawn here as there."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from speech2image import tts
 from speech2image.pipeline import registry
 from speech2image.pipeline.base import Route
 from speech2image.web.page.examples import domains_of, suggestions
+from speech2image.web.page.views import PICTURES
 
 MODEL = registry.DEFAULT_MODEL
 pytestmark = [
@@ -17,7 +18,6 @@ pytestmark = [
 ]
 HUES = {"yellow": (35, 70), "red": (340, 20), "purple": (255, 330), "blue": (190, 255)}
 """Degrees on the colour circle, from - to."""
-PICTURES = 4
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_suggested_sentences_are_heard_and_drawn(route: Route) -> None:
     sentences = suggestions(domains)
     assert len(sentences) >= len(domains) >= 2
     for text in sentences:
-        result = route.translate((tts.speak(text), 16_000), PICTURES, 0)
+        result = route.translate((tts.speak(text), 16_000), PICTURES, 0, diverse=True)
         assert result.domain in domains and result.domain in text, text
         heard = (result.transcript or "").split()
         colours = [word for word in text.split() if word in HUES]
