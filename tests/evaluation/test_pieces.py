@@ -145,6 +145,8 @@ def test_plots_are_repeatable_and_escape_labels() -> None:
     bars = Chart("t", fid, {"": {"a < b": Estimate(10, (5, 20)), "c": Estimate(5)}})
     drawn = svg(bars)
     assert drawn == svg(bars) and drawn.startswith("<svg")
+    inches = float(drawn.partition('width="')[2].partition("pt")[0]) / 72
+    assert 2 * 96 * inches + 32 <= 1280 - 2 * 32 - 15, "two, a gap, margins and a scroll bar"
     assert "a &lt; b" in drawn and "a < b" not in drawn and "lower is better" in drawn
     assert ">10.000<" in drawn and ">5.000<" in drawn, "letters stay letters"
     assert drawn != svg(Chart("t", fid, {"": {"a < b": Estimate(10, (5, 20)), "c": Estimate(6)}}))

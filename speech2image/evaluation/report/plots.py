@@ -33,6 +33,9 @@ _STYLE = {
 }
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
+WIDTH = 6.0
+"""Inches of a chart; a browser shows 96 pixels an inch, and two stand side by side on 1280."""
+
 
 def svg(chart: Chart) -> str:
     """A chart as an SVG element: one line for each figure, zero on the axis."""
@@ -42,7 +45,7 @@ def svg(chart: Chart) -> str:
     several = len(chart.series) > 1
     with matplotlib.rc_context(_STYLE):
         height = 1.1 + (0.3 if several else 0.27) * len(lines) + 0.17 * (len(chart.series) if several else 0)
-        figure = figures.Figure(figsize=(6.2, height), layout="constrained")
+        figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots()
         places = {line: -place for place, line in enumerate(lines)}
         if several:
