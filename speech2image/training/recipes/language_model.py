@@ -26,7 +26,7 @@ from speech2image.models.language_model import LanguageModel, LanguageModelSetti
 from speech2image.pipeline.registry import DECODER_PIECES, Model
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import LANGUAGE_MODEL
-from speech2image.training.core.run import LearnerSettings, Run, belonging, make_fabric, step_rng
+from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric, step_rng
 from speech2image.training.core.schedules import cosine
 from speech2image.training.recipes.speech_recognizer import left_out
 
@@ -35,7 +35,7 @@ MEASURED = 4_096
 
 
 @dataclass(frozen=True)
-class LanguageModelTraining(LearnerSettings):
+class LanguageModelTraining(RunSettings):
     """Everything that decides a training.
 
     Attributes:
