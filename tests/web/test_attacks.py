@@ -57,6 +57,10 @@ def test_only_these_routes_are_there(page) -> None:
         ("GET", "/v1/models"),
         ("POST", "/v1/images"),
         ("POST", "/v1/interpolate"),
+        ("POST", "/v1/transcriptions"),
+        ("POST", "/v1/audio/transcriptions"),
+        ("POST", "/v1/images/generations"),
+        ("GET", "/v1/live"),
         ("WebSocket", "/v1/live"),
     }
 
