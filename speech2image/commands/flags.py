@@ -176,6 +176,12 @@ def open_data_or_stream(data: Sequence[str], **options: Any) -> Any:
     return streams.Stream.open(data, **options)
 
 
+def open_recordings(folders: Sequence[Path]) -> list[Any]:
+    """What `prepare recordings` wrote into folders."""
+    recordings = import_training("data.shards.recordings")
+    return [recordings.Recordings(folder) for folder in folders]
+
+
 def _folder(name: str | Path) -> Path:
     if import_training("data.streams").is_stream(str(name)):
         raise SettingsError(

@@ -21,6 +21,7 @@ from speech2image.commands.flags import (
     open_conditions,
     open_data,
     open_data_or_stream,
+    open_recordings,
     open_teacher,
     parse_job,
     read_lines,
@@ -138,7 +139,7 @@ def _train_direct(arguments: list[str]) -> None:
 def _train_speech_encoder(arguments: list[str]) -> None:
     module = import_training("training.recipes.speech_encoder")
     files, settings = parse_job(module, SpeechEncoderFiles, "train speech-encoder", arguments)
-    recordings = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = open_recordings(files.recordings)
     arrays = open_data_or_stream(files.data)
     print(module.train(settings, arrays, files.out, recordings=recordings, start_from=files.start_from))
 
@@ -195,7 +196,7 @@ def _train_pretrained_speech_encoder(arguments: list[str]) -> None:
     module = import_training("training.recipes.pretrained_speech_encoder")
     files, settings = parse_job(module, PretrainedEncoderFiles, "train pretrained-speech-encoder", arguments)
     arrays = open_data(files.data, front_end=module.PretrainedSpeechEncoder.front_end)
-    recordings = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
+    recordings = open_recordings(files.recordings)
     checkpoint = module.train(
         settings, arrays, files.out, files.backbone, files.start_from, recordings, files.decoder
     )
@@ -226,8 +227,7 @@ def _train_words_head(arguments: list[str]) -> None:
     files, settings = parse_job(module, WordsHeadFiles, "train words-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     arrays = open_data(files.data, front_end=front_end) if files.data else None
-    opened = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
-    recordings = {one.folder.name: one for one in opened}
+    recordings = {one.folder.name: one for one in open_recordings(files.recordings)}
     print(module.train(settings, files.encoder, arrays, recordings, files.out))
 
 
@@ -254,8 +254,7 @@ def _train_language_model(arguments: list[str]) -> None:
     module = import_training("training.recipes.language_model")
     files, settings = parse_job(module, LanguageModelFiles, "train language-model", arguments)
     arrays = open_data(files.data) if files.data else None
-    opened = [import_training("data.shards.recordings").Recordings(folder) for folder in files.recordings]
-    recordings = {one.folder.name: one for one in opened}
+    recordings = {one.folder.name: one for one in open_recordings(files.recordings)}
     print(module.train(settings, find(files.model), arrays, recordings, files.out))
 
 
@@ -284,7 +283,7 @@ def _train_domain_head(arguments: list[str]) -> None:
     files, settings = parse_job(module, DomainHeadFiles, "train domain-head", arguments)
     front_end = module.PretrainedSpeechEncoder.front_end
     data = [open_data((folder,), front_end=front_end) for folder in files.data]
-    other = [import_training("data.shards.recordings").Recordings(folder) for folder in files.other]
+    other = open_recordings(files.other)
     print(module.train(settings, files.encoder, data, other, files.out))
 
 

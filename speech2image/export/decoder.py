@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from speech2image.asr.backends import ENCODER
 from speech2image.asr.ctc import DECODER
 from speech2image.asr.decoder import WordsDecoder
 from speech2image.asr.text import BLANK, END, Vocabulary
@@ -37,7 +38,6 @@ SAME_STATES = 1e-2
 a clip): what eight bits change, and not what a training changes."""
 MEASURED = ("decoder", "language_model")
 """How a card's figures of parity begin that are of these networks."""
-ENCODER_NETWORK = "speech_encoder"
 MEMORY = (STATES,), ("memory_keys", "memory_values")
 """Inputs and outputs of the first network; those of the second are `ctc.DECODER`."""
 _FREE = FREE | {STATES: {1: "steps"}, "tokens": {0: "hypotheses", 1: "new"}}
@@ -168,10 +168,10 @@ def taken_over(
     """
     if not lender.decoder_pieces:
         raise CheckpointError(f"model '{lender.name}' has no decoder to take over; leave decoder_of out")
-    inputs, given = lender.signature(ENCODER_NETWORK)
+    inputs, given = lender.signature(ENCODER)
     sessions = [
-        Session(lender.read(ENCODER_NETWORK), inputs, given, str(lender.path(ENCODER_NETWORK))),
-        Session(encoder, inputs, outputs, f"{ENCODER_NETWORK}.onnx"),
+        Session(lender.read(ENCODER), inputs, given, str(lender.path(ENCODER))),
+        Session(encoder, inputs, outputs, f"{ENCODER}.onnx"),
     ]
     turned = []
     for clip in frames:

@@ -6,6 +6,25 @@ have none, and `LambdaLR` would still call these functions.
 """
 
 import math
+from typing import Protocol
+
+
+class CosineSettings(Protocol):
+    """The settings of a training whose rate falls along a cosine."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warm_up(self) -> int: ...
+    @property
+    def final_rate(self) -> float: ...
+
+
+def cosine_rate(settings: CosineSettings, step: int) -> float:
+    """The learning rate of step 0, 1, ... along `cosine`."""
+    return settings.learning_rate * cosine(step, settings.steps, settings.warm_up, settings.final_rate)
 
 
 def cosine(step: int, steps: int, warm_up: int = 0, final: float = 0.0) -> float:

@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
 from speech2image.training.core.run import Run, RunSettings, make_fabric
-from speech2image.training.core.schedules import cosine
+from speech2image.training.core.schedules import cosine_rate
 from speech2image.training.core.speech_batches import Clips, by_length, padded
 
 VALIDATION_SHARE = 0.1
@@ -321,10 +322,6 @@ def train(
         loss, items = learner(next_batch(step).to(fabric.device))
         return loss, items
 
-    def rate_of(step: int) -> float:
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        return settings.learning_rate * share
-
     def save(step: int) -> None:
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.domain is not None
@@ -333,7 +330,7 @@ def train(
         run.save({"step": step, **facts, **found, **learner.state_dict()})
         _log(run, step, found)
 
-    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
+    return learner.fit(run, step, loss_of, partial(cosine_rate, settings), settings.clip, save)
 
 
 def _checked_names(

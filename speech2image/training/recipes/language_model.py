@@ -10,6 +10,7 @@ of held-out readers are logged at every checkpoint.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from speech2image.pipeline.registry import DECODER_PIECES, Model
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import LANGUAGE_MODEL
 from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric, step_rng
-from speech2image.training.core.schedules import cosine
+from speech2image.training.core.schedules import cosine_rate
 from speech2image.training.recipes.speech_recognizer import left_out
 
 MEASURED = 4_096
@@ -196,10 +197,6 @@ def train(
         batch = (torch.from_numpy(part[rows]).to(fabric.device) for part in (contexts, following))
         return learner(*batch), {}
 
-    def rate_of(step: int) -> float:
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        return settings.learning_rate * share
-
     def save(step: int) -> None:
         run.save({"step": step, DECODER_PIECES: list(vocabulary.pieces), **learner.state_dict()})
         averaged = learner.ema.module
@@ -208,7 +205,7 @@ def train(
             found = {f"{name}/perplexity": perplexity(averaged, *test) for name, test in tests.items()}
             run.log(step, found, now=True)
 
-    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
+    return learner.fit(run, step, loss_of, partial(cosine_rate, settings), settings.clip, save)
 
 
 @torch.inference_mode()

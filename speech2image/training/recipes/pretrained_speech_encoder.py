@@ -9,6 +9,7 @@ last, or again: `train domain-head`); `teacher-student` is `head` with the paper
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from speech2image.training.core.checkpoint import State
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts
 from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
-from speech2image.training.core.schedules import cosine
+from speech2image.training.core.schedules import cosine_rate
 from speech2image.training.core.speech_batches import (
     SpeechBatch,
     SpeechBatches,
@@ -277,17 +278,13 @@ def train(
         loss, items = learner(next_batch(step).to(fabric.device), other)
         return loss, items
 
-    def rate_of(step: int) -> float:
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        return settings.learning_rate * share
-
     def save(step: int) -> None:
         run.save({"step": step, **facts, **learner.state_dict()})
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder)
         log_retrieval(run, step, averaged.head if frozen else averaged, arrays, settings)
 
-    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
+    return learner.fit(run, step, loss_of, partial(cosine_rate, settings), settings.clip, save)
 
 
 def starting_encoder(

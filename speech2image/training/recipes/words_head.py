@@ -35,7 +35,7 @@ from speech2image.models.pretrained_speech_encoder import (
 from speech2image.training.core.learner import Learner
 from speech2image.training.core.networks import SPEECH_ENCODER, load_pretrained, stated_facts, stated_space
 from speech2image.training.core.run import Run, RunSettings, belonging, make_fabric
-from speech2image.training.core.schedules import cosine
+from speech2image.training.core.schedules import cosine_rate
 from speech2image.training.core.speech_batches import TranscribedBatch, TranscribedBatches
 from speech2image.training.recipes.speech_recognizer import gather_transcribed
 from speech2image.training.recipes.transcripts import log_word_errors, transcripts
@@ -173,10 +173,6 @@ def train(
         ctc = learner(next_batch(step).to(fabric.device))
         return ctc, {"ctc": ctc}
 
-    def rate_of(step: int) -> float:
-        share = cosine(step, settings.steps, settings.warm_up, settings.final_rate)
-        return settings.learning_rate * share
-
     def transcribe(speech: TranscribedSpeech, utterances: NDArray[np.int64]) -> list[str]:
         averaged = learner.ema.module
         assert isinstance(averaged, PretrainedSpeechEncoder) and averaged.words is not None
@@ -186,7 +182,7 @@ def train(
         run.save({"step": step, **facts, **learner.state_dict()})
         log_word_errors(run, step, material.tests, settings.evaluation_utterances, transcribe)
 
-    return learner.fit(run, step, loss_of, rate_of, settings.clip, save)
+    return learner.fit(run, step, loss_of, partial(cosine_rate, settings), settings.clip, save)
 
 
 def training_batches(
