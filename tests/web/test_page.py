@@ -694,6 +694,28 @@ def test_where_websockets_are_blocked_the_pictures_come_at_the_end(browser, addr
     context.close()
 
 
+def test_live_pictures_of_something_else_fade(visit: Visit) -> None:
+    """While it sounds like nothing that can be drawn, the page says so; it may be known a word later."""
+    page, white = visit.page, answers.data_url(answers.view(Image.new("RGB", (8, 8))), "image/webp")
+    page.evaluate(
+        """async () => { const { Live } = await import('./assets/live.js');
+        window.box = document.body.appendChild(document.createElement('div'));
+        window.shown = new Live(window.box, { seed: 0 }); }"""
+    )
+    image, words = page.locator(".s2i-live img"), page.locator(".s2i-live p")
+    for domain, transcript, told in (
+        ("other", "a red sports", "Nothing I know so far: a red sports"),
+        ("flower", "a red flower", "I hear: a red flower"),
+        ("other", None, "Nothing I know so far"),
+    ):
+        event = {"type": "partial", "domain": domain, "transcript": transcript}
+        event["picture"] = {"webp": white.partition(",")[2]}
+        page.evaluate("(event) => window.shown.take(event)", event)
+        assert words.inner_text().replace('"', "").replace("\u201c", "").replace("\u201d", "") == told
+        assert (image.get_attribute("class") == "s2i-doubted") == (domain == "other")
+    page.evaluate("window.shown.close()")
+
+
 # ---- what can go wrong ---------------------------------------------------------------------------
 
 

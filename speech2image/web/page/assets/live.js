@@ -1,7 +1,7 @@
 // Pictures while somebody speaks: sound goes out over a WebSocket, and about twice a second a picture of what was said
 // so far comes back. Where WebSockets are blocked nothing comes, and the pictures are those drawn at the end, as ever.
 import { make } from './dom.js';
-import { wordsOf } from './results.js';
+import { isUnknown, wordsOf } from './results.js';
 
 export class Live {
   // Shows itself in `box`; `settings`: seed, and model and route where there is a choice.
@@ -35,7 +35,10 @@ export class Live {
     if (event.type !== 'partial' || !this.image.isConnected) return;
     this.image.src = `data:image/webp;base64,${event.picture.webp}`;
     this.image.hidden = false;
-    if (event.transcript) this.words.replaceChildren('I hear: ', make('q', {}, ...wordsOf({ words: [], ...event })));
+    const unknown = isUnknown(event); // as it may be until enough was said
+    this.image.classList.toggle('s2i-doubted', unknown);
+    this.words.replaceChildren(unknown ? 'Nothing I know so far' : event.transcript ? 'I hear' : '',
+      ...(event.transcript ? [': ', make('q', {}, ...wordsOf({ words: [], ...event }))] : []));
   }
 
   // The recording is over, or nobody wants its pictures.
