@@ -110,10 +110,10 @@ class JoinedArrays(Rows):
         """Speech embedding of every utterance, float16 [U, 1024], copied into memory.
 
         Raises:
-            DataError: a set that has utterances has none, or not of all.
+            DataError: a set that has utterances has none, or not of all; or no set has any.
         """
         spoken = [part for part in self.parts if len(part.utterance_sample)]  # silent sets need no file
-        return np.concatenate([part.embeddings for part in spoken])
+        return np.concatenate([part.embeddings for part in spoken or self.parts])
 
     @property
     def embedding_space(self) -> str:

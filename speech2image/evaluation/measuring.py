@@ -11,6 +11,7 @@ from PIL import Image
 from speech2image.audio.vad import VoiceActivityDetector
 from speech2image.data.shards.array_files import ResumableArray
 from speech2image.data.shards.arrays import PairArrays
+from speech2image.data.shards.rows import SHARED
 from speech2image.errors import DataError, SettingsError
 from speech2image.evaluation import colours, realism, robustness, variety
 from speech2image.evaluation.drawing import DrawnSet, Reading, draw, noise_set, sheet, spoken_set
@@ -19,7 +20,7 @@ from speech2image.evaluation.real_set import Photographs, real_set
 from speech2image.evaluation.realism import NamedClassifier, score_classifier
 from speech2image.evaluation.results import Results, Row, write_row
 from speech2image.evaluation.retrieval import Gallery, RetrievalEvaluator, open_gallery
-from speech2image.evaluation.settings import OF_FEATURES, EvaluationSettings
+from speech2image.evaluation.settings import FITTED, OF_FEATURES, EvaluationSettings
 from speech2image.evaluation.utterances import (
     VOICES,
     UtteranceGroup,
@@ -37,11 +38,14 @@ from speech2image.evaluation.utterances import (
 from speech2image.metrics.colour_agreement import ColourReader
 from speech2image.metrics.feature_network import FeatureNetwork
 from speech2image.metrics.picture_sets import PictureFeatures
-from speech2image.metrics.registry import TABLES, WORDS
+from speech2image.metrics.registry import PICTURES, TABLES, WORDS
 from speech2image.metrics.word_errors import Transcripts
 from speech2image.pipeline.base import Route
 
 SHEET_ROWS, SHEET_NOISES = 8, 4
+OF_CLASSIFIER = {measure.option for measure in PICTURES if "classifier" in measure.needs}
+OF_KNOWN_CLASSES = {measure.option for measure in PICTURES if "classes" in measure.needs}
+"""Options whose measures need a classifier, and one that knows the classes tested."""
 NO_TEXT = "the direct route goes without text: there are no words to be wrong"
 CAPTIONS_DRAWN = "the captions were drawn as they are written (--captions): no speech was embedded"
 WORD_VECTORS = "the model's embeddings are no features of the teacher's (word vectors): nothing to compare by"
@@ -132,6 +136,15 @@ def in_teacher_space(arrays: PairArrays, route: Route) -> bool:
     return not route.capabilities.text or route.model.card["embedding_size"] == arrays.teacher.shape[-1]
 
 
+def classes_unknown(settings: EvaluationSettings, arrays: PairArrays) -> str:
+    """Why there is no classifier that knows the classes of the test pictures; "" if there is one."""
+    if (shown := arrays.classes_of("test")) != SHARED:
+        return f"test pictures show {shown}; a classifier fitted to training photographs does not know them"
+    if settings.classifier != FITTED:
+        return "is by a classifier fitted to this set's own training photographs: leave --classifier out"
+    return ""
+
+
 class Measuring:
     """One evaluation at work; `results` does it.
 
@@ -159,6 +172,9 @@ class Measuring:
         self.network, self.plan, self.work, self.detector = network, plan, work, detector
         self.photographs = Photographs(arrays, route.picture_size)
         self.of_features = [m for m in settings.measures if m in OF_FEATURES] if network else []
+        self.classes_unknown = classes_unknown(settings, arrays)
+        if self.classes_unknown:
+            self.of_features = [m for m in self.of_features if m not in OF_KNOWN_CLASSES]
 
     def results(self) -> tuple[Results, Image.Image]:
         """All figures, and the sheet of pictures."""
@@ -258,7 +274,7 @@ class Measuring:
         settings, network = self.settings, self.network
         real = real_set(self.arrays, settings.reference_size, network)
         classifier = None
-        if settings.network is not None and "inception-score" in self.of_features:
+        if settings.network is not None and not OF_CLASSIFIER.isdisjoint(self.of_features):
             classifier = score_classifier(
                 settings.classifier,
                 settings.network,
@@ -271,7 +287,7 @@ class Measuring:
         compare = realism.Comparison(
             real,
             self.of_features,
-            None if classifier is None else classifier.classifier,
+            classifier,
             settings.queries_per_class,
             min(len(real.first), *(len(pictures.features) for pictures in drawn)),
             settings.seed,
@@ -354,6 +370,8 @@ class Measuring:
                 continue
             if "network" in measure.needs and self.network is None:
                 reasons[measure.option] = NETWORK_FILE
+            elif "classes" in measure.needs and self.classes_unknown:
+                reasons[measure.option] = self.classes_unknown
             if "transcripts" in measure.needs and not self.route.capabilities.text:
                 reasons[measure.option] = NO_TEXT
         of_teacher = [option for option in ("retrieval", "variety") if option in asked]

@@ -8,7 +8,7 @@ the row of real against real.
 import hashlib
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from speech2image.metrics.registry import PICTURES, Measure
 
 CLASSIFIER_FILE = "classifier.npz"
 FITTED_ON = 2500
-"""About so many training photographs fit and check a classifier of the Inception Score."""
+"""About so many training photographs fit and check a classifier."""
 
 
 class Comparison:
@@ -38,7 +38,7 @@ class Comparison:
     Args:
         real: the real set.
         options: which measures to compute, by the words of `--measures`.
-        classifier: gives the Inception Score its probabilities; None leaves the score out.
+        classifier: gives probabilities of classes; None leaves out what needs them.
         queries_per_class: photographs of each class that look for pictures.
         equal: how many pictures are compared where all rows have equally many.
         seed: of KID's subsets, the score's splits, the queries and the intervals.
@@ -49,7 +49,7 @@ class Comparison:
         self,
         real: RealSet,
         options: Collection[str],
-        classifier: PictureClassifier | None,
+        classifier: "NamedClassifier | None",
         queries_per_class: int,
         equal: int,
         seed: int,
@@ -77,7 +77,8 @@ class Comparison:
             equal,
             real.features[queries],
             real.labels[queries],
-            classifier,
+            None if classifier is None else classifier.classifier,
+            np.zeros(0, np.int64) if classifier is None else classifier.labels,
             seed,
             resamples,
         )
@@ -120,15 +121,21 @@ def _row(sets: PictureSets, measures: Sequence[Measure[PictureSets]]) -> Row:
 
 @dataclass(frozen=True)
 class NamedClassifier:
-    """A classifier of the Inception Score and what a report says of it.
+    """A classifier of the Inception Score and of class accuracy, and what a report says of it.
 
     A score depends on its classifier as much as on the pictures, so every result names it; scores of
     different classifiers do not compare. StackGAN's scores come from an Inception network fine-tuned on the
     test classes, which nobody can download.
+
+    Attributes:
+        classifier: reads features.
+        description: what results.json keeps of it.
+        labels: label of each of its classes in the data that are measured, [k]; none if it knows others.
     """
 
     classifier: PictureClassifier
     description: Results
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def score_classifier(
@@ -187,6 +194,7 @@ def _fitted(network: FeatureNetwork, arrays: PairArrays, size: int, out: Path) -
             "sha256": _checksum(path),
             "right_on_photographs_held_back": float((found == labels[held_back]).mean()),
         },
+        known,
     )
 
 

@@ -40,9 +40,10 @@ class EvaluationSettings:
         network: Inception-v3 of 2015-12-05 for FID and its kin: pt_inception-2015-12-05-6726825d.pth, which
             pytorch-fid publishes, or a safetensors file of its first part.
         layer: of the network; by default the deepest its file holds (pool3 is the usual, with 2048 numbers).
-        measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map, words,
-            variety (where it is lost: pictures of features, of the prior's samples and of speech),
-            robustness (retrieval and colours once more, under noise, in rooms, at other speeds ...).
+        measures: some of retrieval, colours, fid, kid, precision-recall, inception-score, class-map,
+            class-accuracy (of sets whose test classes are trained on), words, variety (where it is lost:
+            pictures of features, of the prior's samples and of speech), robustness (retrieval
+            and colours once more, under noise, in rooms, at other speeds ...).
         held_out_voices: voices the model was not trained on although training utterances in them are there
             (--held-out-voices of the training); those in test utterances alone count as kept out anyway.
         seed: of the noise, the shuffling, the intervals and the choice of the sheet's utterances.

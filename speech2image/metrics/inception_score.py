@@ -24,9 +24,7 @@ from numpy.typing import NDArray
 from speech2image.errors import DataError
 from speech2image.metrics.bootstrap import normal_interval
 from speech2image.metrics.estimate import Estimate
-from speech2image.metrics.moments import AT_ONCE
 from speech2image.metrics.picture_sets import PictureSets
-from speech2image.metrics.rows import blocks
 
 
 def inception_score(
@@ -60,9 +58,7 @@ def _score(p: NDArray[np.float64]) -> float:
 def inception(sets: PictureSets) -> Estimate:
     """Inception Score of a set, with a normal interval; the set must have a classifier."""
     assert sets.classifier is not None
-    features = sets.classified.features
-    parts = [sets.classifier.probabilities(features[rows]) for rows in blocks(len(features), AT_ONCE)]
-    probabilities = np.concatenate(parts)
+    probabilities = sets.classifier.probabilities(sets.classified.features)
     splits = min(10, max(1, len(probabilities) // 2))
 
     def score(rows: NDArray[np.int64]) -> float:

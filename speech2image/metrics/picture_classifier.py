@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from speech2image.errors import CheckpointError, DataError
 from speech2image.files import writing
 from speech2image.metrics.logistic_regression import fit, log_softmax
+from speech2image.metrics.moments import AT_ONCE
+from speech2image.metrics.rows import blocks
 
 _PENALTY = 1e-3
 _STEPS = 200
@@ -65,6 +67,9 @@ class PictureClassifier:
     def probabilities(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Features [n, size] -> p(y | picture), float32 [n, classes].
 
+        Args:
+            features: possibly memory-mapped; read in parts.
+
         Raises:
             DataError: features of another size: of another network than it was fitted on.
         """
@@ -72,8 +77,11 @@ class PictureClassifier:
             raise DataError(
                 f"the classifier '{self.name}' reads {len(self.weights) - 1} features, got {features.shape}"
             )
-        scores = features.astype(np.float64) @ self.weights[:-1] + self.weights[-1]
-        return np.exp(log_softmax(scores)).astype(np.float32)
+        found = np.empty((len(features), self.classes), np.float32)
+        for rows in blocks(len(features), AT_ONCE):
+            scores = features[rows].astype(np.float64) @ self.weights[:-1] + self.weights[-1]
+            found[rows] = np.exp(log_softmax(scores))
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the classifier as `.npz`.

@@ -51,6 +51,7 @@ class PictureSets:
         equal: how many pictures those comparisons take.
         queries, query_labels: features [q, dim] and classes [q] of photographs that look for pictures.
         classifier: gives probabilities of classes; None if there is none.
+        classes: label of each of the classifier's classes, [k]; none where they are not the data set's.
         seed: of subsets, splits and intervals.
         resamples: of intervals.
     """
@@ -64,6 +65,7 @@ class PictureSets:
     queries: NDArray[np.float32]
     query_labels: NDArray[np.int64]
     classifier: PictureClassifier | None
+    classes: NDArray[np.int64]
     seed: int
     resamples: int
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+from speech2image.metrics.class_accuracy import class_accuracy
 from speech2image.metrics.class_retrieval import class_map
 from speech2image.metrics.colour_agreement import ColourHits, agreement
 from speech2image.metrics.estimate import NUMBER, PERCENT, THOUSANDTHS, Estimate, Format
@@ -27,8 +28,9 @@ from speech2image.metrics.variety import (
 from speech2image.metrics.word_errors import Transcripts, content_wer, wer
 
 Input = TypeVar("Input")
-Need = Literal["network", "classifier", "labels", "transcripts"]
-"""The evaluating network; a classifier on its features; what was asked for; what a recognizer wrote down."""
+Need = Literal["network", "classifier", "classes", "labels", "transcripts"]
+"""The evaluating network; a classifier on its features; one that knows the classes tested; what was asked
+for; what a recognizer wrote down."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,15 @@ PICTURES: tuple[Measure[PictureSets], ...] = (
     Measure("is", "IS", "inception-score", inception, needs=frozenset({"network", "classifier"})),
     Measure(
         "class_map", "class mAP", "class-map", class_map, PERCENT, needs=frozenset({"network", "labels"})
+    ),
+    Measure(
+        "class_accuracy",
+        "class accuracy",
+        "class-accuracy",
+        class_accuracy,
+        PERCENT,
+        needs=frozenset({"network", "classifier", "classes", "labels"}),
+        summary=False,  # an empty column for zero-shot sets
     ),
 )
 """Of drawn pictures, in the feature space of a network."""

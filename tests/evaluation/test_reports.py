@@ -157,10 +157,15 @@ def test_one_voice_for_training_and_test_is_measured_and_marked(model: Path, tmp
         assert {row["voice"] for row in figure["rows"]} == {"published"}
 
 
-def test_classes_that_training_saw_are_not_called_unseen(model: Path, tmp_path: Path) -> None:
+def test_classes_that_training_saw_are_not_called_unseen(
+    model: Path, tmp_path: Path, tiny_network: TinyNetwork
+) -> None:
     """As in Places-subset: pictures of the same classes in training and test."""
     same = [replace(s, label=1 + i % 2) for i, s in enumerate(toy_samples(24))]
-    results = evaluate(settings(_shards_of(tmp_path / "toy", same), model, tmp_path / "out"))
+    measures = ("retrieval", "colours", "inception-score", "class-accuracy")
+    own = settings(_shards_of(tmp_path / "toy", same), model, tmp_path / "out", network=tmp_path)
+    own = replace(own, measures=measures)
+    results = evaluate(own)
     assert {row["classes"] for row in results["retrieval"]} == {"seen (test pictures)"}
     assert results["data"]["test_classes"] == "seen classes (test pictures)"
     text = (tmp_path / "out" / "results.md").read_text()
@@ -168,6 +173,10 @@ def test_classes_that_training_saw_are_not_called_unseen(model: Path, tmp_path: 
     row = next(line for line in text.splitlines() if line.startswith("| tiny"))
     kept_out = next(row for row in results["retrieval"] if row["id"] == "kept out")
     assert f"{100 * kept_out['R@10']:.1f}" in row, "the model's one row has the test pictures' retrieval"
+    drawn = next(row for row in results["pictures"] if row["id"] == "kept out")
+    assert "| class accuracy, % |" in text and f"| {100 * drawn['class_accuracy']:.1f} (" in text
+    assert "splits and class accuracy, the share of pictures" in text
+    assert "Shuffling changes it and class accuracy alone" in text
 
 
 def test_table_measures_what_is_there_and_says_how_to_train_the_rest(

@@ -231,8 +231,13 @@ class PairArrays(Rows):
         """Speech embedding of every utterance: memory-mapped float16 [U, 1024].
 
         Raises:
-            DataError: they are not made yet, or speech was added since.
+            DataError: they are not made yet, speech was added since, or there is none.
         """
+        if not len(self.utterance_sample):
+            raise DataError(
+                f"no speech in {self.folder}, and no caption, that pictures could be drawn from; prepare it "
+                "with captions, or let the teacher's features describe all pictures (--speech-fraction 0)"
+            )
         return self._load(self.embeddings_file, (len(self.utterance_sample), 2), self.embeddings_command)
 
     def save_embeddings(self, embeddings: NDArray[Any], space: str = "") -> Path:

@@ -156,6 +156,7 @@ def _variety(results: Results) -> Section | None:
 def _picture_text(results: Results) -> str:
     rows, network, classifier = results["pictures"], results["network"], results["classifier"]
     equal = next((row["n_equal"] for row in rows if "n_equal" in row), 0)
+    accuracy = any("class_accuracy" in row for row in rows)
     text = [
         f"Compared with the real set in the space of {network['name']} ({network['dim']} numbers). FID falls "
         f"with the number of pictures: the column of equal numbers ({equal} pictures each) compares rows "
@@ -174,12 +175,17 @@ def _picture_text(results: Results) -> str:
         elif (right := classifier.get("right_on_the_other_half")) is not None:  # before version 0.3
             known = f" (right for {100 * right:.1f} % of the half it was not fitted on)"
         splits = next((row["is_splits"] for row in rows if "is_splits" in row), 0)
-        text.append(f"Inception Score, mean over {splits} splits, by: {classifier['name']}{known}.")
+        of_it = [f"Inception Score, mean over {splits} splits"] if splits else []
+        if accuracy:
+            of_it.append("class accuracy, the share of pictures given the class of the photograph described")
+        told = " and ".join(of_it)
+        text.append(f"{told[:1].upper()}{told[1:]}, by: {classifier['name']}{known}.")
     if floor := against_noise(results):
         text.append(f"Pictures of voices {spoken_by(results)} are {floor}: {NOISE_FLOOR}.")
     text.append(
         "Class mAP (S2IGAN's protocol): photographs look for drawn pictures of their class. Shuffling "
-        "changes it alone, since the other measures do not know what was said."
+        f"changes it{' and class accuracy' if accuracy else ''} alone, since the other measures do not know "
+        "what was said."
     )
     return " ".join(text)
 
