@@ -384,7 +384,8 @@ def condition_prior(
         generator: checkpoint of a one-stage-gan training.
         out: checkpoint to write.
         n_predicted: directions of the feature that are taken from the prediction.
-        residual_blend: of neighbours: share of training pictures in these directions, 0 to 1.
+        residual_blend: share of training pictures (neighbours), or of the sample (flow), in these directions,
+            0 to 1: less binds pictures to the words, more makes them more like photographs.
         kind: neighbours (means of training pictures that were described alike) or flow (a small network,
             trained in some minutes, that moves noise to features).
         steps: of the flow's training.
@@ -393,7 +394,7 @@ def condition_prior(
     settings = (
         module.PriorSettings(n_predicted, residual_blend=residual_blend)
         if kind == "neighbours"
-        else module.FlowPriorSettings(n_predicted, steps=steps)
+        else module.FlowPriorSettings(n_predicted, steps=steps, residual_blend=residual_blend)
     )
     print(module.refit_prior(generator, open_data(data), out, settings))
 

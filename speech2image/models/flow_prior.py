@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from speech2image.errors import DataError, SettingsError
+from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.models.condition_prior import ConditionPrior, principal, ridge, unit
 
 _FREQUENCIES = 8
@@ -39,6 +39,8 @@ class FlowPriorSettings:
         batch_size: of the training.
         learning_rate: Adam's at the beginning; falls to 0 along a cosine.
         ema_decay: of the averaged weights that are kept.
+        residual_blend: share of the sample's own values in the predicted directions, 0 (as predicted) to 1:
+            less binds pictures to the words, more makes them more like photographs.
         condition_noise: of what was said, as a share of its length: embeddings of pictures that the speech
             encoder was trained on lie nearer to their features than others will.
         seed: of everything random.
@@ -53,6 +55,7 @@ class FlowPriorSettings:
     batch_size: int = 128
     learning_rate: float = 1e-3
     ema_decay: float = 0.995
+    residual_blend: float = 0.4
     condition_noise: float = 0.3
     seed: int = 0
 
@@ -62,6 +65,10 @@ class FlowPriorSettings:
                 raise SettingsError(f"{name} is {getattr(self, name)}; give at least 1")
         if not 0 <= self.ema_decay < 1:
             raise SettingsError(f"ema_decay is {self.ema_decay}; give 0 to less than 1")
+        if not 0 <= self.residual_blend <= 1:
+            raise SettingsError(
+                f"residual_blend is {self.residual_blend}; give 0 (as predicted) to 1 (as sampled)"
+            )
         if self.condition_noise < 0:
             raise SettingsError(f"condition_noise is {self.condition_noise}; give 0 or more")
 
@@ -110,7 +117,8 @@ class FlowPrior(nn.Module):
     """Samples a feature of the image teacher that fits a speech embedding.
 
     A ridge regression predicts the feature; the directions in which its predictions vary most say what was
-    said. The feature is sampled in its own principal directions, each at the same spread.
+    said. The feature is sampled in its own principal directions, each at the same spread; in the directions
+    of the prediction, the sample is blended with it.
 
     Args:
         settings: of its sizes.
@@ -119,6 +127,9 @@ class FlowPrior(nn.Module):
 
     mean: Tensor
     regression: Tensor
+    predicted_basis: Tensor
+    predicted_length: Tensor
+    residual_blend: Tensor
     basis: Tensor
     centre: Tensor
     spread: Tensor
@@ -133,6 +144,9 @@ class FlowPrior(nn.Module):
             )
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("regression", torch.zeros(size, settings.n_predicted))
+        self.register_buffer("predicted_basis", torch.zeros(size, settings.n_predicted))
+        self.register_buffer("predicted_length", torch.zeros(()))
+        self.register_buffer("residual_blend", torch.tensor(settings.residual_blend))
         self.register_buffer("basis", torch.zeros(size, settings.noise_size))
         self.register_buffer("centre", torch.zeros(settings.noise_size))
         self.register_buffer("spread", torch.ones(settings.noise_size))
@@ -141,7 +155,16 @@ class FlowPrior(nn.Module):
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "FlowPrior":
-        """The prior that a checkpoint holds."""
+        """The prior that a checkpoint holds.
+
+        Raises:
+            CheckpointError: it is of an earlier form.
+        """
+        if "predicted_basis" not in state:
+            raise CheckpointError(
+                "the checkpoint holds a flow prior of an earlier form; train it anew with: "
+                "speech2image train condition-prior --kind flow"
+            )
         size, noise_size = state["basis"].shape
         settings = FlowPriorSettings(
             n_predicted=state["regression"].shape[1],
@@ -187,11 +210,13 @@ class FlowPrior(nn.Module):
         # Directions only, as of the kernel regression: lengths say little of content.
         queries, targets = unit(speech - mean), unit(features - mean)
         weights = ridge(queries, targets)
-        directions = principal(queries @ weights)[1][:, : settings.n_predicted]
+        directions = np.ascontiguousarray(principal(queries @ weights)[1][:, : settings.n_predicted])
         centre = targets.mean(0)
         basis = np.ascontiguousarray(principal(targets - centre)[1][:, : settings.noise_size])
         prior.mean.copy_(torch.from_numpy(mean))
         prior.regression.copy_(torch.from_numpy(weights @ directions))
+        prior.predicted_basis.copy_(torch.from_numpy(directions))
+        prior.predicted_length.fill_(float(np.sqrt(((targets @ directions) ** 2).sum(1).mean())))
         prior.basis.copy_(torch.from_numpy(basis))
         coordinates = torch.from_numpy(targets @ basis)
         prior.centre.copy_(coordinates.mean(0))
@@ -253,7 +278,7 @@ class FlowPrior(nn.Module):
             noise: standard normal numbers.
 
         Returns:
-            Features around the mean, at a scale where real ones have unit length.
+            Features around the mean, at a scale where real ones have about unit length.
         """
         said, x, steps = self.said(condition), noise, self.settings.euler_steps
         for step in range(steps):
@@ -261,7 +286,9 @@ class FlowPrior(nn.Module):
             x = x + self.velocity(x, t, said) / steps
         # The directions left out took length away, and from short features washed-out pictures are drawn.
         feature = F.normalize((self.centre + self.spread * x) @ self.basis.T, dim=1)
-        return self.mean + feature
+        sampled = feature @ self.predicted_basis
+        predicted = self.predicted_length * said - sampled
+        return self.mean + feature + (1 - self.residual_blend) * predicted @ self.predicted_basis.T
 
 
 def prior_from_state(state: dict[str, Tensor]) -> ConditionPrior | FlowPrior:

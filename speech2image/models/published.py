@@ -139,6 +139,18 @@ PUBLISHED: dict[str, Published] = {
             ),
         ),
     ),
+    "efficientnet-lite0": Published(
+        "EfficientNet-Lite0 trained on ImageNet, a second network for discriminators",
+        "Apache-2.0",
+        "train one-stage-gan --second-network",
+        (
+            PublishedFile(
+                "https://huggingface.co/timm/tf_efficientnet_lite0.in1k/resolve/main/model.safetensors",
+                18.8,
+                place="tf_efficientnet_lite0.in1k.safetensors",
+            ),
+        ),
+    ),
     "whisper-tiny.en": Published(
         "Whisper tiny.en: encoder, decoder and tokenizer",
         "Apache-2.0",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from speech2image.errors import CheckpointError
 
-_EPSILON = 1e-3  # of the batch norms of Inception networks
+_EPSILON = 1e-3  # of the batch norms of Inception networks and EfficientNet
 _PARTS = ("conv.weight", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speech2image.errors import DataError, SettingsError
+from speech2image.errors import CheckpointError, DataError, SettingsError
 from speech2image.export.onnx import to_onnx, with_float16_weights
 from speech2image.models.condition_prior import ConditionPrior, unit
 from speech2image.models.flow_prior import FlowPrior, FlowPriorSettings, prior_from_state
@@ -12,7 +12,9 @@ from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.routes import PRIOR
 
 SIZE = 16
-SETTINGS = FlowPriorSettings(n_predicted=2, noise_size=5, width=48, blocks=1, steps=700, learning_rate=5e-3)
+SETTINGS = FlowPriorSettings(
+    n_predicted=2, noise_size=5, width=48, blocks=1, steps=700, learning_rate=5e-3, residual_blend=1.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,21 @@ def test_samples_follow_what_was_said_and_lie_at_both_places(prior: FlowPrior, m
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, rtol=1e-3)
 
 
+def test_a_smaller_blend_keeps_what_was_predicted(prior: FlowPrior, material) -> None:
+    speech, _, mean = material
+    state, samples = prior.state_dict(), {}
+    for blend in (0.0, 0.5, 1.0):
+        blended = prior_from_state({**state, "residual_blend": torch.tensor(blend)})
+        samples[blend] = draw(blended, speech, 0) - mean
+    basis = prior.predicted_basis.numpy()
+    said = prior.said(torch.from_numpy(speech)).numpy()
+    np.testing.assert_allclose(samples[0.0] @ basis, prior.predicted_length.item() * said, atol=1e-5)
+    np.testing.assert_allclose(samples[0.5], (samples[0.0] + samples[1.0]) / 2, atol=1e-5)
+    # in all other directions the sample is its own
+    residuals = [kept - kept @ basis @ basis.T for kept in samples.values()]
+    np.testing.assert_allclose(residuals[0], residuals[2], atol=1e-5)
+
+
 def test_noise_decides_and_the_same_noise_gives_the_same(prior: FlowPrior, material) -> None:
     speech = material[0][:50]
     first, again, other = (draw(prior, speech, seed) for seed in (1, 1, 2))
@@ -78,6 +95,12 @@ def test_a_checkpoint_holds_which_prior_it_is(prior: FlowPrior, material) -> Non
     assert isinstance(prior_from_state(neighbours.state_dict()), ConditionPrior)
 
 
+def test_a_checkpoint_of_an_earlier_form_is_refused(prior: FlowPrior) -> None:
+    earlier = {name: value for name, value in prior.state_dict().items() if name != "predicted_basis"}
+    with pytest.raises(CheckpointError, match="train it anew"):
+        prior_from_state(earlier)
+
+
 def test_the_same_seed_trains_the_same(prior: FlowPrior, material) -> None:
     short = [
         FlowPrior.fit(*material, FlowPriorSettings(2, 5, 8, 1, steps=20, seed=seed)).velocity.last.weight
@@ -92,6 +115,6 @@ def test_bad_settings_and_data_are_refused(material) -> None:
         FlowPrior.fit(speech, features[:-1], mean, SETTINGS)
     with pytest.raises(SettingsError, match="between 1 and 16"):
         FlowPrior.fit(speech, features, mean, FlowPriorSettings(noise_size=17))
-    for wrong in ({"steps": 0}, {"ema_decay": 1.0}, {"condition_noise": -1.0}):
+    for wrong in ({"steps": 0}, {"ema_decay": 1.0}, {"condition_noise": -1.0}, {"residual_blend": 1.5}):
         with pytest.raises(SettingsError):
             FlowPriorSettings(**wrong)

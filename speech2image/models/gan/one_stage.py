@@ -18,6 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from speech2image.errors import SettingsError
 
 CONDITION_SIZE = 1024
+TEACHER_MAPS = 4
+"""The teacher's stages, which come first among the maps that a discriminator sees."""
 SMOOTHED_FROM = 32
 """Maps of this side and more are smoothed before the next block enlarges their patterns."""
 
@@ -145,7 +147,8 @@ class DiscriminatorSettings:
 
     Attributes:
         width: channels inside every head.
-        map_channels: channels of the teacher's four stages.
+        map_channels: channels of the teacher's four stages, and of those of a second network if there is
+            one.
         details: a second set of heads, unconditional, for cut-outs of pictures at full size.
     """
 
@@ -202,21 +205,22 @@ class FeatureHead(RealismHead):
 
 
 class ProjectedDiscriminator(nn.Module):
-    """Heads on the four stages of the frozen teacher."""
+    """Heads on the four stages of the frozen teacher, and on those of a second network."""
 
     def __init__(self, settings: DiscriminatorSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or DiscriminatorSettings()
         shapes = [
-            (channels, settings.width, max(0, 2 - i)) for i, channels in enumerate(settings.map_channels)
+            (channels, settings.width, max(0, 2 - i % TEACHER_MAPS))
+            for i, channels in enumerate(settings.map_channels)
         ]
         self.heads = nn.ModuleList(FeatureHead(*shape) for shape in shapes)
         self.detail_heads = nn.ModuleList(RealismHead(*shape) for shape in shapes if settings.details)
 
     @property
     def centre(self) -> Tensor:
-        """Mean of the last stage over real pictures, [1024]."""
-        head = self.heads[-1]
+        """Mean of the teacher's last stage over real pictures, [1024]."""
+        head = self.heads[TEACHER_MAPS - 1]
         assert isinstance(head, FeatureHead)
         return head.mean
 
@@ -243,10 +247,10 @@ class ProjectedDiscriminator(nn.Module):
         """Judge pictures by their feature maps.
 
         Args:
-            stages: four maps of the teacher, each [batch, channels, height, width].
+            stages: four maps of each network, each [batch, channels, height, width].
             condition: normalised condition of each picture.
             mismatched: normalised condition of pictures of another class.
-            details: four maps of cut-outs at full size.
+            details: as many maps of cut-outs at full size.
 
         Returns:
             The unconditional answers, the conditional answers for `condition`, those for `mismatched`, and

@@ -67,6 +67,7 @@ _EVERYWHERE = ("step", "seconds")
 FREE_SETTINGS = frozenset(
     {"steps", "minutes", "checkpoint_minutes", "log_every", "grid_every", "fid_network", "fid_every"}
     | {"read_ahead", "channels_last", "compile", "buffer", "keep_last", "wandb", "fid_pictures"}
+    | {"second_network"}
 )
 """Settings that may differ when a run goes on: they say how long, how often and how fast, not what is
 learnt."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ def begin_from(
     discriminator: ProjectedDiscriminator,
     ema: Ema,
     arrays: TrainingArrays,
-) -> bool:
+) -> None:
     """Take over another training's weights wherever name and shape agree; grow a generator of half the side.
 
     Args:
@@ -58,9 +59,6 @@ def begin_from(
         kind: of that checkpoint.
         generator, discriminator, ema: what takes the weights.
         arrays: their teacher features are the conditions of the pictures that growing looks at.
-
-    Returns:
-        Whether the other training had a discriminator, so that this one has learnt already.
 
     Raises:
         CheckpointError: the file is damaged or of another kind.
@@ -85,7 +83,7 @@ def begin_from(
         settings = GeneratorSettings(**stored_settings(state, "generator"))
         one_more = (*settings.channels, generator.settings.channels[-1])
         if replace(settings, picture_size=2 * settings.picture_size, channels=one_more) != generator.settings:
-            return "discriminator" in state
+            return
         conditions = _conditions(arrays)
         noise = torch.randn(PICTURES, settings.noise_size, generator=torch.Generator().manual_seed(0))
         for large, weights in ((generator, live), (ema.module, averaged)):
@@ -93,7 +91,17 @@ def begin_from(
             small = OneStageGenerator(settings)
             small.load_state_dict(weights)
             grow(small, large, conditions, noise)
-        return "discriminator" in state
+
+
+def mean_of(path: str | os.PathLike[str], kind: str) -> NDArray[np.float32]:
+    """The mean feature [1024] by which another training's generator centres its conditions.
+
+    Raises:
+        CheckpointError: the file is damaged or of another kind.
+    """
+    state = load_checkpoint(path, kind)
+    with building_from(path):
+        return averaged_weights(state)["condition_mean"].float().numpy()
 
 
 @torch.no_grad()

@@ -22,11 +22,14 @@ from speech2image.losses.adversarial import contrast_with_condition, hinge_discr
 from speech2image.models.condition_prior import ConditionPrior
 from speech2image.models.flow_prior import FlowPrior, prior_from_state
 from speech2image.models.gan.one_stage import (
+    TEACHER_MAPS,
     DiscriminatorSettings,
     GeneratorSettings,
     OneStageGenerator,
     ProjectedDiscriminator,
 )
+from speech2image.models.teacher import efficientnet_lite
+from speech2image.models.teacher.efficientnet_lite import EfficientNetLite, load_efficientnet_lite
 from speech2image.models.teacher.googlenet import GoogLeNet
 from speech2image.training.core.checkpoint import State
 from speech2image.training.core.fid import FidWatch, described
@@ -41,7 +44,7 @@ from speech2image.training.recipes.condition_prior import (
     fit_prior,
     sample_inputs,
 )
-from speech2image.training.recipes.growing import begin_from
+from speech2image.training.recipes.growing import begin_from, mean_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class OneStageGanTraining(GanSettings):
         speech_fraction: share of the generator's conditions that the condition prior samples for a spoken
             caption; the others are the teacher's features of pictures.
         prior: how such a condition is sampled.
+        second_network: weights of EfficientNet-Lite0, whose maps the discriminator then sees beside the
+            teacher's, so that the generator cannot please the one network alone; "" for none.
+        keep_mean: centre conditions by the mean of the training that `start_from` names, not by that of the
+            data at hand, so that condition priors fitted to that generator go on fitting this one.
         consistency: weight of the contrastive term that pulls the teacher's feature of a generated picture to
             its own condition.
         temperature: of that term.
@@ -79,6 +86,8 @@ class OneStageGanTraining(GanSettings):
     ema_decay: float = 0.999
     speech_fraction: float = 0.5
     prior: PriorSettings = field(default_factory=PriorSettings)
+    second_network: str = ""
+    keep_mean: bool = False
     consistency: float = 0.5
     temperature: float = 0.1
     feature_size: int = 128
@@ -175,30 +184,40 @@ def train(
     )
     source = source_of(arrays, settings, fabric)
     batches, sample, mean = source.batches(reading(settings)), source.sample, source.teacher_mean
+    state = run.restore()
+    if settings.keep_mean and state is None:
+        if start_from is None:
+            raise SettingsError("keep_mean keeps the mean of another training; name it by start_from")
+        mean = mean_of(start_from, ONE_STAGE_GAN)
     generator = OneStageGenerator(settings.generator)
     generator.condition_mean.copy_(torch.from_numpy(mean))
-    discriminator = ProjectedDiscriminator(settings.heads)
-    teacher = teacher.to(fabric.device)
-    teacher = teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    heads = settings.heads
+    networks: list[GoogLeNet | EfficientNetLite] = [teacher]
+    if settings.second_network:
+        networks.append(load_efficientnet_lite(settings.second_network))
+        heads = replace(heads, map_channels=(*heads.map_channels, *efficientnet_lite.CHANNELS))
+    discriminator = ProjectedDiscriminator(heads)
+    for network in networks:
+        network.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def stages_of(pictures: Tensor) -> Stages:
+        return tuple(maps for network in networks for maps in network.stages(pictures))
+
     gan = Adversaries(generator, discriminator, settings.ema_decay)
-    state = run.restore()
     prior = None
     if settings.speech_fraction and state is not None:
         prior = prior_from_state(state["prior"])
     elif settings.speech_fraction:
         prior = fit_prior(settings.prior, sample, mean)
     if state is None:
-        calibrated = start_from is not None and begin_from(
-            start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, sample
-        )
         real = torch.from_numpy(np.concatenate([batches(i)[0].pictures for i in range(4)]))
         views = views_of(real.to(fabric.device), settings, step_rng(settings.seed, 0))
-        whole, details = see(teacher.stages, views, settings)
-        # a discriminator that was taken over learnt at its own scales, and keeps them
-        if not calibrated:
-            discriminator.calibrate(whole)
+        whole, details = see(stages_of, views, settings)
+        discriminator.calibrate(whole)
         if details is not None:
             discriminator.calibrate_details(details)
+        if start_from is not None:  # heads that are taken over learnt at their own scales, and bring them
+            begin_from(start_from, ONE_STAGE_GAN, generator, discriminator, gan.ema, sample)
     rates = (settings.learning_rate, settings.learning_rate)
     step = gan.begin(fabric, state, rates, settings.betas, settings)
     samples = sample_inputs(sample, prior, settings.generator.noise_size, settings.seed)
@@ -208,7 +227,8 @@ def train(
         fitted = {"prior": prior.state_dict()} if prior is not None else {}
         return {"step": step, **gan.state_dict(), **fitted}
 
-    stages_of = torch.compile(teacher.stages) if settings.compile else teacher.stages
+    if settings.compile:
+        stages_of = torch.compile(stages_of)
     del sample  # a stream's first window need not stay
     next_batch = run.read_ahead(batches)
 
@@ -266,7 +286,8 @@ def train(
             g_free, g_match = hinge_generator(free), hinge_generator(match)
             g_detail = hinge_generator(detail) if detail is not None else torch.zeros(())
             centre = discriminator.centre
-            contrast = contrast_with_condition(fake_whole[-1], for_fake, centre, settings.temperature)
+            last = fake_whole[TEACHER_MAPS - 1]
+            contrast = contrast_with_condition(last, for_fake, centre, settings.temperature)
             g_loss = g_free + g_match + settings.detail_weight * g_detail + settings.consistency * contrast
             gan.improve_generator(g_loss, last=number == numbers[0])
         step += 1
@@ -340,7 +361,7 @@ def picture_batches(settings: OneStageGanTraining, arrays: TrainingArrays, part:
 
 
 Stages = tuple[Tensor, ...]
-"""The teacher's four maps of some pictures."""
+"""Four maps of some pictures by the teacher, and four by the second network, if there is one."""
 
 
 class Shown(NamedTuple):

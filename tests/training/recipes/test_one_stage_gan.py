@@ -11,6 +11,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from efficientnet import numbered_file
 from evaluation_parts import TinyNetwork
 from repeated_batches import first_moments, repeat_the_first_batch
 from torch._dynamo.utils import counters
@@ -204,6 +205,28 @@ def test_it_starts_from_a_checkpoint_with_the_average_alone(tmp_path: Path, teac
     assert_same(begun["discriminator"], own["discriminator"])
 
 
+def test_a_second_network_judges_besides_and_keeps_what_heads_have_learnt(
+    tmp_path: Path, teacher: GoogLeNet
+) -> None:
+    arrays: Any = TinyArrays()
+    first = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "first")
+    torch.manual_seed(1)
+    torch.save(numbered_file(), tmp_path / "second.pth")
+    settings = dataclasses.replace(TINY, steps=0, second_network=str(tmp_path / "second.pth"))
+    begun = load_checkpoint(train(settings, arrays, teacher, tmp_path / "run", start_from=first))
+    then, heads = load_checkpoint(first)["discriminator"], begun["discriminator"]
+    assert_same({name: heads[name] for name in then}, then)
+    scales = heads["heads.4.deviation"]
+    assert len(scales) == 24 and float(scales.std()) > 0, "calibrated by what the second network sees"
+
+    (tmp_path / "second.pth").rename(tmp_path / "moved.pth")
+    further = dataclasses.replace(settings, steps=2, second_network=str(tmp_path / "moved.pth"))
+    trained = load_checkpoint(train(further, arrays, teacher, tmp_path / "run"))["discriminator"]
+    for number in range(8):
+        name = f"heads.{number}.mix.parametrizations.weight.original"
+        assert not torch.equal(trained[name], heads[name]), name
+
+
 def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: GoogLeNet) -> None:
     arrays: Any = TinyArrays()
     first = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "first")
@@ -215,6 +238,23 @@ def test_conditions_are_centred_by_the_data_at_hand(tmp_path: Path, teacher: Goo
     for weights in (now["generator"], now["ema"]["module"]):
         torch.testing.assert_close(weights["condition_mean"], mean)
     assert torch.equal(now["generator"]["reduce.weight"], then["generator"]["reduce.weight"])
+
+
+def test_conditions_stay_centred_where_an_older_prior_shall_fit(tmp_path: Path, teacher: GoogLeNet) -> None:
+    arrays: Any = TinyArrays()
+    first = train(dataclasses.replace(TINY, steps=1), arrays, teacher, tmp_path / "first")
+    other: Any = TinyArrays()
+    other.teacher = arrays.teacher + 3
+    kept = dataclasses.replace(TINY, steps=1, keep_mean=True)
+    second = train(kept, other, teacher, tmp_path / "second", start_from=first)
+    third = train(dataclasses.replace(kept, steps=2), other, teacher, tmp_path / "second")
+    mean = load_checkpoint(first)["generator"]["condition_mean"]
+    for state in (load_checkpoint(second), load_checkpoint(third)):
+        for weights in (state["generator"], state["ema"]["module"]):
+            assert torch.equal(weights["condition_mean"], mean)
+        assert torch.equal(state["prior"]["mean"], mean)
+    with pytest.raises(SettingsError, match="start_from"):
+        train(kept, other, teacher, tmp_path / "third")
 
 
 def test_only_spoken_conditions_are_drawn(teacher: GoogLeNet) -> None:
