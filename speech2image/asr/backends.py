@@ -135,7 +135,7 @@ class EncoderAsr:
             raise CheckpointError(f"the speech encoder of model '{model.name}' writes down no words")
         self.search, self._front_end = search or Search(), model.front_end
         self._vocabulary, self._domains = Vocabulary(model.pieces), model.domains
-        # The direct route opens it as it is stored, which in eight bits rounds otherwise; words are measured so.
+        # Rewritten, which in eight bits rounds otherwise than the direct route's: so its words were measured.
         self._network = open_network(model, ENCODER, threads)
         self.decoder = WordsDecoder.of_model(model, threads) if model.decoder_pieces else None
 
