@@ -3,11 +3,13 @@
 python benchmarks/serving.py              # 1, 8 and 64 clients, 64 live streams, then memory
 python benchmarks/serving.py --seconds 3 --soak 200 --model FOLDER
 python benchmarks/serving.py --clients --soak 0 --streams 1 8 64
+python benchmarks/serving.py --beside OLDER-CHECKOUT --clients 1 8 --streams --soak 0
 
 Clients are threads of this process that ask for one picture again and again over kept connections, so they
 take processor time from the server. Live streams speak the clip once, as fast as a microphone gives it, all
 at the same time. The load goes to 127.0.0.1 and nowhere else, and ends by itself: every level after --seconds
-or --most requests, the soak after --soak requests.
+or --most requests, the soak after --soak requests. With --beside, the server of another checkout takes turns
+with this one's at every level of clients.
 """
 
 import argparse
@@ -70,20 +72,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of each level, at most")
     parser.add_argument("--most", type=int, default=2000, help="requests of each level, at most")
     parser.add_argument("--repeats", type=int, default=2, help="times each level runs")
+    parser.add_argument("--beside", type=Path, help="another checkout of this project, measured in turns")
     parser.add_argument("--soak", type=int, default=5000, help="requests over which memory is watched")
     options = parser.parse_args()
+    checkouts = [options.beside, None] if options.beside else [None]
     if options.clients:
         print("| clients | requests a second | p50 ms | p95 ms | p99 ms | processor ms | MB | 200 | others |")
         print("|---|---|---|---|---|---|---|---|---|")
     for clients in options.clients:
-        for _ in range(options.repeats):
-            with served(options.model, clients) as port:
+        for checkout in checkouts * options.repeats:
+            with served(options.model, clients, checkout) as port:
                 load(port, options.clip, clients, 1.0, 4 * clients)  # warm up
                 before = measured(port, "process_cpu_seconds_total")
                 outcome = load(port, options.clip, clients, options.seconds, options.most)
                 outcome.processor = measured(port, "process_cpu_seconds_total") - before
                 outcome.memory = measured(port, "process_resident_memory_bytes")
-            print(_row(clients, outcome), flush=True)
+            print(_row(f"{clients}, {checkout}" if checkout else str(clients), outcome), flush=True)
     if options.streams:
         print("\n| live streams | first picture p50, p95 s | pictures | dropped | final | failed "
               "| end to final p50, p95 s | processor s | MB |")  # fmt: skip
@@ -96,7 +100,7 @@ def main() -> None:
         soak(options.model, options.clip, options.soak)
 
 
-def _row(clients: int, outcome: Outcome) -> str:
+def _row(clients: str, outcome: Outcome) -> str:
     others = {status: n for status, n in sorted(outcome.statuses.items()) if status != 200} or "none"
     times = " | ".join(f"{outcome.quantile(share):.0f}" for share in (0.5, 0.95, 0.99))
     work = 1000 * outcome.processor / max(1, outcome.statuses[200])
@@ -106,12 +110,12 @@ def _row(clients: int, outcome: Outcome) -> str:
 
 
 @contextmanager
-def served(model: str | None, clients: int) -> Iterator[int]:
-    """A server on a free port of the loopback; stopped at the end."""
+def served(model: str | None, clients: int, checkout: Path | None = None) -> Iterator[int]:
+    """A server, of another checkout if one is given, on a free port of the loopback; stopped at the end."""
     room = str(max(64, 2 * clients))
     command = [sys.executable, "-m", "speech2image", "serve", "--no-page", "--port", "0"]
     command += ["--queue", room, "--per-client", room, *(["--models", model] if model else [])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=checkout)
     assert process.stdout
     try:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", process.stdout.readline())

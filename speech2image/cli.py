@@ -41,6 +41,9 @@ COMMANDS = {
 }
 """Subcommand -> (module in `commands/`, what it does)."""
 
+_ONE_THREAD = {"translate", "transcribe", "say", "interpolate", "record", "serve"}
+"""Commands whose sums in numpy are too small for threads."""
+
 _HELP = """\
 usage: speech2image COMMAND [OPTIONS]
 
@@ -188,6 +191,8 @@ def _dispatch(words: list[str]) -> int:
         return 0
     if words[0] not in COMMANDS:
         raise SettingsError(f"unknown command '{words[0]}'; there are: {', '.join(COMMANDS)}")
+    if words[0] in _ONE_THREAD:
+        _keep_numpy_to_one_thread()
     from speech2image.commands.old_names import renamed
 
     module = importlib.import_module(f"speech2image.commands.{COMMANDS[words[0]][0]}")
@@ -196,6 +201,16 @@ def _dispatch(words: list[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def _keep_numpy_to_one_thread() -> None:
+    """Tell numpy's OpenBLAS, which reads this when it is loaded, to start no threads, unless the user chose.
+
+    After each product its threads spin for tens of milliseconds: more than all else that hearing costs.
+    """
+    chosen = {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys()
+    if not chosen and "numpy" not in sys.modules:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def _report(message: str, status: int, debug: bool) -> int:

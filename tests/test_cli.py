@@ -598,3 +598,27 @@ def test_the_manifest_is_refused_before_any_work(here: Path, capsys, monkeypatch
     assert cli.main(["translate", "a.wav", "b.wav", "--at-once", "-1"]) == 2
     assert cli.main(["translate", "a.wav", "--manifest", "a.wav/r.jsonl"]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen", "expected"),
+    [
+        ("serve", {}, ("1", None)),
+        ("serve", {"OMP_NUM_THREADS": "2"}, (None, "2")),
+        ("translate", {"OPENBLAS_NUM_THREADS": "3"}, ("3", None)),
+        ("fid", {}, (None, None)),
+    ],
+)
+def test_what_hears_keeps_numpy_to_one_thread(
+    command: str, chosen: dict[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    script = (
+        f"import os; from speech2image import cli; status = cli.main(['{command}', '--help']); "
+        f"print([os.environ.get(name) for name in {names}], status)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment | chosen, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{list(expected)} 0"

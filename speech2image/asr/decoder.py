@@ -25,6 +25,7 @@ from speech2image.asr.ctc import (
 )
 from speech2image.asr.text import BLANK, END, Vocabulary
 from speech2image.errors import CheckpointError
+from speech2image.pipeline.networks import open_network
 from speech2image.pipeline.onnx import Session
 from speech2image.pipeline.registry import Model
 from speech2image.pipeline.routes import LANGUAGE_MODEL, WORDS_DECODER, WORDS_MEMORY
@@ -56,9 +57,8 @@ class LanguageModel:
         """
         if LANGUAGE_MODEL not in model.networks:
             return None
-        path, stated = str(model.path(LANGUAGE_MODEL)), model.card[LANGUAGE_MODEL]
-        network = Session(model.read(LANGUAGE_MODEL), *model.signature(LANGUAGE_MODEL), path, threads)
-        return cls(network, stated["context"], stated["weight"])
+        stated = model.card[LANGUAGE_MODEL]
+        return cls(open_network(model, LANGUAGE_MODEL, threads), stated["context"], stated["weight"])
 
     def __call__(self, sentences: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """The weighted log-probabilities of the token behind each sentence, [sentences, tokens]."""
@@ -97,8 +97,7 @@ class WordsDecoder:
             CheckpointError: they are damaged or something else.
         """
         memory, decoder = (
-            Session(model.read(name), *model.signature(name), str(model.path(name)), threads, optimise=False)
-            for name in (WORDS_MEMORY, WORDS_DECODER)
+            open_network(model, name, threads, optimise=False) for name in (WORDS_MEMORY, WORDS_DECODER)
         )
         language_model = LanguageModel.of_model(model, threads)
         return cls(memory, decoder, Vocabulary(model.decoder_pieces), language_model)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.fft import rfft
 from numpy.typing import NDArray
 
 from speech2image.audio import mel
@@ -90,7 +91,7 @@ def whisper_log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(samples.astype(np.float32), (0, WHISPER_PADDING * mel.HOP))
     padded = np.pad(padded, half, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, WHISPER_FFT)[:: mel.HOP][:-1]
-    spectrum = np.fft.rfft(frames * _hann())
+    spectrum = rfft(frames * _hann())
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     decades = np.log10(np.maximum(slaney_filterbank() @ power.T, np.float32(1e-10)))
     decades = np.maximum(decades, decades.max() - np.float32(DECADES))

@@ -6,6 +6,7 @@ One NumPy implementation serves training and the torch-free runtime.
 from functools import cache
 
 import numpy as np
+from numpy.fft import rfft  # here: on first use by several threads at once, numpy fails to load it
 from numpy.typing import NDArray
 
 from speech2image.errors import SpeechError
@@ -46,7 +47,7 @@ def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = (waveform - waveform.mean(dtype=np.float64)).astype(np.float32)
     emphasised = np.append(centred[:1], centred[1:] - np.float32(PRE_EMPHASIS) * centred[:-1])
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, WINDOW)[::HOP]
-    spectrum = np.fft.rfft(frames * _window(), n=N_FFT)
+    spectrum = rfft(frames * _window(), n=N_FFT)
     mel = (spectrum.real**2 + spectrum.imag**2) @ mel_filterbank().T
     loudest = mel.max()
     floor = loudest * np.float32(10.0 ** (FLOOR_DB / 10))

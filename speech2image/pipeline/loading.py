@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
-from weakref import WeakValueDictionary
 
 from speech2image.errors import SettingsError
 from speech2image.pipeline.registry import DEFAULT_MODEL, Model, find, find_route
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     from speech2image.pipeline.base import Route
     from speech2image.pipeline.cascade import CascadeRoute
     from speech2image.pipeline.direct import DirectRoute
-    from speech2image.pipeline.onnx import Session
-
-_SHARED: "WeakValueDictionary[tuple[object, ...], Session]" = WeakValueDictionary()
-"""Open generators and condition priors by checksum, stated arrays, threads and execution providers, as long
-as a route uses them."""
 
 
 class Options(TypedDict, total=False):
@@ -95,6 +89,7 @@ def load(
         )
         vad = detect_speech
     from speech2image.pipeline.base import Parts
+    from speech2image.pipeline.networks import open_network
     from speech2image.pipeline.onnx import execution_providers
 
     model = find(name_or_path) if route is None else find_route(name_or_path, route)
@@ -105,9 +100,9 @@ def load(
     # Everything is read and checked before the route opens more, such as a recognizer.
     parts = Parts(
         model,
-        encoder=_session(model, kind.encoder, threads, chosen, optimise=False) if kind.encoder else None,
-        generator=_shared(model, GENERATOR, threads, chosen),
-        prior=_shared(model, PRIOR, threads, chosen) if PRIOR in model.networks else None,
+        encoder=open_network(model, kind.encoder, threads, chosen, optimise=False) if kind.encoder else None,
+        generator=open_network(model, GENERATOR, threads, chosen),
+        prior=open_network(model, PRIOR, threads, chosen) if PRIOR in model.networks else None,
         vad=open_vad(model) if vad else None,
         threads=threads,
         recognizer=recognizer,
@@ -127,37 +122,6 @@ def load(
     return opened
 
 
-def _session(
-    model: Model,
-    network: str,
-    threads: int | None,
-    providers: Sequence[str] | None = None,
-    optimise: bool = True,
-) -> "Session":
-    """A network of a model, opened with the inputs and outputs that the model's card states."""
-    from speech2image.pipeline.onnx import CPU, Session
-
-    return Session(
-        model.read(network),
-        *model.signature(network),
-        str(model.path(network)),
-        threads,
-        providers=providers or (CPU,),
-        optimise=optimise,
-    )
-
-
-def _shared(model: Model, network: str, threads: int | None, providers: tuple[str, ...]) -> "Session":
-    """The session of a model's generator or condition prior; one open already, where two models share it."""
-    key = model.card["files"][network]["sha256"], model.signature(network), threads, providers
-    session = _SHARED.get(key)
-    if session is None:
-        session = _SHARED[key] = _session(model, network, threads, providers)
-    else:
-        model.read(network)  # This model's file must be whole, too, although another's session is used.
-    return session
-
-
 def open_vad(model: Model) -> "VoiceActivityDetector | None":
     """The speech detector of a model, None if it has none.
 
@@ -165,8 +129,9 @@ def open_vad(model: Model) -> "VoiceActivityDetector | None":
         CheckpointError: its file is damaged or something else.
     """
     from speech2image.audio.vad import VoiceActivityDetector
+    from speech2image.pipeline.networks import open_network
 
     if DETECTOR not in model.networks:
         return None
     # So small a network is fastest on one thread.
-    return VoiceActivityDetector(_session(model, DETECTOR, threads=1))
+    return VoiceActivityDetector(open_network(model, DETECTOR, threads=1))

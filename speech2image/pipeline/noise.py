@@ -4,6 +4,7 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.random import PCG64  # here: on first use by several threads at once, numpy fails to load it
 from numpy.typing import NDArray
 
 from speech2image.errors import SettingsError
@@ -23,7 +24,7 @@ def noise(n: int, size: int, seed: int) -> NDArray[np.float32]:
     """
     n, seed = check_count(n), check_seed(seed)
     pairs = (size + 1) // 2
-    bits = np.random.PCG64(seed).random_raw(n * 2 * pairs).reshape(n, 2, pairs)
+    bits = PCG64(seed).random_raw(n * 2 * pairs).reshape(n, 2, pairs)
     uniform = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53  # in (0, 1), both ends excluded
     radius, angle = np.sqrt(-2 * np.log(uniform[:, 0])), 2 * np.pi * uniform[:, 1]
     both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)

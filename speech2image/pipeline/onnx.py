@@ -1,6 +1,7 @@
 """ONNX Runtime, which no other file imports: sessions that check what they open and what they give."""
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.noise import check_whole
 from speech2image.pipeline.onnx_check import EXPORTED, Allowed, check_network
+from speech2image.pipeline.onnx_eight_bits import has_vnni, with_sign
 
 _FATAL_ONLY = 4
 _NUMBERS = ("tensor(float)", "tensor(int64)")
@@ -73,6 +75,10 @@ def default_threads() -> int:
 class Session:
     """A network in ONNX.
 
+    Threads may call it at the same time; as many runs go on at once as there are cores, the others wait. More
+    would be no faster, and each takes memory for its intermediate results, of which ONNX Runtime keeps the
+    most there ever were.
+
     Args:
         model: the bytes of an ONNX file.
         inputs: the names of the inputs it must have, in the order in which arrays are given.
@@ -104,6 +110,9 @@ class Session:
     ) -> None:
         self.name, self.inputs, self.outputs = name, tuple(inputs), tuple(outputs)
         check_network(model, name, allowed)
+        self._turns = threading.Semaphore(default_threads())
+        if providers[0] == CPU and has_vnni():
+            model = with_sign(model)
         self._session = _open(model, name, threads, providers, optimise)
         found = {node.name: node.type for node in self._session.get_inputs()}
         given = {node.name: node.type for node in self._session.get_outputs()}
@@ -134,7 +143,8 @@ class Session:
     def _run(self, outputs: Sequence[str], inputs: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         named = dict(zip(self.inputs, inputs, strict=True))
         try:
-            found: list[NDArray[np.float32]] = self._session.run(list(outputs), named)
+            with self._turns:
+                found: list[NDArray[np.float32]] = self._session.run(list(outputs), named)
         except Exception as error:
             # Names were checked when it was opened, so a ValueError or TypeError is a mistake of the caller.
             if not type(error).__module__.startswith("onnxruntime") and type(error) is not RuntimeError:
@@ -161,6 +171,9 @@ def _open(model: bytes, name: str, threads: int | None, providers: Sequence[str]
     )
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL_ONLY
+    # One block for all intermediate results, planned from the second run on, comes beside those of the first
+    # and gains no time.
+    options.enable_mem_pattern = False
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Idle threads that spin slow a busy machine down by several times and gain a lone one little.

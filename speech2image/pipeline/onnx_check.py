@@ -75,7 +75,7 @@ def check_network(content: bytes, name: str, allowed: Allowed = EXPORTED) -> Non
         CheckpointError: it is no ONNX file, its weights lie in other files, or it uses anything not listed.
     """
     try:
-        _Walk(content).message(0, len(content), _model(allowed))
+        Walk(content).message(0, len(content), _model(allowed))
     except CheckpointError as error:
         raise CheckpointError(f"{name} is refused: {error}") from None
     except IndexError as error:
@@ -84,7 +84,7 @@ def check_network(content: bytes, name: str, allowed: Allowed = EXPORTED) -> Non
         ) from error
 
 
-class _Walk:
+class Walk:
     """Goes once through a file in protobuf's encoding; `IndexError` where it breaks off."""
 
     def __init__(self, content: bytes) -> None:

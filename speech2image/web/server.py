@@ -1,6 +1,7 @@
 """Server process: bounded HTTP connections, start, and a stop that finishes what was begun."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from speech2image.pipeline.onnx import default_threads
 from speech2image.web import live
 from speech2image.web.app import make_app
 from speech2image.web.middleware import trusted
@@ -62,6 +64,7 @@ def serve(settings: ServerSettings) -> None:
         CheckpointError: a model is unknown or damaged.
         SettingsError: the key cannot be read.
     """
+    _share_freed_memory()
     app = make_app(settings)
     config = uvicorn.Config(
         app,
@@ -90,6 +93,17 @@ def serve(settings: ServerSettings) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
+
+
+def _share_freed_memory() -> None:
+    """Tell glibc, where there is glibc, to keep freed memory in as many places as there are cores.
+
+    By default each of the threads that work on requests keeps its own.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        arena_max = -8  # M_ARENA_MAX of malloc.h
+        mallopt(arena_max, default_threads())
 
 
 def _log_to_standard_error() -> None:

@@ -30,8 +30,8 @@ from speech2image.models.pretrained_speech_encoder import (
 )
 from speech2image.models.speech_detector import SpeechDetector, SpeechDetectorSettings
 from speech2image.models.text_encoder import PRESETS, TextEncoder
-from speech2image.pipeline import loading, registry
-from speech2image.pipeline.onnx import CPU
+from speech2image.pipeline import registry
+from speech2image.pipeline.networks import open_network
 from speech2image.pipeline.registry import find
 from speech2image.web.registry import open_registry
 
@@ -100,11 +100,9 @@ def test_another_encoder_draws_with_the_generator_of_a_model_beside_it(models: P
 
 
 def test_the_generator_is_open_once(models: Path) -> None:
-    held = [loading._shared(find(models / name), "generator", None, (CPU,)) for name in ("first", "second")]
+    held = [open_network(find(models / name), "generator") for name in ("first", "second")]
     assert held[0] is held[1]
-    priors = [
-        loading._shared(find(models / name), "condition_prior", None, (CPU,)) for name in ("first", "second")
-    ]
+    priors = [open_network(find(models / name), "condition_prior") for name in ("first", "second")]
     assert priors[0] is not priors[1]
 
 

@@ -1,5 +1,7 @@
 """Many recordings at once: order, errors by name, how far ahead is worked, what is taken in turn."""
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -86,3 +88,18 @@ def test_an_error_ends_the_work() -> None:
     with pytest.raises(ZeroDivisionError):
         list(results)
     assert len(started) < 20
+
+
+def test_threads_are_not_the_first_to_load_parts_of_numpy() -> None:
+    """numpy loads some parts on first use, which failed in a server when several requests were the first."""
+    script = """
+import sys, speech2image.pipeline.base, speech2image.pipeline.direct
+import numpy as np
+before = {name for name in sys.modules if name.startswith("numpy")}
+speech2image.pipeline.base.listen((np.sin(np.arange(16000.0)), 16000), None)
+from speech2image.pipeline.noise import noise
+noise(2, 8, 0)
+print(sorted({name for name in sys.modules if name.startswith("numpy")} - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -54,6 +57,29 @@ def test_session_runs() -> None:
     picture = session(np.zeros((2, EMBEDDING), np.float32), np.zeros((2, NOISE), np.float32))
     assert picture.shape == (2, 3, SIZE, SIZE)
     assert not picture.any()
+
+
+def test_as_many_runs_at_once_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "default_threads", lambda: 2)
+    session = Session(generator_network().SerializeToString(), *GENERATOR, threads=1)
+    own, lock, at_once = session._session, threading.Lock(), [0, 0]
+    both = threading.Barrier(2, timeout=30)
+
+    class Slow:
+        def run(self, *given: object) -> object:
+            with lock:
+                at_once[0] += 1
+                at_once[1] = max(at_once)
+            both.wait()  # two runs always meet here
+            with lock:
+                at_once[0] -= 1
+            return own.run(*given)
+
+    session._session = Slow()
+    with ThreadPoolExecutor(6) as pool:
+        condition, z = np.zeros((1, EMBEDDING), np.float32), np.zeros((1, NOISE), np.float32)
+        pictures = list(pool.map(lambda _: session(condition, z), range(6)))
+    assert len(pictures) == 6 and at_once == [0, 2]
 
 
 def test_session_refuses_other_networks() -> None:
