@@ -5,7 +5,7 @@ and in sentences about other things, and stand in `model.json`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -61,24 +61,17 @@ def add_domain_words(
         raise SettingsError(f"the weight is {weight}; give a number from 0 to 1, such as 0.2")
     if threshold is not None and not 0 < threshold <= 1:
         raise SettingsError(f"the threshold is {threshold}; give a number above 0 and at most 1")
-    sentences: dict[str, Iterable[str]] = {
-        name: chain.from_iterable(
-            captions_of(arrays) for arrays, shown in zip(data, domains, strict=True) if shown == name
-        )
-        for name in names
-    }
+    sentences: dict[str, list[str]] = {name: [] for name in names}
+    for arrays, shown in zip(data, domains, strict=True):
+        for i in arrays.samples_of("train"):
+            sentences[shown] += arrays.captions[i]
     spoken = (recordings.texts for recordings in other if recordings.split != "test")
     made_up = (one.text for one in other_sentences(SENTENCES, "train") if one.language == "en")
-    sentences[OTHER] = chain(made_up, *spoken)
+    sentences[OTHER] += chain(made_up, *spoken)
     found = count_words({name: map(transcript, texts) for name, texts in sentences.items()}, weight)
     stated = {OTHER_THRESHOLD: threshold} if threshold is not None else {}
     _state(model, stated | ({DOMAIN_WORDS: found.stated()} if weight else {}))
     return found
-
-
-def captions_of(arrays: PairArrays) -> Iterable[str]:
-    """The captions of a set's training pictures."""
-    return chain.from_iterable(arrays.captions[i] for i in arrays.samples_of("train"))
 
 
 def _state(model: Model, told: dict[str, Any]) -> None:

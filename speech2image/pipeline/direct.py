@@ -39,7 +39,7 @@ class DirectRoute(Route):
         generator: as of `Route`.
         vad: as of `Route`.
         prior: as of `Route`.
-        decoder: tells the words heard, which are shown and not used; None for those of CTC, where the encoder
+        decoder: tells the words heard, on which no picture depends; None for those of CTC, where the encoder
             has it.
     """
 

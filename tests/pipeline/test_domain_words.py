@@ -109,9 +109,11 @@ def test_a_models_own_words_decide_with_the_sound(folder: Path) -> None:
     checksums = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
     talk: Any = SimpleNamespace(split=None, texts=[before.transcript] * 3000)
     asked: Any = SimpleNamespace(split="test", texts=["uncountable"] * 5)
-    data = [captions("Petals, 3 of them"), captions("wings")]
+    data = [captions(*["Petals, 3 of them"] * 3), captions(*["wings"] * 3)]
     found = add_domain_words(folder, data, ("flower", "bird"), (talk, asked), 1.0, threshold=0.4)
     assert "uncountable" not in found.frequencies and set(before.transcript.split()) <= set(found.frequencies)
+    of_flowers, of_birds, of_others = found.frequencies["petals"]
+    assert of_flowers > max(of_birds, of_others) and found.frequencies["wings"][1] > of_birds
     model = read_card(folder)
     route = speech2image.load(str(folder))
     assert route.encode(SPOKEN).decision.domain == "other"
