@@ -137,7 +137,7 @@ def add_domain_words(
     domains: tuple[str, ...],
     other: tuple[Path, ...] = (),
     weight: float = 0.2,
-    threshold: float | None = None,
+    threshold: float = 0.05,
 ) -> None:
     """Let the words heard have a say in what a recording is about, beside the sound.
 
@@ -155,7 +155,7 @@ def add_domain_words(
             counted beside 6,000 made-up sentences.
         weight: what the words count by, 0 to 1; 0 takes them away. Choose it on speech that nothing is
             measured on.
-        threshold: from which probability on a recording is about something else; by default the model's own.
+        threshold: from which probability on a recording is about something else, where words have a say.
     """
     module = import_training("export.domain_words")
     recordings = import_training("data.shards.recordings").Recordings

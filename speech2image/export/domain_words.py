@@ -18,7 +18,7 @@ from speech2image.errors import CheckpointError, SettingsError
 from speech2image.export.folder import write_again
 from speech2image.pipeline.domain_words import DomainWords, count_words
 from speech2image.pipeline.domains import OTHER
-from speech2image.pipeline.registry import DOMAIN_WORDS, OTHER_THRESHOLD, Model, read_card
+from speech2image.pipeline.registry import DOMAIN_WORDS, Model, read_card
 
 SENTENCES = 6000
 """Sentences about other things that are made up, besides those of recordings."""
@@ -30,7 +30,7 @@ def add_domain_words(
     domains: Sequence[str],
     other: Sequence[Recordings],
     weight: float,
-    threshold: float | None = None,
+    threshold: float,
 ) -> DomainWords:
     """Give a model whose decoder writes down words, and whose speech encoder tells domains, domain words.
 
@@ -40,7 +40,8 @@ def add_domain_words(
         domains: what each of them shows, a domain of the model.
         other: recordings about other things, whose texts are counted; those of the split "test" are not.
         weight: of what the words say, 0 to 1; 0 takes domain words away.
-        threshold: of the model from now on, as of `domains.Domains`; None leaves its own.
+        threshold: from which probability of something else on a recording is about it, where words have a
+            say; the model's own stays for answers without a decoder's words.
 
     Raises:
         CheckpointError: the model has no decoder or tells no domains.
@@ -59,7 +60,7 @@ def add_domain_words(
         )
     if not 0 <= weight <= 1:
         raise SettingsError(f"the weight is {weight}; give a number from 0 to 1, such as 0.2")
-    if threshold is not None and not 0 < threshold <= 1:
+    if not 0 < threshold <= 1:
         raise SettingsError(f"the threshold is {threshold}; give a number above 0 and at most 1")
     sentences: dict[str, list[str]] = {name: [] for name in names}
     for arrays, shown in zip(data, domains, strict=True):
@@ -68,9 +69,9 @@ def add_domain_words(
     spoken = (recordings.texts for recordings in other if recordings.split != "test")
     made_up = (one.text for one in other_sentences(SENTENCES, "train") if one.language == "en")
     sentences[OTHER] += chain(made_up, *spoken)
-    found = count_words({name: map(transcript, texts) for name, texts in sentences.items()}, weight)
-    stated = {OTHER_THRESHOLD: threshold} if threshold is not None else {}
-    _state(model, stated | ({DOMAIN_WORDS: found.stated()} if weight else {}))
+    spoken_forms = {name: map(transcript, texts) for name, texts in sentences.items()}
+    found = count_words(spoken_forms, weight, threshold)
+    _state(model, {DOMAIN_WORDS: found.stated()} if weight else {})
     return found
 
 

@@ -27,11 +27,13 @@ class DomainWords:
         frequencies: word -> logarithms of its frequency in each domain, in the order of the network's.
         unlisted: those of all other words together.
         weight: what the sum counts by, 0 to 1.
+        threshold: that of `domains.Domains` where words have a say, above 0 to 1.
     """
 
     frequencies: Mapping[str, Sequence[float]]
     unlisted: Sequence[float]
     weight: float
+    threshold: float
 
     def evidence(self, text: str) -> NDArray[np.float64]:
         """What a text adds to log-probabilities [domains]; nothing, where it has no word."""
@@ -43,12 +45,14 @@ class DomainWords:
     @classmethod
     def of_card(cls, stated: Any) -> "DomainWords":
         """Those that a card states, which `check_domain_words` found whole."""
-        return cls(stated["words"], stated["unlisted"], float(stated["weight"]))
+        weight, threshold = float(stated["weight"]), float(stated["threshold"])
+        return cls(stated["words"], stated["unlisted"], weight, threshold)
 
     def stated(self) -> dict[str, Any]:
         """What a card says of it."""
         words = {word: list(found) for word, found in self.frequencies.items()}
-        return {"weight": self.weight, "unlisted": list(self.unlisted), "words": words}
+        numbers = {"weight": self.weight, "threshold": self.threshold, "unlisted": list(self.unlisted)}
+        return {**numbers, "words": words}
 
 
 def check_domain_words(stated: Any, domains: int, place: str) -> None:
@@ -63,18 +67,20 @@ def check_domain_words(stated: Any, domains: int, place: str) -> None:
         CheckpointError: they are something else.
     """
     if isinstance(stated, dict):
-        words, unlisted, weight = (stated.get(key) for key in ("words", "unlisted", "weight"))
+        keys = ("words", "unlisted", "weight", "threshold")
+        words, unlisted, weight, threshold = (stated.get(key) for key in keys)
         if (
             isinstance(words, dict)
             and len(words) <= MAX_WORDS
             and all(_numbers(found, domains) for found in (unlisted, *words.values()))
-            and _numbers([weight], 1)
-            and 0 <= float(weight) <= 1  # type: ignore[arg-type]
+            and _numbers([weight, threshold], 2)
+            and 0 <= weight <= 1  # type: ignore[operator]
+            and 0 < threshold <= 1  # type: ignore[operator]
         ):
             return
     raise CheckpointError(
         f"{place} is damaged: 'domain_words' is {stated!r:.80}, not words with {domains} numbers each, the "
-        "numbers of unlisted ones and a weight from 0 to 1"
+        "numbers of unlisted ones, a weight from 0 to 1 and a threshold above 0 and at most 1"
     )
 
 
@@ -87,13 +93,18 @@ def _numbers(found: Any, count: int) -> bool:
 
 
 def count_words(
-    sentences: Mapping[str, Iterable[str]], weight: float, least: int = 3, smoothing: float = 0.5
+    sentences: Mapping[str, Iterable[str]],
+    weight: float,
+    threshold: float,
+    *,
+    least: int = 3,
+    smoothing: float = 0.5,
 ) -> DomainWords:
     """Fit domain words.
 
     Args:
         sentences: domain, in the order of the network's -> sentences about it, lower-case words.
-        weight: of `DomainWords`.
+        weight, threshold: of `DomainWords`.
         least: sentences that a word must occur in to be listed.
         smoothing: added to every count, so that no word rules a domain out.
     """
@@ -107,4 +118,4 @@ def count_words(
     table = np.array([*listed.values(), np.broadcast_to(rest, len(sentences))], dtype=np.float64) + smoothing
     logarithms = np.round(np.log(table / table.sum(0)), 2)
     *own, unlisted = logarithms.tolist()
-    return DomainWords(dict(zip(listed, own, strict=True)), unlisted, weight)
+    return DomainWords(dict(zip(listed, own, strict=True)), unlisted, weight, threshold)

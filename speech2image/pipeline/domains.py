@@ -37,7 +37,7 @@ class Domains:
     Attributes:
         names: in the network's order; the last one is `OTHER`.
         threshold: the smallest probability of `OTHER` that decides for it, above 0 to 1.
-        words: what words heard say of the domain; None where they have no say.
+        words: what words heard say of the domain, with a threshold of its own; None where they have no say.
     """
 
     names: tuple[str, ...]
@@ -47,12 +47,13 @@ class Domains:
     def decide(self, log_probabilities: NDArray[np.floating], heard: str = "") -> Decision:
         """What log-probabilities [domains] and the words heard say: `OTHER` from the threshold on, else the
         likeliest of the rest."""
-        found = log_probabilities.astype(np.float64)
+        found, threshold = log_probabilities.astype(np.float64), self.threshold
         if self.words is not None and heard:
             found = found + self.words.evidence(heard)
             found -= np.logaddexp.reduce(found)
+            threshold = self.words.threshold
         chances = np.exp(np.minimum(found, 0.0))
-        other = chances[-1] >= self.threshold
+        other = chances[-1] >= threshold
         place = len(chances) - 1 if other else int(chances[:-1].argmax())
         return Decision(self.names[place], float(chances[place]), self.names)
 

@@ -30,7 +30,7 @@ def test_words_are_counted_once_a_sentence() -> None:
         "bird": ["red wings", "a wing"],
         "other": ["a red car", "a bus"],
     }
-    found = count_words(sentences, 0.5, least=2, smoothing=0.5)
+    found = count_words(sentences, 0.5, 0.3, least=2, smoothing=0.5)
     assert set(found.frequencies) == {"red", "petals", "a"}
     # flowers have red 2, petals 2, a 0 and one unlisted: 5, and half a count for each of the four
     for word, counted in (("red", 2), ("petals", 2), ("a", 0)):
@@ -40,31 +40,36 @@ def test_words_are_counted_once_a_sentence() -> None:
 
 
 def test_the_sum_of_what_different_words_say_is_weighted() -> None:
-    words = DomainWords({"red": (-1.0, -2.0), "car": (-5.0, -1.0)}, (-3.0, -3.5), 0.5)
+    words = DomainWords({"red": (-1.0, -2.0), "car": (-5.0, -1.0)}, (-3.0, -3.5), 0.5, 0.3)
     np.testing.assert_allclose(words.evidence("red car red"), [-3.0, -1.5])
     np.testing.assert_allclose(words.evidence("blue van"), [-1.5, -1.75])  # both unlisted: they count once
     np.testing.assert_allclose(words.evidence(""), [0.0, 0.0])
 
 
 def test_they_turn_what_the_sound_alone_decides() -> None:
-    words = count_words({"flower": ["petals"] * 9, "bird": ["wings"] * 9, "other": ["car"] * 9}, 1.0)
-    domains, sound = Domains(NAMES, 0.5, words), np.log(np.array([0.8, 0.1, 0.1], np.float32))
+    words = count_words({"flower": ["petals"] * 9, "bird": ["wings"] * 9, "other": ["car"] * 9}, 1.0, 0.4)
+    domains, sound = Domains(NAMES, 0.9, words), np.log(np.array([0.8, 0.1, 0.1], np.float32))
     assert domains.decide(sound).domain == domains.decide(sound, "petals").domain == "flower"
     turned = domains.decide(sound, "car")
     assert turned.domain == "other" and turned.confidence is not None and 0.5 <= turned.confidence <= 1
     assert domains.decide(sound, "wings").domain == "bird"
+    doubtful = np.log(np.array([0.3, 0.2, 0.5], np.float32))
+    assert domains.decide(doubtful).domain == "flower", "the threshold of the sound alone"
+    assert domains.decide(doubtful, "blue").domain == "other", "that of the words"
     assert Domains(NAMES, 0.5).decide(sound, "car").domain == "flower"
 
 
 WRONG: list[Any] = [
     None,
     {},
-    {"words": {"red": [0.0, 0.0]}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2},
-    {"words": {"red": [0.0, 0.0, "0"]}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2},
-    {"words": {}, "unlisted": [0.0, 0.0, True], "weight": 0.2},
-    {"words": {}, "unlisted": [0.0, 0.0, 0.0], "weight": 2},
-    {"words": {}, "unlisted": [0.0, 0.0, 0.0]},
-    {"words": ["red"], "unlisted": [0.0, 0.0, 0.0], "weight": 0.2},
+    {"words": {"red": [0.0, 0.0]}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2, "threshold": 0.1},
+    {"words": {"red": [0.0, 0.0, "0"]}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2, "threshold": 0.1},
+    {"words": {}, "unlisted": [0.0, 0.0, True], "weight": 0.2, "threshold": 0.1},
+    {"words": {}, "unlisted": [0.0, 0.0, 0.0], "weight": 2, "threshold": 0.1},
+    {"words": {}, "unlisted": [0.0, 0.0, 0.0], "threshold": 0.1},
+    {"words": {}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2},
+    {"words": {}, "unlisted": [0.0, 0.0, 0.0], "weight": 0.2, "threshold": 0},
+    {"words": ["red"], "unlisted": [0.0, 0.0, 0.0], "weight": 0.2, "threshold": 0.1},
 ]
 
 
@@ -78,7 +83,7 @@ def test_damaged_ones_are_refused(stated: Any, tmp_path: Path) -> None:
 
 
 def test_a_card_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    words = count_words({name: [name] * 3 for name in NAMES}, 0.25)
+    words = count_words({name: [name] * 3 for name in NAMES}, 0.25, 0.1)
     card = json.loads(json.dumps(words.stated()))
     folder = make_model(tmp_path / "mine", domains=list(NAMES), other_threshold=0.5, domain_words=card)
     found = registry.read_card(folder).domains
@@ -110,7 +115,7 @@ def test_a_models_own_words_decide_with_the_sound(folder: Path) -> None:
     talk: Any = SimpleNamespace(split=None, texts=[before.transcript] * 3000)
     asked: Any = SimpleNamespace(split="test", texts=["uncountable"] * 5)
     data = [captions(*["Petals, 3 of them"] * 3), captions(*["wings"] * 3)]
-    found = add_domain_words(folder, data, ("flower", "bird"), (talk, asked), 1.0, threshold=0.4)
+    found = add_domain_words(folder, data, ("flower", "bird"), (talk, asked), 1.0, 0.4)
     assert "uncountable" not in found.frequencies and set(before.transcript.split()) <= set(found.frequencies)
     of_flowers, of_birds, of_others = found.frequencies["petals"]
     assert of_flowers > max(of_birds, of_others) and found.frequencies["wings"][1] > of_birds
@@ -121,9 +126,9 @@ def test_a_models_own_words_decide_with_the_sound(folder: Path) -> None:
     assert EncoderAsr(model).recognize(decode.load(SPOKEN)).decision.domain == "other"
     assert {path.name: path.read_bytes() for path in folder.glob("*.onnx")} == checksums
 
-    add_domain_words(folder, data, ("flower", "bird"), (), 0.0)
+    add_domain_words(folder, data, ("flower", "bird"), (), 0.0, 0.4)
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    assert "domain_words" not in card and card["other_threshold"] == 0.4
+    assert "domain_words" not in card
     assert speech2image.load(str(folder)).encode(SPOKEN).decision.domain == "flower"
 
 
@@ -132,12 +137,12 @@ def test_what_does_not_fit_the_model_is_refused(folder: Path) -> None:
 
     data = [captions("petals"), captions("wings")]
     with pytest.raises(SettingsError, match="--domains is flower; name what each of the 2 data sets shows"):
-        add_domain_words(folder, data, ("flower",), (), 0.2)
+        add_domain_words(folder, data, ("flower",), (), 0.2, 0.1)
     with pytest.raises(SettingsError, match="all of: flower bird"):
-        add_domain_words(folder, data, ("flower", "flower"), (), 0.2)
+        add_domain_words(folder, data, ("flower", "flower"), (), 0.2, 0.1)
     with pytest.raises(SettingsError, match="from 0 to 1"):
-        add_domain_words(folder, data, ("flower", "bird"), (), 1.5)
+        add_domain_words(folder, data, ("flower", "bird"), (), 1.5, 0.1)
     with pytest.raises(SettingsError, match="above 0"):
-        add_domain_words(folder, data, ("flower", "bird"), (), 0.2, threshold=0.0)
+        add_domain_words(folder, data, ("flower", "bird"), (), 0.2, 0.0)
     with pytest.raises(CheckpointError, match="tells no domains"):
-        add_domain_words(MODELS_FOLDER / "flowers-and-birds-textfree", data, ("flower", "bird"), (), 0.2)
+        add_domain_words(MODELS_FOLDER / "flowers-and-birds-textfree", data, ("flower", "bird"), (), 0.2, 0.1)
