@@ -149,13 +149,14 @@ class EncoderAsr:
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
         given = self._network.all(frames[None], n_frames)
         ctc = check_ctc(given[WORDS], len(self._vocabulary), self._network.name)
-        decision = decided(self._domains, given.get(DOMAIN), self._network.name)
+        domain = self._domains, given.get(DOMAIN), self._network.name
         if self.decoder is None:
             alone = replace(self.search, ctc_weight=1.0)
             written = transcribe(CtcAlone(ctc), self._vocabulary, frames, alone)
-            return Recognition(written.text, written.words, decision)
+            return Recognition(written.text, written.words, decided(*domain))
         words = self.decoder(given[STATES], ctc, self.search.beam, self.search.max_tokens)
-        return Recognition(" ".join(word.text for word in words), words, decision)
+        text = " ".join(word.text for word in words)
+        return Recognition(text, words, decided(*domain, text))
 
 
 class Whisper:

@@ -47,7 +47,7 @@ class Drawing:
         threads: processor threads to use; 0 takes all.
         run_on: where encoder and generator run: cpu, cuda, openvino, coreml, directml or rocm, as far as the
             installed ONNX Runtime has it.
-        route: direct (without text; where the model hears words, too, they are shown and not used) or cascade
+        route: direct (without text; where the model hears words, too, no picture depends on them) or cascade
             (speech recognizer, then text to pictures; what was heard is shown): takes the model of that route
             which belongs to the one named; own is the model's.
         recipe: keep in each picture file, as text, what drew it (model, route, seed, words heard);

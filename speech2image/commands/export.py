@@ -8,6 +8,7 @@ from speech2image.commands.flags import (
     call,
     import_training,
     list_choices,
+    open_data,
     read_embeddings,
     read_lines,
 )
@@ -128,6 +129,40 @@ def add_language_model(checkpoint: Path, model: Path, weight: float = 0.1) -> No
     """
     off = import_training("export.language_model").add_checkpoint(checkpoint, model, weight)
     print(f"{model}: the language model differs from torch by at most {off['language_model']:.1e}")
+
+
+def add_domain_words(
+    model: Path,
+    data: tuple[Path, ...],
+    domains: tuple[str, ...],
+    other: tuple[Path, ...] = (),
+    weight: float = 0.2,
+    threshold: float = 0.05,
+) -> None:
+    """Let the words heard have a say in what a recording is about, beside the sound.
+
+    Words are counted in the training captions of data sets and in sentences about other things. The model
+    needs a decoder and a domain head.
+
+    Example: speech2image export domain-words --model my_model --data shards/flowers shards/birds
+    --domains flower bird --other recordings/other recordings/librispeech-80
+
+    Args:
+        model: model folder to change.
+        data: shards folders whose training captions describe what the model draws.
+        domains: what each of them shows, as for train domain-head.
+        other: folders of recordings about other things (prepare other, prepare recordings); their texts are
+            counted beside 6,000 made-up sentences.
+        weight: what the words count by, 0 to 1; 0 takes them away. Choose it on speech that nothing is
+            measured on.
+        threshold: from which probability on a recording is about something else, where words have a say.
+    """
+    module = import_training("export.domain_words")
+    recordings = import_training("data.shards.recordings").Recordings
+    sets = [open_data((folder,)) for folder in data]
+    texts = [recordings(folder) for folder in other]
+    found = module.add_domain_words(model, sets, domains, texts, weight, threshold)
+    print(f"{model}: {len(found.frequencies)} words have a say of weight {weight:g}")
 
 
 def export_cascade(
@@ -264,6 +299,7 @@ def export_weights(checkpoint: Path, out: Path) -> None:
 PARTS: dict[str, Callable[..., None]] = {
     "speech-detector": add_speech_detector,
     "language-model": add_language_model,
+    "domain-words": add_domain_words,
     "cascade": export_cascade,
     "generator": export_generator,
     "recognizer": export_recognizer,

@@ -59,7 +59,7 @@ class Translation:
         model: the name of the model.
         timings: seconds of each step: listen, transcribe (through text), embed, draw.
         transcript: of a route through text, the words the pictures were drawn from; of a direct model whose
-            encoder writes down words, too, those it heard, which are shown and not used; None without words.
+            encoder writes down words, too, those it heard, on which no picture depends; None without.
         route: direct or cascade.
         words: those of the transcript, each with its confidence, where the network that heard them tells it:
             such an encoder, and this project's recognizers.

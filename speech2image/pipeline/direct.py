@@ -39,7 +39,7 @@ class DirectRoute(Route):
         generator: as of `Route`.
         vad: as of `Route`.
         prior: as of `Route`.
-        decoder: tells the words heard, which are shown and not used; None for those of CTC, where the encoder
+        decoder: tells the words heard, on which no picture depends; None for those of CTC, where the encoder
             has it.
     """
 
@@ -53,7 +53,7 @@ class DirectRoute(Route):
         decoder: WordsDecoder | None = None,
     ) -> None:
         super().__init__(model, generator, vad, prior)
-        self._decoder = decoder
+        self._decoder, self._domains = decoder, model.domains
         self._speech_encoder, self._vocabulary = speech_encoder, Vocabulary(model.pieces)
 
     def _encode(
@@ -71,12 +71,14 @@ class DirectRoute(Route):
         n_frames = np.array([frames.shape[1]], dtype=np.int64)
         given = network.all(frames[None], n_frames)
         words: tuple[TranscribedWord, ...] = ()
+        decoder = None if quick else self._decoder
         if WORDS in given:
             ctc = check_ctc(given[WORDS], len(vocabulary), network.name)
-            decoder = None if quick else self._decoder
             words = best_path_words(ctc, vocabulary) if decoder is None else decoder(given[STATES], ctc)
         transcript = " ".join(word.text for word in words) or None
-        decision = decided(self.model.domains, given.get(DOMAIN), network.name)
+        # the words of CTC alone are too often wrong to have a say
+        written = transcript if decoder is not None else None
+        decision = decided(self._domains, given.get(DOMAIN), network.name, written or "")
         embedding = self.generator.checked(given[network.outputs[0]], network)
         return EncodedSpeech(embedding, log_mel, transcript, words, decision)
 

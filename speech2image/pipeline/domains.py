@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from speech2image.errors import CheckpointError
 from speech2image.files import is_one_line
+from speech2image.pipeline.domain_words import DomainWords
 
 OTHER = "other"
 """The domain of what no other domain of a model fits."""
@@ -36,27 +37,37 @@ class Domains:
     Attributes:
         names: in the network's order; the last one is `OTHER`.
         threshold: the smallest probability of `OTHER` that decides for it, above 0 to 1.
+        words: what words heard say of the domain, with a threshold of its own; None where they have no say.
     """
 
     names: tuple[str, ...]
     threshold: float
+    words: DomainWords | None = None
 
-    def decide(self, log_probabilities: NDArray[np.floating]) -> Decision:
-        """What log-probabilities [domains] say: `OTHER` from the threshold on, else the likeliest of the
-        rest."""
-        chances = np.exp(np.minimum(log_probabilities.astype(np.float64), 0.0))
-        other = chances[-1] >= self.threshold
+    def decide(self, log_probabilities: NDArray[np.floating], heard: str = "") -> Decision:
+        """What log-probabilities [domains] and the words heard say: `OTHER` from the threshold on, else the
+        likeliest of the rest."""
+        found, threshold = log_probabilities.astype(np.float64), self.threshold
+        if self.words is not None and heard:
+            found = found + self.words.evidence(heard)
+            found -= np.logaddexp.reduce(found)
+            threshold = self.words.threshold
+        chances = np.exp(np.minimum(found, 0.0))
+        other = chances[-1] >= threshold
         place = len(chances) - 1 if other else int(chances[:-1].argmax())
         return Decision(self.names[place], float(chances[place]), self.names)
 
 
-def decided(domains: Domains | None, output: NDArray[np.float32] | None, network: str) -> Decision:
+def decided(
+    domains: Domains | None, output: NDArray[np.float32] | None, network: str, heard: str = ""
+) -> Decision:
     """What a network says of the one clip of a batch; nothing where it tells no domains.
 
     Args:
         domains: that it tells apart, if any.
         output: what it gave, [1, domains].
         network: what to call it in errors.
+        heard: the words of the clip, where a decoder wrote them down.
 
     Raises:
         CheckpointError: it does not fit its card.
@@ -68,7 +79,7 @@ def decided(domains: Domains | None, output: NDArray[np.float32] | None, network
             f"{network} gave an array of shape {list(output.shape)}, not the log-probabilities of "
             f"{len(domains.names)} domains; it does not fit its card"
         )
-    return domains.decide(output[0])
+    return domains.decide(output[0], heard)
 
 
 def something_else(domains: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from speech2image.audio.front_ends import FrontEnd, stated_front_end
 from speech2image.errors import CheckpointError, SettingsError
 from speech2image.pipeline.card import MAX_CARD_BYTES, Card, check_card, name_of, read_content, read_json_card
+from speech2image.pipeline.domain_words import DomainWords, check_domain_words
 from speech2image.pipeline.domains import Domains, check_domains
 from speech2image.pipeline.routes import LANGUAGE_MODEL, OPTIONAL, PRIOR, ROUTES, WORDS_DECODER, WORDS_MEMORY
 
@@ -48,6 +49,8 @@ MAX_CONTEXT = 64
 DOMAIN, DOMAINS, OTHER_THRESHOLD = "domain", "domains", "other_threshold"
 """The output of a speech encoder that tells what domain a clip is about, and what the card calls the
 domains and the threshold of `domains.Domains`."""
+DOMAIN_WORDS = "domain_words"
+"""What the card calls `domains.Domains.words`."""
 DOMAIN_ERRORS = "domain_errors"
 """What the card calls the mistakes of that output, as `training/recipes/domain_head.py` measured them."""
 FRONT_END = "front_end"
@@ -134,7 +137,8 @@ class Model:
         """The domains that its speech encoder tells apart; None where it tells none."""
         if DOMAINS not in self.card:
             return None
-        return Domains(tuple(self.card[DOMAINS]), float(self.card[OTHER_THRESHOLD]))
+        words = DomainWords.of_card(self.card[DOMAIN_WORDS]) if DOMAIN_WORDS in self.card else None
+        return Domains(tuple(self.card[DOMAINS]), float(self.card[OTHER_THRESHOLD]), words)
 
     def signature(self, network: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The names of a network's inputs and outputs; what routes read is the first output, or, of a speech
@@ -372,6 +376,8 @@ def check_model_card(card: Card, path: Path) -> None:
         _check_language_model(card, path)
     if DOMAINS in card:
         check_domains(card[DOMAINS], card.get(OTHER_THRESHOLD), str(path))
+    if DOMAIN_WORDS in card:
+        check_domain_words(card[DOMAIN_WORDS], len(card.get(DOMAINS, ())), str(path))
     if not isinstance(card.get(VOCABULARY, ""), str):
         raise CheckpointError(
             f"{path} is damaged: '{VOCABULARY}' is {card[VOCABULARY]!r}, not words with blanks between"

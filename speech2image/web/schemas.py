@@ -81,7 +81,7 @@ class Pictures(BaseModel):
     transcript: str | None = Field(
         None,
         description="What was understood. Routes through text draw from it; of the direct route, where the "
-        "model hears words, too, they are shown and not used.",
+        "model hears words, too, they are shown; no picture depends on them.",
     )
     words: list[Word] | None = Field(
         None, description="Those of the transcript, each with its confidence, where the model tells it."
