@@ -170,7 +170,7 @@ def test_http_tells_the_words(folder, tmp_path) -> None:
         assert [word["text"] for word in answer["words"]] == [word.text for word in result.words]
         schema = client.get("/openapi.json").json()["components"]["schemas"]
         assert set(schema["Word"]["properties"]) == {"text", "confidence"}
-        assert "shown and not used" in schema["Pictures"]["properties"]["transcript"]["description"]
+        assert "no picture depends on them" in schema["Pictures"]["properties"]["transcript"]["description"]
 
 
 def test_a_picture_file_needs_no_decoder(decoder_folder, tmp_path, monkeypatch) -> None:
