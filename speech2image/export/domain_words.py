@@ -6,19 +6,19 @@ and in sentences about other things, and stand in `model.json`.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from speech2image.asr.text import transcript
 from speech2image.data.shards.arrays import PairArrays
 from speech2image.data.shards.recordings import Recordings
 from speech2image.data.speech.other_sentences import other_sentences
 from speech2image.errors import CheckpointError, SettingsError
-from speech2image.export.folder import write_again
+from speech2image.export.folder import own_contents, write_again
 from speech2image.pipeline.domain_words import DomainWords, count_words
 from speech2image.pipeline.domains import OTHER
-from speech2image.pipeline.registry import DOMAIN_WORDS, Model, read_card
+from speech2image.pipeline.registry import DOMAIN_WORDS, read_card
 
 SENTENCES = 6000
 """Sentences about other things that are made up, besides those of recordings."""
@@ -71,11 +71,7 @@ def add_domain_words(
     sentences[OTHER] += chain(made_up, *spoken)
     spoken_forms = {name: map(transcript, texts) for name, texts in sentences.items()}
     found = count_words(spoken_forms, weight, threshold)
-    _state(model, {DOMAIN_WORDS: found.stated()} if weight else {})
-    return found
-
-
-def _state(model: Model, told: dict[str, Any]) -> None:
-    contents = {name: model.read(name) for name in model.networks if name not in model.shared}
     card = {key: value for key, value in model.card.items() if key != DOMAIN_WORDS}
-    write_again(Model(model.name, model.folder, card), contents, model.shared, told)
+    told = {DOMAIN_WORDS: found.stated()} if weight else {}
+    write_again(replace(model, card=card), own_contents(model), model.shared, told)
+    return found

@@ -97,6 +97,11 @@ def write_again(
     write_folder(model.folder, contents, {**card, **(changes or {})}, inside, shared)
 
 
+def own_contents(model: Model) -> dict[str, bytes]:
+    """The networks of a model that lie in its own folder."""
+    return {name: model.read(name) for name in model.networks if name not in model.shared}
+
+
 def add_network(
     model: Model,
     network: str,
@@ -118,7 +123,7 @@ def add_network(
     Raises:
         CheckpointError, SettingsError, OutputError: as `write_folder` and `check_size`.
     """
-    contents = {name: model.read(name) for name in model.networks if name not in model.shared}
+    contents = own_contents(model)
     check_size({network: content}, max_bytes)
     shared = {name: entry for name, entry in model.shared.items() if name != network}
     told = {"parity": {**model.card.get("parity", {}), **parity}, **(changes or {})}

@@ -9,6 +9,7 @@ Bayes leaves out, so the sum counts by a weight well below 1.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -72,8 +73,8 @@ def check_domain_words(stated: Any, domains: int, place: str) -> None:
         if (
             isinstance(words, dict)
             and len(words) <= MAX_WORDS
-            and all(_numbers(found, domains) for found in (unlisted, *words.values()))
-            and _numbers([weight, threshold], 2)
+            and _numbers([unlisted, *words.values()], domains)
+            and _numbers([[weight, threshold]], 2)
             and 0 <= weight <= 1  # type: ignore[operator]
             and 0 < threshold <= 1  # type: ignore[operator]
         ):
@@ -84,12 +85,12 @@ def check_domain_words(stated: Any, domains: int, place: str) -> None:
     )
 
 
-def _numbers(found: Any, count: int) -> bool:
-    return (
-        isinstance(found, list)
-        and len(found) == count
-        and all(type(x) in (int, float) and math.isfinite(x) for x in found)
-    )
+def _numbers(rows: list[Any], count: int) -> bool:
+    """Whether all rows are lists of so many finite numbers; looked at together, as every start does it."""
+    if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {count}:
+        return False
+    numbers = list(chain.from_iterable(rows))
+    return set(map(type, numbers)) <= {int, float} and all(map(math.isfinite, numbers))
 
 
 def count_words(
